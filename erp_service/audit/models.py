@@ -1,0 +1,35 @@
+"""The audit log: append-only by trigger and by grant."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, Text, func
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from erp_service.db import Base
+
+
+class AuditEntry(Base):
+    """Who did what, from where, and what it was before and after. `user_id` is null for the system itself."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (
+        Index("audit_log_user_id_idx", "user_id", "id"),
+        Index("audit_log_entity_idx", "entity", "entity_id", "id"),
+        Index("audit_log_action_idx", "action", "id"),
+        Index("audit_log_request_id_idx", "request_id", "id"),
+        Index("audit_log_at_idx", "at"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    user_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("users.id"))
+    action: Mapped[str] = mapped_column(Text)
+    entity: Mapped[str] = mapped_column(Text)
+    entity_id: Mapped[str] = mapped_column(Text)
+    before: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    after: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    reason: Mapped[str | None] = mapped_column(Text)
+    request_id: Mapped[str | None] = mapped_column(Text)
+    address: Mapped[str | None] = mapped_column(Text)

@@ -1,0 +1,37 @@
+"""Write an audit entry, in the transaction of the change itself: both are true, or neither."""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import insert
+
+from erp_service.audit.models import AuditEntry
+from erp_service.db import WriteSession
+from erp_service.principals import Principal
+
+
+async def record(
+    db: WriteSession,
+    who: Principal,
+    action: str,
+    entity_id: object,
+    *,
+    before: msgspec.Struct | dict[str, Any] | None = None,
+    after: msgspec.Struct | dict[str, Any] | None = None,
+    reason: str | None = None,
+) -> None:
+    """`action` is `entity.verb` in the past tense: `item.created`. Never pass a secret in `before` or `after`."""
+    entity = action.partition(".")[0]
+    await db.execute(
+        insert(AuditEntry).values(
+            user_id=who.user_id,
+            action=action,
+            entity=entity,
+            entity_id=str(entity_id),
+            before=None if before is None else msgspec.to_builtins(before),
+            after=None if after is None else msgspec.to_builtins(after),
+            reason=reason,
+            request_id=who.request_id,
+            address=who.address,
+        )
+    )

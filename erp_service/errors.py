@@ -1,0 +1,178 @@
+"""What can go wrong, as plain exceptions. The docstring of each explains it to the person who caused it."""
+
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+import msgspec
+
+INTEGER_LIMIT = 2**53 - 1  # the largest id that JavaScript and JSON Schema can say exactly
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One bad field: `pointer` into the body (RFC 6901), or the name of a query, path or header `parameter`."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+
+
+class Refused(Exception):
+    """The base of all that a caller can be told."""
+
+    status: ClassVar[int] = 400
+    slug: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *faults: Fault,
+        headers: dict[str, str] | None = None,
+        **members: object,
+    ) -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail
+        self.faults = faults
+        self.headers = headers or {}
+        self.members = members
+
+
+class Malformed(Refused):
+    """The body is not JSON in UTF-8, or is nested too deep to be read."""
+
+    status, slug, title = 400, "malformed", "The body cannot be read"
+
+
+class Invalid(Refused):
+    """Fields of the body, or parameters, are missing, unknown, of the wrong type, or have values that are not allowed.
+
+    `errors` names every bad one: mend each and send the request again."""
+
+    status, slug, title = 422, "invalid", "Invalid request"
+
+
+class Unauthorized(Refused):
+    """The access token is missing, expired, malformed, of the wrong kind, or its user is no longer active.
+
+    Sign in again at `POST /api/v1/auth/login`, or use the refresh token at `POST /api/v1/auth/refresh`."""
+
+    status, slug, title = 401, "unauthorized", "Sign in first"
+
+
+class Forbidden(Refused):
+    """The role of the signed-in user does not allow this. Each endpoint's documentation names the least role."""
+
+    status, slug, title = 403, "forbidden", "Your role does not allow this"
+
+
+class NotFound(Refused):
+    """Nothing has this address or id, or it was deleted, or it belongs to somebody else."""
+
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class MethodNotAllowed(Refused):
+    """The address exists, but not for this method. The `Allow` header of the answer names those that do."""
+
+    status, slug, title = 405, "method-not-allowed", "Method not allowed"
+
+
+class Conflict(Refused):
+    """The request is well formed, but what is stored does not allow it now."""
+
+    status, slug, title = 409, "conflict", "Conflict"
+
+
+class Gone(Refused):
+    """What was here has expired or was deleted, and will not come back."""
+
+    status, slug, title = 410, "gone", "Gone"
+
+
+class Stale(Refused):
+    """Somebody changed the resource after you read it: its `ETag` is not the one in your `If-Match`.
+
+    Read it again, apply your change to what it is now, and send that."""
+
+    status, slug, title = 412, "stale", "The resource has changed"
+
+
+class TooLarge(Refused):
+    """The body is larger than this service accepts (1 MiB unless the operator set otherwise)."""
+
+    status, slug, title = 413, "too-large", "Too large"
+
+
+class UnsupportedMedia(Refused):
+    """The body is of a media type that this endpoint does not read. It reads JSON; log-in reads a form."""
+
+    status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
+
+
+class RangeNotSatisfiable(Refused):
+    """The file is shorter than the range that was asked for."""
+
+    status, slug, title = 416, "range-not-satisfiable", "Range not satisfiable"
+
+
+class TooMany(Refused):
+    """A limit was reached. Wait for the number of seconds in `Retry-After`, then try again."""
+
+    status, slug, title = 429, "too-many-requests", "Too many requests"
+
+
+class Unavailable(Refused):
+    """The service cannot answer at this moment, most often because the database is away.
+
+    Nothing was changed. Try again after the number of seconds in `Retry-After`."""
+
+    status, slug, title = 503, "unavailable", "Not available at this moment"
+
+
+class Internal(Refused):
+    """A fault of the service itself. It was logged under the `request_id`; tell the operator that id."""
+
+    status, slug, title = 500, "internal", "Internal error"
+
+
+class KeyReused(Refused):
+    """This `Idempotency-Key` was used for another request: another method, path, query or body.
+
+    Make a new key for each new thing you want done; send the same key only to try the same thing again."""
+
+    status, slug, title = 422, "idempotency-key-reused", "The Idempotency-Key belongs to another request"
+
+
+class StillRunning(Refused):
+    """The first request with this `Idempotency-Key` has not finished, perhaps on another instance.
+
+    Wait for the seconds in `Retry-After`, then send the same request again: you get the first one's answer."""
+
+    status, slug, title = 409, "still-running", "The first request with this Idempotency-Key is still running"
+
+
+_constraints: dict[str, Callable[[], Refused]] = {}
+
+
+def constraint(name: str, refusal: Callable[[], Refused]) -> None:
+    """Say once, beside the table, what it means to a caller when the constraint `name` refuses a row."""
+    if name in _constraints:
+        raise ValueError(f"constraint {name} has a meaning already")
+    _constraints[name] = refusal
+
+
+def meaning_of(constraint_name: str | None) -> Refused | None:
+    make = _constraints.get(constraint_name or "")
+    return make() if make else None
+
+
+def kinds() -> Iterator[type[Refused]]:
+    """Every kind of refusal that any loaded module declares, each slug once."""
+    waiting: list[type[Refused]] = [Refused]
+    seen: set[str] = set()
+    while waiting:
+        kind = waiting.pop()
+        waiting.extend(kind.__subclasses__())
+        if (slug := getattr(kind, "slug", None)) and slug not in seen:
+            seen.add(slug)
+            yield kind

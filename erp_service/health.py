@@ -1,0 +1,127 @@
+"""For probes and load balancers, and for the operator who asks how it goes."""
+
+import asyncio
+from typing import Any, Literal, Protocol
+
+import asyncpg
+import msgspec
+from litestar import Request
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.response import Response
+from prometheus_client import generate_latest
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from erp_service import errors, schema, telemetry
+from erp_service.db import Database, ReadSession
+from erp_service.notices import Notices
+from erp_service.problems import MEDIA_TYPE, answer
+from erp_service.roles import Role
+from erp_service.routing import PUBLIC, Answer, get
+
+
+class Check(Protocol):
+    """One more thing an instance needs before it may be asked: why it is not ready, or None."""
+
+    async def __call__(self, db: ReadSession) -> str | None: ...
+
+
+class Readiness:
+    """What the load balancer is told, and what ends open streams when the instance stops."""
+
+    def __init__(self, checks: list[Check]) -> None:
+        self.checks = [schema.behind, *checks]
+        self.draining = False
+        self.stopping = asyncio.Event()
+
+    async def fault(self, database: Database) -> str | None:
+        if self.draining:
+            return "This instance is stopping."
+        try:
+            async with asyncio.timeout(3), database.read() as db:
+                for check in self.checks:
+                    if (fault := await check(db)) is not None:
+                        return fault
+        except (SQLAlchemyError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return "The database does not answer."
+        return None
+
+
+class NotReady(errors.Refused):
+    """This instance must not be sent requests now; others may answer. `detail` says why.
+
+    It is starting, draining, without a database, has a database behind its migrations, or an export store that is
+    not the one the database knows."""
+
+    status, slug, title = 503, "not-ready", "This instance is not ready"
+
+
+class Alive(msgspec.Struct):
+    status: Literal["ok"] = "ok"
+
+
+_NOT_READY = {503: ResponseSpec(dict[str, Any], description="Not ready, and why", media_type=MEDIA_TYPE)}
+
+
+@get("/health/live", role=PUBLIC, tags=["health"])
+async def live() -> Answer[Alive]:
+    """The process answers. Never touches the database, whose absence no restart of this process would cure."""
+    return Answer(Alive())
+
+
+async def _ready(request: Request[Any, Any, Any], state: State) -> Response[Any]:
+    if (fault := await state.readiness.fault(state.database)) is not None:
+        return answer(request, NotReady(fault))
+    return Answer(Alive())
+
+
+@get(["/health", "/health/ready"], role=PUBLIC, tags=["health"], responses=_NOT_READY)
+async def ready(request: Request[Any, Any, Any], state: State) -> Response[Alive]:
+    """Send requests here, or do not: 503 while starting, draining, or without what the work needs."""
+    return await _ready(request, state)
+
+
+@get("/health/startup", role=PUBLIC, tags=["health"], responses=_NOT_READY)
+async def startup(request: Request[Any, Any, Any], state: State) -> Response[Alive]:
+    """The start is over. The same as ready, for probes that ask until it first succeeds."""
+    return await _ready(request, state)
+
+
+class DatabaseHealth(msgspec.Struct):
+    """`pool` is of the instance that answers."""
+
+    server_version: str
+    in_recovery: bool
+    migration: str
+    pool_size: int
+    pool_in_use: int
+    hears_notices: bool
+
+
+@get("/health/database", role=Role.ADMIN, tags=["health"])
+async def database_health(read: NamedDependency[ReadSession], state: State) -> Answer[DatabaseHealth]:
+    """The database as the answering instance sees it."""
+    version, recovering, migration = (
+        await read.execute(
+            text(
+                "select current_setting('server_version'), pg_is_in_recovery(),"
+                " (select version_num from alembic_version)"
+            )
+        )
+    ).one()
+    notices: Notices = state.notices
+    pool = state.database.pool()
+    return Answer(
+        DatabaseHealth(version, recovering, migration, pool["size"], pool["in_use"], hears_notices=notices.certain)
+    )
+
+
+@get("/metrics", role=PUBLIC, include_in_schema=False)
+async def metrics(state: State) -> Answer[bytes]:
+    telemetry.pool_in_use.set(state.database.pool()["in_use"])
+    return Answer(generate_latest(telemetry.REGISTRY), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+ROUTES = [live, ready, startup, database_health, metrics]

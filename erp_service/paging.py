@@ -1,0 +1,114 @@
+"""Lists by keyset: page 10,000 costs what page 1 costs, and no row is shown twice."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar, TypeVarTuple
+from uuid import UUID
+
+import msgspec
+from litestar.params import QueryParameter
+from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute
+
+from erp_service import errors
+from erp_service.db import Session
+from erp_service.errors import INTEGER_LIMIT, Fault
+
+T = TypeVar("T", bound=msgspec.Struct)
+P = TypeVar("P")
+Ts = TypeVarTuple("Ts")
+
+DEFAULT_LIMIT = 50
+_MOST = 500
+
+Limit = Annotated[int, QueryParameter(ge=1, le=_MOST, description="rows on one page")]
+Cursor = Annotated[str | None, QueryParameter(max_length=1000, description="`next_cursor` of the page before; opaque")]
+
+Column = InstrumentedAttribute[Any] | ColumnElement[Any]
+
+
+class Page(msgspec.Struct, Generic[T]):
+    """`next_cursor` is null on the last page. Name each use: `class ItemPage(Page[Item])`."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+class Key(NamedTuple):
+    """A column to sort by and the field of the answer that holds its value. The last key must be unique."""
+
+    column: Column
+    field: str
+    kind: type[int] | type[str] | type[datetime] | type[UUID]
+
+
+class Order(NamedTuple):
+    keys: Sequence[Key]
+    descending: bool = False
+
+
+def orders(keys: Mapping[str, Key], unique: Key) -> dict[str, Order]:
+    """What `?sort=` may say: each name upwards and, with a minus, downwards."""
+    found = {}
+    for name, key in keys.items():
+        both = [key] if key == unique else [key, unique]
+        found[name] = Order(both)
+        found[f"-{name}"] = Order(both, descending=True)
+    return found
+
+
+def chosen(known: Mapping[str, Order], sort: str | None, default: str) -> Order:
+    """The order that `?sort=` names; raises errors.Invalid that names the known ones."""
+    if (order := known.get(sort or default)) is None:
+        raise errors.Invalid(None, Fault(f"is not one of {', '.join(sorted(known))}", parameter="sort"))
+    return order
+
+
+async def page(
+    db: Session,
+    select: Select[*Ts],
+    make: Callable[[*Ts], T],
+    order: Order,
+    *,
+    limit: int,
+    cursor: str | None,
+    into: Callable[[list[T], str | None], P],
+) -> P:
+    """Up to `limit` rows after `cursor`, each made by `make` of the selected columns, in `order`.
+
+    `into` is the list's own Page class. Raises errors.Invalid for a cursor that is not of this list and order."""
+    columns = [key.column for key in order.keys]
+    if cursor is not None:
+        after = tuple_(*_read(cursor, order.keys))
+        row = tuple_(*columns)
+        select = select.where(row < after if order.descending else row > after)
+    select = select.order_by(*(c.desc() if order.descending else c.asc() for c in columns)).limit(limit + 1)
+    items = [make(*row) for row in await db.execute(select)]
+    more = len(items) > limit
+    del items[limit:]
+    return into(items, _write(items[-1], order.keys) if more else None)
+
+
+def _write(item: msgspec.Struct, keys: Sequence[Key]) -> str:
+    values = msgspec.json.encode([[key.field for key in keys], [getattr(item, key.field) for key in keys]])
+    return base64.urlsafe_b64encode(values).rstrip(b"=").decode()
+
+
+def _read(cursor: str, keys: Sequence[Key]) -> list[Any]:
+    try:
+        text = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        names, raw = msgspec.json.decode(text, type=tuple[list[str], list[Any]])
+        if names != [key.field for key in keys]:
+            raise ValueError("of another list or order")
+        values = [msgspec.convert(value, key.kind) for value, key in zip(raw, keys, strict=True)]
+        if any(isinstance(v, str) and "\0" in v for v in values):
+            raise ValueError("NUL")
+        if any(isinstance(v, int) and abs(v) > INTEGER_LIMIT for v in values):
+            raise ValueError("too large")
+    except (ValueError, msgspec.MsgspecError):
+        fault = Fault(
+            "is not a cursor of this list: send `next_cursor` of the page before, unchanged", parameter="cursor"
+        )
+        raise errors.Invalid(None, fault) from None
+    return values

@@ -1,0 +1,186 @@
+"""How errors become `application/problem+json` (RFC 9457) with every fault named, and the pages that explain them."""
+
+import html
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from asyncpg import PostgresError
+from litestar import Request
+from litestar.exceptions import (
+    ClientException,
+    HTTPException,
+    MethodNotAllowedException,
+    ValidationException,
+)
+from litestar.response import Response
+from litestar.types import ExceptionHandlersMap
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from erp_service import errors, telemetry
+from erp_service.bodies import MOST_FAULTS, without_path
+from erp_service.errors import Fault, Refused
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(msgspec.Struct, omit_defaults=True):
+    """RFC 9457, with `request_id`, `errors`, and further members that some types document."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = None
+    request_id: str | None = None
+    errors: list[Fault] = []
+
+
+def as_problem(refusal: Refused, request_id: str | None) -> dict[str, Any]:
+    problem = msgspec.to_builtins(
+        Problem(
+            type=f"/problems/{refusal.slug}",
+            title=refusal.title,
+            status=refusal.status,
+            detail=refusal.detail,
+            request_id=request_id,
+            errors=list(refusal.faults[:MOST_FAULTS]),
+        )
+    )
+    return {**problem, **refusal.members}
+
+
+def answer(request: Request[Any, Any, Any], refusal: Refused) -> Response[Any]:
+    headers = dict(refusal.headers)
+    if refusal.status == 401:
+        headers.setdefault("WWW-Authenticate", "Bearer")
+    if refusal.status == 503:
+        headers.setdefault("Retry-After", "2")
+    if "Retry-After" in headers:
+        refusal.members.setdefault("retry_after", int(headers["Retry-After"]))
+    return Response(
+        as_problem(refusal, telemetry.request_id(request.scope)),
+        status_code=refusal.status,
+        media_type=MEDIA_TYPE,
+        headers=headers,
+    )
+
+
+def on_refused(request: Request[Any, Any, Any], exc: Refused) -> Response[Any]:
+    return answer(request, exc)
+
+
+def on_http(request: Request[Any, Any, Any], exc: HTTPException) -> Response[Any]:
+    """What the framework refuses by itself."""
+    if isinstance(exc, ValidationException):
+        extra: list[Any] = exc.extra if isinstance(exc.extra, list) else []
+        faults = [Fault(without_path(e["message"]), parameter=e.get("key")) for e in extra if isinstance(e, dict)]
+        return answer(request, errors.Invalid(None if faults else exc.detail, *faults))
+    if isinstance(exc, MethodNotAllowedException):
+        return answer(request, errors.MethodNotAllowed(headers=dict(exc.headers or {})))
+    kinds: dict[int, type[Refused]] = {
+        400: errors.Malformed,
+        401: errors.Unauthorized,
+        403: errors.Forbidden,
+        404: errors.NotFound,
+        413: errors.TooLarge,
+        415: errors.UnsupportedMedia,
+        422: errors.Invalid,
+        503: errors.Unavailable,
+    }
+    if (kind := kinds.get(exc.status_code)) is not None:
+        return answer(request, kind(headers=dict(exc.headers or {})))
+    if isinstance(exc, ClientException):
+        return answer(request, errors.Malformed(exc.detail))
+    return on_bug(request, exc)
+
+
+def on_database(request: Request[Any, Any, Any], exc: SQLAlchemyError) -> Response[Any]:
+    """What the database refuses: a rule it holds is the caller's conflict, its absence is nobody's fault."""
+    cause = _postgres(exc)
+    state = getattr(cause, "sqlstate", None) or ""
+    if isinstance(exc, IntegrityError):
+        name = getattr(cause, "constraint_name", None)
+        if (refusal := errors.meaning_of(name)) is not None:
+            return answer(request, refusal)
+        telemetry.log.error("a constraint has no meaning", constraint=name, sqlstate=state)
+        return answer(request, errors.Conflict("What is stored does not allow this."))
+    if state.startswith("22"):
+        return answer(request, errors.Invalid("A value cannot be stored: it is too large, or not text."))
+    if state in ("40001", "40P01", "55P03"):
+        return answer(
+            request, errors.Unavailable("Others are changing the same rows. Try again.", headers={"Retry-After": "1"})
+        )
+    if state == "57014":
+        return answer(request, errors.Unavailable("The database took too long to answer."))
+    away = isinstance(exc, DBAPIError) and (exc.connection_invalidated or not state)
+    if isinstance(exc, PoolTimeout) or away or state[:2] in ("08", "53", "57", "25"):
+        telemetry.log.warning("database away", error=type(exc).__name__, sqlstate=state)
+        return answer(request, errors.Unavailable())
+    return on_bug(request, exc)
+
+
+def on_away(request: Request[Any, Any, Any], exc: Exception) -> Response[Any]:
+    telemetry.log.warning("database away", error=repr(exc))
+    return answer(request, errors.Unavailable())
+
+
+def on_postgres(request: Request[Any, Any, Any], exc: PostgresError) -> Response[Any]:
+    """Raised bare while a connection is made: the server starts, stops, or has no place left."""
+    if (exc.sqlstate or "")[:2] in ("08", "53", "57"):
+        return on_away(request, exc)
+    return on_bug(request, exc)
+
+
+def on_bug(request: Request[Any, Any, Any], exc: Exception) -> Response[Any]:
+    telemetry.log.error("unhandled", path=request.scope["path"], exc_info=exc)
+    return answer(request, errors.Internal())
+
+
+HANDLERS: ExceptionHandlersMap = {
+    Refused: on_refused,
+    HTTPException: on_http,
+    SQLAlchemyError: on_database,
+    PostgresError: on_postgres,
+    ConnectionError: on_away,
+    TimeoutError: on_away,
+    Exception: on_bug,
+}
+
+
+def _postgres(exc: BaseException) -> BaseException | None:
+    """The driver's own exception under SQLAlchemy's and its adapter's."""
+    original = getattr(exc, "orig", None)
+    return getattr(original, "__cause__", None) or original
+
+
+# The pages that `type` points to.
+
+
+def page(slug: str) -> str | None:
+    """HTML that explains one type of problem, or None if there is no such type."""
+    kind = next((k for k in errors.kinds() if k.slug == slug), None)
+    if kind is None:
+        return None
+    paragraphs = inspect.cleandoc(kind.__doc__ or "").split("\n\n")
+    body = "".join(f"<p>{html.escape(' '.join(p.split()))}</p>" for p in paragraphs)
+    return _html(kind.title, f"<p><code>{kind.status}</code> · <code>/problems/{kind.slug}</code></p>{body}")
+
+
+def index() -> str:
+    known: Iterable[type[Refused]] = sorted(errors.kinds(), key=lambda k: (k.status, k.slug))
+    rows = "".join(
+        f'<li><code>{k.status}</code> <a href="/problems/{k.slug}">{html.escape(k.title)}</a></li>' for k in known
+    )
+    return _html("What can go wrong", f"<ul>{rows}</ul>")
+
+
+def _html(title: str, body: str) -> str:
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width">'
+        "<style>body{font:16px/1.6 system-ui,sans-serif;max-width:40em;margin:3em auto;padding:0 1em}"
+        "code{background:#eee;padding:.1em .3em;border-radius:3px}</style>"
+        f"<h1>{html.escape(title)}</h1>{body}</html>"
+    )

@@ -1,0 +1,62 @@
+"""Limits that hold across instances: one atomic upsert in an unlogged table, on a connection of its own."""
+
+import math
+from datetime import datetime
+
+import asyncpg
+from sqlalchemy import Integer, Text, func, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Mapped, mapped_column
+
+from erp_service import errors, telemetry
+from erp_service.db import Base, Database
+
+
+class RateLimit(Base):
+    """A fixed window for each key. Unlogged: a crash of Postgres forgets the counts, and nothing else."""
+
+    __tablename__ = "rate_limits"
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    taken: Mapped[int] = mapped_column(Integer)
+    resets_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
+_TAKE = text("""
+    insert into rate_limits as held (key, taken, resets_at)
+    values (:key, 1, clock_timestamp() + make_interval(secs => :seconds))
+    on conflict (key) do update set
+      taken = case when held.resets_at <= clock_timestamp() then 1 else held.taken + 1 end,
+      resets_at = case when held.resets_at <= clock_timestamp() then excluded.resets_at else held.resets_at end
+    returning taken, cast(extract(epoch from resets_at - clock_timestamp()) as float8)
+""")
+_GIVE_BACK = text("update rate_limits set taken = greatest(taken - 1, 0) where key = :key")
+_FORGET = text("delete from rate_limits where key = :key")
+
+
+async def take(database: Database, limit: str, key: str, *, most: int, seconds: float) -> None:
+    """Count one use of `key`; raises errors.TooMany with `Retry-After` when `most` in `seconds` are used up.
+
+    Fails open: whoever can read no limits is let through, and the metric says so."""
+    try:
+        async with database.read() as db:
+            taken, remaining = (await db.execute(_TAKE, {"key": f"{limit}:{key}", "seconds": seconds})).one()
+    except (SQLAlchemyError, OSError, TimeoutError, asyncpg.PostgresError):
+        telemetry.failed_open.labels(limit).inc()
+        return
+    if taken > most:
+        wait = max(1, math.ceil(remaining))
+        raise errors.TooMany(f"Try again in {wait} seconds.", headers={"Retry-After": str(wait)})
+
+
+async def give_back(database: Database, limit: str, key: str) -> None:
+    """The use did not count after all."""
+    async with database.read() as db:
+        await db.execute(_GIVE_BACK, {"key": f"{limit}:{key}"})
+
+
+async def forget(database: Database, limit: str, key: str) -> None:
+    """Start afresh, after a success."""
+    async with database.read() as db:
+        await db.execute(_FORGET, {"key": f"{limit}:{key}"})

@@ -1,0 +1,20 @@
+"""The four roles, in order: each may do what the ones before it may."""
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    VIEWER = "VIEWER"
+    STAFF = "STAFF"
+    ADMIN = "ADMIN"
+    SUPER_ADMIN = "SUPER_ADMIN"
+
+    @property
+    def rank(self) -> int:
+        return _RANKS[self]
+
+    def includes(self, least: "Role") -> bool:
+        return self.rank >= least.rank
+
+
+_RANKS = {role: rank for rank, role in enumerate(Role)}

@@ -1,0 +1,175 @@
+"""Everything a deployment can set, read once from the environment and passed in; never a global."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+PREFIX = "ERP_"
+SECRET = {"secret": True}
+MIN_SECRET_BYTES = 32
+
+
+class SettingsError(Exception):
+    """A setting is missing or has a value that cannot be used; the message names each one."""
+
+
+def _about(meaning: str, *, secret: bool = False, **limits: Any) -> Meta:
+    return Meta(description=meaning, extra=SECRET if secret else None, **limits)
+
+
+Seconds = float
+Environment = Literal["development", "production"]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One field for each variable `ERP_<NAME>`; `ERP_<NAME>_FILE` names a file that holds the value instead."""
+
+    database_url: Annotated[
+        str, _about("postgresql://user:password@host:port/db, also with ?host=/socket/dir", secret=True)
+    ]
+    replica_url: Annotated[str | None, _about("a streaming replica for reports and exports", secret=True)] = None
+    queue_database_url: Annotated[
+        str | None, _about("a direct address for workers and LISTEN when ERP_DATABASE_URL is a pooler", secret=True)
+    ] = None
+    migration_database_url: Annotated[str | None, _about("the owner's address for `erp migrate`", secret=True)] = None
+    environment: Annotated[Environment, _about("development or production")] = "production"
+    jwt_secret: Annotated[
+        str | None,
+        _about("signs tokens: at least 32 bytes; several, newest first, separated by commas", secret=True),
+    ] = None
+    export_store: Annotated[str, _about("where export files live: file:///directory", secret=True)] = (
+        "file:///var/lib/erp/exports"
+    )
+    export_retention_hours: Annotated[int, _about("how long an export file is kept, in hours", ge=1, le=8760)] = 72
+    exports_running_per_user: Annotated[int, _about("exports of one user that run at once", ge=1, le=100)] = 2
+    exports_waiting_per_user: Annotated[int, _about("exports of one user that may wait", ge=1, le=10_000)] = 20
+    heartbeat_seconds: Annotated[Seconds, _about("how often a worker says that it lives", gt=0, le=300)] = 5
+    stalled_seconds: Annotated[Seconds, _about("a worker silent for longer has its jobs taken over", gt=0, le=3600)] = (
+        15
+    )
+    worker_concurrency: Annotated[int, _about("jobs at once in one worker", ge=1, le=100)] = 4
+    drain_seconds: Annotated[Seconds, _about("how long to serve on after SIGTERM, while not ready", ge=0, le=600)] = 5
+    grace_seconds: Annotated[Seconds, _about("how long to wait for work in hand when stopping", ge=0, le=3600)] = 20
+    access_token_seconds: Annotated[int, _about("how long an access token is valid", ge=30, le=86_400)] = 900
+    refresh_token_seconds: Annotated[int, _about("how long an unused refresh token is valid", ge=60)] = 14 * 86_400
+    login_failures_per_account: Annotated[
+        int, _about("failed log-ins to one account in five minutes before it is slowed", ge=1)
+    ] = 10
+    login_failures_per_address: Annotated[
+        int, _about("failed log-ins from one address in five minutes before it is slowed", ge=1)
+    ] = 60
+    host: Annotated[str, _about("the address that `erp serve` listens on")] = "127.0.0.1"
+    port: Annotated[int, _about("the port that `erp serve` listens on", ge=0, le=65_535)] = 8000
+    pool_size: Annotated[int, _about("database connections of one instance", ge=1, le=500)] = 10
+    pool_timeout_seconds: Annotated[Seconds, _about("how long a request waits for a connection", gt=0, le=60)] = 5
+    statement_seconds: Annotated[Seconds, _about("the longest a request's statement may run", gt=0, le=3600)] = 30
+    body_limit: Annotated[int, _about("the largest request body, in bytes", ge=1024)] = 1024 * 1024
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="the ISO 4217 code that values are in")] = "EUR"
+    public_url: Annotated[str | None, _about("what addresses in answers start with")] = None
+    trusted_proxies: Annotated[str, _about("whose forwarded headers count: addresses or networks, by commas")] = ""
+    cors_origins: Annotated[str, _about("whose pages may call, separated by commas")] = ""
+    log_format: Annotated[Literal["auto", "json", "text"], _about("auto: text on a terminal, JSON elsewhere")] = "auto"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _about("the least level that is logged")] = (
+        "info"
+    )
+
+    @property
+    def jwt_secrets(self) -> list[str]:
+        return [secret.strip() for secret in (self.jwt_secret or "").split(",") if secret.strip()]
+
+    @property
+    def listen_url(self) -> str:
+        """Where LISTEN and the queue connect: never through a transaction pooler."""
+        return self.queue_database_url or self.database_url
+
+
+class Described(msgspec.Struct, frozen=True):
+    """One setting as `erp settings` shows it."""
+
+    variable: str
+    meaning: str
+    default: str | None
+    value: str | None
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings; raises SettingsError that names every fault at once."""
+    values: dict[str, object] = {}
+    faults = []
+    hints = get_type_hints(Settings, include_extras=True)
+    for field in msgspec.structs.fields(Settings):
+        variable = PREFIX + field.name.upper()
+        try:
+            raw = _raw(environ, variable)
+            if isinstance(raw, str):
+                values[field.name] = msgspec.convert(raw, hints[field.name], strict=False)
+            elif field.required:
+                faults.append(f"{variable} is not set: {_meta(hints[field.name]).description}")
+        except OSError as exc:
+            faults.append(f"{variable}_FILE cannot be read: {exc.strerror}")
+        except msgspec.ValidationError as exc:
+            faults.append(f"{variable} cannot be used: {exc}")
+    if faults:
+        raise SettingsError("\n".join(faults))
+    settings = Settings(**values)  # type: ignore[arg-type]
+    _check(settings)
+    return settings
+
+
+def _raw(environ: Mapping[str, str], variable: str) -> str | UnsetType:
+    if path := environ.get(f"{variable}_FILE"):
+        return Path(path).read_text().strip()
+    # Compose files hand on unset variables as empty ones
+    return environ.get(variable) or UNSET
+
+
+def _check(settings: Settings) -> None:
+    if settings.stalled_seconds < 2 * settings.heartbeat_seconds:
+        raise SettingsError(
+            "ERP_STALLED_SECONDS must be at least twice ERP_HEARTBEAT_SECONDS, else a healthy worker looks stalled."
+        )
+
+
+def require_secret(settings: Settings) -> None:
+    """Raises SettingsError in one sentence unless each secret is present and strong enough to sign tokens."""
+    how = 'Make one with: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
+    if not settings.jwt_secrets:
+        raise SettingsError(f"ERP_JWT_SECRET is not set, and tokens cannot be signed without it. {how}")
+    if any(len(s.encode()) < MIN_SECRET_BYTES or len(set(s)) < 8 for s in settings.jwt_secrets):
+        raise SettingsError(f"ERP_JWT_SECRET is weak: each secret needs {MIN_SECRET_BYTES} random bytes. {how}")
+
+
+def describe(settings: Settings | None) -> Iterator[Described]:
+    """Every setting with meaning, default and present value; secrets masked, passwords cut out of addresses."""
+    hints = get_type_hints(Settings, include_extras=True)
+    for field in msgspec.structs.fields(Settings):
+        meta = _meta(hints[field.name])
+        secret = bool((meta.extra or {}).get("secret"))
+        present = getattr(settings, field.name) if settings else None
+        yield Described(
+            variable=PREFIX + field.name.upper(),
+            meaning=meta.description or "",
+            default=None if field.required or field.default is None else str(field.default),
+            value=None if present is None else _masked(str(present)) if secret else str(present),
+        )
+
+
+def _masked(value: str) -> str:
+    if "://" not in value:
+        return "********"
+    parts = urlsplit(value)
+    if parts.password is None:
+        return value
+    name = f"{parts.username}:********@{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
+    return urlunsplit(parts._replace(netloc=name))
+
+
+def _meta(kind: object) -> Meta:
+    if get_origin(kind) is Annotated:
+        return next(part for part in get_args(kind) if isinstance(part, Meta))
+    raise TypeError(kind)

@@ -1,0 +1,12 @@
+"""Every feature's tables: the only such list. Alembic compares the database with it."""
+
+from sqlalchemy import MetaData
+
+from erp_service import idempotency, ratelimit
+from erp_service.audit import models as audit
+from erp_service.auth import models as auth
+from erp_service.db import Base
+
+FEATURES = (idempotency, ratelimit, audit, auth)
+
+metadata: MetaData = Base.metadata

@@ -1,0 +1,57 @@
+"""Runs the migrations on the connection that erp_service.schema gives: one transaction, one migrator at a time."""
+
+from alembic import context
+from sqlalchemy import text
+
+from erp_service.schema import script
+from erp_service.tables import metadata
+
+# A run of `erp migrate` on each of two hosts at once: the second waits, then finds nothing to do.
+_LOCK = text("select pg_advisory_xact_lock(727275)")
+
+# Grants are made anew after every run, so that no migration can forget a table. What is append-only stays so for
+# the application's role even without its triggers.
+_GRANTS = """
+do $$
+begin
+  create role erp_app nologin;
+exception
+  when duplicate_object or unique_violation then null;  -- roles are cluster-wide
+  when insufficient_privilege then raise notice 'no right to create the role erp_app: make it, then migrate again';
+end $$;
+do $$
+begin
+  if exists (select from pg_roles where rolname = 'erp_app') then
+    grant usage on schema public to erp_app;
+    grant select, insert, update, delete on all tables in schema public to erp_app;
+    grant usage, select on all sequences in schema public to erp_app;
+    revoke all on alembic_version from erp_app;
+    grant select on alembic_version to erp_app;
+    revoke update, delete, truncate on audit_log from erp_app;
+    if to_regclass('stock_ledger') is not null then
+      revoke update, delete, truncate on stock_ledger from erp_app;
+    end if;
+  end if;
+end $$;
+"""
+
+
+def ours(name: str | None, kind: str, _parents: object) -> bool:
+    """Procrastinate's tables are its own: autogenerate must not see them."""
+    return not (kind == "table" and (name or "").startswith("procrastinate_"))
+
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=metadata,
+    include_name=ours,
+    compare_type=True,
+    compare_server_default=True,
+    transaction_per_migration=False,
+)
+with context.begin_transaction():
+    connection.execute(_LOCK)
+    context.run_migrations()
+    if context.config.attributes.get("grants", True):
+        script(connection, _GRANTS)

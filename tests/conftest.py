@@ -1,0 +1,201 @@
+"""A real Postgres, a database built by the migrations and cloned for each test, and the app as its clients see it."""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import asyncpg
+import httpx
+import pytest
+from litestar import Litestar
+from sqlalchemy import insert
+
+from erp_service import embedded, schema
+from erp_service.app import create_app
+from erp_service.auth.models import User
+from erp_service.auth.tokens import Claims, Tokens
+from erp_service.db import Database, asyncpg_arguments
+from erp_service.embedded import Cluster
+from erp_service.roles import Role
+from erp_service.settings import Settings
+
+SECRET = "a-secret-for-tests-only-0123456789-abcdefghij"
+_numbers = itertools.count()
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """One PostgreSQL for the test session; fsync is off, for nothing here survives it anyway."""
+    with (
+        tempfile.TemporaryDirectory(prefix="erp-tests-") as directory,
+        embedded.running(Path(directory), fsync=False, max_connections=200) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def template(cluster: Cluster) -> str:
+    """A migrated database that nobody connects to, for others to be cloned from."""
+    name = f"template_{os.getpid()}"
+    await as_owner(cluster, f'create database "{name}"')
+    await schema.migrate(cluster.owner_url(name))
+    return name
+
+
+@pytest.fixture
+async def database_name(cluster: Cluster, template: str) -> AsyncIterator[str]:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    await as_owner(cluster, f'create database "{name}" template "{template}"')
+    yield name
+    await as_owner(cluster, f'drop database "{name}" with (force)')
+
+
+async def as_owner(cluster: Cluster, *statements: str, database: str = "postgres") -> None:
+    connection = await asyncpg.connect(**asyncpg_arguments(cluster.owner_url(database)))
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def settings(cluster: Cluster, database_name: str, tmp_path: Path) -> Settings:
+    """The app connects as `erp_app`, which owns nothing: what a grant is missing for fails here."""
+    return Settings(
+        database_url=cluster.app_url(database_name),
+        migration_database_url=cluster.owner_url(database_name),
+        environment="development",
+        jwt_secret=SECRET,
+        export_store=f"file://{tmp_path}/exports",
+        heartbeat_seconds=0.5,
+        stalled_seconds=3,
+        log_format="text",
+        log_level="warning",
+    )
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    database = Database(settings, name="erp test")
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def owner(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
+    """The superuser's own connection, to look at what is really stored and to break what must hold."""
+    connection = await asyncpg.connect(**asyncpg_arguments(settings.migration_database_url or ""))
+    yield connection
+    await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def running(app: Litestar) -> AsyncIterator[None]:
+    """The app's lifespan, which one task must open and close; a fixture's two halves are two tasks."""
+    up, down = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with app.lifespan():
+            up.set()
+            await down.wait()
+
+    held, waiting = asyncio.create_task(hold()), asyncio.create_task(up.wait())
+    await asyncio.wait([held, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if held.done():
+        await held
+    try:
+        yield
+    finally:
+        down.set()
+        await held
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[Litestar]:
+    app = create_app(settings)
+    async with running(app):
+        yield app
+
+
+@pytest.fixture
+async def client(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that is not signed in."""
+    async with client_of(app) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def client_of(app: Litestar, token: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:
+        yield client
+
+
+SignIn = Callable[[Role], Awaitable[httpx.AsyncClient]]
+"""`await sign_in(Role.STAFF)`: a client of a new user with that role; `client.user_id` is in `user_ids`."""
+
+
+async def make_user(database: Database, role: Role, email: str | None = None, password_hash: str = "!") -> int:
+    values = {
+        "email": email or f"{role.lower()}{next(_numbers)}@example.com",
+        "full_name": f"{role.title()} Person",
+        "role": role,
+        "password_hash": password_hash,
+    }
+    async with database.write() as db:
+        return (await db.execute(insert(User).values(values).returning(User.id))).scalar_one()
+
+
+def token_of(settings: Settings, user_id: int, version: int = 1) -> str:
+    return Tokens(settings).issue(Claims(user_id, version, "00000000-0000-7000-8000-000000000000"))
+
+
+@pytest.fixture
+async def sign_in(app: Litestar, settings: Settings, database: Database) -> AsyncIterator[SignIn]:
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def sign_in(role: Role) -> httpx.AsyncClient:
+            user_id = await make_user(database, role)
+            client = await stack.enter_async_context(client_of(app, token_of(settings, user_id)))
+            client.headers["X-User-Id"] = str(user_id)  # for the test to read; the service does not look at it
+            return client
+
+        yield sign_in
+
+
+@pytest.fixture
+async def viewer(sign_in: SignIn) -> httpx.AsyncClient:
+    return await sign_in(Role.VIEWER)
+
+
+@pytest.fixture
+async def staff(sign_in: SignIn) -> httpx.AsyncClient:
+    return await sign_in(Role.STAFF)
+
+
+@pytest.fixture
+async def admin(sign_in: SignIn) -> httpx.AsyncClient:
+    return await sign_in(Role.ADMIN)
+
+
+@pytest.fixture
+async def super_admin(sign_in: SignIn) -> httpx.AsyncClient:
+    return await sign_in(Role.SUPER_ADMIN)
+
+
+async def eventually(look: Callable[[], Awaitable[T]], *, seconds: float = 20.0) -> T:
+    """What `look` gives as soon as that is true; AssertionError with the last of it after `seconds`."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not (seen := await look()):
+        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s: {seen!r}"
+        await asyncio.sleep(0.02)
+    return seen
