@@ -58,11 +58,11 @@ class Exact(TypeDecorator[Decimal]):
         return func.trim_scale(column)
 
 
-def quantity() -> Exact:
+def quantity_column() -> Exact:
     return Exact(PRECISION, QUANTITY_SCALE)
 
 
-def money() -> Exact:
+def money_column() -> Exact:
     return Exact(PRECISION, MONEY_SCALE)
 
 

@@ -1,8 +1,8 @@
 """The child processes of `erp up`: kept running in the foreground, stopped together.
 
 Each child leads a process group of its own, so that Ctrl-C in a terminal reaches us alone and we decide the order. Our
-death, be it by SIGKILL, kills the children: on Linux the kernel does it (see `processes`). Elsewhere this module, run as a
-program, stands between us and each child and looks twice a second whether we are still there.
+death, even by SIGKILL, kills the children: on Linux the kernel sees to it (`processes`). Elsewhere this module, run as
+a program, stands between us and each child and looks twice a second whether we are still there.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from erp_service.processes import dies_with_us, signalled_when_parent_dies
@@ -30,15 +31,16 @@ class Command(NamedTuple):
     arguments: Sequence[str]
 
 
-class _Orders:
-    """What the signals ask for: to stop in order, then to end now."""
+@dataclass(frozen=True)
+class _Upkeep:
+    environment: Mapping[str, str]
+    grace: float
+    say: Callable[[str], None]
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    end_now: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def __init__(self) -> None:
-        self.stop = asyncio.Event()
-        self.now = asyncio.Event()
-
-    def obey(self) -> None:
-        (self.now if self.stop.is_set() else self.stop).set()
+    def signalled(self) -> None:
+        (self.end_now if self.stop.is_set() else self.stop).set()
 
 
 def run(
@@ -52,55 +54,51 @@ def run(
     """Run the commands until SIGINT, SIGTERM or SIGHUP; call it from the main thread.
 
     The signal is passed on as SIGTERM; what still runs after `grace` seconds, or at a second signal, is killed. A command
-    that ends by itself is started again, unless it has ended more than five times within a minute: then all are stopped.
-    `tend` is called every second, in this thread, and an exception of its stops everything as well.
-    Returns 0 if everything ended in order, else 1.
+    that ends by itself is started again; at its sixth end within a minute, all are stopped. `tend` is called every second
+    in this thread, and an exception of its stops all as well. Returns 0 if everything ended in order, else 1.
     """
-    return asyncio.run(_run(commands, environment, grace, say, tend))
+    return asyncio.run(_run(commands, tend, environment, grace, say))
 
 
 async def _run(
     commands: Sequence[Command],
+    tend: Callable[[], object] | None,
     environment: Mapping[str, str],
     grace: float,
     say: Callable[[str], None],
-    tend: Callable[[], object] | None,
 ) -> int:
-    orders = _Orders()
+    upkeep = _Upkeep(environment, grace, say)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, orders.obey)
-    tasks = [asyncio.create_task(_keep(command, environment, orders, grace, say)) for command in commands]
+        asyncio.get_running_loop().add_signal_handler(number, upkeep.signalled)
+    tasks = [asyncio.create_task(_keep(command, upkeep)) for command in commands]
     if tend is not None:
-        tasks.append(asyncio.create_task(_tend(tend, orders)))
+        tasks.append(asyncio.create_task(_tend(tend, upkeep)))
     # Whoever is first to end, by order or by failure, ends it for all.
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    orders.stop.set()
+    upkeep.stop.set()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
-    for outcome in ended:
-        if isinstance(outcome, BaseException):
-            say(f"stopped by an error: {outcome}")
+    for problem in ended:
+        if isinstance(problem, BaseException):
+            say(f"stopped by an error: {problem}")
     return 0 if all(outcome is True for outcome in ended) else 1
 
 
-async def _keep(
-    command: Command, environment: Mapping[str, str], orders: _Orders, grace: float, say: Callable[[str], None]
-) -> bool:
-    deaths: deque[float] = deque(maxlen=RESTARTS_A_MINUTE + 1)
-    while not orders.stop.is_set():
-        process = await _start(command, environment)
-        await _first(process.wait(), orders.stop.wait())
+async def _keep(command: Command, upkeep: _Upkeep) -> bool:
+    ends: deque[float] = deque(maxlen=RESTARTS_A_MINUTE + 1)
+    while not upkeep.stop.is_set():
+        process = await _start(command, upkeep.environment)
+        await _first(process.wait(), upkeep.stop.wait())
         if process.returncode is None:
-            return await _end(command, process, orders, grace, say)
-        deaths.append(time.monotonic())
-        recent = sum(death > deaths[-1] - 60 for death in deaths)
+            return await _end(command, process, upkeep)
+        ends.append(time.monotonic())
+        recent = sum(end > ends[-1] - 60 for end in ends)
+        what = f"{command.name} ended by itself with status {process.returncode}"
         if recent > RESTARTS_A_MINUTE:
-            say(
-                f"{command.name} ended {recent} times within a minute, last with status {process.returncode}: giving up"
-            )
+            upkeep.say(f"{what}, for the {recent}th time within a minute: giving up")
             return False
         pause = FIRST_PAUSE * 2 ** (recent - 1)
-        say(f"{command.name} ended by itself with status {process.returncode}; it is started again in {pause:g} s")
-        await _first(asyncio.sleep(pause), orders.stop.wait())
+        upkeep.say(f"{what}; it is started again in {pause:g} s")
+        await _first(asyncio.sleep(pause), upkeep.stop.wait())
     return True
 
 
@@ -116,28 +114,24 @@ async def _start(command: Command, environment: Mapping[str, str]) -> asyncio.su
     )
 
 
-async def _end(
-    command: Command, process: asyncio.subprocess.Process, orders: _Orders, grace: float, say: Callable[[str], None]
-) -> bool:
+async def _end(command: Command, process: asyncio.subprocess.Process, upkeep: _Upkeep) -> bool:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-    await _first(process.wait(), orders.now.wait(), asyncio.sleep(grace))
+    await _first(process.wait(), upkeep.end_now.wait(), asyncio.sleep(upkeep.grace))
     if process.returncode is not None:
         return True
-    say(
-        f"{command.name} is killed, "
-        + ("as told" if orders.now.is_set() else f"since it did not end within {grace:g} s")
-    )
+    reason = "as told" if upkeep.end_now.is_set() else f"since it did not end within {upkeep.grace:g} s"
+    upkeep.say(f"{command.name} is killed, {reason}")
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
     return False
 
 
-async def _tend(tend: Callable[[], object], orders: _Orders) -> bool:
-    while not orders.stop.is_set():
+async def _tend(tend: Callable[[], object], upkeep: _Upkeep) -> bool:
+    while not upkeep.stop.is_set():
         tend()
-        await _first(asyncio.sleep(TENDED_EVERY), orders.stop.wait())
+        await _first(asyncio.sleep(TENDED_EVERY), upkeep.stop.wait())
     return True
 
 
@@ -152,7 +146,7 @@ async def _first(*awaited: Coroutine[object, object, object]) -> None:
 def watch(arguments: Sequence[str]) -> int:
     """Run a command in our own process group, and kill it once our parent is gone; returns its status."""
     parent = os.getppid()
-    # The group's signals reach the command itself. A handler, since exec would hand on that we ignore them.
+    # The group's signals reach the command as well. A handler, since exec would hand on that we ignore them.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     with subprocess.Popen(arguments) as child:

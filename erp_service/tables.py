@@ -6,7 +6,8 @@ from erp_service import idempotency, ratelimit
 from erp_service.audit import models as audit
 from erp_service.auth import models as auth
 from erp_service.db import Base
+from erp_service.inventory import models as inventory
 
-FEATURES = (idempotency, ratelimit, audit, auth)
+FEATURES = (idempotency, ratelimit, audit, auth, inventory)
 
 metadata: MetaData = Base.metadata

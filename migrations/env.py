@@ -37,8 +37,8 @@ end $$;
 
 
 def ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Procrastinate's tables are its own: autogenerate must not see them."""
-    return not (kind == "table" and (name or "").startswith("procrastinate_"))
+    """Procrastinate's tables are its own, and queue_* hang on them: autogenerate must not see them."""
+    return not (kind == "table" and (name or "").startswith(("procrastinate_", "queue_")))
 
 
 connection = context.config.attributes["connection"]

@@ -13,3 +13,4 @@ down_revision = None
 def upgrade() -> None:
     # A copy, not SchemaManager.get_schema(): what was migrated once must not change with an installed version.
     script(op.get_bind(), Path(__file__).parent.with_name("procrastinate_3_10.sql").read_text())
+    script(op.get_bind(), Path(__file__).parent.with_name("queue.sql").read_text())

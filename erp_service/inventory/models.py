@@ -1,0 +1,201 @@
+"""Items, places, the append-only ledger, and the balances that always equal its sums."""
+
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from erp_service import errors
+from erp_service.db import Base, Exact, money_column, quantity_column
+
+
+class Item(Base):
+    """What is kept in stock. Deleting is soft, and the sku stays taken."""
+
+    __tablename__ = "items"
+    __table_args__ = (
+        UniqueConstraint("sku"),
+        CheckConstraint("status in ('ACTIVE', 'INACTIVE', 'DISCONTINUED')", name="status_known"),
+        CheckConstraint("reorder_point >= 0 and reorder_point <> 'NaN'", name="reorder_point_not_negative"),
+        Index("items_name_id_idx", "name", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    sku: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    unit: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text, server_default=text("'ACTIVE'"))
+    description: Mapped[str | None] = mapped_column(Text)
+    reorder_point: Mapped[Decimal | None] = mapped_column(quantity_column())
+    version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None] = mapped_column()
+
+
+class Location(Base):
+    """Where stock is kept: a tree. `allow_negative_stock` is the only negative-stock policy there is."""
+
+    __tablename__ = "locations"
+    __table_args__ = (
+        UniqueConstraint("code"),
+        CheckConstraint("location_type in ('WAREHOUSE', 'ZONE', 'BIN')", name="location_type_known"),
+        CheckConstraint("parent_id <> id", name="not_its_own_parent"),
+        Index("locations_name_id_idx", "name", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    code: Mapped[str] = mapped_column(Text)
+    name: Mapped[str] = mapped_column(Text)
+    location_type: Mapped[str] = mapped_column(Text)
+    address: Mapped[str | None] = mapped_column(Text)
+    parent_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("locations.id"), index=True)
+    allow_negative_stock: Mapped[bool] = mapped_column(server_default=text("false"))
+    version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None] = mapped_column()
+
+
+class StockTransaction(Base):
+    """A document: what was posted together. `reverses` names the one that it takes back; that happens once."""
+
+    __tablename__ = "stock_transactions"
+    __table_args__ = (UniqueConstraint("reverses"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    user_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("users.id"))
+    reverses: Mapped[UUID | None] = mapped_column(ForeignKey("stock_transactions.id"))
+
+
+class StockEntry(Base):
+    """One signed movement at one place; append-only by trigger and by grant.
+
+    For one item at one place the order of ids is the order of effects: ids are taken under the balance's lock."""
+
+    __tablename__ = "stock_ledger"
+    __table_args__ = (
+        UniqueConstraint("transaction_id", "line", "id"),
+        CheckConstraint(
+            "case entry_type when 'IN' then quantity > 0 when 'TRANSFER_IN' then quantity > 0"
+            " when 'OUT' then quantity < 0 when 'TRANSFER_OUT' then quantity < 0"
+            " when 'ADJUSTMENT' then true else false end",
+            name="sign_of_type",
+        ),
+        CheckConstraint("quantity <> 'NaN' and value <> 'NaN' and on_hand_after <> 'NaN'", name="numbers"),
+        Index("stock_ledger_item_id_location_id_id_idx", "item_id", "location_id", "id"),
+        Index("stock_ledger_item_id_location_id_occurred_at_idx", "item_id", "location_id", "occurred_at"),
+        Index("stock_ledger_item_id_id_idx", "item_id", "id"),
+        Index("stock_ledger_location_id_id_idx", "location_id", "id"),
+        Index("stock_ledger_entry_type_id_idx", "entry_type", "id"),
+        Index("stock_ledger_occurred_at_idx", "occurred_at"),
+        Index(
+            "stock_ledger_reference_no_id_idx", "reference_no", "id", postgresql_where=text("reference_no is not null")
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    transaction_id: Mapped[UUID] = mapped_column(ForeignKey("stock_transactions.id"))
+    line: Mapped[int] = mapped_column(Integer)
+    item_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("items.id"))
+    location_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("locations.id"))
+    entry_type: Mapped[str] = mapped_column(Text)
+    quantity: Mapped[Decimal] = mapped_column(quantity_column())
+    value: Mapped[Decimal] = mapped_column(money_column())
+    unit_cost: Mapped[Decimal | None] = mapped_column(money_column())
+    on_hand_after: Mapped[Decimal] = mapped_column(quantity_column())
+    value_after: Mapped[Decimal] = mapped_column(money_column())
+    occurred_at: Mapped[datetime] = mapped_column()
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    reference_no: Mapped[str | None] = mapped_column(Text)
+    notes: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Text)
+    # "metadata" is a name that SQLAlchemy keeps for itself
+    extra: Mapped[dict[str, str]] = mapped_column("metadata", JSONB, server_default=text("'{}'"))
+    user_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("users.id"))
+
+
+class StockBalance(Base):
+    """What is on hand of one item at one place, and its value: the sums of the ledger, kept in its transactions.
+
+    `last_average` is the last known value of one unit, for when nothing is left to divide by.
+    `allows_negative` is the place's flag, copied here so that a check can refuse negative stock."""
+
+    __tablename__ = "stock_balances"
+    __table_args__ = (
+        CheckConstraint("on_hand >= 0 or allows_negative", name="on_hand_not_negative"),
+        CheckConstraint("on_hand <> 'NaN' and value <> 'NaN' and last_average <> 'NaN'", name="numbers"),
+        CheckConstraint("on_hand <> 0 or value = 0", name="nothing_is_worth_nothing"),
+        CheckConstraint("on_hand <= 0 or value >= 0", name="value_not_negative"),
+        Index("stock_balances_location_id_item_id_idx", "location_id", "item_id"),
+        ForeignKeyConstraint(["item_id"], ["items.id"]),
+        ForeignKeyConstraint(["location_id"], ["locations.id"]),
+        {"postgresql_with": {"fillfactor": 50}},
+    )
+
+    item_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    location_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    on_hand: Mapped[Decimal] = mapped_column(quantity_column(), server_default=text("0"))
+    value: Mapped[Decimal] = mapped_column(money_column(), server_default=text("0"))
+    last_average: Mapped[Decimal | None] = mapped_column(Exact(28, 10))
+    allows_negative: Mapped[bool] = mapped_column(server_default=text("false"))
+
+
+class Import(Base):
+    """A file that was imported: its digest keeps the same content from being posted twice."""
+
+    __tablename__ = "imports"
+    __table_args__ = (UniqueConstraint("kind", "sha256"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(Text)
+    filename: Mapped[str] = mapped_column(Text)
+    row_count: Mapped[int] = mapped_column(BigInteger)
+    imported_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class SkuTaken(errors.Conflict):
+    """Another item has this sku. A deleted item keeps its sku, so that the ledger stays readable: choose another."""
+
+    slug, title = "sku-taken", "The sku is taken"
+
+
+class CodeTaken(errors.Conflict):
+    """Another location has this code. A deleted location keeps its code: choose another."""
+
+    slug, title = "code-taken", "The code is taken"
+
+
+class NegativeStock(errors.Conflict):
+    """Stock is below zero here, so negative stock must stay allowed. Correct the stock first, then try again."""
+
+    slug, title = "negative-stock", "Stock is negative here"
+
+
+class AlreadyReversed(errors.Conflict):
+    """The document was reversed before; that is possible once. The reversal itself can be reversed."""
+
+    slug, title = "already-reversed", "The document is already reversed"
+
+
+errors.constraint("items_sku_key", SkuTaken)
+errors.constraint("locations_code_key", CodeTaken)
+errors.constraint("stock_balances_on_hand_not_negative", NegativeStock)
+errors.constraint("stock_transactions_reverses_key", AlreadyReversed)
