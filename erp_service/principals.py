@@ -47,10 +47,13 @@ class Authorities:
         self._clock = 0
         notices.subscribe(CHANNEL, self._forget)
 
-    async def of(self, user_id: int) -> Authority | None:
+    async def of(self, user_id: int, *, at_least: int = 0) -> Authority | None:
+        """`at_least` is the version in the caller's token: a token may outrun the notice that says why it is so new."""
         if self._notices.certain and user_id in self._known:
-            self._known.move_to_end(user_id)
-            return self._known[user_id]
+            known = self._known[user_id]
+            if known is None or known.version >= at_least:
+                self._known.move_to_end(user_id)
+                return known
         clock = self._clock
         found = await self._load(user_id)
         # what a notice said while we read is not overwritten by what we read

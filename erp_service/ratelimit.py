@@ -4,7 +4,7 @@ import math
 from datetime import datetime
 
 import asyncpg
-from sqlalchemy import Integer, Text, func, text
+from sqlalchemy import Integer, Text, TextClause, func, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -33,6 +33,7 @@ _TAKE = text("""
 """)
 _GIVE_BACK = text("update rate_limits set taken = greatest(taken - 1, 0) where key = :key")
 _FORGET = text("delete from rate_limits where key = :key")
+_AWAY = (SQLAlchemyError, OSError, TimeoutError, asyncpg.PostgresError)
 
 
 async def take(database: Database, limit: str, key: str, *, most: int, seconds: float) -> None:
@@ -42,7 +43,7 @@ async def take(database: Database, limit: str, key: str, *, most: int, seconds: 
     try:
         async with database.read() as db:
             taken, remaining = (await db.execute(_TAKE, {"key": f"{limit}:{key}", "seconds": seconds})).one()
-    except (SQLAlchemyError, OSError, TimeoutError, asyncpg.PostgresError):
+    except _AWAY:
         telemetry.failed_open.labels(limit).inc()
         return
     if taken > most:
@@ -51,12 +52,18 @@ async def take(database: Database, limit: str, key: str, *, most: int, seconds: 
 
 
 async def give_back(database: Database, limit: str, key: str) -> None:
-    """The use did not count after all."""
-    async with database.read() as db:
-        await db.execute(_GIVE_BACK, {"key": f"{limit}:{key}"})
+    """The use did not count after all. Fails open: what succeeded is not refused for its count's sake."""
+    await _lessen(database, limit, _GIVE_BACK, key)
 
 
 async def forget(database: Database, limit: str, key: str) -> None:
-    """Start afresh, after a success."""
-    async with database.read() as db:
-        await db.execute(_FORGET, {"key": f"{limit}:{key}"})
+    """Start afresh, after a success. Fails open."""
+    await _lessen(database, limit, _FORGET, key)
+
+
+async def _lessen(database: Database, limit: str, statement: TextClause, key: str) -> None:
+    try:
+        async with database.read() as db:
+            await db.execute(statement, {"key": f"{limit}:{key}"})
+    except _AWAY:
+        telemetry.failed_open.labels(limit).inc()

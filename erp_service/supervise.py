@@ -53,9 +53,9 @@ def run(
 ) -> int:
     """Run the commands until SIGINT, SIGTERM or SIGHUP; call it from the main thread.
 
-    The signal is passed on as SIGTERM; what still runs after `grace` seconds, or at a second signal, is killed. A command
-    that ends by itself is started again; at its sixth end within a minute, all are stopped. `tend` is called every second
-    in this thread, and an exception of its stops all as well. Returns 0 if everything ended in order, else 1.
+    The signal is passed on as SIGTERM; what still runs after `grace` seconds, or at a second signal, is killed. A
+    command that ends by itself is started again; at its sixth end within a minute, all are stopped. `tend` is called
+    every second in this thread, and an exception of its stops all as well. Returns 0 if all ended in order, else 1.
     """
     return asyncio.run(_run(commands, tend, environment, grace, say))
 

@@ -27,7 +27,7 @@ class BearerAuth(AbstractAuthenticationMiddleware):
         tokens: Tokens = connection.app.state.tokens
         authorities: Authorities = connection.app.state.authorities
         claims = tokens.read(token.strip())
-        authority = await authorities.of(claims.user_id)
+        authority = await authorities.of(claims.user_id, at_least=claims.version)
         if authority is None or not authority.active or authority.version != claims.version:
             raise errors.Unauthorized(
                 "Your rights have changed since you signed in: sign in again, or use your refresh token.",

@@ -6,6 +6,8 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Integer, LargeBinary, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from erp_service import errors
+from erp_service.auth.refusals import EmailTaken
 from erp_service.db import Base
 
 
@@ -31,6 +33,9 @@ class User(Base):
     last_login_at: Mapped[datetime | None] = mapped_column()
 
 
+errors.constraint("users_email_key", EmailTaken)
+
+
 class RefreshFamily(Base):
     """All the refresh tokens that descend from one log-in. Reuse of any of them revokes it."""
 
@@ -39,6 +44,8 @@ class RefreshFamily(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id"), index=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # of its youngest token; when it has passed, the family can be forgotten
+    expires_at: Mapped[datetime] = mapped_column(index=True)
     revoked_at: Mapped[datetime | None] = mapped_column()
     revoked_because: Mapped[str | None] = mapped_column(Text)
 

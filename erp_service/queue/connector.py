@@ -1,0 +1,194 @@
+"""Procrastinate's connector, joined to our transactions: jobs are deferred over asyncpg, workers live on psycopg.
+
+A job that is deferred with `connection=db` commits or rolls back with everything else that `db` does, and a worker
+sees it a few milliseconds after the commit, never before. That path needs no pool: leave the connector closed in
+the API, and a job deferred without a connection raises AppNotOpen instead of slipping out of its transaction."""
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from procrastinate import PsycopgConnector, exceptions, manager, tasks
+from procrastinate.connector import Notify
+from procrastinate.types import JSONValue
+from psycopg import sql
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from erp_service.db import WriteSession
+
+log = logging.getLogger(__name__)
+
+STATEMENT_SECONDS = 30
+POOL_WAIT_SECONDS = 2.0
+POOL_RECONNECT_SECONDS = 1.0
+LISTEN_PING_SECONDS = 5.0
+LISTEN_RETRY_SECONDS = 0.5
+
+# A peer that vanished without a FIN is noticed after about 25 s of silence, or 20 s of unanswered data.
+KEEPALIVE = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+CATCH_UP = json.dumps({"type": "job_inserted", "job_id": 0})
+
+_PLACEHOLDER = re.compile(r"%\((\w+)\)s")
+_LOCK_IN_DETAIL = re.compile(r"Key \(queueing_lock\)=\((.*)\)", re.DOTALL)
+
+
+class JoiningConnector(PsycopgConnector):
+    """Connects with `url` (a `postgresql://` address, `?host=/socket/dir` included) for workers, and runs on the
+    caller's SQLAlchemy connection over asyncpg where one is given."""
+
+    def __init__(self, url: str, *, name: str = "erp worker", pool_size: int = 6) -> None:
+        self.url = url
+        self._arguments: dict[str, Any] = {
+            **KEEPALIVE,
+            "application_name": name,
+            "connect_timeout": 5,
+            "options": f"-c timezone=UTC -c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout=10s",
+        }
+        super().__init__(
+            conninfo=url,
+            kwargs=self._arguments,
+            min_size=1,
+            max_size=pool_size,
+            timeout=POOL_WAIT_SECONDS,
+            # The pool doubles its pause between attempts without a limit: after a minute's outage it would stay
+            # away for another. Given up soon, each new request starts anew.
+            reconnect_timeout=POOL_RECONNECT_SECONDS,
+        )
+
+    async def execute_query_all_async_with_connection(
+        self, connection: AsyncConnection, query: str, **arguments: Any
+    ) -> list[dict[str, Any]]:
+        """Issue #417: upstream has no asyncpg. Raises UniqueViolation, ConnectorException."""
+        statement, parameters = _numbered(query, arguments)
+        with _as_procrastinate_says_it():
+            result = await connection.exec_driver_sql(statement, parameters)
+            return [dict(row) for row in result.mappings()]
+
+    async def execute_query_one_async_with_connection(
+        self, connection: AsyncConnection, query: str, **arguments: Any
+    ) -> dict[str, Any]:
+        rows = await self.execute_query_all_async_with_connection(connection, query, **arguments)
+        if not rows:
+            raise exceptions.NoResult
+        return rows[0]
+
+    async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
+        """Listen for ever. Upstream stops at the first failed reconnect and nobody notices (issue #1597)."""
+        channels = list(channels)
+        delay = 0.05
+        while True:
+            try:
+                async with self._listening(channels) as connection:
+                    delay = 0.05
+                    # What was deferred while nobody listened sent its notice to nobody
+                    await on_notification(channel=channels[0], payload=CATCH_UP)
+                    await _hand_on(connection, on_notification)
+            except (psycopg.Error, OSError, TimeoutError) as exc:
+                log.warning("lost the connection that listens, trying again: %r", exc)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, LISTEN_RETRY_SECONDS)
+
+    @asynccontextmanager
+    async def _listening(self, channels: list[str]) -> AsyncIterator[psycopg.AsyncConnection]:
+        connection = await psycopg.AsyncConnection.connect(self.url, autocommit=True, **self._arguments)
+        async with connection:
+            for channel in channels:
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            yield connection
+
+    async def mend_pool(self) -> None:
+        """Replace pooled connections that died, at once: else each caller finds one for itself, with pauses."""
+        await self.pool.check()
+
+
+async def _hand_on(connection: psycopg.AsyncConnection, on_notification: Notify) -> None:
+    while True:
+        async for notification in connection.notifies(timeout=LISTEN_PING_SECONDS):
+            await on_notification(channel=notification.channel, payload=notification.payload)
+        # A peer that hangs without closing is silent, so ask
+        async with asyncio.timeout(LISTEN_PING_SECONDS):
+            await connection.execute("SELECT 1")
+
+
+def _numbered(query: str, arguments: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """psycopg's `%(name)s` as asyncpg's `$n`, with the values in that order."""
+    order: dict[str, int] = {}
+    statement = _PLACEHOLDER.sub(lambda m: f"${order.setdefault(m[1], len(order) + 1)}", query)
+    return statement, tuple(_plain(arguments[name]) for name in order)
+
+
+def _plain(value: Any) -> Any:
+    """SQLAlchemy's jsonb codec for asyncpg takes text; a composite row is a plain tuple."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, tuple):
+        return tuple(_plain(part) for part in value)
+    return value
+
+
+@contextmanager
+def _as_procrastinate_says_it() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as exc:
+        # SQLAlchemy wraps its own adapter's error, which wraps asyncpg's: only the innermost names the constraint
+        cause = exc.orig.__cause__ if exc.orig else None
+        name = getattr(cause, "constraint_name", None)
+        key = _LOCK_IN_DETAIL.search(getattr(cause, "detail", None) or "")
+        raise exceptions.UniqueViolation(constraint_name=name, queueing_lock=key[1] if key else None) from exc
+    except SQLAlchemyError as exc:
+        raise exceptions.ConnectorException from exc
+
+
+# Never opened: whoever defers in a transaction needs statements, not connections
+_joined = manager.JobManager(JoiningConnector("postgresql://"))
+
+
+async def defer(
+    db: WriteSession,
+    task: str,
+    *,
+    queue: str,
+    arguments: Mapping[str, JSONValue],
+    priority: int = 0,
+    lock: str | None = None,
+    queueing_lock: str | None = None,
+    schedule_at: datetime | None = None,
+) -> int:
+    """Put a job for the task of this name into the queue, in the caller's transaction. Returns the job's id.
+
+    By name, so that a service can defer without importing the tasks that import it, and without an app.
+    Raises AlreadyEnqueued if a job with this `queueing_lock` waits; undo that with a savepoint around the call."""
+    job = tasks.configure_task(
+        name=task,
+        job_manager=_joined,
+        queue=queue,
+        priority=priority,
+        lock=lock,
+        queueing_lock=queueing_lock,
+        schedule_at=schedule_at,
+        connection=db,
+    )
+    return await job.defer_async(**arguments)
+
+
+async def cancel(db: WriteSession, job_id: int) -> bool:
+    """Cancel a waiting job, or ask whichever worker runs it to stop, when the caller's transaction commits.
+
+    False if there is nothing to cancel: no such job, or it has ended."""
+    return await _joined.cancel_job_by_id_async(job_id, abort=True, connection=db)

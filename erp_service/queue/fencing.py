@@ -1,0 +1,106 @@
+"""The attempt number as a fence: whoever holds an old one finishes nothing.
+
+Upstream ends a job by its id alone, so a worker that was paused and comes back marks the job of its successor as
+done and sets its lock free. `attempts` grows with every retry and rescue, so (id, attempts) names one run."""
+
+import asyncio
+import logging
+from datetime import datetime
+from time import monotonic
+from typing import Any, NamedTuple
+
+import psycopg
+from procrastinate import exceptions, jobs, manager
+
+log = logging.getLogger(__name__)
+
+OUTAGE_SECONDS = 120.0
+RETRY_SECONDS = 0.5
+
+
+class Run(NamedTuple):
+    """One run of one job: what a fence compares."""
+
+    job_id: int
+    attempt: int
+
+    @classmethod
+    def of(cls, job: jobs.Job) -> "Run":
+        if job.id is None:
+            raise ValueError("a job that was never deferred has no run")
+        return cls(job.id, job.attempts)
+
+
+OWN = """
+WITH own AS (
+    SELECT id, queue_name, lock, abort_requested FROM procrastinate_jobs
+    WHERE id = %(job_id)s AND status = 'doing' AND attempts = %(attempt)s
+    FOR UPDATE
+)"""
+
+# Upstream notifies when a job is inserted and at no other time: what waited for this one's lock, or goes back to the
+# queue, would wait for the next poll. A worker that is told in vain looks once and sleeps again.
+FINISH = f"""{OWN}
+SELECT procrastinate_finish_job_v1(id, %(status)s, %(delete_job)s)::text,
+    CASE WHEN lock IS NOT NULL THEN
+        pg_notify('procrastinate_any_queue_v1', json_build_object('type', 'job_inserted', 'job_id', id)::text)::text
+    END
+FROM own"""  # noqa: S608 all are constants
+
+# A cancel that came while the job was on its way back to the queue wins; upstream would mark the job failed.
+RETRY = f"""{OWN}, back AS MATERIALIZED (
+    SELECT coalesce(%(queue)s::varchar, queue_name) AS queue_name,
+        json_build_object('type', 'job_inserted', 'job_id', id)::text AS payload,
+        CASE WHEN abort_requested THEN procrastinate_finish_job_v1(id, 'aborted', false)::text
+            ELSE procrastinate_retry_job_v2(id, coalesce(%(retry_at)s::timestamptz, now()),
+                %(priority)s::integer, %(queue)s::varchar, %(lock)s::varchar)::text
+        END AS done
+    FROM own
+)
+SELECT pg_notify('procrastinate_queue_v1#' || queue_name, payload)::text,
+    pg_notify('procrastinate_any_queue_v1', payload)::text, done
+FROM back"""  # noqa: S608 all are constants
+
+
+class FencedJobManager(manager.JobManager):
+    """Ends a run only while it is still the job's own run; a loser's result is logged and dropped."""
+
+    async def finish_job(self, job: jobs.Job, status: jobs.Status, delete_job: bool) -> None:
+        await self._end(job, FINISH, status=status.value, delete_job=delete_job)
+
+    async def retry_job(
+        self,
+        job: jobs.Job,
+        retry_at: datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        lock: str | None = None,
+    ) -> None:
+        """Without `retry_at` at once, by the clock of the database and not of this host."""
+        try:
+            await self._end(job, RETRY, retry_at=retry_at, priority=priority, queue=queue, lock=lock)
+        except exceptions.UniqueViolation:
+            # Issue #1446: with an equal job waiting this one cannot wait too, and would stay `doing` for ever
+            log.warning("job %s cannot wait again: another with its queueing lock does", job.id)
+            await self.finish_job(job, jobs.Status.FAILED, delete_job=False)
+
+    async def _end(self, job: jobs.Job, query: str, **arguments: Any) -> None:
+        run = Run.of(job)
+        if not await self._through_outages(query, job_id=run.job_id, attempt=run.attempt, **arguments):
+            log.warning("job %s, attempt %s, is no longer ours: its result is dropped", run.job_id, run.attempt)
+
+    async def _through_outages(self, query: str, **arguments: Any) -> list[dict[str, Any]]:
+        """Repeating is safe, because the fence lets the statement have its effect once."""
+        deadline = monotonic() + OUTAGE_SECONDS
+        while True:
+            try:
+                return await self.connector.execute_query_all_async(query, **arguments)
+            except exceptions.ConnectorException as exc:
+                if not _is_outage(exc) or monotonic() > deadline:
+                    raise
+                log.warning("the end of job %s is not written yet: %r", arguments["job_id"], exc.__cause__)
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+def _is_outage(exc: exceptions.ConnectorException) -> bool:
+    return isinstance(exc.__cause__, psycopg.OperationalError | psycopg.InterfaceError)

@@ -1,0 +1,167 @@
+"""What keeps the processes of `erp up`, with real processes."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SUPERVISOR = """
+import os, sys
+from erp_service import supervise
+mark, grace, tended, patch, *codes = sys.argv[1:]
+commands = [supervise.Command(f"child {n}", [sys.executable, "-c", code]) for n, code in enumerate(codes)]
+supervise.FIRST_PAUSE = 0.02
+exec(patch)
+sys.exit(
+    supervise.run(
+        commands,
+        {**os.environ, "MARK": mark},
+        grace=float(grace),
+        say=lambda message: print("say", message, flush=True),
+        tend=lambda: exec(tended),
+    )
+)
+"""
+WITHOUT_KERNEL = "supervise.dies_with_us = lambda: False; supervise.signalled_when_parent_dies = lambda number: None"
+# Says its number, and goes on until a signal comes.
+WAITS = "import os, time; print('up', os.getpid(), os.environ['MARK'], flush=True); time.sleep(600)"
+DEAF = f"import signal; signal.signal(signal.SIGTERM, lambda *_: print('deaf', flush=True)); {WAITS}"
+ORDERLY = (
+    "import os, signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('bye', flush=True), sys.exit(0)));"
+    "signal.signal(signal.SIGINT, lambda *_: print('interrupted', flush=True));"
+    "print('up', os.getpid(), flush=True)\nwhile True: signal.pause()"
+)
+
+
+@contextlib.contextmanager
+def supervisor(*codes: str, grace: float = 20, tend: str = "", patch: str = "") -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR, "handed on", str(grace), tend, patch, *codes],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def heard(process: subprocess.Popen[str], word: str) -> str:
+    """The rest of the next line that begins with this word; the lines before it are dropped."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        first, _, rest = line.strip().partition(" ")
+        if first == word:
+            return rest
+    pytest.fail(f"ended before it said {word!r}")
+
+
+def alive(number: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{number}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def until(holds: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"did not come true within {seconds} s"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_to_the_foreground_group_stops_children_by_sigterm_only(number: signal.Signals) -> None:
+    with supervisor(ORDERLY, ORDERLY) as process:
+        children = [int(heard(process, "up")) for _ in range(2)]
+        os.killpg(process.pid, number)
+        assert process.stdout is not None
+        assert process.stdout.read().split() == ["bye", "bye"]
+        assert process.wait(30) == 0
+        assert not any(alive(child) for child in children)
+
+
+def test_environment_is_the_given_one() -> None:
+    with supervisor(WAITS) as process:
+        assert heard(process, "up").endswith(" handed on")
+
+
+def test_child_that_outstays_its_grace_is_killed_and_told_of() -> None:
+    with supervisor(DEAF, grace=0.3) as process:
+        child = int(heard(process, "up").split()[0])
+        process.terminate()
+        assert heard(process, "say") == "child 0 is killed, since it did not end within 0.3 s"
+        assert process.wait(30) == 1
+        assert not alive(child)
+
+
+def test_second_signal_ends_it_now() -> None:
+    with supervisor(DEAF, grace=600) as process:
+        child = int(heard(process, "up").split()[0])
+        process.terminate()
+        heard(process, "deaf")
+        process.terminate()
+        assert heard(process, "say") == "child 0 is killed, as told"
+        assert process.wait(30) == 1
+        assert not alive(child)
+
+
+def test_child_that_dies_is_started_again_and_its_sibling_left_alone() -> None:
+    with supervisor(WAITS, ORDERLY) as process:
+        one, other = (heard(process, "up") for _ in range(2))
+        mortal, steady = (one, other) if "handed on" in one else (other, one)
+        os.kill(int(mortal.split()[0]), signal.SIGKILL)
+        assert heard(process, "say") == "child 0 ended by itself with status -9; it is started again in 0.02 s"
+        again = heard(process, "up")
+        assert again != mortal
+        assert "handed on" in again
+        assert alive(int(steady))
+        process.terminate()
+        assert process.wait(30) == 0
+
+
+def test_child_that_keeps_dying_stops_everything() -> None:
+    with supervisor("raise SystemExit(3)", ORDERLY) as process:
+        rest = process.communicate(timeout=60)[0]
+        assert rest.count("ended by itself with status 3; it is started again") == 5
+        assert "for the 6th time within a minute: giving up" in rest
+        assert "bye" in rest
+        assert process.returncode == 1
+
+
+def test_command_that_cannot_be_started_stops_everything() -> None:
+    with supervisor(ORDERLY, patch="commands.append(supervise.Command('lost', ['/no/such/program']))") as process:
+        assert "/no/such/program" in heard(process, "say")
+        assert process.wait(30) == 1
+
+
+def test_failure_of_what_is_tended_stops_everything() -> None:
+    with supervisor(ORDERLY, tend="raise OSError('the database is gone')") as process:
+        rest = process.communicate(timeout=30)[0]
+        assert "say stopped by an error: the database is gone" in rest
+        assert process.returncode == 1
+
+
+@pytest.mark.parametrize("patch", ["", WITHOUT_KERNEL], ids=["by the kernel", "by watching"])
+def test_children_do_not_outlive_a_killed_supervisor(patch: str) -> None:
+    with supervisor(DEAF, patch=patch) as process:
+        child = int(heard(process, "up").split()[0])
+        process.kill()
+        until(lambda: not alive(child))
+
+
+def test_watched_child_is_stopped_in_order_as_well() -> None:
+    with supervisor(ORDERLY, patch=WITHOUT_KERNEL) as process:
+        heard(process, "up")
+        process.terminate()
+        assert process.communicate(timeout=30)[0].split() == ["bye"]
+        assert process.returncode == 0

@@ -1,0 +1,121 @@
+"""Jobs that are part of a transaction over asyncpg."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+from procrastinate import Blueprint, exceptions
+from procrastinate.types import JSONDict
+from sqlalchemy import text
+
+from erp_service.db import Database, WriteSession
+from erp_service.queue.connector import JoiningConnector, cancel, defer
+from erp_service.queue.hardened import HardenedApp
+from erp_service.settings import Settings
+from tests.conftest import eventually
+from tests.queue.conftest import Shop
+
+ODD: JSONDict = {"quote": 'it\'s "odd" %s %(x)s $1 :p', "nested": [1, None, {"ключ": "☃"}], "empty": {}}
+
+
+@asynccontextmanager
+async def rolled_back(database: Database) -> AsyncIterator[WriteSession]:
+    with suppress(ZeroDivisionError):
+        async with database.write() as db:
+            yield db
+            raise ZeroDivisionError
+
+
+async def test_job_of_a_rolled_back_transaction_never_was(database: Database, owner: asyncpg.Connection) -> None:
+    async with rolled_back(database) as db:
+        await defer(db, "any", queue="work", arguments={})
+    assert await owner.fetchval("select count(*) from procrastinate_jobs") == 0
+
+
+async def test_job_arrives_as_it_was_deferred(db: WriteSession) -> None:
+    later = datetime.now(UTC) + timedelta(hours=3)
+    job_id = await defer(
+        db, "any", queue="work", arguments=ODD, priority=7, lock="l'ock", queueing_lock="q", schedule_at=later
+    )
+    row = (await db.execute(text("select * from procrastinate_jobs where id = :id"), {"id": job_id})).one()
+    assert (row.task_name, row.queue_name, row.args, row.priority) == ("any", "work", ODD, 7)
+    assert (row.lock, row.queueing_lock, row.scheduled_at, row.status) == ("l'ock", "q", later, "todo")
+
+
+async def test_conflict_in_a_savepoint_leaves_the_transaction_usable(db: WriteSession) -> None:
+    first = await defer(db, "any", queue="work", arguments={}, queueing_lock="only (one), = so")
+    with pytest.raises(exceptions.AlreadyEnqueued, match=r"only \(one\), = so"):
+        async with db.begin_nested():
+            await defer(db, "any", queue="work", arguments={}, queueing_lock="only (one), = so")
+    assert (await db.execute(text("select id from procrastinate_jobs"))).scalars().all() == [first]
+
+
+async def test_other_refusals_of_the_database_keep_their_cause(db: WriteSession) -> None:
+    with pytest.raises(exceptions.ConnectorException) as caught:
+        await defer(db, "any", queue="q" * 129, arguments={})
+    assert "value too long" in str(caught.value.__cause__)
+
+
+async def test_cancel_is_part_of_the_transaction_too(database: Database, owner: asyncpg.Connection) -> None:
+    async with database.write() as db:
+        job_id = await defer(db, "any", queue="work", arguments={})
+    async with rolled_back(database) as db:
+        assert await cancel(db, job_id)
+    assert await owner.fetchval("select status from procrastinate_jobs") == "todo"
+    async with database.write() as db:
+        assert await cancel(db, job_id)
+        assert not await cancel(db, job_id + 1)
+    assert await owner.fetchval("select status from procrastinate_jobs") == "cancelled"
+
+
+async def test_task_of_a_closed_app_is_deferred_in_a_transaction_and_nowhere_else(
+    settings: Settings, db: WriteSession
+) -> None:
+    tasks = Blueprint()
+
+    @tasks.task(name="feature:task", queue="work")
+    async def task(n: int) -> None: ...
+
+    for _ in range(2):  # a second app in one process finds the same names
+        app = HardenedApp(connector=JoiningConnector(settings.database_url))
+        app.gather(tasks)
+    assert await task.configure(connection=db).defer_async(n=1)
+    with pytest.raises(exceptions.AppNotOpen):
+        await task.defer_async(n=1)
+    row = (await db.execute(text("select task_name, args from procrastinate_jobs"))).one()
+    assert tuple(row) == ("feature:task", {"n": 1})
+
+
+async def test_two_features_cannot_share_a_task_name(settings: Settings) -> None:
+    app = HardenedApp(connector=JoiningConnector(settings.database_url))
+    for _ in range(2):
+        feature = Blueprint()
+        feature.task(name="feature:task")(print)
+        if "feature:task" in app.tasks:
+            with pytest.raises(exceptions.TaskAlreadyRegistered, match="feature:task"):
+                app.gather(feature)
+        else:
+            app.gather(feature)
+
+
+async def test_worker_starts_a_job_right_after_the_commit_and_never_before(shop: Shop) -> None:
+    await shop.start("--fetch-job-polling-interval=600")
+    async with shop.database.write() as db:
+        early = await defer(db, "workshop:quick", queue="work", arguments={})
+        # A later job that commits first is run: the worker is awake, and has seen nothing of the early one
+        await shop.traced(await shop.defer("quick"), "done")
+        assert await shop.traces(early, "done") == []
+    await shop.traced(early, "done", seconds=10)
+
+
+async def test_two_workers_run_each_of_twenty_jobs_once(shop: Shop) -> None:
+    await shop.start()
+    await shop.start()
+    jobs = await asyncio.gather(*(shop.defer("quick") for _ in range(20)))
+    await eventually(lambda: shop.fetch("select where (select count(distinct job_id) from traces) = 20"))
+    await eventually(lambda: shop.fetch("select where not exists (select from procrastinate_jobs)"))
+    traces = await shop.fetch("select job_id, count(*) from traces group by 1")
+    assert {row["job_id"]: row["count"] for row in traces} == dict.fromkeys(jobs, 1)

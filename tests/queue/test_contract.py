@@ -1,0 +1,122 @@
+"""What of Procrastinate the hardened queue overrides or leans on, held against the installed version.
+
+If one of these fails after an upgrade: read upstream's changes to that part, then the override and its reason, and
+only then change the line here."""
+
+import inspect
+import re
+from collections.abc import Callable
+from importlib.metadata import version
+
+import pytest
+from procrastinate import App, PsycopgConnector, manager
+from procrastinate.job_context import AbortReason, JobContext
+from procrastinate.jobs import Job
+from procrastinate.sql import queries
+from procrastinate.utils import cancel_and_capture_errors, wait_any
+from procrastinate.worker import Worker
+
+from erp_service.queue.connector import JoiningConnector
+from erp_service.queue.fencing import FencedJobManager
+from erp_service.queue.hardened import NEEDED_TO_THE_END, HardenedApp, HardenedWorker
+
+UPGRADED = "Procrastinate is {}: the hardened queue is checked against 3.10 only; see this module's docstring."
+
+OVERRIDDEN = {
+    (HardenedApp, App, "_worker"): ["self", "**kwargs"],
+    (HardenedWorker, Worker, "run"): ["self"],
+    (HardenedWorker, Worker, "_update_heartbeat"): ["self"],
+    (HardenedWorker, Worker, "_periodic_deferrer"): ["self"],
+    (HardenedWorker, Worker, "_monitor_side_tasks"): ["self", "side_tasks"],
+    (HardenedWorker, Worker, "_fetch_and_process_jobs"): ["self"],
+    (HardenedWorker, Worker, "_persist_job_status"): [
+        *["self", "job", "status", "retry_decision", "context", "job_result"]
+    ],
+    (HardenedWorker, Worker, "_shutdown"): ["self", "side_tasks"],
+    (FencedJobManager, manager.JobManager, "finish_job"): ["self", "job", "status", "delete_job"],
+    (FencedJobManager, manager.JobManager, "retry_job"): ["self", "job", "retry_at", "priority", "queue", "lock"],
+    (JoiningConnector, PsycopgConnector, "listen_notify"): ["self", "on_notification", "channels"],
+    (JoiningConnector, PsycopgConnector, "execute_query_all_async_with_connection"): [
+        *["self", "connection", "query", "**arguments"]
+    ],
+    (JoiningConnector, PsycopgConnector, "execute_query_one_async_with_connection"): [
+        *["self", "connection", "query", "**arguments"]
+    ],
+}
+
+# What an override calls or reads, and where upstream must still do what the override expects of it
+LEANED_ON = {
+    (Worker, "run"): ["register_worker", "prune_stalled_workers", "_run_loop"],
+    (Worker, "_run_loop"): ["_start_side_tasks", "_monitor_side_tasks(side_tasks)", "_shutdown(side_tasks=side_tasks)"],
+    (Worker, "_start_side_tasks"): [
+        *["self._update_heartbeat()", "self._periodic_deferrer()", "self._poll_jobs_to_abort()", "listen_for_jobs"],
+        *[f'name="{name}"' for name in NEEDED_TO_THE_END],
+    ],
+    (Worker, "_fetch_and_process_jobs"): ["_running_jobs[job_task] = context", "_job_ids_to_abort.get(job_id)"],
+    (Worker, "_process_job"): ["_persist_job_status(", "retry_decision=retry_decision", "asyncio.shield"],
+    (Worker, "_persist_job_status"): ["job_manager.retry_job", "job_manager.finish_job", "_job_ids_to_abort.pop"],
+    (Worker, "_abort_running_jobs"): ["AbortReason.SHUTDOWN"],
+    (Worker, "_handle_abort_jobs_requested"): ["AbortReason.USER_REQUEST"],
+    (Worker, "_handle_notification"): ["_new_job_event.set()", '"job_inserted"'],
+    (Worker, "_shutdown"): ["unregister_worker(self.worker_id)", "if self._running_jobs"],
+    (App, "run_worker_async"): ["self._worker(**kwargs)", "worker.run()"],
+}
+
+
+def parameters(method: Callable[..., object]) -> list[str]:
+    """Names only, with stars, as upstream types less than we do."""
+    kinds: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    return [kinds.get(p.kind, "") + name for name, p in inspect.signature(method).parameters.items()]
+
+
+def test_version_is_the_one_that_was_read() -> None:
+    installed = version("procrastinate")
+    assert re.match(r"3\.10(\.|$)", installed), UPGRADED.format(installed)
+
+
+@pytest.mark.parametrize(("ours", "theirs", "name"), OVERRIDDEN, ids=lambda part: getattr(part, "__name__", part))
+def test_what_is_overridden_is_there_and_takes_what_it_took(ours: type, theirs: type, name: str) -> None:
+    upstream = getattr(theirs, name, None)
+    assert upstream is not None, f"{theirs.__name__}.{name} is gone, and our override with it is dead code"
+    assert getattr(ours, name) is not upstream
+    assert parameters(inspect.unwrap(upstream)) == OVERRIDDEN[ours, theirs, name]
+    if theirs is not App:
+        expected = [part.replace("**kwargs", "**options") for part in OVERRIDDEN[ours, theirs, name]]
+        assert parameters(getattr(ours, name)) == expected
+
+
+def test_every_override_is_listed() -> None:
+    for ours, theirs in {(ours, theirs) for ours, theirs, _ in OVERRIDDEN}:
+        overridden = {
+            name
+            for name in vars(ours)
+            if callable(getattr(ours, name)) and hasattr(theirs, name) and name not in {"__init__", "__doc__"}
+        }
+        assert overridden == {name for cls, _, name in OVERRIDDEN if cls is ours}, ours.__name__
+
+
+@pytest.mark.parametrize(("owner", "name"), LEANED_ON, ids=lambda part: getattr(part, "__name__", part))
+def test_what_is_leaned_on_still_does_what_it_did(owner: type, name: str) -> None:
+    source = inspect.getsource(getattr(owner, name))
+    for part in LEANED_ON[owner, name]:
+        assert part in source, f"{owner.__name__}.{name} no longer has {part!r}"
+
+
+def test_functions_of_the_schema_are_the_ones_that_our_statements_call() -> None:
+    assert "procrastinate_finish_job_v1(" in queries["finish_job"]
+    assert "procrastinate_retry_job_v2(" in queries["retry_job"]
+    assert manager.get_channel_for_queues() == ["procrastinate_any_queue_v1"]
+    assert manager.get_channel_for_queues(["q"]) == ["procrastinate_queue_v1#q"]
+
+
+def test_every_statement_that_can_join_a_transaction_has_only_named_placeholders() -> None:
+    for name in ("defer_jobs", "cancel_job", "get_job_status"):
+        assert "%" not in re.sub(r"%\(\w+\)s", "", queries[name])
+
+
+def test_parts_of_jobs_and_helpers_are_there() -> None:
+    assert {"id", "attempts", "worker_id"} <= {field.name for field in Job.__attrs_attrs__}
+    assert {"job", "abort_reason"} <= {field.name for field in JobContext.__attrs_attrs__}
+    assert {reason.name for reason in AbortReason} == {"USER_REQUEST", "SHUTDOWN"}
+    assert parameters(cancel_and_capture_errors) == ["tasks"]
+    assert parameters(wait_any) == ["*coros_or_futures"]

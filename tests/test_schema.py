@@ -1,0 +1,63 @@
+"""The migrations build what the models say, for everybody who migrates at once, and nothing can rewrite history."""
+
+import asyncio
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from erp_service import schema
+from erp_service.db import Database, engine_url
+from erp_service.embedded import Cluster
+from erp_service.settings import Settings
+from tests.conftest import as_owner
+
+
+async def test_models_and_migrations_agree(settings: Settings) -> None:
+    engine = create_async_engine(engine_url(settings.migration_database_url or ""), poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(schema.compare)
+    await engine.dispose()
+
+
+async def test_several_hosts_may_migrate_at_once(cluster: Cluster) -> None:
+    await as_owner(cluster, "create database migrated_at_once")
+    url = cluster.owner_url("migrated_at_once")
+    await asyncio.gather(*(schema.migrate(url) for _ in range(3)))
+    await as_owner(cluster, "drop database migrated_at_once")
+
+
+async def test_an_empty_database_and_one_behind_are_told_apart_from_one_ahead(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    async def fault() -> str | None:
+        async with database.read() as db:
+            return await schema.behind(db)
+
+    assert await fault() is None
+    await owner.execute("update alembic_version set version_num = '0001'")
+    assert "erp migrate" in (await fault() or "")
+    await owner.execute("update alembic_version set version_num = '9999'")
+    assert await fault() is None
+    await owner.execute("drop table alembic_version")
+    assert "empty" in (await fault() or "")
+
+
+@pytest.mark.parametrize("table", ["audit_log", "stock_ledger"])
+@pytest.mark.parametrize("statement", ["update {} set id = default", "delete from {}", "truncate {} cascade"])
+async def test_history_is_append_only_even_for_the_superuser(
+    owner: asyncpg.Connection, table: str, statement: str
+) -> None:
+    with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+        await owner.execute(statement.format(table))
+
+
+@pytest.mark.parametrize("table", ["audit_log", "stock_ledger"])
+@pytest.mark.parametrize("statement", ["update {} set user_id = 1", "delete from {}", "truncate {}"])
+async def test_history_is_append_only_by_grant_for_the_service(
+    owner: asyncpg.Connection, table: str, statement: str
+) -> None:
+    await owner.execute("set role erp_app")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await owner.execute(statement.format(table))
