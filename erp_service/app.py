@@ -15,17 +15,32 @@ from litestar.params import FromPath
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from erp_service import documents, errors, health, idempotency, problems, telemetry
+from erp_service.audit import routes as audit_routes
 from erp_service.auth import queries as auth_queries
+from erp_service.auth import routes as auth_routes
+from erp_service.auth import user_routes
 from erp_service.auth.bearer import BearerAuth
+from erp_service.auth.passwords import Passwords
+from erp_service.auth.sessions import Gate
 from erp_service.auth.tokens import Tokens
 from erp_service.db import Database
 from erp_service.health import Readiness
+from erp_service.inventory import item_routes, location_routes, read_routes, stock_routes
 from erp_service.notices import Notices
 from erp_service.principals import Authorities, Authority
 from erp_service.routing import PUBLIC, Answer, ApiRequest, RolesDeclared, get, principal, read_session
 from erp_service.settings import Settings, require_secret
 
-ROUTES: list[Any] = [*health.ROUTES]
+ROUTES: list[Any] = [
+    *auth_routes.ROUTES,
+    *user_routes.ROUTES,
+    *audit_routes.ROUTES,
+    *item_routes.ROUTES,
+    *location_routes.ROUTES,
+    *read_routes.ROUTES,
+    *stock_routes.ROUTES,
+    *health.ROUTES,
+]
 
 
 class Timed(ASGIMiddleware):
@@ -54,18 +69,20 @@ def create_app(settings: Settings) -> Litestar:
     require_secret(settings)
     database = Database(settings)
     notices = Notices(settings.listen_url)
+    gate = Gate(settings, database, Passwords(), Tokens(settings))
     state = {
         "settings": settings,
         "database": database,
         "notices": notices,
-        "tokens": Tokens(settings),
+        "gate": gate,
+        "tokens": gate.tokens,
         "authorities": Authorities(notices, _authority_of(database)),
         "readiness": Readiness([]),
     }
     return Litestar(
         [*ROUTES, problem_index, problem_page, *documents.routes()],
         state=State(state),
-        lifespan=[_running(database, notices)],
+        lifespan=[_running(database, notices, gate.passwords)],
         middleware=[Timed(), DefineMiddleware(BearerAuth, exclude_from_auth_key="exclude_from_auth")],
         before_send=[telemetry.before_send],
         dependencies={
@@ -92,13 +109,14 @@ def _authority_of(database: Database) -> Callable[[int], Awaitable[Authority | N
     return load
 
 
-def _running(database: Database, notices: Notices) -> Callable[[Litestar], Any]:
+def _running(database: Database, notices: Notices, passwords: Passwords) -> Callable[[Litestar], Any]:
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         try:
             async with notices.listening():
                 yield
         finally:
+            passwords.close()
             await database.close()
 
     return lifespan

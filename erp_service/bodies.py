@@ -72,7 +72,15 @@ def faults(kind: Any, value: Any, at: str = "") -> Iterator[Fault]:
             yield part
         if not found:
             message = without_path(str(exc)).replace("JsonNumber", "float").replace("`str`", "`string`")
-            yield Fault(message, pointer=at)
+            yield Fault(_instead_of_pattern(kind, message) or message, pointer=at)
+
+
+def _instead_of_pattern(kind: Any, message: str) -> str | None:
+    """A person is not told a regular expression where the type says in words what it means: `extra={"fault": ...}`."""
+    if not message.startswith("Expected `string` matching regex"):
+        return None
+    extras = [meta.extra or {} for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
+    return next((extra["fault"] for extra in extras if "fault" in extra), None)
 
 
 def _parts(kind: Any, value: Any, at: str) -> Iterator[Fault]:

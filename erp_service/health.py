@@ -65,7 +65,7 @@ class Alive(msgspec.Struct):
 _NOT_READY = {503: ResponseSpec(dict[str, Any], description="Not ready, and why", media_type=MEDIA_TYPE)}
 
 
-@get("/health/live", role=PUBLIC, tags=["health"])
+@get("/health/live", role=PUBLIC, summary="The process lives", tags=["health"])
 async def live() -> Answer[Alive]:
     """The process answers. Never touches the database, whose absence no restart of this process would cure."""
     return Answer(Alive())
@@ -77,13 +77,13 @@ async def _ready(request: Request[Any, Any, Any], state: State) -> Response[Any]
     return Answer(Alive())
 
 
-@get(["/health", "/health/ready"], role=PUBLIC, tags=["health"], responses=_NOT_READY)
+@get(["/health", "/health/ready"], role=PUBLIC, summary="Send requests here?", tags=["health"], responses=_NOT_READY)
 async def ready(request: Request[Any, Any, Any], state: State) -> Response[Alive]:
     """Send requests here, or do not: 503 while starting, draining, or without what the work needs."""
     return await _ready(request, state)
 
 
-@get("/health/startup", role=PUBLIC, tags=["health"], responses=_NOT_READY)
+@get("/health/startup", role=PUBLIC, summary="Is the start over?", tags=["health"], responses=_NOT_READY)
 async def startup(request: Request[Any, Any, Any], state: State) -> Response[Alive]:
     """The start is over. The same as ready, for probes that ask until it first succeeds."""
     return await _ready(request, state)
@@ -100,7 +100,7 @@ class DatabaseHealth(msgspec.Struct):
     hears_notices: bool
 
 
-@get("/health/database", role=Role.ADMIN, tags=["health"])
+@get("/health/database", role=Role.ADMIN, summary="The database as this instance sees it", tags=["health"])
 async def database_health(read: NamedDependency[ReadSession], state: State) -> Answer[DatabaseHealth]:
     """The database as the answering instance sees it."""
     version, recovering, migration = (

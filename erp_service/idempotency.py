@@ -101,7 +101,7 @@ def _digest(request: Request[Any, Any, Any], body: bytes) -> bytes:
 
 
 async def _record(db: WriteSession, claim: Claim, answer: Any) -> None:
-    headers = {name.decode(): value.decode("latin-1") for name, value in answer.encoded_headers}
+    headers = {name.decode(): value.decode("latin-1") for name, value in answer.encode_headers()}
     values = {
         "digest": claim.digest,
         "status": answer.status_code,

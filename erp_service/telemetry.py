@@ -48,7 +48,13 @@ def configure(settings: Settings) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if as_text else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # the default prints the local variables of every frame, secrets and bodies among them
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+        if as_text
+        else structlog.processors.JSONRenderer()
     )
     finish = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if not as_text:

@@ -1,4 +1,8 @@
-"""The Procrastinate app that gathers every feature's tasks: app.py's twin.
+"""The Procrastinate app of this project: `procrastinate --app=erp_service.worker.app worker`.
 
-The entry point of a foreign command, `procrastinate --app=erp_service.worker.app worker`, and therefore the only
-module that reads settings when it is imported."""
+The entry point of a foreign command, and therefore the only module that reads settings when it is imported."""
+
+from erp_service.settings import load
+from erp_service.working import build
+
+app = build(load())

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -15,7 +16,7 @@ import pytest
 from litestar import Litestar
 from sqlalchemy import insert
 
-from erp_service import embedded, schema
+from erp_service import embedded, schema, telemetry
 from erp_service.app import create_app
 from erp_service.auth.models import User
 from erp_service.auth.tokens import Claims, Tokens
@@ -140,6 +141,12 @@ async def client_of(app: Litestar, token: str | None = None) -> AsyncIterator[ht
         yield client
 
 
+@pytest.fixture(scope="session", autouse=True)
+def logs() -> None:
+    """As `erp serve` has them, so that what is logged under test is what is logged in production."""
+    telemetry.configure(Settings(database_url="", log_level="error", log_format="text"))
+
+
 SignIn = Callable[[Role], Awaitable[httpx.AsyncClient]]
 """`await sign_in(Role.STAFF)`: a client of a new user with that role; `client.user_id` is in `user_ids`."""
 
@@ -156,7 +163,7 @@ async def make_user(database: Database, role: Role, email: str | None = None, pa
 
 
 def token_of(settings: Settings, user_id: int, version: int = 1) -> str:
-    return Tokens(settings).issue(Claims(user_id, version, "00000000-0000-7000-8000-000000000000"))
+    return Tokens(settings).issue(Claims(user_id, version, UUID("00000000-0000-7000-8000-000000000000")))
 
 
 @pytest.fixture

@@ -1,11 +1,35 @@
 """Reads of users."""
 
-from sqlalchemy import select
+from datetime import datetime
 
+import msgspec
+from sqlalchemy import ColumnElement, func, select
+
+from erp_service import errors
 from erp_service.auth.models import User
-from erp_service.db import Session
+from erp_service.auth.schemas import UserOut, UserPage
+from erp_service.db import ReadSession, Session
+from erp_service.paging import Key, chosen, orders, page
 from erp_service.principals import Authority
 from erp_service.roles import Role
+
+COLUMNS = (User.id, User.email, User.full_name, User.role, User.is_active, User.created_at, User.last_login_at)
+
+_BY_ID = Key(User.id, "id", int)
+_BY_EMAIL = Key(User.email, "email", str)
+_BY_CREATED_AT = Key(User.created_at, "created_at", datetime)
+SORTS = orders({"id": _BY_ID, "email": _BY_EMAIL, "created_at": _BY_CREATED_AT}, unique=_BY_ID)
+
+
+class Account(msgspec.Struct, frozen=True):
+    """What signing in looks at; not for any answer."""
+
+    id: int
+    email: str
+    password_hash: str
+
+    def __repr__(self) -> str:
+        return f"Account({self.id})"
 
 
 async def authority(db: Session, user_id: int) -> Authority | None:
@@ -13,3 +37,63 @@ async def authority(db: Session, user_id: int) -> Authority | None:
     statement = select(User.id, User.role, User.is_active, User.authority_version).where(User.id == user_id)
     row = (await db.execute(statement)).one_or_none()
     return row and Authority(row.id, Role(row.role), row.is_active, row.authority_version)
+
+
+async def user(db: Session, user_id: int) -> tuple[UserOut, int]:
+    """The user, and the version of what is said; raises errors.NotFound."""
+    row = (await db.execute(select(*COLUMNS, User.version).where(User.id == user_id))).one_or_none()
+    if row is None:
+        raise errors.NotFound
+    return as_user(*row[:-1]), row.version
+
+
+async def users(
+    db: ReadSession,
+    *,
+    role: Role | None,
+    is_active: bool | None,
+    q: str | None,
+    sort: str | None,
+    limit: int,
+    cursor: str | None,
+) -> UserPage:
+    statement = select(*COLUMNS)
+    if role is not None:
+        statement = statement.where(User.role == role)
+    if is_active is not None:
+        statement = statement.where(User.is_active == is_active)
+    if q is not None:
+        statement = statement.where(
+            User.email.icontains(q, autoescape=True) | User.full_name.icontains(q, autoescape=True)
+        )
+    order = chosen(SORTS, sort, default="id")
+    return await page(db, statement, as_user, order, limit=limit, cursor=cursor, into=UserPage)
+
+
+async def account_of_email(db: Session, email: str) -> Account | None:
+    return await _account(db, func.lower(User.email) == func.lower(email))
+
+
+async def account_of_user(db: Session, user_id: int) -> Account:
+    """Raises errors.NotFound."""
+    if (found := await _account(db, User.id == user_id)) is None:
+        raise errors.NotFound
+    return found
+
+
+async def _account(db: Session, condition: ColumnElement[bool]) -> Account | None:
+    row = (await db.execute(select(User.id, User.email, User.password_hash).where(condition))).one_or_none()
+    return row and Account(*row)
+
+
+def as_user(
+    user_id: int,
+    email: str,
+    full_name: str,
+    role: str,
+    is_active: bool,
+    created_at: datetime,
+    last_login_at: datetime | None,
+) -> UserOut:
+    """Of COLUMNS."""
+    return UserOut(user_id, email, full_name, Role(role), is_active, created_at, last_login_at)

@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from uuid import UUID
 
 import jwt
 import msgspec
@@ -19,7 +20,7 @@ class Claims(msgspec.Struct, frozen=True):
 
     user_id: int
     version: int
-    family: str
+    family: UUID
 
 
 def key_id(secret: str) -> str:
@@ -40,7 +41,7 @@ class Tokens:
         payload = {
             "sub": str(claims.user_id),
             "ver": claims.version,
-            "fam": claims.family,
+            "fam": str(claims.family),
             "use": "access",
             "iss": ISSUER,
             "aud": AUDIENCE,

@@ -84,7 +84,8 @@ def bring_in(balance: Balance, quantity: Decimal, value: Decimal) -> Effect:
     due = _share(value, entry.on_hand_after, quantity)
     if due == entry.value_after:
         return Effect(_after(balance, entry), (entry,))
-    settlement = Part(ZERO, _money(due - entry.value_after), entry.on_hand_after, due)
+    # always fits: with 0 <= due <= value, it lies between minus the value after the entry and minus the one before
+    settlement = Part(ZERO, due - entry.value_after, entry.on_hand_after, due)
     return Effect(_after(balance, settlement), (entry, settlement))
 
 

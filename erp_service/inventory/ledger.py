@@ -8,7 +8,7 @@ effects; and nothing here reads the ledger, so a posting costs the same after te
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -20,7 +20,7 @@ from erp_service import errors
 from erp_service.db import WriteSession
 from erp_service.errors import Fault
 from erp_service.inventory import average
-from erp_service.inventory.average import Balance, DoesNotFit, Effect, NotEnough, Part
+from erp_service.inventory.average import SETTLEMENT, Balance, DoesNotFit, Effect, NotEnough, Part
 from erp_service.inventory.models import AlreadyReversed, StockTransaction
 from erp_service.inventory.schemas import EntryType, LedgerEntry
 from erp_service.inventory.stock_schemas import Document
@@ -97,7 +97,7 @@ select id, code, null, allow_negative_stock from held_places where deleted_at is
 
 
 async def hold(db: WriteSession, items: Iterable[int | str], places: Iterable[int | str]) -> Held:
-    """Lock items (by id or sku) and places (by id or code) FOR SHARE: nobody can change or delete them before we end."""
+    """Lock items (by id or sku) and places (by id or code) FOR SHARE: nobody changes or deletes them before we end."""
     item_ids, skus = _parted(items)
     place_ids, codes = _parted(places)
     held = Held({}, {})
@@ -119,13 +119,23 @@ async def post(db: WriteSession, who: Principal, lines: Sequence[Line], *, rever
     """Apply the lines in sequence, all or none, and write them down as one document.
 
     Raises InsufficientStock, AlreadyReversed, and errors.Invalid for what the ledger cannot hold."""
-    balances = await _locked(db, lines)
+    places = {(line.item.id, place.id): place for line in lines for place in (line.place, line.to) if place}
+    balances = await lock(db, places)
     # asked only now: a reversal that ran beside this one had to lock the same balances, and has committed
-    reversal = exists().where(StockTransaction.reverses == reverses)
-    if reverses is not None and await db.scalar(select(reversal)):
+    if reverses is not None and await db.scalar(select(exists().where(StockTransaction.reverses == reverses))):
         raise AlreadyReversed
-    entries = list(_applied(lines, balances))
-    return await _written(db, who, entries, balances, reverses)
+    document = Document(
+        transaction_id=uuid7(),
+        recorded_at=lines[0].occurred_at,  # until the database has said when
+        user_id=who.user_id,
+        reverses=reverses,
+        reversed_by=None,
+        entries=[],
+    )
+    for number, line in enumerate(lines, 1):
+        document.entries.extend(_entry(document, number, line, *step) for step in _applied(line, balances))
+    await _write(db, document, balances)
+    return document
 
 
 _Key = tuple[int, int]
@@ -144,8 +154,8 @@ order by 1, 2 for update of b
 """)
 
 
-async def _locked(db: WriteSession, lines: Sequence[Line]) -> dict[_Key, Balance]:
-    places = {(line.item.id, place.id): place for line in lines for place in (line.place, line.to) if place}
+async def lock(db: WriteSession, places: dict[_Key, HeldPlace]) -> dict[_Key, Balance]:
+    """Lock the balances of items at places FOR UPDATE, in order; those that are not there yet are made."""
     keys = sorted(places)
     columns: dict[str, Any] = {"items": [item for item, _ in keys], "places": [place for _, place in keys]}
     # Of several rows, those that are missing are made first and in order: a row that is made while others are held
@@ -157,25 +167,122 @@ async def _locked(db: WriteSession, lines: Sequence[Line]) -> dict[_Key, Balance
     return {(item_id, location_id): Balance(*state) for item_id, location_id, *state in rows}
 
 
-class _Entry(NamedTuple):
-    number: int
-    line: Line
-    kind: EntryType
-    place: HeldPlace
-    part: Part
+_Step = tuple[EntryType, HeldPlace, Part]
 
 
-def _applied(lines: Sequence[Line], balances: dict[_Key, Balance]) -> Iterator[_Entry]:
-    """The entries of the lines, in order; `balances` then says what they come to."""
-    for number, line in enumerate(lines, 1):
-        key = line.item.id, line.place.id
-        try:
-            balances[key], parts = _effect(line, balances[key])
-            if line.to is None:
-                steps: list[tuple[EntryType, HeldPlace, Part]] = [(line.kind, line.place, part) for part in parts]  # type: ignore[misc]
-            else:
-                pass
-        except NotEnough as short:
-            _refuse(line, short.available)
-        except DoesNotFit as exc:
-            raise errors.Invalid(None, Fault(str(exc), pointer=f"{line.pointer or ''}/quantity")) from None
+def _applied(line: Line, balances: dict[_Key, Balance]) -> list[_Step]:
+    """The line's steps, in order; `balances` then holds what they come to."""
+    pointer = None if line.pointer is None else f"{line.pointer}/quantity"
+    try:
+        return list(steps(line, balances))
+    except NotEnough as short:
+        available = shortest(short.available)
+        raise InsufficientStock(
+            f"{shortest(abs(line.quantity))} of {line.item.sku} wanted at {line.place.code}, {available} available.",
+            *([] if pointer is None else [Fault(f"is more than the {available} available", pointer=pointer)]),
+            available=available,
+            item_id=line.item.id,
+            location_id=line.place.id,
+        ) from None
+    except DoesNotFit as exc:
+        fault = Fault(str(exc), pointer=pointer)
+        raise errors.Invalid(f"{shortest(line.quantity)} of {line.item.sku} {exc}.", fault) from None
+
+
+def steps(line: Line, balances: dict[_Key, Balance]) -> Iterator[_Step]:
+    """What one line does, entry by entry; `balances` then holds what it comes to. Raises NotEnough, DoesNotFit."""
+    here = line.item.id, line.place.id
+    if line.kind == "TRANSFER":
+        if line.to is None:
+            raise ValueError("a transfer without a place to go to")
+        balances[here], (taken,) = _outward(balances[here], line.quantity, line.worth)
+        yield "TRANSFER_OUT", line.place, taken
+        there = line.item.id, line.to.id
+        balances[there], parts = average.bring_in(balances[there], line.quantity, -taken.value)
+        yield from (("TRANSFER_IN", line.to, part) for part in parts)
+        return
+    if line.kind == "OUT" or line.quantity < 0:
+        balances[here], parts = _outward(balances[here], abs(line.quantity), line.worth)
+    elif line.worth is None:
+        balances[here], parts = average.receive(balances[here], line.quantity, line.unit_cost)
+    else:
+        balances[here], parts = average.bring_in(balances[here], line.quantity, line.worth)
+    yield from ((line.kind, line.place, part) for part in parts)
+
+
+def _outward(balance: Balance, quantity: Decimal, worth: Decimal | None) -> Effect:
+    return average.issue(balance, quantity) if worth is None else average.take_back(balance, quantity, worth)
+
+
+def _entry(document: Document, number: int, line: Line, kind: EntryType, place: HeldPlace, part: Part) -> LedgerEntry:
+    settles = not part.quantity
+    return LedgerEntry(
+        id=0,  # until the database has given one
+        transaction_id=document.transaction_id,
+        line=number,
+        item_id=line.item.id,
+        sku=line.item.sku,
+        location_id=place.id,
+        location=place.code,
+        transaction_type="ADJUSTMENT" if settles else kind,
+        quantity=trimmed(part.quantity),
+        value=trimmed(part.value),
+        unit_cost=None if settles or line.unit_cost is None else trimmed(line.unit_cost),
+        on_hand_after=trimmed(part.on_hand_after),
+        value_after=trimmed(part.value_after),
+        occurred_at=line.occurred_at,
+        recorded_at=document.recorded_at,
+        reference_no=line.reference_no,
+        notes=line.notes,
+        reason=SETTLEMENT if settles else line.reason,
+        metadata=line.metadata,
+        user_id=document.user_id,
+    )
+
+
+# One statement writes all: the balances are locked by now, so the order in which this touches them is free.
+# An INSERT that selects with ORDER BY gives out its ids in that order.
+_WRITE = text("""
+with document as (
+  insert into stock_transactions (id, user_id, reverses)
+  values (cast(:id as uuid), cast(:user_id as bigint), cast(:reverses as uuid)) returning recorded_at
+), written as (
+  update stock_balances b set on_hand = n.on_hand, value = n.value, last_average = n.last_average
+  from unnest(
+    cast(:items as bigint[]), cast(:places as bigint[]),
+    cast(:on_hand as numeric[]), cast(:values as numeric[]), cast(:averages as numeric[])
+  ) n (item_id, location_id, on_hand, value, last_average)
+  where b.item_id = n.item_id and b.location_id = n.location_id
+)
+insert into stock_ledger (
+  transaction_id, line, item_id, location_id, entry_type, quantity, value, unit_cost, on_hand_after, value_after,
+  occurred_at, reference_no, notes, reason, metadata, user_id
+)
+select
+  e.transaction_id, e.line, e.item_id, e.location_id, e.transaction_type, e.quantity, e.value, e.unit_cost,
+  e.on_hand_after, e.value_after, e.occurred_at, e.reference_no, e.notes, e.reason, e.metadata, e.user_id
+from rows from (json_to_recordset(cast(:entries as json)) as (
+  transaction_id uuid, line integer, item_id bigint, location_id bigint, transaction_type text, quantity numeric,
+  value numeric, unit_cost numeric, on_hand_after numeric, value_after numeric, occurred_at timestamptz,
+  reference_no text, notes text, reason text, metadata jsonb, user_id bigint
+)) with ordinality e
+order by e.ordinality
+returning id, recorded_at, (select recorded_at from document)
+""")
+
+
+async def _write(db: WriteSession, document: Document, balances: dict[_Key, Balance]) -> None:
+    parameters = {
+        "id": document.transaction_id,
+        "user_id": document.user_id,
+        "reverses": document.reverses,
+        "items": [item_id for item_id, _ in balances],
+        "places": [place_id for _, place_id in balances],
+        "on_hand": [balance.on_hand for balance in balances.values()],
+        "values": [balance.value for balance in balances.values()],
+        "averages": [balance.last_average for balance in balances.values()],
+        "entries": msgspec.json.encode(document.entries).decode(),
+    }
+    rows = await db.execute(_WRITE, parameters)
+    for entry, (id_, recorded_at, posted_at) in zip(document.entries, rows, strict=True):
+        entry.id, entry.recorded_at, document.recorded_at = id_, recorded_at, posted_at

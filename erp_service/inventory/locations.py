@@ -40,7 +40,7 @@ class LocationHasChildren(errors.Conflict):
 async def create(db: WriteSession, who: Principal, body: LocationBody) -> LocationOut:
     """Raises errors.Invalid for the parent; a code that is taken is refused by the database (models.CodeTaken)."""
     if body.parent_id is not None:
-        await _hold_tree(db)
+        await hold_tree(db)
         await _check_parent(db, None, body.parent_id)
     made = insert(Location).values(**_values(body)).returning(*LOCATION_COLUMNS)
     location = LocationOut(*(await db.execute(made)).one())
@@ -66,7 +66,7 @@ async def replace(db: WriteSession, who: Principal, before: LocationOut, body: L
     if all(getattr(before, name) == value for name, value in values.items()):
         return before
     if body.parent_id is not None and body.parent_id != before.parent_id:
-        await _hold_tree(db)
+        await hold_tree(db)
         await _check_parent(db, before.id, body.parent_id)
     if body.allow_negative_stock != before.allow_negative_stock:
         await _allow_negative(db, before, allow=body.allow_negative_stock)
@@ -81,7 +81,7 @@ async def delete(db: WriteSession, who: Principal, before: LocationOut) -> None:
     """Softly: the row and its code stay, for the ledger's sake; `before` is held.
 
     Raises LocationHasStock, LocationHasChildren."""
-    await _hold_tree(db)
+    await hold_tree(db)
     await _refuse_stock(db, before)
     await _refuse_children(db, before)
     gone = update(Location).where(Location.id == before.id)
@@ -90,7 +90,7 @@ async def delete(db: WriteSession, who: Principal, before: LocationOut) -> None:
     await record(db, who, "location.deleted", after.id, before=before, after=after)
 
 
-async def _hold_tree(db: WriteSession) -> None:
+async def hold_tree(db: WriteSession) -> None:
     """Whoever makes, moves or deletes a part of the tree is alone with it until commit.
 
     Without it, two moves that cross would each find no cycle, and make one together."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -20,7 +20,8 @@ LAYOUT = Layout(
     optional=("to_location", "unit_cost", "reference_no", "notes", "reason"),
     keeps_extras=True,
 )
-TYPES = ("IN", "OUT", "ADJUSTMENT", "TRANSFER")
+MovementType = Literal["IN", "OUT", "TRANSFER", "ADJUSTMENT"]
+TYPES = get_args(MovementType)
 REASON = "imported"
 """What an adjustment states whose line states none."""
 
@@ -40,10 +41,10 @@ Reader = Callable[[str, str], Any]
 
 
 class Line(NamedTuple):
-    """One movement, valid by itself. `moment` is RFC 3339 in UTC, `extra` a JSON object; texts are "" for none."""
+    """One movement, valid by itself. `moment` is in UTC, `extra` a JSON object; texts are "" for none."""
 
-    moment: str
-    type: str
+    moment: datetime
+    type: MovementType
     sku: str
     location: str
     quantity: Decimal
@@ -58,6 +59,7 @@ class Line(NamedTuple):
 
 def lines(table: Table, faults: Faults, now: datetime) -> Iterator[Line | None]:
     """Each record in file order; None for one that is wrong, when `faults` names all that is wrong with it."""
+    readers: tuple[Reader, ...]
     readers = (_moments(now), _type, _word, _word, _quantity, _to, _unit_cost, *map(_text, _LONGEST), _reason)
     for place, name in table.extras:
         if len(name) > LONGEST_KEY:
@@ -76,7 +78,7 @@ def lines(table: Table, faults: Faults, now: datetime) -> Iterator[Line | None]:
                     faults.add(number, name, f"is longer than {LONGEST_EXTRA} characters")
             yield None
         else:
-            yield Line(*values, extra, number)
+            yield Line._make([*values, extra, number])
 
 
 def _name_faults(number: int, known: tuple[str, ...], readers: tuple[Reader, ...], faults: Faults) -> None:
@@ -94,7 +96,7 @@ def _moments(now: datetime) -> Reader:
 
     # the lines of one invoice have one time, and stand together
     @lru_cache(maxsize=64)
-    def moment(_kind: str, text: str) -> str:
+    def moment(_kind: str, text: str) -> datetime:
         if _MOMENT.fullmatch(text) is None:
             raise ValueError("is not a time with its zone such as 2011-12-09T12:50:00Z (RFC 3339)")
         try:
@@ -105,7 +107,7 @@ def _moments(now: datetime) -> Reader:
             raise ValueError("is before 1900")
         if at > latest:
             raise ValueError("is in the future")
-        return at.isoformat()
+        return at
 
     return moment
 

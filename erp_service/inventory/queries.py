@@ -25,7 +25,7 @@ from erp_service.inventory.schemas import (
 from erp_service.numbers import QUANTITY_SCALE
 from erp_service.paging import Key, Order, chosen, orders, page
 
-# typed as what SQLAlchemy's stubs make of more than ten columns
+# Any, since the stubs of SQLAlchemy count no further than ten columns
 ITEM_COLUMNS: tuple[Any, ...] = (
     Item.id,
     Item.sku,

@@ -2,18 +2,17 @@
 
 Every private method overridden here is named in tests/queue/test_contract.py, which holds it against the installed
 version. Overridden: App._worker; Worker._update_heartbeat, _periodic_deferrer, _monitor_side_tasks,
-_fetch_and_process_jobs, _persist_job_status, _shutdown."""
+_handle_notification, _fetch_and_process_jobs, _persist_job_status, _shutdown."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
-from typing import Any
+from typing import Any, Unpack
 
 import procrastinate
 from procrastinate import blueprints, exceptions, job_context, jobs, retry, utils, worker
 from procrastinate.app import WorkerOptions
-from typing_extensions import Unpack
 
 from erp_service.queue.connector import JoiningConnector
 from erp_service.queue.fencing import FencedJobManager, Run
@@ -110,6 +109,7 @@ class HardenedWorker(worker.Worker):
         self.failed = False
         self._stopped: set[Run] = set()
         self._was_connected = False
+        self._heard = 0
         self._lifeline = Lifeline(
             app.connector.url,
             app.patience,
@@ -153,8 +153,16 @@ class HardenedWorker(worker.Worker):
                     self.failed = True
                     self.stop()  # type: ignore[no-untyped-call]
 
+    async def _handle_notification(self, *, channel: str, notification: jobs.Notification) -> None:
+        self._heard += 1
+        await super()._handle_notification(channel=channel, notification=notification)
+
     async def _fetch_and_process_jobs(self) -> None:
-        """Fetch only while the lock is held, or the job would look abandoned; an outage is no reason to die."""
+        """Fetch only while the lock is held, or the job would look abandoned; an outage is no reason to die.
+
+        Upstream forgets, after each fetch, every notice that came during it, and the job of that notice, which the
+        fetch may not have seen, waits for the next poll. So look again."""
+        heard = self._heard
         try:
             await utils.wait_any(self._lifeline.held.wait(), self._stop_event.wait())
             await super()._fetch_and_process_jobs()  # type: ignore[no-untyped-call]
@@ -163,6 +171,8 @@ class HardenedWorker(worker.Worker):
                 raise
             log.warning("no job can be fetched, trying again: %r", exc.__cause__)
             asyncio.get_running_loop().call_later(RETRY_SECONDS, self._new_job_event.set)
+        if self._heard != heard:
+            self._new_job_event.set()
 
     async def _persist_job_status(
         self,

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from enum import Enum
 from time import monotonic
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import asyncpg
 import msgspec
@@ -170,7 +170,7 @@ class Lifeline:
     """One worker's lock, heartbeat, check of its own jobs, and look after the others', over one connection.
 
     `running` tells what this process really runs; `stop` ends runs that are no longer ours; `came_back` is awaited
-    after an outage; `ended` hears of jobs that the rescue ended for good: a hint, sent at most once."""
+    at each connect; `ended` hears of jobs that the rescue ended for good: a hint, sent at most once."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class Lifeline:
         self._absent: Sightings[Run] = Sightings()
         self._unknown: Sightings[Run] = Sightings()
         self._taken: Sightings[Run] = Sightings()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._besides: set[asyncio.Task[None]] = set()
 
     async def hold(self, worker_id: int) -> None:
         """Hold the lifeline for ever, through any outage. `held` is set while the lock is ours."""
@@ -226,7 +226,8 @@ class Lifeline:
                 await connection.execute(HOLD, LOCK_CLASS, worker_id)
             self._steady = self._looked = monotonic()
             self.held.set()
-            await self._came_back()
+            # Aside: a pooled connection that hangs must not keep the beats back
+            self._aside(self._came_back())
             yield connection
         finally:
             self.held.clear()
@@ -285,15 +286,15 @@ class Lifeline:
             return
         log.warning("job %s of worker %s (%s): %s", doing.run.job_id, doing.worker_id, reason or "lost", ending.value)
         if self._ended and ending is not Ending.WAITS:
-            self._tell(self._ended(doing.run.job_id, ending))
+            self._aside(self._ended(doing.run.job_id, ending))
 
-    def _tell(self, telling: Awaitable[Any]) -> None:
-        async def tell() -> None:
+    def _aside(self, work: Awaitable[None]) -> None:
+        async def attempt() -> None:
             try:
-                await telling
+                await work
             except Exception:
-                log.exception("nobody heard that a job has ended; reconciliation will find it")
+                log.exception("what a worker does besides its lifeline failed")
 
-        task = asyncio.create_task(tell())
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        task = asyncio.create_task(attempt())
+        self._besides.add(task)
+        task.add_done_callback(self._besides.discard)

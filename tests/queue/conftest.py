@@ -37,12 +37,16 @@ class Shop:
         self.settings, self.database, self.logs = settings, database, logs
         self._started: list[subprocess.Popen[bytes]] = []
 
-    async def start(self, *options: str, grace: float = 30, ready: bool = True) -> subprocess.Popen[bytes]:
-        """One worker, through the command line of Procrastinate; ready when it holds its lifeline."""
+    async def start(
+        self, *options: str, ready: bool = True, grace: float = 30, stalled: float = 30, reconnect_grace: float = 1
+    ) -> subprocess.Popen[bytes]:
+        """One worker, through the command line of Procrastinate; ready when it has beaten once."""
         environment = {
             **os.environ,
             "WORKSHOP_URL": self.settings.database_url,
             "WORKSHOP_GRACE": str(grace),
+            "WORKSHOP_STALLED": str(stalled),
+            "WORKSHOP_RECONNECT_GRACE": str(reconnect_grace),
             "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
         }
         with (self.logs / f"worker-{len(self._started)}.log").open("wb") as output:

@@ -1,19 +1,20 @@
 """Jobs that are part of a transaction over asyncpg."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
-from procrastinate import Blueprint, exceptions
+from procrastinate import Blueprint, exceptions, jobs
 from procrastinate.types import JSONDict
 from sqlalchemy import text
 
 from erp_service.db import Database, WriteSession
 from erp_service.queue.connector import JoiningConnector, cancel, defer
-from erp_service.queue.hardened import HardenedApp
+from erp_service.queue.fencing import FencedJobManager
+from erp_service.queue.hardened import HardenedApp, HardenedWorker
 from erp_service.settings import Settings
 from tests.conftest import eventually
 from tests.queue.conftest import Shop
@@ -109,6 +110,53 @@ async def test_worker_starts_a_job_right_after_the_commit_and_never_before(shop:
         await shop.traced(await shop.defer("quick"), "done")
         assert await shop.traces(early, "done") == []
     await shop.traced(early, "done", seconds=10)
+
+
+class SlowToAnswer(FencedJobManager):
+    """The answer to the first fetch, which found nothing, arrives after a job was committed and announced."""
+
+    worker: HardenedWorker
+    database: Database
+    slow = True
+
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> jobs.Job | None:
+        job = await super().fetch_job(queues, worker_id)
+        if job is None and self.slow:
+            self.slow = False
+            # The listener's first notice, then the job's
+            await eventually(self.is_awake)
+            self.worker._new_job_event.clear()
+            async with self.database.write() as db:
+                await defer(db, "feature:task", queue="work", arguments={})
+            await eventually(self.is_awake)
+        return job
+
+    async def is_awake(self) -> bool:
+        return self.worker._new_job_event.is_set()
+
+
+async def test_job_announced_during_a_fetch_does_not_wait_for_the_poll(settings: Settings, database: Database) -> None:
+    """Upstream clears its event after the fetch, and with it what it has not looked at yet."""
+    done = asyncio.Event()
+    tasks = Blueprint()
+
+    @tasks.task(name="feature:task")
+    async def task() -> None:
+        done.set()
+
+    app = HardenedApp(connector=JoiningConnector(settings.database_url))
+    app.gather(tasks)
+    app.job_manager = manager = SlowToAnswer(app.connector)
+    manager.database, manager.worker = (
+        database,
+        app._worker(fetch_job_polling_interval=600, install_signal_handlers=False),
+    )
+    async with app.open_async():
+        running = asyncio.create_task(manager.worker.run())
+        async with asyncio.timeout(20):
+            await done.wait()
+        manager.worker.stop()  # type: ignore[no-untyped-call]
+        await running
 
 
 async def test_two_workers_run_each_of_twenty_jobs_once(shop: Shop) -> None:

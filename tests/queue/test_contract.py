@@ -28,6 +28,7 @@ OVERRIDDEN = {
     (HardenedWorker, Worker, "_update_heartbeat"): ["self"],
     (HardenedWorker, Worker, "_periodic_deferrer"): ["self"],
     (HardenedWorker, Worker, "_monitor_side_tasks"): ["self", "side_tasks"],
+    (HardenedWorker, Worker, "_handle_notification"): ["self", "channel", "notification"],
     (HardenedWorker, Worker, "_fetch_and_process_jobs"): ["self"],
     (HardenedWorker, Worker, "_persist_job_status"): [
         *["self", "job", "status", "retry_decision", "context", "job_result"]

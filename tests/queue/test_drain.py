@@ -17,10 +17,10 @@ from tests.queue.conftest import Shop, left
 
 async def test_drain_longer_than_the_stall_threshold_is_not_rescued(shop: Shop, gate: Path) -> None:
     """PR #1585: upstream's heartbeat ends before the drain begins, and the job runs twice."""
-    draining = await shop.start()
+    draining = await shop.start(stalled=2)
     job = await shop.defer("until", gate=str(gate))
     await shop.traced(job, "started")
-    await shop.start()
+    await shop.start(stalled=2)
     draining.send_signal(signal.SIGTERM)
     # The other one would rescue it by now, were the drain silent
     await eventually(lambda: shop.value("select clock_timestamp() - at > interval '4.5 s' from traces"))

@@ -1,6 +1,7 @@
 """Postgres goes away in all its ways, and the workers come back by themselves."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +9,7 @@ import pytest
 
 from erp_service.embedded import Cluster
 from tests.conftest import eventually
-from tests.queue.conftest import Shop
+from tests.queue.conftest import Shop, paused
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
@@ -46,7 +47,7 @@ async def test_outage_longer_than_the_threshold_stops_the_run_and_starts_it_anew
 ) -> None:
     """A worker whose beats fail for so long must think that it is being replaced; it lives on."""
     shop = own_shop
-    worker = await shop.start("--fetch-job-polling-interval=600")
+    worker = await shop.start("--fetch-job-polling-interval=600", stalled=2)
     job = await shop.defer("until", gate=str(gate))
     await shop.traced(job, "started")
     await asyncio.to_thread(own_cluster.stop, "fast")
@@ -62,6 +63,32 @@ async def test_outage_longer_than_the_threshold_stops_the_run_and_starts_it_anew
     await shop.traced(job, "done")
     assert await shop.fetch("select from queue_deaths") == []
     assert worker.poll() is None
+
+
+async def test_worker_that_comes_back_late_after_a_restart_is_not_taken_for_dead(
+    own_shop: Shop, own_cluster: Cluster, gate: Path
+) -> None:
+    """A restart frees every lock at once, so for the grace a lock that is gone says nothing."""
+    shop = own_shop
+    patient = partial(shop.start, stalled=600, reconnect_grace=600)
+    late = await patient()
+    job = await shop.defer("until", gate=str(gate))
+    await shop.traced(job, "started")
+    with paused(late):
+        await asyncio.to_thread(own_cluster.stop, "fast")
+        await asyncio.to_thread(own_cluster.start)
+        await patient()
+        # More than twice the time after which a lock that is gone counts
+        await eventually(
+            lambda: shop.value(
+                "select bool_or(backend_start < now() - interval '1.2 s') from pg_stat_activity"
+                " where application_name = 'erp worker lifeline' and datname = current_database()"
+            )
+        )
+    await lifelines(shop, 2)
+    gate.touch()
+    await shop.traced(job, "done")
+    assert len(await shop.traces(job, "started")) == 1
 
 
 async def test_job_that_ends_during_an_outage_is_ended_once(own_shop: Shop, own_cluster: Cluster, gate: Path) -> None:

@@ -26,16 +26,16 @@ async def test_job_of_a_killed_worker_starts_again_elsewhere_within_a_second(sho
     await shop.traced(job, "done")
     assert second["pid"] != first["pid"]
     assert second["attempt"] > first["attempt"]
-    # Within a second when nothing else runs; the stall threshold of two seconds was not what found it
-    assert (second["at"] - killed_at).total_seconds() < 2
+    # Within a second where nothing else runs; it was not the stall threshold of thirty that found it
+    assert (second["at"] - killed_at).total_seconds() < 10
     assert await eventually(lambda: shop.fetch("select where not exists (select from procrastinate_jobs)"))
 
 
 async def test_paused_worker_is_rescued_after_the_threshold_and_cannot_finish_over_its_rescuer(
     shop: Shop, gate: Path
 ) -> None:
-    await shop.start()
-    await shop.start()
+    await shop.start(stalled=2)
+    await shop.start(stalled=2)
     await shop.settled()
     job = await shop.defer("until", gate=str(gate), lock="one at a time")
     sibling = await shop.defer("quick", lock="one at a time")
@@ -58,8 +58,8 @@ async def test_paused_worker_is_rescued_after_the_threshold_and_cannot_finish_ov
 
 
 async def test_zombie_that_ends_its_run_before_it_notices_changes_nothing(shop: Shop, gate: Path) -> None:
-    await shop.start()
-    await shop.start()
+    await shop.start(stalled=2)
+    await shop.start(stalled=2)
     await shop.settled()
     job = await shop.defer("until", gate=str(gate), lock="one at a time")
     first = (await shop.traced(job, "started"))[0]
@@ -89,7 +89,7 @@ async def test_worker_that_was_pruned_while_paused_comes_back_as_itself(shop: Sh
 async def test_job_that_takes_each_worker_with_it_is_failed_after_its_deaths(shop: Shop, deadly: str) -> None:
     """Three are allowed here: the fourth worker lives on, and runs what comes next."""
     for _ in range(4):
-        await shop.start("--concurrency=1")
+        await shop.start("--concurrency=1", stalled=2)
     await shop.settled()
     job = await shop.defer(deadly)
     await shop.traced(job, "ended: FAILED", seconds=40)

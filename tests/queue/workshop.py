@@ -86,7 +86,12 @@ async def ended(job_id: int, how: Ending) -> None:
 logging.basicConfig(level=logging.INFO)
 app = HardenedApp(
     connector=JoiningConnector(URL, name="workshop worker"),
-    patience=Patience(heartbeat=0.5, stalled=2, reconnect_grace=1, deaths=3),
+    patience=Patience(
+        heartbeat=0.5,
+        stalled=float(os.environ.get("WORKSHOP_STALLED", "2")),
+        reconnect_grace=float(os.environ.get("WORKSHOP_RECONNECT_GRACE", "1")),
+        deaths=3,
+    ),
     grace_seconds=float(os.environ.get("WORKSHOP_GRACE", "30")),
     ended=ended,
 )

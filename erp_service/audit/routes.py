@@ -1,0 +1,62 @@
+"""The audit log, over HTTP: read only, as it is everywhere."""
+
+from typing import Annotated
+
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+
+from erp_service.audit import queries
+from erp_service.audit.schemas import AuditPage
+from erp_service.db import ReadSession
+from erp_service.errors import INTEGER_LIMIT
+from erp_service.instants import instants
+from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.roles import Role
+from erp_service.routing import Answer, get
+
+_Text = Annotated[str | None, QueryParameter(max_length=200, description="exactly this")]
+
+
+@get("/api/v1/audit", role=Role.ADMIN, summary="Who did what", tags=["audit"])
+async def list_entries(
+    read: NamedDependency[ReadSession],
+    user_id: Annotated[int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="who did it")] = None,
+    action: Annotated[str | None, QueryParameter(max_length=200, description="such as `user.role_changed`")] = None,
+    entity: Annotated[str | None, QueryParameter(max_length=200, description="such as `user` or `item`")] = None,
+    entity_id: _Text = None,
+    request_id: _Text = None,
+    since: Annotated[
+        str | None,
+        QueryParameter(
+            name="from",
+            max_length=100,
+            format="date-time",
+            description="at this instant or later (RFC 3339, with its zone)",
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        QueryParameter(name="to", max_length=100, format="date-time", description="before this instant"),
+    ] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Answer[AuditPage]:
+    """Newest first. What a change and its entry say is one transaction: neither is ever there without the other."""
+    first, end = instants(("from", since), ("to", until))
+    return Answer(
+        await queries.entries(
+            read,
+            user_id=user_id,
+            action=action,
+            entity=entity,
+            entity_id=entity_id,
+            request_id=request_id,
+            since=first,
+            until=end,
+            limit=limit,
+            cursor=cursor,
+        )
+    )
+
+
+ROUTES = [list_entries]

@@ -1,0 +1,29 @@
+"""What an auditor reads."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from erp_service.paging import Page
+
+
+class AuditOut(msgspec.Struct, frozen=True):
+    """`user_id` is null for the system itself and for who had not signed in. `before` and `after` are what changed."""
+
+    id: int
+    at: datetime
+    user_id: int | None
+    action: Annotated[str, Meta(examples=["user.role_changed"])]
+    entity: Annotated[str, Meta(examples=["user"])]
+    entity_id: Annotated[str, Meta(examples=["42"])]
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    reason: str | None
+    request_id: str | None
+    address: str | None
+
+
+class AuditPage(Page[AuditOut]):
+    """One page of the audit log."""

@@ -1,0 +1,140 @@
+"""Passwords: what may be one, and argon2id on threads of its own, so that log-ins freeze neither loop nor memory."""
+
+import asyncio
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from erp_service import errors
+
+T = TypeVar("T")
+
+SHORTEST = 12  # characters (NIST SP 800-63B asks for at least 8, and for 64 to be possible)
+LONGEST = 200
+
+# OWASP Password Storage Cheat Sheet: 19 MiB, two passes; about 30 ms. One lane, since our threads share the cores.
+_HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+_NOBODY = _HASHER.hash("the password of nobody, checked where no user is found")
+_THREADS = max(1, min(4, (os.cpu_count() or 1) - 1))
+_MOST_IN_LINE = 64  # about half a second of work with four threads, and 76 MiB at any time
+
+# Words that people stretch to twelve characters with digits, signs, or by saying them twice.
+_COMMON = re.compile(
+    r"""( abc | access | account | administrator | admin | asdfghjkl | baseball | changeme | company | computer
+    | correcthorsebatterystaple | default | dragon | erpservice | football | guest | hello | iloveyou | letmein
+    | login | manager | master | monkey | mypassword | newpassword | nopassword | passphrase | passwort | password
+    | passw | princess | qwerty | qwertyuiop | qwertz | qwertzuiop | secret | shadow | summer | sunshine | superadmin
+    | superman | supersecret | superuser | system | temp | temporary | test | testing | trustno | user | welcome
+    | whatever | winter | yourpassword ){0,3}""",
+    re.VERBOSE,
+)
+_EDGES = "0123456789!#%&*.,-_ "
+_LOOKALIKES = str.maketrans("013457@$!", "oieastasi")
+_ROWS = ("0123456789" * 3, "abcdefghijklmnopqrstuvwxyz", "qwertyuiopasdfghjklzxcvbnm", "qwertzuiopasdfghjklyxcvbnm")
+
+
+def faults(password: str, email: str) -> list[str]:
+    """Why it cannot be the password of the user with this e-mail; empty when it can.
+
+    No classes of characters are demanded: length counts, and not being what everybody tries first."""
+    if not SHORTEST <= len(password) <= LONGEST:
+        return [f"must be {SHORTEST} to {LONGEST} characters long"]
+    if not _is_text(password):
+        return ["must not contain NUL or broken Unicode"]
+    plain = password.casefold()
+    address = email.casefold()
+    name = address.partition("@")[0]
+    if address in plain or plain.strip(_EDGES) == name.strip(_EDGES):
+        return ["must not be made of the e-mail"]
+    if len(set(plain)) < 5 or _is_common(plain):
+        return ["is among the first that anybody tries"]
+    return []
+
+
+def _is_common(plain: str) -> bool:
+    if any(plain in row or plain in row[::-1] for row in _ROWS):
+        return True
+    # "P@ssw0rd2026!!" is "password", and digits and signs alone are a date or a telephone number
+    spellings = (plain, plain.strip(_EDGES).translate(_LOOKALIKES))
+    return plain.isascii() and any(_COMMON.fullmatch(re.sub(r"[^a-z]", "", spelling)) for spelling in spellings)
+
+
+def _is_text(password: str) -> bool:
+    try:
+        password.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in password
+
+
+def hashed(password: str) -> str:
+    """For commands; blocks for about 30 ms."""
+    return _HASHER.hash(_bytes(password))
+
+
+def _verified(password_hash: str | None, password: str) -> bool:
+    try:
+        _HASHER.verify(_NOBODY if password_hash is None else password_hash, _bytes(password))
+    except InvalidHashError:
+        # a user whose password was never set must cost what all others cost
+        return _verified(None, password)
+    except VerificationError:
+        return False
+    return password_hash is not None
+
+
+def _bytes(password: str) -> bytes:
+    # the same key on two keyboards can give two spellings of one letter (RFC 8265, 4.2)
+    return unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")
+
+
+class Place:
+    """A place in the line before the hashing threads."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
+
+    async def hash(self, password: str) -> str:
+        return await self._run(hashed, password)
+
+    async def verify(self, password_hash: str | None, password: str) -> bool:
+        """Takes as long for None, the hash of an unknown user, as for any other."""
+        return await self._run(_verified, password_hash, password)
+
+    def outdated(self, password_hash: str) -> bool:
+        """It was made with other parameters than today's."""
+        return _HASHER.check_needs_rehash(password_hash)
+
+    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+
+class Passwords:
+    """The hashing threads of one instance, and the line before them. Who comes when it is full is turned away at once:
+    ten thousand log-ins cost neither memory nor database connections, and those in line still get their turn."""
+
+    def __init__(self, *, threads: int = _THREADS, most_in_line: int = _MOST_IN_LINE) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
+        self._most = most_in_line
+        self.in_line = 0
+
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """Take it before the first database connection; raises errors.Unavailable when the line is full."""
+        if self.in_line >= self._most:
+            raise errors.Unavailable("Too many are signing in at this moment.", headers={"Retry-After": "1"})
+        self.in_line += 1
+        try:
+            yield Place(self._threads)
+        finally:
+            self.in_line -= 1
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,106 @@
+"""What callers send and get about users and their sessions."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from erp_service.auth.passwords import LONGEST, SHORTEST
+from erp_service.paging import Page
+from erp_service.roles import Role
+
+LONGEST_EMAIL = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
+
+# the end is a lookahead since `$` would let a line break pass, and OpenAPI knows no `\Z`
+Email = Annotated[
+    str,
+    Meta(
+        min_length=3,
+        max_length=LONGEST_EMAIL,
+        pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+(?![\s\S])",
+        description="Unique, whatever the capitals.",
+        extra={"fault": "must be an e-mail address: one @, no blanks"},
+        examples=["grace@example.com"],
+    ),
+]
+_BLANK = {"fault": "must not be blank"}
+FullName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S", extra=_BLANK, examples=["Grace Hopper"])]
+Reason = Annotated[
+    str, Meta(min_length=1, max_length=500, pattern=r"\S", extra=_BLANK, description="Kept in the audit log.")
+]
+NewPassword = Annotated[
+    str,
+    Meta(
+        min_length=SHORTEST,
+        max_length=LONGEST,
+        description="Neither made of the e-mail nor among the very common ones.",
+        examples=["a long walk by the sea"],
+    ),
+]
+GivenPassword = Annotated[str, Meta(min_length=1, max_length=LONGEST)]
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    email: str
+    password: str
+
+    def __repr__(self) -> str:
+        return "Credentials(...)"
+
+
+class TokenPair(msgspec.Struct, kw_only=True):
+    """RFC 6749, 5.1. `expires_in` is in seconds, of the access token."""
+
+    access_token: str
+    refresh_token: Annotated[str, Meta(description="Works once, at `POST /api/v1/auth/refresh`.")]
+    token_type: Annotated[str, Meta(examples=["bearer"])] = "bearer"  # noqa: S105
+    expires_in: Annotated[int, Meta(examples=[900])]
+
+
+class RefreshRequest(msgspec.Struct, forbid_unknown_fields=True):
+    refresh_token: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class PasswordChange(msgspec.Struct, forbid_unknown_fields=True):
+    old_password: GivenPassword
+    new_password: NewPassword
+
+
+class PasswordReset(msgspec.Struct, forbid_unknown_fields=True):
+    new_password: NewPassword
+
+
+class NewUser(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    email: Email
+    full_name: FullName
+    role: Role = Role.VIEWER
+    password: NewPassword
+
+
+class UserChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Replaces `email` and `full_name`; `role` and `is_active` stay as they are when left out."""
+
+    email: Email
+    full_name: FullName
+    role: Role | UnsetType = UNSET
+    is_active: bool | UnsetType = UNSET
+
+
+class RoleChange(msgspec.Struct, forbid_unknown_fields=True):
+    role: Role
+    reason: Reason
+
+
+class UserOut(msgspec.Struct, frozen=True):
+    id: int
+    email: Annotated[str, Meta(examples=["grace@example.com"])]
+    full_name: Annotated[str, Meta(examples=["Grace Hopper"])]
+    role: Role
+    is_active: bool
+    created_at: datetime
+    last_login_at: datetime | None
+
+
+class UserPage(Page[UserOut]):
+    """One page of users."""

@@ -1,0 +1,151 @@
+"""The management of users, over HTTP."""
+
+from typing import Annotated
+
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
+
+from erp_service.auth import queries, service
+from erp_service.auth.refusals import EmailTaken, LastSuperAdmin, OwnAccount, RoleOutOfReach
+from erp_service.auth.schemas import NewUser, PasswordReset, RoleChange, UserChange, UserOut, UserPage
+from erp_service.db import ReadSession, WriteSession
+from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.principals import Principal
+from erp_service.roles import Role
+from erp_service.routing import Answer, Id, IfMatch, created, delete, demand, get, post, put, tagged
+
+_BASE = "/api/v1/users"
+_ONE = f"{_BASE}/{{user_id:int}}"
+_TAGS = ["users"]
+
+
+@get(_BASE, role=Role.ADMIN, summary="List users", tags=_TAGS)
+async def list_users(
+    read: NamedDependency[ReadSession],
+    role: Annotated[Role | None, QueryParameter(description="exactly this role")] = None,
+    is_active: Annotated[bool | None, QueryParameter(description="leave out for both")] = None,
+    q: Annotated[str | None, QueryParameter(max_length=200, description="part of the e-mail or the name")] = None,
+    sort: Annotated[
+        str | None, QueryParameter(max_length=50, description="`id` (the default), `email`, `created_at`; `-` reverses")
+    ] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Answer[UserPage]:
+    """All users, the deactivated ones too."""
+    return Answer(await queries.users(read, role=role, is_active=is_active, q=q, sort=sort, limit=limit, cursor=cursor))
+
+
+@post(_BASE, role=Role.ADMIN, summary="Make a user", tags=_TAGS, problems=(EmailTaken, RoleOutOfReach))
+async def create_user(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], state: State, data: JSONBody[NewUser]
+) -> Answer[UserOut]:
+    """An ADMIN makes VIEWER and STAFF; a SUPER_ADMIN any role."""
+    with state.gate.passwords.place() as place:
+        user = await service.register(write, who, place, data)
+    return created(user, f"{_BASE}/{user.id}", version=1)
+
+
+@get(_ONE, role=Role.ADMIN, summary="A user", tags=_TAGS)
+async def get_user(read: NamedDependency[ReadSession], user_id: Id) -> Answer[UserOut]:
+    """`last_login_at` does not change the `ETag`."""
+    return tagged(*await queries.user(read, user_id))
+
+
+@put(
+    _ONE,
+    role=Role.ADMIN,
+    summary="Replace a user",
+    tags=_TAGS,
+    problems=(EmailTaken, RoleOutOfReach, OwnAccount, LastSuperAdmin),
+)
+async def update_user(
+    write: NamedDependency[WriteSession],
+    who: NamedDependency[Principal],
+    user_id: Id,
+    data: JSONBody[UserChange],
+    if_match: IfMatch = None,
+) -> Answer[UserOut]:
+    """A change of role or activation ends the user's sign-ins everywhere within a second."""
+    held = await service.hold(write, who, user_id)
+    demand(if_match, held.version)
+    held = await service.change(write, who, held, data)
+    return tagged(held.user, held.version)
+
+
+@delete(
+    _ONE,
+    role=Role.ADMIN,
+    summary="Deactivate a user",
+    tags=_TAGS,
+    problems=(RoleOutOfReach, OwnAccount, LastSuperAdmin),
+)
+async def deactivate_user(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], user_id: Id, if_match: IfMatch = None
+) -> Answer[None]:
+    """Users are never deleted, since ledger and audit log name them. Ends their sign-ins within a second."""
+    held = await service.hold(write, who, user_id)
+    demand(if_match, held.version)
+    await service.deactivate(write, who, held)
+    return Answer(None, status_code=204)
+
+
+@post(
+    f"{_ONE}/reactivate",
+    role=Role.ADMIN,
+    status_code=200,
+    summary="Reactivate a user",
+    tags=_TAGS,
+    problems=(RoleOutOfReach, OwnAccount),
+)
+async def reactivate_user(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], user_id: Id
+) -> Answer[UserOut]:
+    """With the role and the password from before."""
+    held = await service.reactivate(write, who, await service.hold(write, who, user_id))
+    return tagged(held.user, held.version)
+
+
+@post(
+    f"{_ONE}/role",
+    role=Role.ADMIN,
+    status_code=200,
+    summary="Change a role",
+    tags=_TAGS,
+    problems=(RoleOutOfReach, OwnAccount, LastSuperAdmin),
+)
+async def change_role(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], user_id: Id, data: JSONBody[RoleChange]
+) -> Answer[UserOut]:
+    """Audited with before, after and reason. Ends the user's sign-ins everywhere within a second."""
+    held = await service.change_role(write, who, await service.hold(write, who, user_id), data)
+    return tagged(held.user, held.version)
+
+
+@post(
+    f"{_ONE}/reset-password",
+    role=Role.SUPER_ADMIN,
+    status_code=204,
+    summary="Set another user's password",
+    tags=_TAGS,
+    idempotent=False,
+    problems=(OwnAccount,),
+)
+async def reset_password(
+    who: NamedDependency[Principal], state: State, user_id: Id, data: JSONBody[PasswordReset]
+) -> Answer[None]:
+    """Ends the user's sign-ins everywhere within a second."""
+    await service.reset_password(state.gate, who, user_id, data.new_password)
+    return Answer(None, status_code=204)
+
+
+ROUTES = [
+    list_users,
+    create_user,
+    get_user,
+    update_user,
+    deactivate_user,
+    reactivate_user,
+    change_role,
+    reset_password,
+]

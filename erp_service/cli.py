@@ -1,0 +1,277 @@
+"""The erp command."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import asyncpg
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from erp_service import client, errors, schema, settings, up, verify
+from erp_service.app import create_app
+from erp_service.auth import passwords
+from erp_service.auth.service import create_user
+from erp_service.db import Database, wait_until_up
+from erp_service.embedded import EmbeddedFailed
+from erp_service.inventory.loading import load
+from erp_service.inventory.records import ImportRefused
+from erp_service.principals import system
+from erp_service.roles import Role
+from erp_service.serving import serve
+from erp_service.settings import Settings, SettingsError
+from erp_service.working import work
+
+WAIT_SECONDS = 300.0
+"""How long a command waits for the database at its start: longer than a server takes to recover from a crash."""
+
+_COLUMNS = (TextColumn("{task.description:<12}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError)
+
+
+def say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What a person can cause ends in one clear message and status 1, with no stack trace."""
+    try:
+        yield
+    except (SettingsError, EmbeddedFailed, up.CannotStart, client.ClientError, ImportRefused) as exc:
+        say(f"erp: {exc}")
+        sys.exit(1)
+    except errors.Refused as exc:
+        faults = "".join(f"\n  {fault.detail}" for fault in exc.faults)
+        say(f"erp: {exc.detail or exc.title}{faults}")
+        sys.exit(1)
+    except _AWAY as exc:
+        say(f"erp: the database cannot be used: {exc}")
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="erp-service")
+def main() -> None:
+    """The ERP back end that a small business can run itself: one Postgres, any number of identical instances.
+
+    \b
+    On one machine:      erp up
+    In containers:       erp migrate, then any number of erp serve and erp worker
+    As a client:         erp export stock_movements -o movements.csv
+
+    Everything is set by variables ERP_...: `erp settings` lists them with their meaning.
+    """
+
+
+@main.command("up")
+@click.option("--port", default=8000, show_default=True, help="Where the API listens, on 127.0.0.1.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".erp"),
+    show_default=True,
+    help="Holds the database, export files and secrets.",
+)
+@click.option("--no-demo", is_flag=True, help="Start with no items instead of a small trading company's stock.")
+def up_command(port: int, data_dir: Path, *, no_demo: bool) -> None:
+    """Run everything on this machine, in the foreground, in development mode.
+
+    Starts an embedded PostgreSQL (or uses ERP_DATABASE_URL), migrates it, makes a first SUPER_ADMIN whose password is
+    printed once, loads demo stock, and runs the API and one worker until Ctrl-C.
+    """
+    with told():
+        sys.exit(up.run(port=port, data_dir=data_dir, with_demo=not no_demo, say=say))
+
+
+@main.command("serve")
+def serve_command() -> None:
+    """Run one instance of the API.
+
+    Any number may run on one database. SIGTERM: not ready at once, serves on for ERP_DRAIN_SECONDS, then stops.
+    """
+    with told():
+        sys.exit(serve(settings.load()))
+
+
+@main.command("worker")
+def worker_command() -> None:
+    """Run one worker: exports and upkeep.
+
+    Any number may run on one database. SIGTERM: takes no new job, waits ERP_GRACE_SECONDS for those in hand, and puts
+    the rest back. The same as: procrastinate --app=erp_service.worker.app worker
+    """
+    with told():
+        sys.exit(work(settings.load(), WAIT_SECONDS))
+
+
+@main.command("migrate")
+def migrate_command() -> None:
+    """Bring the database to what this version needs; does nothing if it is there already.
+
+    Uses ERP_MIGRATION_DATABASE_URL, the owner's address, or else ERP_DATABASE_URL.
+    """
+    with told():
+        loaded = settings.load()
+        url = loaded.migration_database_url or loaded.database_url
+        asyncio.run(_migrate(url))
+        say("The database is up to date.")
+
+
+async def _migrate(url: str) -> None:
+    await wait_until_up(url, seconds=WAIT_SECONDS)
+    await schema.migrate(url)
+
+
+@main.command("create-user")
+@click.argument("email")
+@click.option("--role", type=click.Choice([role.value for role in Role]), required=True)
+@click.option("--name", default="", help="The full name; the e-mail if left out.")
+def create_user_command(email: str, role: str, name: str) -> None:
+    """Make a user. Asks for the password, or reads it from standard input when that is no terminal."""
+    with told():
+        password = _password(confirm=True)
+        if faults := passwords.faults(password, email):
+            raise errors.Invalid("The password " + ", and ".join(faults) + ".")
+        user_id = asyncio.run(_create_user(settings.load(), email, name or email, Role(role), password))
+        say(f"Made user {user_id}: {email}, {role}.")
+
+
+async def _create_user(loaded: Settings, email: str, name: str, role: Role, password: str) -> int:
+    password_hash = passwords.hashed(password)
+    database = Database(loaded, name="erp create-user")
+    try:
+        async with database.write() as db:
+            made = await create_user(
+                db, system("erp create-user"), email=email, full_name=name, role=role, password_hash=password_hash
+            )
+            return made.id
+    finally:
+        await database.close()
+
+
+@main.command("import")
+@click.argument("kind", type=click.Choice(["items", "locations", "movements"]))
+@click.argument("file")
+def import_command(kind: Literal["items", "locations", "movements"], file: str) -> None:
+    """Load a CSV file, all of it or nothing; `-` reads standard input; .xz, .gz and .zst are unpacked.
+
+    \b
+    items      sku, name, unit [, status, description, reorder_point]
+    locations  code, name, location_type [, address, parent, allow_negative_stock]
+    movements  occurred_at, type, sku, location, quantity [, to_location, unit_cost, reference_no, notes, reason]
+
+    Bad lines are named. The same content is refused a second time.
+    """
+    with told(), Progress(*_COLUMNS, console=Console(stderr=True), transient=False) as bar:
+        loaded = settings.load()
+        task = bar.add_task("reading", total=None)
+
+        def show(done: int, total: int, phase: str) -> None:
+            bar.update(task, description=phase, completed=done, total=total)
+
+        url = loaded.migration_database_url or loaded.database_url
+        result = asyncio.run(load(url, kind, file, who=system("erp import"), progress=show))
+    say(f"Imported {result.rows:,} {kind}.")
+
+
+@main.command("export")
+@click.argument("dataset")
+@click.option("-o", "--output", default=None, help="The file to write; `-` for standard output.")
+@click.option("--format", "format_", default="csv", show_default=True)
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, envvar="ERP_URL")
+@click.option("--user", default=None, help="Sign in as this e-mail instead of using ERP_TOKEN.")
+def export_command(dataset: str, output: str | None, format_: str, url: str, user: str | None) -> None:
+    """Export a dataset of a running service: submit, follow, download, check the digest.
+
+    Signs in with ERP_TOKEN, or asks for e-mail and password. A broken download goes on where it broke.
+    """
+    with told():
+        token = None if user else os.environ.get("ERP_TOKEN")
+        if not token:
+            user = user or click.prompt("E-mail", err=True)
+            token = client.sign_in(url, user, _password(confirm=False))
+        with client.Client(url, token) as erp:
+            _export(erp, dataset, format_, output)
+
+
+def _export(erp: client.Client, dataset: str, format_: str, output: str | None) -> None:
+    with Progress(*_COLUMNS, DownloadColumn(), console=Console(stderr=True)) as bar:
+        running = bar.add_task("exporting", total=None)
+
+        def progress(job: client.Job) -> None:
+            percent = job["progress"]["percent"]
+            bar.update(running, description=job["status"], completed=percent or 0, total=100 if percent else None)
+
+        job = erp.follow(erp.submit(dataset, format=format_), show=progress)
+        bar.update(running, description=job["status"], completed=100, total=100)
+        to_pipe = output == "-"
+        path = Path(output) if output and not to_pipe else Path(job["result"]["filename"])
+        getting = bar.add_task("downloading", total=job["result"]["bytes"])
+        erp.download(job, path, show=lambda done, _total: bar.update(getting, completed=done))
+    if to_pipe:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                sys.stdout.buffer.write(chunk)
+        path.unlink()
+    say(f"{job['result']['rows']:,} rows, {job['result']['bytes']:,} bytes, sha256 {job['result']['sha256']}: {path}")
+
+
+@main.command("verify")
+def verify_command() -> None:
+    """Prove the books, and end with status 1 and the rows at fault if they do not hold."""
+    with told():
+        loaded = settings.load()
+        findings = asyncio.run(verify.verify(loaded))
+        for finding in findings:
+            click.echo(str(finding))
+        if findings:
+            sys.exit(1)
+        say("The books hold.")
+
+
+@main.command("settings")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def settings_command(*, as_json: bool) -> None:
+    """Every setting with its meaning, default and present value; secrets are masked."""
+    fault: SettingsError | None = None
+    try:
+        loaded = settings.load()
+    except SettingsError as exc:
+        loaded, fault = None, exc
+    lines = list(settings.describe(loaded))
+    if as_json:
+        click.echo(json.dumps([{f: getattr(line, f) for f in line.__struct_fields__} for line in lines], indent=2))
+    else:
+        table = Table("variable", "value", "default", "meaning", box=None, pad_edge=False)
+        for line in lines:
+            table.add_row(line.variable, line.value or "", line.default or "", line.meaning)
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+    if fault is not None:
+        say(f"\nerp: {fault}")
+        sys.exit(1)
+
+
+@main.command("openapi")
+def openapi_command() -> None:
+    """Print the OpenAPI 3.1 document. Needs no database."""
+    # the document is the same whatever the settings; no token is ever signed with this
+    bare = Settings(database_url="postgresql://", jwt_secret="0123456789abcdefghijklmnopqrstuvwxyz")  # noqa: S106
+    document: dict[str, Any] = create_app(bare).openapi_schema.to_schema()
+    click.echo(json.dumps(document, indent=2))
+
+
+def _password(*, confirm: bool) -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True))
+    return sys.stdin.readline().rstrip("\r\n")
+
+

@@ -1,0 +1,196 @@
+"""What a dataset is, and how a request for one becomes SQL: constants of the catalogue, the caller's values apart.
+
+COPY takes no parameters. So its text is built of the catalogue's constants only, none of which holds a `$n`, and the
+caller's values go as arguments to asyncpg's `copy_from_query`, which quotes them by the types the server says.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from erp_service import errors
+from erp_service.errors import INTEGER_LIMIT, Fault
+from erp_service.roles import Role
+
+ColumnType = Literal["integer", "decimal", "text", "timestamp", "boolean", "uuid", "json"]
+FilterValue = str | int | bool
+Value = str | int | bool | datetime
+
+# What the type needs so that the text is the contract's: shortest numbers, RFC 3339 in UTC, JSON's booleans.
+# Independent of the session's settings: psql and we, wherever, write the same bytes.
+_AS_TEXT: Mapping[ColumnType, str] = {
+    "decimal": "trim_scale({})",
+    "timestamp": """to_char({} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')""",
+    "boolean": "({})::text",
+    "json": "({})::text",
+}
+
+
+class Column(NamedTuple):
+    name: str
+    type: ColumnType
+    sql: str
+    description: str
+
+
+class Filter(NamedTuple):
+    """A word of the dataset's list endpoint. `{}` in `sql` stands for the value.
+
+    A `lifts` filter has no `sql`: the condition it names holds unless the filter is true."""
+
+    name: str
+    read: Callable[[FilterValue], Value]
+    sql: str
+    description: str
+    lifts: bool = False
+
+
+class Dataset(NamedTuple):
+    """`sorts` maps a name to the expression to sort by; `key` is unique, ends every order, and is the default."""
+
+    name: str
+    description: str
+    role: Role
+    columns: Sequence[Column]
+    source: str
+    key: Sequence[str]
+    filters: Sequence[Filter] = ()
+    sorts: Mapping[str, str] = {}
+
+
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What exactly was asked for, as kept in the job's row. No columns means all of them."""
+
+    columns: list[str] | None = None
+    filter: dict[str, FilterValue] = {}
+    sort: str | None = None
+
+
+class Query(NamedTuple):
+    """`sql` is one line of constants with `$1`, `$2` ... for `arguments`; `columns` are named as in the header."""
+
+    sql: str
+    arguments: tuple[Value, ...]
+    columns: tuple[Column, ...]
+
+
+def query(dataset: Dataset, spec: Spec) -> Query:
+    """Raises errors.Invalid that names every column, filter, value and sort that is not the dataset's."""
+    faults: list[Fault] = []
+    columns = _columns(dataset, spec, faults)
+    conditions, arguments = _conditions(dataset, spec, faults)
+    order = _order(dataset, spec, faults)
+    if faults:
+        raise errors.Invalid(None, *faults)
+    selected = ", ".join(f"{_AS_TEXT.get(column.type, '{}').format(column.sql)} as {column.name}" for column in columns)
+    where = f" where {' and '.join(conditions)}" if conditions else ""
+    sql = f"select {selected} from {dataset.source}{where} order by {order}"  # noqa: S608 constants, see the module
+    return Query(sql, tuple(arguments), columns)
+
+
+def psql_text(dataset: Dataset) -> str:
+    """What to give to psql's `\\copy (...) to FILE csv header` for the same bytes as an export of everything."""
+    return query(dataset, Spec()).sql
+
+
+def _columns(dataset: Dataset, spec: Spec, faults: list[Fault]) -> tuple[Column, ...]:
+    if spec.columns is None:
+        return tuple(dataset.columns)
+    known = {column.name: column for column in dataset.columns}
+    for index, name in enumerate(spec.columns):
+        if name not in known:
+            faults.append(Fault(f"is not one of {', '.join(known)}", pointer=f"/columns/{index}"))
+        elif name in spec.columns[:index]:
+            faults.append(Fault("stands here twice", pointer=f"/columns/{index}"))
+    return tuple(known[name] for name in spec.columns if name in known)
+
+
+def _conditions(dataset: Dataset, spec: Spec, faults: list[Fault]) -> tuple[list[str], list[Value]]:
+    conditions: list[str] = []
+    arguments: list[Value] = []
+    values = dict(_values(dataset, spec, faults))
+    for known in dataset.filters:
+        value = values.get(known.name)
+        if known.lifts:
+            if value is not True:
+                conditions.append(known.sql)
+        elif value is not None:
+            arguments.append(value)
+            conditions.append(known.sql.replace("{}", f"${len(arguments)}"))
+    return conditions, arguments
+
+
+def _values(dataset: Dataset, spec: Spec, faults: list[Fault]) -> Iterator[tuple[str, Value]]:
+    known = {found.name: found for found in dataset.filters}
+    for name, value in spec.filter.items():
+        pointer = f"/filter/{name.replace('~', '~0').replace('/', '~1')}"
+        if name not in known:
+            faults.append(Fault(f"is not a filter here; known: {', '.join(known) or 'none'}", pointer=pointer))
+            continue
+        try:
+            yield name, known[name].read(value)
+        except ValueError as exc:
+            faults.append(Fault(str(exc), pointer=pointer))
+
+
+def _order(dataset: Dataset, spec: Spec, faults: list[Fault]) -> str:
+    key = ", ".join(dataset.key)
+    if spec.sort is None:
+        return key
+    name = spec.sort.removeprefix("-")
+    if name not in dataset.sorts:
+        known = ", ".join(both for known in dataset.sorts for both in (known, f"-{known}"))
+        faults.append(Fault(f"is not one of {known}" if known else "cannot be chosen here", pointer="/sort"))
+        return key
+    down = " desc" if spec.sort.startswith("-") else ""
+    following = "".join(f", {part}{down}" for part in dataset.key if part != dataset.sorts[name])
+    return f"{dataset.sorts[name]}{down}{following}"
+
+
+# How filters read their values: each raises ValueError that says what is wrong.
+
+
+def an_id(value: FilterValue) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= INTEGER_LIMIT:
+        raise ValueError(f"must be a whole number from 1 to {INTEGER_LIMIT}")
+    return value
+
+
+def some_text(value: FilterValue) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 200:
+        raise ValueError("must be a text of 1 to 200 characters")
+    return value
+
+
+def a_flag(value: FilterValue) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def a_time(value: FilterValue) -> datetime:
+    try:
+        return msgspec.convert(value, _Time)
+    except msgspec.ValidationError:
+        raise ValueError("must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z") from None
+
+
+_Time = Annotated[datetime, Meta(tz=True)]
+
+
+def one_of(*choices: str) -> Callable[[FilterValue], str]:
+    def read(value: FilterValue) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return str(value)
+
+    return read
+
+
+def kind_of(read: Callable[[FilterValue], Any]) -> str:
+    """How the catalogue names what a filter takes."""
+    kinds: dict[Any, str] = {an_id: "integer", a_flag: "boolean", a_time: "timestamp"}
+    return kinds.get(read, "text")

@@ -1,0 +1,85 @@
+"""The pure parts of a download: which bytes are asked for, and what the headers say (RFC 9110, 9530, 6266, 8187)."""
+
+import base64
+import re
+from typing import NamedTuple
+from urllib.parse import quote
+
+from erp_service import errors
+
+# one range; what is more, or malformed, is ignored, as RFC 9110 (14.2) allows
+_RANGE = re.compile(r"bytes=[ \t]*(?:([0-9]{1,18})-([0-9]{1,18})?|-([0-9]{1,18}))[ \t]*", re.ASCII | re.IGNORECASE)
+# RFC 8187, attr-char; urllib leaves letters, digits and `_.-~` alone by itself
+_ATTR_CHAR = "!#$&+^`|"
+_TOKEN_SAFE = re.compile(r"[^A-Za-z0-9._+-]", re.ASCII)
+
+
+class Part(NamedTuple):
+    """The bytes from `start` up to but not including `stop`, of `size`."""
+
+    start: int
+    stop: int
+    size: int
+
+    @property
+    def is_whole(self) -> bool:
+        return self.start == 0 and self.stop == self.size
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def content_range(self) -> str:
+        return f"bytes {self.start}-{self.stop - 1}/{self.size}"
+
+
+def wanted(range_: str | None, if_range: str | None, etag: str, size: int) -> Part | None:
+    """The part that `Range` names, if `If-Range` allows; None to send everything.
+
+    Raises errors.RangeNotSatisfiable with the `Content-Range` that says how long the file is."""
+    if range_ is None or (match := _RANGE.fullmatch(range_)) is None:
+        return None
+    # a date is no strong validator here, so it never matches; neither does a weak tag
+    if if_range is not None and if_range.strip() != etag:
+        return None
+    first, last, suffix = match.groups()
+    if suffix is not None:
+        start, stop = max(size - int(suffix), 0), size
+    else:
+        start, stop = int(first), size if last is None else min(int(last) + 1, size)
+        if last is not None and int(last) < start:
+            return None
+    if start >= stop:
+        raise errors.RangeNotSatisfiable(
+            f"The file has {size} bytes.", headers={"Content-Range": f"bytes */{size}", "Accept-Ranges": "bytes"}
+        )
+    return Part(start, stop, size)
+
+
+def strong_etag(sha256: str) -> str:
+    return f'"{sha256}"'
+
+
+def repr_digest(sha256: str) -> str:
+    """RFC 9530: of the whole file, also on an answer that holds a part of it."""
+    return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
+
+
+def disposition(filename: str) -> str:
+    """`Content-Disposition` with the name for old clients in ASCII, and for the others as it is."""
+    plain = _TOKEN_SAFE.sub("_", filename)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe=_ATTR_CHAR)}"
+
+
+def headers(*, sha256: str, filename: str, part: Part) -> dict[str, str]:
+    """No `Content-Encoding`: the stored bytes are the representation, so that ranges and digest are of the same."""
+    found = {
+        "ETag": strong_etag(sha256),
+        "Repr-Digest": repr_digest(sha256),
+        "Content-Disposition": disposition(filename),
+        "Content-Length": str(part.length),
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-store",
+    }
+    return found if part.is_whole else found | {"Content-Range": part.content_range}

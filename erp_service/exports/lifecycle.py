@@ -1,0 +1,212 @@
+"""The states of an export, each change a compare-and-set that carries the fence.
+
+A run is named by the export, its queue job and the attempt. Whoever holds an old one changes nothing, learns so from
+the answer, and cleans up only what is its own. Each end admits the next export, in the same transaction."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import ColumnElement, func, or_, select, text, update
+
+from erp_service import principals, problems
+from erp_service.audit.record import record
+from erp_service.db import WriteSession
+from erp_service.errors import Refused
+from erp_service.exports import admission
+from erp_service.exports.datasets import Spec
+from erp_service.exports.models import CHANNEL, ExportAbandoned, ExportJob, Status
+from erp_service.exports.storage.base import Key
+
+WORKER = principals.system("erp worker")
+
+_NOW = func.clock_timestamp()
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One attempt at one export. `attempt` counts from 1 and grows with every retry and rescue of the queue's job."""
+
+    export_id: UUID
+    queue_job_id: int
+    attempt: int
+
+    def holds(self) -> list[ColumnElement[bool]]:
+        """The row is this run's own."""
+        return [
+            ExportJob.id == self.export_id,
+            ExportJob.queue_job_id == self.queue_job_id,
+            ExportJob.attempt == self.attempt,
+        ]
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    user_id: int
+    dataset: str
+    format: str
+    spec: Spec
+    retention_hours: int
+
+
+class Published(msgspec.Struct, frozen=True):
+    """What lies in the store, whole and durable."""
+
+    key: Key
+    rows: int
+    bytes: int
+    sha256: str
+    snapshot_at: datetime
+    media_type: str
+    filename: str
+
+
+class LostOwnership(Exception):
+    """Another attempt has the export, or it has ended: this run must write nothing more."""
+
+
+class CancelAsked(Exception):
+    """The row says `canceling`."""
+
+
+async def claim(db: WriteSession, run: Run, *, most_running: int) -> Claimed | None:
+    """Begin an attempt that is greater than all before it. None if there is nothing to do for it any more."""
+    job = ExportJob
+    later = [job.id == run.export_id, job.queue_job_id == run.queue_job_id, job.attempt < run.attempt]
+    values: dict[str, Any] = {
+        "status": Status.RUNNING,
+        "attempt": run.attempt,
+        "started_at": _NOW,
+        "snapshot_at": None,
+        "rows_done": 0,
+        "bytes_done": 0,
+        "rows_total": None,
+        "rows_total_is_estimate": False,
+        "progress_at": None,
+    }
+    begin = update(job).where(*later, job.status.in_((Status.QUEUED, Status.RUNNING))).values(values)
+    row = (
+        await db.execute(begin.returning(job.user_id, job.dataset, job.format, job.spec, job.retention_hours))
+    ).one_or_none()
+    if row is not None:
+        return Claimed(row.user_id, row.dataset, row.format, msgspec.convert(row.spec, Spec), row.retention_hours)
+    # whoever should have answered the cancel died before it could
+    if await _set(db, [*later, job.status == Status.CANCELING], status=Status.CANCELED, finished_at=_NOW):
+        await _ended(db, run.export_id, "export.canceled", most_running)
+    return None
+
+
+async def begin_copy(
+    db: WriteSession, run: Run, *, snapshot_at: datetime, rows_total: int, rows_total_is_estimate: bool
+) -> None:
+    """Raises LostOwnership, CancelAsked."""
+    values = {"snapshot_at": snapshot_at, "rows_total": rows_total, "rows_total_is_estimate": rows_total_is_estimate}
+    if not await _set(db, [*run.holds(), ExportJob.status == Status.RUNNING], **values):
+        await still_ours(db, run)
+
+
+async def advance(db: WriteSession, run: Run, *, rows: int, bytes_: int) -> None:
+    """Note how far it is, and tell whoever listens; raises LostOwnership, CancelAsked."""
+    await still_ours(db, run)
+    job = ExportJob
+    grown = or_(job.rows_done < rows, job.bytes_done < bytes_)
+    values = {"rows_done": rows, "bytes_done": bytes_, "progress_at": _NOW}
+    if await _set(db, [*run.holds(), job.status == Status.RUNNING, grown], **values):
+        await db.execute(text("select pg_notify(:channel, :id)"), {"channel": CHANNEL, "id": str(run.export_id)})
+
+
+async def still_ours(db: WriteSession, run: Run) -> None:
+    """Raises LostOwnership, CancelAsked."""
+    status = await db.scalar(select(ExportJob.status).where(*run.holds()))
+    if status == Status.CANCELING:
+        raise CancelAsked
+    if status != Status.RUNNING:
+        raise LostOwnership
+
+
+async def publish(db: WriteSession, run: Run, file: Published, *, retention_hours: int, most_running: int) -> None:
+    """The one moment in which the export succeeds; the file is durable by now. Raises LostOwnership, CancelAsked."""
+    values = {
+        "status": Status.SUCCEEDED,
+        "finished_at": _NOW,
+        "expires_at": _NOW + timedelta(hours=retention_hours),
+        "rows_done": file.rows,
+        "bytes_done": file.bytes,
+        "rows_total": file.rows,
+        "rows_total_is_estimate": False,
+        "progress_at": _NOW,
+        "result_rows": file.rows,
+        "result_bytes": file.bytes,
+        "sha256": file.sha256,
+        "snapshot_at": file.snapshot_at,
+        "media_type": file.media_type,
+        "filename": file.filename,
+        "file_key": str(file.key),
+    }
+    if not await _set(db, [*run.holds(), ExportJob.status == Status.RUNNING], **values):
+        await still_ours(db, run)
+        raise LostOwnership
+    after = {"rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
+    await _ended(db, run.export_id, "export.succeeded", most_running, after)
+
+
+async def fail(db: WriteSession, run: Run, why: Refused, *, most_running: int) -> bool:
+    """False if the run was not ours any more. An export that was being canceled ends canceled."""
+    if await canceled(db, run, most_running=most_running, asked=True):
+        return True
+    where = [*run.holds(), ExportJob.status == Status.RUNNING]
+    return await _fail(db, where, run.export_id, why, most_running)
+
+
+async def canceled(db: WriteSession, run: Run, *, most_running: int, asked: bool = False) -> bool:
+    """False if the run was not ours any more. With `asked`, only if the row says that somebody wants it."""
+    if not asked:
+        await _set(db, [*run.holds(), ExportJob.status == Status.RUNNING], status=Status.CANCELING)
+    where = [*run.holds(), ExportJob.status == Status.CANCELING]
+    if not await _set(db, where, status=Status.CANCELED, finished_at=_NOW):
+        return False
+    await _ended(db, run.export_id, "export.canceled", most_running)
+    return True
+
+
+async def requeue(db: WriteSession, run: Run, *, most_running: int) -> bool:
+    """The worker shuts down, and the queue's job waits again: so does the export, with its place kept."""
+    if await canceled(db, run, most_running=most_running, asked=True):
+        return True
+    where = [*run.holds(), ExportJob.status == Status.RUNNING]
+    return await _set(db, where, status=Status.QUEUED, started_at=None)
+
+
+async def abandoned(db: WriteSession, queue_job_id: int, *, most_running: int) -> bool:
+    """The queue ended its job for good and nobody will run it any more, so the export must not look alive."""
+    job = ExportJob
+    export_id = await db.scalar(select(job.id).where(job.queue_job_id == queue_job_id))
+    if export_id is None:
+        return False
+    its_own = [job.id == export_id, job.queue_job_id == queue_job_id]
+    if await _set(db, [*its_own, job.status == Status.CANCELING], status=Status.CANCELED, finished_at=_NOW):
+        await _ended(db, export_id, "export.canceled", most_running)
+        return True
+    where = [*its_own, job.status.in_((Status.QUEUED, Status.RUNNING))]
+    return await _fail(db, where, export_id, ExportAbandoned(), most_running)
+
+
+async def _fail(
+    db: WriteSession, where: list[ColumnElement[bool]], export_id: UUID, why: Refused, most_running: int
+) -> bool:
+    problem = problems.as_problem(why, None)
+    if not await _set(db, where, status=Status.FAILED, finished_at=_NOW, error=problem):
+        return False
+    await _ended(db, export_id, "export.failed", most_running, {"type": problem["type"]})
+    return True
+
+
+async def _ended(
+    db: WriteSession, export_id: UUID, action: str, most_running: int, after: dict[str, Any] | None = None
+) -> None:
+    await record(db, WORKER, action, export_id, after=after)
+    await admission.admit(db, most_running)
+
+
+async def _set(db: WriteSession, where: list[ColumnElement[bool]], **values: Any) -> bool:
+    result = await db.execute(update(ExportJob).where(*where).values(values))
+    return result.rowcount == 1

@@ -1,0 +1,190 @@
+"""Export jobs, whose rows are the truth about exports, and the store that their files lie in."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, Text, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from erp_service import errors
+from erp_service.db import Base
+
+CHANNEL = "erp_exports"
+"""Postgres notifies it, with the job's id, when a status changes; the worker does with progress, twice a second."""
+
+
+class Status(StrEnum):
+    """Which may follow which is held by the trigger export_jobs_guard, whoever writes."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELING = "canceling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+
+
+OPEN = (Status.QUEUED, Status.RUNNING, Status.CANCELING)
+
+
+class ExportJob(Base):
+    """One export. `attempt` is the fence: whoever holds a smaller one writes nothing here any more.
+
+    Admitted means `queue_job_id` is set; until then the row waits, and the queue does not know of it."""
+
+    __tablename__ = "export_jobs"
+    __table_args__ = (
+        UniqueConstraint("queue_job_id"),
+        CheckConstraint(
+            "status in ('queued', 'running', 'canceling', 'succeeded', 'failed', 'canceled', 'expired')",
+            name="status_known",
+        ),
+        CheckConstraint(
+            "status <> 'succeeded' or (result_rows is not null and result_bytes is not null and sha256 is not null"
+            " and file_key is not null and media_type is not null and filename is not null"
+            " and expires_at is not null and snapshot_at is not null)",
+            name="whole",
+        ),
+        CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", name="sha256_hex"),
+        CheckConstraint("(status = 'failed') = (error is not null)", name="error_of_failure"),
+        CheckConstraint("attempt >= 0", name="attempt_not_negative"),
+        Index("export_jobs_user_id_id_idx", "user_id", "id"),
+        Index(
+            "export_jobs_open_idx",
+            "user_id",
+            "id",
+            postgresql_where=text("status in ('queued', 'running', 'canceling')"),
+        ),
+        Index("export_jobs_expires_at_idx", "expires_at", postgresql_where=text("file_key is not null")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id"))
+    dataset: Mapped[str] = mapped_column(Text)
+    format: Mapped[str] = mapped_column(Text)
+    compression: Mapped[str] = mapped_column(Text)
+    spec: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    retention_hours: Mapped[int] = mapped_column(Integer)
+    retry_of: Mapped[UUID | None] = mapped_column(ForeignKey("export_jobs.id"))
+    status: Mapped[str] = mapped_column(Text, server_default=text("'queued'"))
+    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    queue_job_id: Mapped[int | None] = mapped_column(BigInteger)
+    version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None] = mapped_column()
+    finished_at: Mapped[datetime | None] = mapped_column()
+    expires_at: Mapped[datetime | None] = mapped_column()
+    deleted_at: Mapped[datetime | None] = mapped_column()
+    snapshot_at: Mapped[datetime | None] = mapped_column()
+    rows_done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    bytes_done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    rows_total: Mapped[int | None] = mapped_column(BigInteger)
+    rows_total_is_estimate: Mapped[bool] = mapped_column(server_default=text("false"))
+    progress_at: Mapped[datetime | None] = mapped_column()
+    result_rows: Mapped[int | None] = mapped_column(BigInteger)
+    result_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    sha256: Mapped[str | None] = mapped_column(Text)
+    media_type: Mapped[str | None] = mapped_column(Text)
+    filename: Mapped[str | None] = mapped_column(Text)
+    # set while a file of this name may lie in the store; its expiry sets it to null when the file is gone
+    file_key: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+
+
+class ExportStore(Base):
+    """One row. Store and database know each other: `<database_id>/<store_id>` is written in both, once."""
+
+    __tablename__ = "export_store"
+    __table_args__ = (CheckConstraint("single", name="single_row"),)
+
+    single: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
+    database_id: Mapped[UUID] = mapped_column(server_default=text("gen_random_uuid()"))
+    store_id: Mapped[UUID | None] = mapped_column()
+    claimed_at: Mapped[datetime | None] = mapped_column()
+
+
+class ExportNotReady(errors.Conflict):
+    """The export has no file: it waits, runs, failed or was canceled.
+
+    While it waits or runs, follow `GET /api/v1/exports/jobs/{id}` and download once its status is `succeeded`."""
+
+    slug, title = "export-not-ready", "The export is not ready"
+
+
+class ExportExpired(errors.Gone):
+    """The file was deleted, on request or because its time was over. `POST .../retry` makes a new export like it."""
+
+    slug, title = "export-expired", "The export has expired"
+
+
+class ExportLost(errors.Gone):
+    """The file is not in the store, though it should be, or has another size.
+
+    Submit the export anew, and tell the operator its id."""
+
+    slug, title = "export-lost", "The export's file is lost"
+
+
+class ExportFinal(errors.Conflict):
+    """The export has ended in a way that leaves nothing to cancel."""
+
+    slug, title = "export-final", "The export has ended"
+
+
+class ExportUnfinished(errors.Conflict):
+    """The export still waits or runs. Cancel it first, or wait until it has ended."""
+
+    slug, title = "export-unfinished", "The export has not ended"
+
+
+class ExportSucceeded(errors.Conflict):
+    """The export's file is there: download it. Only failed, canceled and expired exports can be tried again."""
+
+    slug, title = "export-succeeded", "The export has succeeded"
+
+
+class TooManyExports(errors.TooMany):
+    """So many of your exports wait that no more can be taken. Wait until some have run, or cancel some."""
+
+    slug, title = "too-many-exports", "Too many exports are waiting"
+
+
+class ExportFailed(errors.Internal):
+    """The export could not be made because of a fault of the service, which was logged under the job's id.
+
+    `POST .../retry` tries again."""
+
+    slug, title = "export-failed", "The export failed"
+
+
+class ExportAbandoned(errors.Internal):
+    """The workers that ran the export died under it, too often to try again by itself. Tell the operator its id."""
+
+    slug, title = "export-abandoned", "The export was given up"
+
+
+class ExportForbidden(errors.Forbidden):
+    """When the export's turn came, its owner was no longer active or had no longer the role for the dataset."""
+
+    slug, title = "export-forbidden", "The export's owner may no longer read the dataset"
+
+
+class StoreFull(errors.Refused):
+    """The disk that export files lie on is full. Tell the operator, then retry."""
+
+    status, slug, title = 507, "export-store-full", "The export store is full"
+
+
+class StoreUnknown(errors.Refused):
+    """The worker that took the export has a store that is not the one the database knows, so its file would be lost.
+
+    Tell the operator, then retry."""
+
+    status, slug, title = 503, "export-store-unknown", "The worker's export store is not the right one"
+
+
+errors.constraint("export_jobs_transition", lambda: errors.Conflict("The export has just changed. Read it again."))

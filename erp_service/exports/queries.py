@@ -1,0 +1,139 @@
+"""Reads of export jobs."""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Select, select
+
+from erp_service import errors
+from erp_service.db import Session
+from erp_service.exports.models import OPEN, ExportJob, Status
+from erp_service.exports.progress import said
+from erp_service.exports.schemas import ExportJobOut, ExportJobPage, ExportLinks, Result
+from erp_service.paging import Key, Order, page
+from erp_service.principals import Principal
+from erp_service.roles import Role
+
+PATH = "/api/v1/exports/jobs"
+
+_NEWEST_FIRST = Order([Key(ExportJob.id, "id", UUID)], descending=True)
+_COLUMNS = ExportJob.__table__.c
+_RETRIABLE = (Status.FAILED, Status.CANCELED, Status.EXPIRED)
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """A job with the version that its ETag is made of."""
+
+    job: ExportJobOut
+    version: int
+
+    @property
+    def final(self) -> bool:
+        return self.job.status not in OPEN
+
+
+async def job(db: Session, who: Principal, export_id: UUID, *, include_deleted: bool = False) -> Shown:
+    """One's own, or anybody's for an ADMIN; raises errors.NotFound."""
+    found = _visible(who, export_id)
+    if not include_deleted:
+        found = found.where(ExportJob.deleted_at.is_(None))
+    row = (await db.execute(found)).one_or_none()
+    if row is None:
+        raise missing(export_id)
+    return Shown(represented(*row), row.version)
+
+
+async def jobs(
+    db: Session,
+    who: Principal,
+    *,
+    mine: bool,
+    status: Status | None,
+    dataset: str | None,
+    include_deleted: bool,
+    limit: int,
+    cursor: str | None,
+) -> ExportJobPage:
+    """One page. Raises errors.Forbidden if another's jobs are asked for by anybody but an ADMIN; errors.Invalid."""
+    found = select(*_COLUMNS)
+    if mine:
+        found = found.where(ExportJob.user_id == who.user_id)
+    elif not who.role.includes(Role.ADMIN):
+        raise errors.Forbidden("The exports of others are for the role ADMIN.")
+    if status is not None:
+        found = found.where(ExportJob.status == status)
+    if dataset is not None:
+        found = found.where(ExportJob.dataset == dataset)
+    if not include_deleted:
+        found = found.where(ExportJob.deleted_at.is_(None))
+    return await page(db, found, represented, _NEWEST_FIRST, limit=limit, cursor=cursor, into=ExportJobPage)
+
+
+def missing(export_id: UUID) -> errors.NotFound:
+    return errors.NotFound(f"You have no export {export_id}.")
+
+
+def _visible(who: Principal, export_id: UUID) -> Select[Any]:
+    found = select(*_COLUMNS).where(ExportJob.id == export_id)
+    return found if who.role.includes(Role.ADMIN) else found.where(ExportJob.user_id == who.user_id)
+
+
+async def locked(db: Session, who: Principal, export_id: UUID) -> Any:
+    """The row, which nobody changes until the transaction ends; raises errors.NotFound."""
+    found = _visible(who, export_id).where(ExportJob.deleted_at.is_(None)).with_for_update()
+    row = (await db.execute(found)).one_or_none()
+    if row is None:
+        raise missing(export_id)
+    return row
+
+
+async def readable(db: Session, who: Principal, export_id: UUID) -> Any:
+    """The row, of a deleted job too; raises errors.NotFound."""
+    row = (await db.execute(_visible(who, export_id))).one_or_none()
+    if row is None:
+        raise missing(export_id)
+    return row
+
+
+def represented(*values: Any) -> ExportJobOut:
+    """The contract's job of a row's columns, in their order."""
+    row = dict(zip(_COLUMNS.keys(), values, strict=True))
+    status = Status(row["status"])
+    here = f"{PATH}/{row['id']}"
+    published = status in (Status.SUCCEEDED, Status.EXPIRED)
+    return ExportJobOut(
+        id=row["id"],
+        dataset=row["dataset"],
+        format=row["format"],
+        compression=row["compression"],
+        status=status,
+        attempt=row["attempt"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        expires_at=row["expires_at"],
+        snapshot_at=row["snapshot_at"],
+        progress=said(
+            rows_done=row["rows_done"],
+            rows_total=row["rows_total"],
+            is_estimate=row["rows_total_is_estimate"],
+            bytes_done=row["bytes_done"],
+            finished=published,
+            started_at=row["started_at"],
+            progress_at=row["progress_at"],
+        ),
+        result=Result(row["result_rows"], row["result_bytes"], row["sha256"], row["media_type"], row["filename"])
+        if published
+        else None,
+        error=row["error"],
+        created_by=row["user_id"],
+        retry_of=row["retry_of"],
+        deduplicated=False,
+        links=ExportLinks(
+            self=here,
+            download=f"{here}/download" if status == Status.SUCCEEDED else None,
+            cancel=f"{here}/cancel" if status in (Status.QUEUED, Status.RUNNING) else None,
+            retry=f"{here}/retry" if status in _RETRIABLE and row["deleted_at"] is None else None,
+        ),
+    )

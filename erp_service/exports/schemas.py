@@ -1,0 +1,121 @@
+"""What clients send and get about exports."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from erp_service.exports.datasets import ColumnType
+from erp_service.exports.formats import CompressionName, FormatName
+from erp_service.exports.models import Status
+from erp_service.exports.progress import Progress
+from erp_service.paging import Page
+from erp_service.roles import Role
+
+DatasetName = Literal["items", "locations", "stock_levels", "stock_movements", "audit_log", "users"]
+
+_Name = Annotated[str, Meta(min_length=1, max_length=50)]
+_FilterText = Annotated[str, Meta(max_length=200)]
+
+
+class ExportRequest(Struct, forbid_unknown_fields=True, kw_only=True):
+    """What to export. Without columns, filter or sort: all of it, in the order of the key."""
+
+    dataset: DatasetName
+    format: FormatName = "csv"
+    compression: CompressionName = "none"
+    columns: Annotated[
+        Annotated[list[_Name], Meta(min_length=1, max_length=100)] | None,
+        Meta(description="some of the dataset's columns, in this order", examples=[["sku", "quantity"]]),
+    ] = None
+    filter: Annotated[
+        dict[_Name, _FilterText | int | bool] | None,
+        Meta(description="the words of the list endpoints; all must hold", examples=[{"sku": "10002"}]),
+    ] = None
+    sort: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=50)] | None,
+        Meta(description="one of the dataset's sorts, with a minus for downwards", examples=["-id"]),
+    ] = None
+    retention_hours: Annotated[
+        Annotated[int, Meta(ge=1, le=8760)] | None,
+        Meta(description="how long to keep the file; at most, and without it, what the operator set"),
+    ] = None
+
+
+class Result(Struct):
+    """The file, as it can be downloaded. `bytes` is its size, `sha256` its digest in hexadecimal."""
+
+    rows: int
+    bytes: int
+    sha256: str
+    media_type: str
+    filename: str
+
+
+class ExportLinks(Struct, omit_defaults=True):
+    """What can be done with the job at this moment."""
+
+    self: str
+    download: str | None = None
+    cancel: str | None = None
+    retry: str | None = None
+
+
+class ExportJobOut(Struct):
+    """An export. `error` is a problem (RFC 9457), and null unless the export failed."""
+
+    id: UUID
+    dataset: str
+    format: str
+    compression: str
+    status: Status
+    attempt: Annotated[int, Meta(description="how often its run was begun; 0 while it has not been")]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: Annotated[datetime | None, Meta(description="when the file is deleted")]
+    snapshot_at: Annotated[datetime | None, Meta(description="the file holds what was committed before this instant")]
+    progress: Progress
+    result: Result | None
+    error: dict[str, Any] | None
+    created_by: Annotated[int, Meta(description="the id of its owner")]
+    retry_of: UUID | None
+    deduplicated: bool
+    links: ExportLinks
+
+
+class ExportJobPage(Page[ExportJobOut]):
+    """Exports, newest first."""
+
+
+class DatasetColumn(Struct):
+    name: str
+    type: ColumnType
+    description: str
+
+
+class DatasetFilter(Struct):
+    name: str
+    type: str
+    description: str
+
+
+class DatasetOut(Struct):
+    """`role` is the least one that may export it; `allowed` says whether yours is enough."""
+
+    name: str
+    description: str
+    role: Role
+    allowed: bool
+    columns: list[DatasetColumn]
+    filters: list[DatasetFilter]
+    sorts: list[str]
+    formats: list[str]
+    compressions: list[str]
+
+
+class Datasets(Struct):
+    """The catalogue."""
+
+    items: list[DatasetOut]

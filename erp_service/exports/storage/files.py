@@ -1,0 +1,124 @@
+"""A directory that every instance sees: temporary name, fsync, rename, fsync of the directory."""
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import aiofiles
+
+from erp_service.exports.storage.base import Kept, Key, Missing, Sink
+
+IDENTITY = ".erp-export-store"
+PIECE = 256 * 1024
+_PART = ".part"
+
+
+class FileStore:
+    """Implements storage.base.Store. The directory is made when it is first written to, for this user alone."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @contextlib.asynccontextmanager
+    async def writing(self, key: Key) -> AsyncIterator[Sink]:
+        await asyncio.to_thread(self._make)
+        part = self._part(key)
+        # "x": an attempt's name is its own, so a file that is there belongs to somebody who thinks the same
+        async with aiofiles.open(part, "xb", buffering=0) as file:
+
+            async def write(data: bytes) -> None:
+                view = memoryview(data)
+                while view:
+                    view = view[await file.write(view) :]
+
+            try:
+                yield write
+                await asyncio.to_thread(os.fsync, file.fileno())
+                await asyncio.to_thread(self._publish, part, self._path(key))
+            except BaseException:
+                await asyncio.to_thread(part.unlink, missing_ok=True)
+                raise
+
+    async def size(self, key: Key) -> int | None:
+        try:
+            return (await asyncio.to_thread(self._path(key).stat)).st_size
+        except FileNotFoundError:
+            return None
+
+    async def read(self, key: Key, start: int, stop: int) -> AsyncIterator[bytes]:
+        try:
+            # open before the first piece: a file that is deleted meanwhile is still read to its end
+            async with aiofiles.open(self._path(key), "rb", buffering=0) as file:
+                await file.seek(start)
+                while start < stop:
+                    if not (piece := await file.read(min(PIECE, stop - start))):
+                        raise Missing(str(key))
+                    start += len(piece)
+                    yield piece
+        except FileNotFoundError:
+            raise Missing(str(key)) from None
+
+    async def delete(self, key: Key) -> None:
+        for path in (self._path(key), self._part(key)):
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    async def kept(self) -> AsyncIterator[Kept]:
+        for found in await asyncio.to_thread(self._list):
+            yield found
+
+    async def identity(self) -> str | None:
+        try:
+            return await asyncio.to_thread((self.directory / IDENTITY).read_text)
+        except FileNotFoundError:
+            return None
+
+    async def claim(self, identity: str) -> str:
+        return await asyncio.to_thread(self._claim, identity)
+
+    def _path(self, key: Key) -> Path:
+        return self.directory / str(key)
+
+    def _part(self, key: Key) -> Path:
+        return self.directory / f"{key}{_PART}"
+
+    def _make(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _publish(self, part: Path, path: Path) -> None:
+        part.rename(path)
+        self._sync()
+
+    def _sync(self) -> None:
+        descriptor = os.open(self.directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _list(self) -> list[Kept]:
+        found = []
+        with contextlib.suppress(FileNotFoundError):
+            for path in self.directory.iterdir():
+                whole = not path.name.endswith(_PART)
+                # a file may go while we look
+                with contextlib.suppress(FileNotFoundError):
+                    if (key := Key.read(path.name.removesuffix(_PART))) is not None:
+                        status = path.stat()
+                        found.append(Kept(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC), whole))
+        return found
+
+    def _claim(self, identity: str) -> str:
+        self._make()
+        with tempfile.NamedTemporaryFile("w", dir=self.directory, prefix=IDENTITY, suffix=_PART) as file:
+            file.write(identity)
+            file.flush()
+            os.fsync(file.fileno())
+            # a link fails where one is, and is never seen half written
+            with contextlib.suppress(FileExistsError):
+                (self.directory / IDENTITY).hardlink_to(file.name)
+        self._sync()
+        return (self.directory / IDENTITY).read_text()

@@ -1,0 +1,141 @@
+"""/api/v1/inventory/stock/current and /ledger: what is on hand, and how that came about."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+
+from erp_service import errors
+from erp_service.db import ReadSession
+from erp_service.errors import INTEGER_LIMIT, Fault
+from erp_service.inventory import queries
+from erp_service.inventory.schemas import EntryType, LedgerPage, StockPage
+from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.roles import Role
+from erp_service.routing import Answer, get
+
+_TAGS = ["stock"]
+_ZONED = Annotated[datetime, msgspec.Meta(tz=True)]
+_LOST_PLUS = re.compile(r"T.* [0-9]{2}:?[0-9]{2}$", re.ASCII)
+
+Sku = Annotated[str | None, QueryParameter(max_length=200, description="only the item with this sku")]
+ItemId = Annotated[int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only this item")]
+
+
+@get("/api/v1/inventory/stock/current", role=Role.VIEWER, summary="What is on hand", tags=_TAGS)
+async def current_stock(
+    read: NamedDependency[ReadSession],
+    state: State,
+    sku: Sku = None,
+    item_id: ItemId = None,
+    location_id: Annotated[
+        int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only what is at this location")
+    ] = None,
+    descendants: Annotated[
+        bool, QueryParameter(description="with `location_id`: also what is at any location below it")
+    ] = False,
+    as_of: Annotated[
+        str | None,
+        QueryParameter(
+            max_length=100,
+            format="date-time",
+            description="the sums of all entries with `occurred_at` up to this instant (RFC 3339, with its zone)",
+        ),
+    ] = None,
+    include_zero: Annotated[bool, QueryParameter(description="`false` leaves out what is at zero")] = True,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Answer[StockPage]:
+    """By item and location, with its value at moving average. What ran out is in the list, at zero, for it is what a
+    buyer looks for; what never was at a place is not. Without `as_of` the length of the ledger does not matter."""
+    (instant,) = _instants(("as_of", as_of))
+    return Answer(
+        await queries.stock(
+            read,
+            currency=state.settings.currency,
+            sku=sku,
+            item_id=item_id,
+            location_id=location_id,
+            descendants=descendants,
+            as_of=instant,
+            include_zero=include_zero,
+            limit=limit,
+            cursor=cursor,
+        )
+    )
+
+
+@get("/api/v1/inventory/stock/ledger", role=Role.VIEWER, summary="The ledger", tags=_TAGS)
+async def list_ledger(
+    read: NamedDependency[ReadSession],
+    sku: Sku = None,
+    item_id: ItemId = None,
+    location_id: Annotated[
+        int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only entries at this location")
+    ] = None,
+    transaction_type: Annotated[EntryType | None, QueryParameter(description="only entries of this type")] = None,
+    reference_no: Annotated[
+        str | None, QueryParameter(max_length=1000, description="only entries with exactly this reference")
+    ] = None,
+    since: Annotated[
+        str | None,
+        QueryParameter(
+            name="from",
+            max_length=100,
+            format="date-time",
+            description="`occurred_at` at or after this instant (RFC 3339, with its zone)",
+        ),
+    ] = None,
+    until: Annotated[
+        str | None,
+        QueryParameter(
+            name="to",
+            max_length=100,
+            format="date-time",
+            description="`occurred_at` before this instant, so that periods that meet share no entry",
+        ),
+    ] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Answer[LedgerPage]:
+    """Newest first: in the order of ids, downwards. The numbers are those that were posted, never recomputed."""
+    first, end = _instants(("from", since), ("to", until))
+    return Answer(
+        await queries.ledger(
+            read,
+            item_id=item_id,
+            sku=sku,
+            location_id=location_id,
+            transaction_type=transaction_type,
+            reference_no=reference_no,
+            since=first,
+            until=end,
+            limit=limit,
+            cursor=cursor,
+        )
+    )
+
+
+def _instants(*given: tuple[str, str | None]) -> list[datetime | None]:
+    """Named query parameters as instants in UTC; raises errors.Invalid that names every one that is none."""
+    found: list[datetime | None] = []
+    faults = []
+    for name, text in given:
+        try:
+            # not every time of the years 1 and 9999 has one in UTC
+            found.append(None if text is None else msgspec.convert(text, _ZONED).astimezone(UTC))
+        except (msgspec.ValidationError, OverflowError):
+            detail = "must be a time with its zone, such as 2026-01-31T12:00:00Z"
+            if text is not None and _LOST_PLUS.search(text):
+                detail = "has lost its plus sign: in an address write + as %2B, as in 2026-01-31T12:00:00%2B01:00"
+            faults.append(Fault(detail, parameter=name))
+    if faults:
+        raise errors.Invalid(None, *faults)
+    return found
+
+
+ROUTES = [current_stock, list_ledger]

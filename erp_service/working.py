@@ -1,0 +1,63 @@
+"""`erp worker`: one worker process, which waits for what it needs instead of dying."""
+
+import asyncio
+
+from erp_service import schema, telemetry
+from erp_service.db import Database, wait_until_up
+from erp_service.exports import tasks as exports
+from erp_service.exports.storage.registry import open_store
+from erp_service.queue.connector import JoiningConnector
+from erp_service.queue.hardened import HardenedApp, WorkerFailed
+from erp_service.queue.rescue import Patience
+from erp_service.settings import Settings
+
+_LOOK_AGAIN = 2.0  # seconds between looks for a database that is brought up to date
+
+
+def build(settings: Settings) -> HardenedApp:
+    """The queue of a worker process, with every feature's tasks; connects to nothing until it is opened."""
+    database = Database(settings, name="erp worker")
+    app = HardenedApp(
+        connector=JoiningConnector(settings.listen_url),
+        patience=Patience(heartbeat=settings.heartbeat_seconds, stalled=settings.stalled_seconds),
+        concurrency=settings.worker_concurrency,
+        grace_seconds=settings.grace_seconds,
+        resources=exports.Resources(settings=settings, database=database, store=open_store(settings)),
+    )
+    app.gather(exports.blueprint)
+    return app
+
+
+def work(settings: Settings, wait_seconds: float) -> int:
+    """Work until told to stop; returns the exit status: 0 after a drain, 1 if a part of the worker failed."""
+    telemetry.configure(settings)
+    return asyncio.run(_work(settings, wait_seconds))
+
+
+async def _work(settings: Settings, wait_seconds: float) -> int:
+    await wait_until_up(settings.listen_url, seconds=wait_seconds)
+    await _until_migrated(settings)
+    app = build(settings)
+    try:
+        async with app.open_async():
+            await app.run_worker_async()
+    except WorkerFailed:
+        return 1
+    return 0
+
+
+async def _until_migrated(settings: Settings) -> None:
+    database = Database(settings, name="erp worker start")
+    try:
+        said = None
+        while True:
+            async with database.read() as db:
+                fault = await schema.behind(db)
+            if fault is None:
+                return
+            if fault != said:
+                telemetry.log.warning("waiting", fault=fault)
+                said = fault
+            await asyncio.sleep(_LOOK_AGAIN)
+    finally:
+        await database.close()

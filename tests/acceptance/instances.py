@@ -1,0 +1,95 @@
+"""Real processes of the service, as an operator starts them."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+
+from erp_service.settings import PREFIX, Settings
+from tests.conftest import eventually
+
+
+class Process(NamedTuple):
+    """A running process; `url` is empty for a worker, `log` is what it wrote to standard error."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self, *, seconds: float = 30.0) -> int:
+        async with asyncio.timeout(seconds):
+            return await self.process.wait()
+
+
+def environment(settings: Settings, **more: str) -> dict[str, str]:
+    """The settings as variables, for a process that knows nothing else of this one."""
+    values = {
+        PREFIX + name.upper(): str(value)
+        for name in settings.__struct_fields__
+        if (value := getattr(settings, name)) is not None
+    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return {**kept, **values, **more}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.asynccontextmanager
+async def erp(*arguments: str, env: dict[str, str], log: Path, url: str = "") -> AsyncIterator[Process]:
+    """`erp ARGUMENTS` in a process of its own, which is gone afterwards whatever happens."""
+    with log.open("ab") as file:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "erp_service", *arguments, env=env, stderr=file, stdout=file, start_new_session=True
+        )
+    try:
+        yield Process(process, url, log)
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGCONT)
+                os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def instance(settings: Settings, log: Path, **more: str) -> AsyncIterator[Process]:
+    """`erp serve`, ready to answer."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    env = environment(settings, ERP_PORT=str(port), **more)
+    async with erp("serve", env=env, log=log, url=url) as process:
+        await eventually(lambda: answers(process, "/health/ready"))
+        yield process
+
+
+@contextlib.asynccontextmanager
+async def worker(settings: Settings, log: Path, **more: str) -> AsyncIterator[Process]:
+    """`erp worker`, as soon as it is started."""
+    async with erp("worker", env=environment(settings, **more), log=log) as process:
+        yield process
+
+
+async def answers(process: Process, path: str, status: int = 200) -> bool:
+    assert process.process.returncode is None, f"ended by itself: {process.log.read_text()}"
+    with contextlib.suppress(httpx.TransportError):
+        async with httpx.AsyncClient(base_url=process.url, timeout=2) as client:
+            return (await client.get(path)).status_code == status
+    return False

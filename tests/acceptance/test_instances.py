@@ -1,0 +1,111 @@
+"""Instances of the API as real processes: any of them answers, any of them can go."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from time import monotonic
+
+import asyncpg
+import httpx
+import pytest
+
+from erp_service.db import Database
+from erp_service.embedded import Cluster
+from erp_service.roles import Role
+from erp_service.settings import Settings
+from tests.acceptance.instances import Process, answers, instance
+from tests.conftest import eventually, make_user, token_of
+
+
+@pytest.fixture
+async def two(settings: Settings, tmp_path: Path) -> AsyncIterator[list[Process]]:
+    async with instance(settings, tmp_path / "one.log") as one, instance(settings, tmp_path / "two.log") as two:
+        yield [one, two]
+
+
+def signed_in(process: Process, settings: Settings, user_id: int) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {token_of(settings, user_id)}"}
+    return httpx.AsyncClient(base_url=process.url, headers=headers, timeout=20)
+
+
+@pytest.mark.parametrize("listener", ["hears", "was just cut off"])
+async def test_role_that_still_works_after_it_was_taken_away(
+    two: list[Process], settings: Settings, database: Database, owner: asyncpg.Connection, listener: str
+) -> None:
+    boss, clerk = await make_user(database, Role.SUPER_ADMIN), await make_user(database, Role.ADMIN)
+    async with signed_in(two[0], settings, boss) as here, signed_in(two[1], settings, clerk) as there:
+        assert (await there.get("/api/v1/users")).status_code == 200
+        if listener == "was just cut off":
+            await owner.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'erp notices'"
+            )
+        answer = await here.post(f"/api/v1/users/{clerk}/role", json={"role": "VIEWER", "reason": "left the office"})
+        assert answer.is_success, answer.text
+        since = monotonic()
+
+        async def refused() -> bool:
+            return (await there.get("/api/v1/users")).status_code in (401, 403)
+
+        await eventually(refused)
+        assert monotonic() - since < 1.0
+
+
+async def test_drain_is_seen_by_the_load_balancer_and_ends_in_order(settings: Settings, tmp_path: Path) -> None:
+    async with instance(settings, tmp_path / "log", ERP_DRAIN_SECONDS="2") as process:
+        process.signal(signal.SIGTERM)
+        await eventually(lambda: answers(process, "/health/ready", 503), seconds=1.9)
+        assert await answers(process, "/health/live"), "a draining instance still serves"
+        assert await process.ended() == 0
+
+
+async def test_a_second_signal_ends_the_drain_at_once(settings: Settings, tmp_path: Path) -> None:
+    async with instance(settings, tmp_path / "log", ERP_DRAIN_SECONDS="600") as process:
+        process.signal(signal.SIGTERM)
+        await eventually(lambda: answers(process, "/health/ready", 503))
+        process.signal(signal.SIGTERM)
+        assert await process.ended(seconds=20) == 0
+
+
+async def test_database_away_is_503_and_back_without_a_restart(
+    settings: Settings, tmp_path: Path, database: Database, cluster: Cluster
+) -> None:
+    user = await make_user(database, Role.VIEWER)
+    await database.close()
+    async with instance(settings, tmp_path / "log") as process, signed_in(process, settings, user) as client:
+        assert (await client.get("/api/v1/inventory/items")).status_code == 200
+        await asyncio.to_thread(cluster.stop, "immediate")
+        try:
+            gone = await client.get("/api/v1/inventory/items")
+            assert (gone.status_code, gone.json()["type"]) == (503, "/problems/unavailable"), gone.text
+            assert int(gone.headers["retry-after"]) > 0
+            assert await answers(process, "/health/live")
+            assert await answers(process, "/health/ready", 503)
+        finally:
+            await asyncio.to_thread(cluster.start)
+
+        async def back() -> bool:
+            return (await client.get("/api/v1/inventory/items")).status_code == 200
+
+        await eventually(back)
+
+
+async def test_an_instance_starts_without_a_database_and_becomes_ready_with_it(
+    settings: Settings, tmp_path: Path, cluster: Cluster
+) -> None:
+    await asyncio.to_thread(cluster.stop, "fast")
+    started = asyncio.create_task(_until_ready(settings, tmp_path / "log"))
+    try:
+        await eventually(lambda: _exists(tmp_path / "log"))
+    finally:
+        await asyncio.to_thread(cluster.start)
+    assert await started
+
+
+async def _until_ready(settings: Settings, log: Path) -> bool:
+    async with instance(settings, log) as process:
+        return await answers(process, "/health/ready")
+
+
+async def _exists(path: Path) -> bool:
+    return path.exists()

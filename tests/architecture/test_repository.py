@@ -1,0 +1,35 @@
+"""What the repository must hold, and must not."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = [
+    ROOT / name
+    for name in subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    if (ROOT / name).is_file()
+]
+TEXTS = [path for path in FILES if path.suffix in {".py", ".md", ".toml", ".txt", ".yaml", ".sh", ".sql", ""}]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_registry_and_no_lock_file_with_addresses(path: Path) -> None:
+    assert path.name not in {"uv.lock", "poetry.lock", "package-lock.json"}
+    hosts = r"(pypi\.org|pythonhosted\.org|npmjs\.(org|com)|index-url)"
+    assert path == Path(__file__) or not re.search(hosts, path.read_text()), path
+
+
+def test_every_dependency_has_an_exact_version() -> None:
+    lines = (ROOT / "ops/constraints.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9.!+]+", line) for line in lines)
+    pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
+    wanted = {re.split(r"[^a-z0-9-]", name)[0] for name in declared} - {"erp-service"}
+    assert wanted <= pinned

@@ -1,0 +1,129 @@
+"""What every route must have, held over all of them."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import litestar
+import pytest
+from litestar import Litestar
+from litestar.exceptions import ImproperlyConfiguredException
+from litestar.handlers import HTTPRouteHandler
+from litestar.routes import HTTPRoute
+
+from erp_service import errors
+from erp_service.app import create_app
+from erp_service.db import Base, ReadSession, WriteSession
+from erp_service.problems import index, page
+from erp_service.roles import Role
+from erp_service.routing import PUBLIC
+from erp_service.settings import Settings
+from erp_service.tables import FEATURES
+
+SETTINGS = Settings(database_url="postgresql://nobody@/nowhere", jwt_secret="0123456789abcdefghijklmnopqrstuvwxyz")
+APP = create_app(SETTINGS)
+
+OPEN = {
+    "/api/v1/auth/login",
+    "/api/v1/auth/refresh",
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/health/startup",
+    "/metrics",
+    "/problems",
+    "/problems/{slug:str}",
+    "/docs",
+    "/docs/static",
+    "/docs/static/{file_path:path}",
+    "/schema",
+    "/schema/openapi.json",
+    "/schema/{path:str}",
+}
+
+
+def handlers(app: Litestar = APP) -> Iterator[tuple[str, HTTPRouteHandler]]:
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                if "OPTIONS" not in handler.http_methods:
+                    yield route.path, handler
+
+
+HANDLERS = list(handlers())
+IDS = [f"{'/'.join(sorted(h.http_methods))} {path}" for path, h in HANDLERS]
+
+
+@pytest.mark.parametrize(("path", "handler"), HANDLERS, ids=IDS)
+def test_each_route_declares_its_least_role(path: str, handler: HTTPRouteHandler) -> None:
+    role = handler.opt["role"]
+    assert role is PUBLIC or isinstance(role, Role)
+    if role is PUBLIC:
+        assert path in OPEN, "say in OPEN that this route needs no token, if you mean it"
+    else:
+        assert not handler.opt["exclude_from_auth"]
+
+
+@pytest.mark.parametrize(("path", "handler"), HANDLERS, ids=IDS)
+def test_at_most_one_generator_dependency_and_the_right_session(path: str, handler: HTTPRouteHandler) -> None:
+    """Two of them turn a 409 into a 500: their errors come as an ExceptionGroup."""
+    names = handler.parsed_fn_signature.parameters
+    generators = [
+        name
+        for name, provided in handler.resolve_dependencies().items()
+        if name in names and inspect.isasyncgenfunction(getattr(provided, "dependency", None))
+    ]
+    assert len(generators) <= 1
+    kinds = {"read": ReadSession, "write": WriteSession}
+    for name in generators:
+        assert names[name].raw is not None
+        assert kinds[name].__name__ in str(names[name].raw)
+
+
+@pytest.mark.parametrize(("path", "handler"), HANDLERS, ids=IDS)
+def test_each_documented_route_says_what_it_does(path: str, handler: HTTPRouteHandler) -> None:
+    if handler.resolve_include_in_schema():
+        assert handler.summary
+        assert len(handler.description or "") > 30
+        assert handler.tags
+
+
+def test_a_raw_handler_stops_the_start() -> None:
+    @litestar.get("/forgotten")
+    async def forgotten() -> str:
+        return ""
+
+    with pytest.raises(ImproperlyConfiguredException, match="declares no role"):
+        create_app(SETTINGS).register(forgotten)
+
+
+KINDS = sorted(errors.kinds(), key=lambda kind: kind.slug)
+
+
+def test_each_problem_has_a_slug_of_its_own() -> None:
+    every: list[Any] = [errors.Refused]
+    for kind in every:
+        every += [k for k in kind.__subclasses__() if k not in every]
+    slugs = [kind.slug for kind in every[1:]]
+    assert len(slugs) == len(set(slugs))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.slug)
+def test_each_problem_explains_itself(kind: type[errors.Refused]) -> None:
+    assert kind.__doc__
+    assert kind.__doc__ != errors.Refused.__doc__
+    assert "<h1>" in (page(kind.slug) or "")
+    assert f"/problems/{kind.slug}" in index()
+    assert 400 <= kind.status < 600
+
+
+def test_each_unique_constraint_has_a_meaning_for_the_caller() -> None:
+    """Without one, a race between two callers would be answered by a conflict that says nothing."""
+    assert FEATURES
+    internal = {"idempotency", "rate_limits", "stock_ledger", "imports", "refresh_tokens"}
+    for table in Base.metadata.tables.values():
+        if table.name in internal:
+            continue
+        for constraint in [*table.constraints, *table.indexes]:
+            if getattr(constraint, "unique", False) or type(constraint).__name__ == "UniqueConstraint":
+                assert errors.meaning_of(str(constraint.name)), f"{constraint.name} means nothing"
