@@ -24,6 +24,8 @@ from erp_service.auth.passwords import Passwords
 from erp_service.auth.sessions import Gate
 from erp_service.auth.tokens import Tokens
 from erp_service.db import Database
+from erp_service.exports import routes as export_routes
+from erp_service.exports.storage.registry import open_store, store_known
 from erp_service.health import Readiness
 from erp_service.inventory import item_routes, location_routes, read_routes, stock_routes
 from erp_service.notices import Notices
@@ -39,6 +41,7 @@ ROUTES: list[Any] = [
     *location_routes.ROUTES,
     *read_routes.ROUTES,
     *stock_routes.ROUTES,
+    *export_routes.ROUTES,
     *health.ROUTES,
 ]
 
@@ -70,6 +73,7 @@ def create_app(settings: Settings) -> Litestar:
     database = Database(settings)
     notices = Notices(settings.listen_url)
     gate = Gate(settings, database, Passwords(), Tokens(settings))
+    store = open_store(settings)
     state = {
         "settings": settings,
         "database": database,
@@ -77,7 +81,8 @@ def create_app(settings: Settings) -> Litestar:
         "gate": gate,
         "tokens": gate.tokens,
         "authorities": Authorities(notices, _authority_of(database)),
-        "readiness": Readiness([]),
+        "store": store,
+        "readiness": Readiness([store_known(database, store)]),
     }
     return Litestar(
         [*ROUTES, problem_index, problem_page, *documents.routes()],

@@ -176,7 +176,7 @@ def import_command(kind: Literal["items", "locations", "movements"], file: str) 
         task = bar.add_task("reading", total=None)
 
         def show(done: int, total: int, phase: str) -> None:
-            bar.update(task, description=phase, completed=done, total=total)
+            bar.update(task, description=phase, completed=done, total=total or None)
 
         url = loaded.migration_database_url or loaded.database_url
         result = asyncio.run(load(url, kind, file, who=system("erp import"), progress=show))

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar, TypeVarTuple
 from uuid import UUID
 
@@ -106,7 +106,10 @@ def _read(cursor: str, keys: Sequence[Key]) -> list[Any]:
             raise ValueError("NUL")
         if any(isinstance(v, int) and abs(v) > INTEGER_LIMIT for v in values):
             raise ValueError("too large")
-    except (ValueError, msgspec.MsgspecError):
+        if any(isinstance(v, datetime) and v.tzinfo is None for v in values):
+            raise ValueError("no zone")
+        values = [v.astimezone(UTC) if isinstance(v, datetime) else v for v in values]
+    except (ValueError, OverflowError, msgspec.MsgspecError):
         fault = Fault(
             "is not a cursor of this list: send `next_cursor` of the page before, unchanged", parameter="cursor"
         )

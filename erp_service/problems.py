@@ -75,6 +75,8 @@ def on_http(request: Request[Any, Any, Any], exc: HTTPException) -> Response[Any
     """What the framework refuses by itself."""
     if isinstance(exc, ValidationException):
         extra: list[Any] = exc.extra if isinstance(exc.extra, list) else []
+        if any(isinstance(e, dict) and e.get("key") == "data" for e in extra):
+            return answer(request, errors.Malformed("The body is empty."))
         faults = [Fault(without_path(e["message"]), parameter=e.get("key")) for e in extra if isinstance(e, dict)]
         return answer(request, errors.Invalid(None if faults else exc.detail, *faults))
     if isinstance(exc, MethodNotAllowedException):

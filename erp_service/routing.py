@@ -45,6 +45,11 @@ def get(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = ()
     return _route(litestar.get, path, role, problems, options)
 
 
+def get_or_head(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
+    """For what has a body worth asking about before it is fetched. The handler sends none for HEAD."""
+    return _route(litestar.route, path, role, problems, {"http_method": ["GET", "HEAD"], **options})
+
+
 def post(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
     """`idempotent=False` for what must not be kept: answers that hold secrets."""
     return _route(litestar.post, path, role, problems, options)

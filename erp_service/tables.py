@@ -6,8 +6,9 @@ from erp_service import idempotency, ratelimit
 from erp_service.audit import models as audit
 from erp_service.auth import models as auth
 from erp_service.db import Base
+from erp_service.exports import models as exports
 from erp_service.inventory import models as inventory
 
-FEATURES = (idempotency, ratelimit, audit, auth, inventory)
+FEATURES = (idempotency, ratelimit, audit, auth, inventory, exports)
 
 metadata: MetaData = Base.metadata

@@ -1,6 +1,7 @@
 """`erp worker`: one worker process, which waits for what it needs instead of dying."""
 
 import asyncio
+from functools import partial
 
 from erp_service import schema, telemetry
 from erp_service.db import Database, wait_until_up
@@ -17,14 +18,17 @@ _LOOK_AGAIN = 2.0  # seconds between looks for a database that is brought up to 
 def build(settings: Settings) -> HardenedApp:
     """The queue of a worker process, with every feature's tasks; connects to nothing until it is opened."""
     database = Database(settings, name="erp worker")
+    resources = exports.Resources(settings=settings, database=database, store=open_store(settings))
     app = HardenedApp(
         connector=JoiningConnector(settings.listen_url),
         patience=Patience(heartbeat=settings.heartbeat_seconds, stalled=settings.stalled_seconds),
         concurrency=settings.worker_concurrency,
         grace_seconds=settings.grace_seconds,
-        resources=exports.Resources(settings=settings, database=database, store=open_store(settings)),
+        ended=partial(exports.queue_ended, resources),
     )
-    app.gather(exports.blueprint)
+    # in the defaults, since `procrastinate worker` calls no code of ours that could pass it
+    app.worker_defaults["additional_context"] = {"resources": resources}
+    app.gather(exports.tasks)
     return app
 
 

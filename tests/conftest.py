@@ -68,6 +68,10 @@ async def as_owner(cluster: Cluster, *statements: str, database: str = "postgres
 
 @pytest.fixture
 def settings(cluster: Cluster, database_name: str, tmp_path: Path) -> Settings:
+    return settings_for(cluster, database_name, tmp_path)
+
+
+def settings_for(cluster: Cluster, database_name: str, tmp_path: Path) -> Settings:
     """The app connects as `erp_app`, which owns nothing: what a grant is missing for fails here."""
     return Settings(
         database_url=cluster.app_url(database_name),
@@ -122,6 +126,18 @@ async def running(app: Litestar) -> AsyncIterator[None]:
 @pytest.fixture
 async def app(settings: Settings) -> AsyncIterator[Litestar]:
     app = create_app(settings)
+    async with running(app):
+        yield app
+
+
+@pytest.fixture(scope="session")
+async def shared_app(
+    cluster: Cluster, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Litestar]:
+    """One app for the many tests that store nothing: a database each would be most of their time."""
+    name = f"shared_{os.getpid()}"
+    await as_owner(cluster, f'create database "{name}" template "{template}"')
+    app = create_app(settings_for(cluster, name, tmp_path_factory.mktemp("shared")))
     async with running(app):
         yield app
 

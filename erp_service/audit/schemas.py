@@ -27,3 +27,5 @@ class AuditOut(msgspec.Struct, frozen=True):
 
 class AuditPage(Page[AuditOut]):
     """One page of the audit log."""
+
+    items: list[AuditOut]  # said again for the OpenAPI document, which would say no more than "a struct"

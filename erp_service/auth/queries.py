@@ -2,12 +2,11 @@
 
 from datetime import datetime
 
-import msgspec
 from sqlalchemy import ColumnElement, func, select
 
 from erp_service import errors
 from erp_service.auth.models import User
-from erp_service.auth.schemas import UserOut, UserPage
+from erp_service.auth.schemas import Unprinted, UserOut, UserPage
 from erp_service.db import ReadSession, Session
 from erp_service.paging import Key, chosen, orders, page
 from erp_service.principals import Authority
@@ -21,15 +20,12 @@ _BY_CREATED_AT = Key(User.created_at, "created_at", datetime)
 SORTS = orders({"id": _BY_ID, "email": _BY_EMAIL, "created_at": _BY_CREATED_AT}, unique=_BY_ID)
 
 
-class Account(msgspec.Struct, frozen=True):
+class Account(Unprinted, frozen=True):
     """What signing in looks at; not for any answer."""
 
     id: int
     email: str
     password_hash: str
-
-    def __repr__(self) -> str:
-        return f"Account({self.id})"
 
 
 async def authority(db: Session, user_id: int) -> Authority | None:

@@ -41,15 +41,19 @@ NewPassword = Annotated[
 GivenPassword = Annotated[str, Meta(min_length=1, max_length=LONGEST)]
 
 
-class Credentials(msgspec.Struct, frozen=True):
+class Unprinted(msgspec.Struct):
+    """Holds a secret, so a log or a traceback gets its name alone."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+
+class Credentials(Unprinted, frozen=True):
     email: str
     password: str
 
-    def __repr__(self) -> str:
-        return "Credentials(...)"
 
-
-class TokenPair(msgspec.Struct, kw_only=True):
+class TokenPair(Unprinted, kw_only=True):
     """RFC 6749, 5.1. `expires_in` is in seconds, of the access token."""
 
     access_token: str
@@ -58,20 +62,20 @@ class TokenPair(msgspec.Struct, kw_only=True):
     expires_in: Annotated[int, Meta(examples=[900])]
 
 
-class RefreshRequest(msgspec.Struct, forbid_unknown_fields=True):
+class RefreshRequest(Unprinted, forbid_unknown_fields=True):
     refresh_token: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
-class PasswordChange(msgspec.Struct, forbid_unknown_fields=True):
+class PasswordChange(Unprinted, forbid_unknown_fields=True):
     old_password: GivenPassword
     new_password: NewPassword
 
 
-class PasswordReset(msgspec.Struct, forbid_unknown_fields=True):
+class PasswordReset(Unprinted, forbid_unknown_fields=True):
     new_password: NewPassword
 
 
-class NewUser(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class NewUser(Unprinted, forbid_unknown_fields=True, kw_only=True):
     email: Email
     full_name: FullName
     role: Role = Role.VIEWER
@@ -104,3 +108,5 @@ class UserOut(msgspec.Struct, frozen=True):
 
 class UserPage(Page[UserOut]):
     """One page of users."""
+
+    items: list[UserOut]  # said again for the OpenAPI document, which would say no more than "a struct"

@@ -66,7 +66,8 @@ async def first_super_admin(database: Database, email: str, password: str) -> bo
         if await _other_super_admins(db, besides=0):
             return False
         values = {"email": email, "full_name": "First administrator", "role": Role.SUPER_ADMIN}
-        statement = insert_or_skip(User).values(values, password_hash=password_hash).on_conflict_do_nothing()
+        values["password_hash"] = password_hash
+        statement = insert_or_skip(User).values(values).on_conflict_do_nothing()
         row = (await db.execute(statement.returning(*COLUMNS))).one_or_none()
         if row is None:
             return False
@@ -147,7 +148,10 @@ async def _apply(
         values = {**values, "authority_version": User.authority_version + 1}
     version = (
         await db.execute(
-            update(User).where(User.id == before.id).values(values, version=User.version + 1).returning(User.version)
+            update(User)
+            .where(User.id == before.id)
+            .values(values | {"version": User.version + 1})
+            .returning(User.version)
         )
     ).scalar_one()
     if authority_changed:

@@ -22,10 +22,6 @@ class Part(NamedTuple):
     size: int
 
     @property
-    def is_whole(self) -> bool:
-        return self.start == 0 and self.stop == self.size
-
-    @property
     def length(self) -> int:
         return self.stop - self.start
 
@@ -72,14 +68,14 @@ def disposition(filename: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe=_ATTR_CHAR)}"
 
 
-def headers(*, sha256: str, filename: str, part: Part) -> dict[str, str]:
+def headers(*, sha256: str, filename: str, size: int, part: Part | None) -> dict[str, str]:
     """No `Content-Encoding`: the stored bytes are the representation, so that ranges and digest are of the same."""
     found = {
         "ETag": strong_etag(sha256),
         "Repr-Digest": repr_digest(sha256),
         "Content-Disposition": disposition(filename),
-        "Content-Length": str(part.length),
+        "Content-Length": str(size if part is None else part.length),
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-store",
     }
-    return found if part.is_whole else found | {"Content-Range": part.content_range}
+    return found if part is None else found | {"Content-Range": part.content_range}

@@ -91,7 +91,7 @@ async def claim(db: WriteSession, run: Run, *, most_running: int) -> Claimed | N
         return Claimed(row.user_id, row.dataset, row.format, msgspec.convert(row.spec, Spec), row.retention_hours)
     # whoever should have answered the cancel died before it could
     if await _set(db, [*later, job.status == Status.CANCELING], status=Status.CANCELED, finished_at=_NOW):
-        await _ended(db, run.export_id, "export.canceled", most_running)
+        await admission.admit(db, most_running)
     return None
 
 
@@ -146,7 +146,8 @@ async def publish(db: WriteSession, run: Run, file: Published, *, retention_hour
         await still_ours(db, run)
         raise LostOwnership
     after = {"rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
-    await _ended(db, run.export_id, "export.succeeded", most_running, after)
+    await record(db, WORKER, "export.succeeded", run.export_id, after=after)
+    await admission.admit(db, most_running)
 
 
 async def fail(db: WriteSession, run: Run, why: Refused, *, most_running: int) -> bool:
@@ -159,12 +160,14 @@ async def fail(db: WriteSession, run: Run, why: Refused, *, most_running: int) -
 
 async def canceled(db: WriteSession, run: Run, *, most_running: int, asked: bool = False) -> bool:
     """False if the run was not ours any more. With `asked`, only if the row says that somebody wants it."""
-    if not asked:
-        await _set(db, [*run.holds(), ExportJob.status == Status.RUNNING], status=Status.CANCELING)
+    running = [*run.holds(), ExportJob.status == Status.RUNNING]
+    if not asked and await _set(db, running, status=Status.CANCELING):
+        # the queue was told by somebody who did not come through the API, where who it was would be on record
+        await record(db, WORKER, "export.canceled", run.export_id)
     where = [*run.holds(), ExportJob.status == Status.CANCELING]
     if not await _set(db, where, status=Status.CANCELED, finished_at=_NOW):
         return False
-    await _ended(db, run.export_id, "export.canceled", most_running)
+    await admission.admit(db, most_running)
     return True
 
 
@@ -184,7 +187,7 @@ async def abandoned(db: WriteSession, queue_job_id: int, *, most_running: int) -
         return False
     its_own = [job.id == export_id, job.queue_job_id == queue_job_id]
     if await _set(db, [*its_own, job.status == Status.CANCELING], status=Status.CANCELED, finished_at=_NOW):
-        await _ended(db, export_id, "export.canceled", most_running)
+        await admission.admit(db, most_running)
         return True
     where = [*its_own, job.status.in_((Status.QUEUED, Status.RUNNING))]
     return await _fail(db, where, export_id, ExportAbandoned(), most_running)
@@ -196,15 +199,9 @@ async def _fail(
     problem = problems.as_problem(why, None)
     if not await _set(db, where, status=Status.FAILED, finished_at=_NOW, error=problem):
         return False
-    await _ended(db, export_id, "export.failed", most_running, {"type": problem["type"]})
-    return True
-
-
-async def _ended(
-    db: WriteSession, export_id: UUID, action: str, most_running: int, after: dict[str, Any] | None = None
-) -> None:
-    await record(db, WORKER, action, export_id, after=after)
+    await record(db, WORKER, "export.failed", export_id, after={"type": problem["type"]})
     await admission.admit(db, most_running)
+    return True
 
 
 async def _set(db: WriteSession, where: list[ColumnElement[bool]], **values: Any) -> bool:

@@ -1,5 +1,6 @@
 """Reads of export jobs."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -68,6 +69,19 @@ async def jobs(
     if not include_deleted:
         found = found.where(ExportJob.deleted_at.is_(None))
     return await page(db, found, represented, _NEWEST_FIRST, limit=limit, cursor=cursor, into=ExportJobPage)
+
+
+async def open_twin(db: Session, who: Principal, values: Mapping[str, Any]) -> Shown | None:
+    """The user's own job with these values that still waits or runs."""
+    found = select(*_COLUMNS).where(
+        ExportJob.user_id == who.user_id,
+        ExportJob.status.in_((Status.QUEUED, Status.RUNNING)),
+        *(_COLUMNS[name] == value for name, value in values.items()),
+    )
+    row = (await db.execute(found.order_by(ExportJob.id).limit(1))).one_or_none()
+    if row is None:
+        return None
+    return Shown(msgspec.structs.replace(represented(*row), deduplicated=True), row.version)
 
 
 def missing(export_id: UUID) -> errors.NotFound:

@@ -41,6 +41,9 @@ class ExportRequest(Struct, forbid_unknown_fields=True, kw_only=True):
         Annotated[int, Meta(ge=1, le=8760)] | None,
         Meta(description="how long to keep the file; at most, and without it, what the operator set"),
     ] = None
+    force_new: Annotated[bool, Meta(description="true: a new job also while your same request still waits or runs")] = (
+        False
+    )
 
 
 class Result(Struct):
@@ -81,7 +84,7 @@ class ExportJobOut(Struct):
     error: dict[str, Any] | None
     created_by: Annotated[int, Meta(description="the id of its owner")]
     retry_of: UUID | None
-    deduplicated: bool
+    deduplicated: Annotated[bool, Meta(description="your same request was waiting or running: this is its job")]
     links: ExportLinks
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select, text, update
 
+from erp_service.auth import sessions
 from erp_service.db import Database
 from erp_service.exports import admission, lifecycle
 from erp_service.exports.models import ExportJob, Status
@@ -41,10 +42,6 @@ _OLD_RECORDS = {
     "rate_limits": text("""
         delete from rate_limits where key in (
           select key from rate_limits where resets_at < now() - interval '1 hour' limit :batch)
-    """),
-    "refresh_tokens": text("""
-        delete from refresh_tokens where digest in (
-          select digest from refresh_tokens where expires_at < now() - interval '30 days' limit :batch)
     """),
     "procrastinate_jobs": text("""
         delete from procrastinate_jobs where id in (
@@ -106,10 +103,17 @@ async def remove_expired_files(database: Database, store: Store) -> None:
         rows = (await db.execute(expired.order_by(ExportJob.expires_at).limit(BATCH))).all()
     for export_id, name in rows:
         if name is not None and (key := Key.read(name)) is not None:
-            await store.delete(key)
-        async with database.write() as db:
-            gone = update(ExportJob).where(ExportJob.id == export_id, ExportJob.file_key == name)
-            await db.execute(gone.values(file_key=None))
+            await remove_file(database, store, key)
+        else:
+            log.error("export names a file that cannot be", export_id=str(export_id))
+
+
+async def remove_file(database: Database, store: Store, key: Key) -> None:
+    """The file of an expired export; its row then names none."""
+    await store.delete(key)
+    async with database.write() as db:
+        gone = update(ExportJob).where(ExportJob.id == key.export_id, ExportJob.file_key == str(key))
+        await db.execute(gone.where(ExportJob.status == Status.EXPIRED).values(file_key=None))
 
 
 async def remove_orphans(database: Database, store: Store, *, older_than: datetime) -> int:
@@ -150,3 +154,6 @@ async def prune(database: Database) -> None:
         async with database.write() as db:
             if removed := (await db.execute(statement, {"batch": BATCH})).rowcount:
                 log.info("pruned", table=table, rows=removed)
+    async with database.write() as db:
+        if removed := await sessions.prune(db):
+            log.info("pruned", table="refresh_tokens", rows=removed)

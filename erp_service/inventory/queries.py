@@ -4,7 +4,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, any_, case, func, literal, or_, select, true
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Select,
+    any_,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
 
 from erp_service import errors
 from erp_service.db import Session
@@ -189,8 +201,7 @@ async def ledger(
         )
     )
     if sku is not None:
-        # as a scalar, so that the index on (item_id, id) gives the entries in order; a join would sort them all
-        found = found.where(StockEntry.item_id == select(Item.id).where(Item.sku == sku).scalar_subquery())
+        found = found.where(StockEntry.item_id == await _id_of(db, sku))
     if since is not None:
         found = found.where(StockEntry.occurred_at >= since)
     if until is not None:
@@ -215,7 +226,9 @@ async def stock(
 
     Places that are part of `location_id` are in it with `descendants`. Raises errors.Invalid for the cursor."""
     found = stock_select(currency) if as_of is None else stock_as_of(currency, as_of)
-    found = found.where(*_equal((Item.sku, sku), (StockBalance.item_id, item_id)))
+    found = found.where(*_equal((StockBalance.item_id, item_id)))
+    if sku is not None:
+        found = found.where(StockBalance.item_id == await _id_of(db, sku))
     if location_id is not None:
         within = await below(db, location_id) if descendants else [location_id]
         found = found.where(StockBalance.location_id == any_(literal(within, ARRAY(BigInteger))))
@@ -269,6 +282,12 @@ async def below(db: Session, location_id: int) -> list[int]:
     tree = select(Location.id).where(Location.id == location_id).cte(recursive=True)
     tree = tree.union(select(Location.id).where(Location.parent_id == tree.c.id))
     return list(await db.scalars(select(tree.c.id)))
+
+
+async def _id_of(db: Session, sku: str) -> int:
+    """The item's id, or one that no item has. Asked first and not joined: only by the id itself can Postgres tell
+    that an item has many entries, and take them from an index in order rather than sort them all."""
+    return await db.scalar(select(Item.id).where(Item.sku == sku)) or 0
 
 
 def _equal(*wanted: tuple[Any, object]) -> list[ColumnElement[bool]]:

@@ -87,8 +87,11 @@ async def _post(db: WriteSession, who: Principal, placed: Sequence[tuple[str, An
     if faults:
         raise errors.Invalid(None, *faults[:MOST_FAULTS])
     complete = [line for line in lines if line is not None]
-    if refused := [Fault(why, pointer=line.pointer) for line in complete if (why := _status_fault(line))]:
-        raise ItemNotActive(None, *refused[:MOST_FAULTS])
+    for line, (at, movement) in zip(complete, placed, strict=True):
+        if (why := _status_fault(line)) is not None:
+            faults.append(Fault(why, f"{at}/{'sku' if movement.item_id is None else 'item_id'}"))
+    if faults:
+        raise ItemNotActive(None, *faults[:MOST_FAULTS])
     document = await ledger.post(db, who, complete)
     await record(db, who, "stock.posted", document.transaction_id, after=_audited(document))
     return document

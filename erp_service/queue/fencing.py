@@ -31,24 +31,29 @@ class Run(NamedTuple):
         return cls(job.id, job.attempts)
 
 
-OWN = """
-WITH own AS (
-    SELECT id, queue_name, lock, abort_requested FROM procrastinate_jobs
-    WHERE id = %(job_id)s AND status = 'doing' AND attempts = %(attempt)s
-    FOR UPDATE
-)"""
-
 # Upstream notifies when a job is inserted and at no other time: what waited for this one's lock, or goes back to the
 # queue, would wait for the next poll. A worker that is told in vain looks once and sleeps again.
-FINISH = f"""{OWN}
+FINISH = """
+WITH own AS (
+    SELECT id, lock FROM procrastinate_jobs
+    WHERE id = %(job_id)s AND status = 'doing' AND attempts = %(attempt)s
+    FOR UPDATE
+)
 SELECT procrastinate_finish_job_v1(id, %(status)s, %(delete_job)s)::text,
     CASE WHEN lock IS NOT NULL THEN
         pg_notify('procrastinate_any_queue_v1', json_build_object('type', 'job_inserted', 'job_id', id)::text)::text
     END
-FROM own"""  # noqa: S608 all are constants
+FROM own"""
 
 # A cancel that came while the job was on its way back to the queue wins; upstream would mark the job failed.
-RETRY = f"""{OWN}, back AS MATERIALIZED (
+# The row must not name its last worker: when that one's row is deleted, as at the end of a drain, the foreign key
+# locks the job to set it null, and whoever was told of the job skips it as locked.
+RETRY = """
+WITH own AS (
+    UPDATE procrastinate_jobs SET worker_id = NULL
+    WHERE id = %(job_id)s AND status = 'doing' AND attempts = %(attempt)s
+    RETURNING id, queue_name, abort_requested
+), back AS MATERIALIZED (
     SELECT coalesce(%(queue)s::varchar, queue_name) AS queue_name,
         json_build_object('type', 'job_inserted', 'job_id', id)::text AS payload,
         CASE WHEN abort_requested THEN procrastinate_finish_job_v1(id, 'aborted', false)::text
@@ -59,7 +64,7 @@ RETRY = f"""{OWN}, back AS MATERIALIZED (
 )
 SELECT pg_notify('procrastinate_queue_v1#' || queue_name, payload)::text,
     pg_notify('procrastinate_any_queue_v1', payload)::text, done
-FROM back"""  # noqa: S608 all are constants
+FROM back"""
 
 
 class FencedJobManager(manager.JobManager):

@@ -103,6 +103,8 @@ RETURNING deaths"""
 
 END = "SELECT procrastinate_finish_job_v1($1, $2::procrastinate_job_status, false)"
 RETRY = "SELECT procrastinate_retry_job_v2($1, now(), NULL, NULL, NULL)"
+# As in fencing.RETRY: pruning its last worker must not lock a job that waits
+FORGET_WORKER = "UPDATE procrastinate_jobs SET worker_id = NULL WHERE id = $1"
 NOTIFY = """
 SELECT pg_notify(channel, json_build_object('type', 'job_inserted', 'job_id', $1::bigint)::text)
 FROM unnest(ARRAY['procrastinate_queue_v1#' || $2::text, 'procrastinate_any_queue_v1']) AS channel"""
@@ -148,6 +150,7 @@ async def _waits_again(connection: asyncpg.Connection, job_id: int) -> bool:
     try:
         async with connection.transaction():
             await connection.execute(RETRY, job_id)
+            await connection.execute(FORGET_WORKER, job_id)
     except asyncpg.UniqueViolationError:
         return False
     return True

@@ -37,10 +37,10 @@ async def assert_books(owner: asyncpg.Connection) -> None:
     """Balances are the sums of the ledger in quantity and value, in the order of its ids; transfers come to nothing."""
     differing = await owner.fetch(
         """
-        select item_id, location_id, b.on_hand, b.value, l.quantity, l.worth from stock_balances b
-        full join (select item_id, location_id, sum(quantity) quantity, sum(value) worth from stock_ledger group by 1, 2) l
+        select item_id, location_id, b.on_hand, b.value, l.q, l.v from stock_balances b
+        full join (select item_id, location_id, sum(quantity) q, sum(value) v from stock_ledger group by 1, 2) l
         using (item_id, location_id)
-        where coalesce(b.on_hand, 0) <> coalesce(l.quantity, 0) or coalesce(b.value, 0) <> coalesce(l.worth, 0)
+        where coalesce(b.on_hand, 0) <> coalesce(l.q, 0) or coalesce(b.value, 0) <> coalesce(l.v, 0)
         """
     )
     assert differing == []

@@ -10,14 +10,14 @@ import asyncpg
 import httpx
 import pytest
 from sqlalchemy import text
-from tests.conftest import eventually
-from tests.inventory.books import PATH, assert_books, balance, stocked
 
 from erp_service.db import Database
 from erp_service.inventory import stock
 from erp_service.inventory.stock_schemas import Issue, Receipt, ReceiptLine, Transfer
 from erp_service.numbers import Quantity
 from erp_service.principals import system
+from tests.conftest import eventually
+from tests.inventory.books import PATH, assert_books, balance, stocked
 
 WHO = system("test")
 
@@ -141,7 +141,7 @@ def one(sku: str) -> Receipt:
 
 
 async def test_item_is_not_deleted_while_a_receipt_commits(
-    database: Database, owner: asyncpg.Connection, waiting: Waiting, settings: object
+    database: Database, owner: asyncpg.Connection, waiting: Waiting
 ) -> None:
     (item,) = await stocked(owner, "BOLT")
 
@@ -176,7 +176,12 @@ async def test_receipt_waits_for_a_delete_and_is_refused(
 async def test_stock_that_gets_slower_with_history(database: Database, owner: asyncpg.Connection) -> None:
     """No statement of a posting, of whatever kind, reads a single row of the ledger, nor scans it for nothing."""
     await stocked(owner, "BOLT", "NUT")
-    movements = [one("BOLT"), Issue(sku="BOLT", location="MAIN", quantity=Quantity(1)), one("NUT"), one("BOLT")]
+    movements: list[stock.AnyMovement] = [
+        one("BOLT"),
+        Issue(sku="BOLT", location="MAIN", quantity=Quantity(1)),
+        one("NUT"),
+        one("BOLT"),
+    ]
     move = Transfer(sku="NUT", from_location="MAIN", to_location="SHOP", quantity=Quantity(1))
     async with database.write() as db:
         await stock.post_all(db, WHO, [*movements, move])
@@ -201,28 +206,21 @@ async def test_ids_follow_the_lines_of_a_document(database: Database, owner: asy
     await assert_books(owner)
 
 
-@pytest.mark.parametrize(
-    "change",
-    ["update stock_ledger set notes = 'x'", "delete from stock_ledger", "truncate stock_ledger"],
-)
-async def test_not_even_a_superuser_changes_the_ledger(
-    database: Database, owner: asyncpg.Connection, change: str
-) -> None:
+async def test_not_even_a_superuser_changes_the_ledger(database: Database, owner: asyncpg.Connection) -> None:
     await stocked(owner, "BOLT")
     async with database.write() as db:
         await stock.post_one(db, WHO, one("BOLT"))
-    with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
-        await owner.execute(change)
-    assert await owner.fetchval("select count(*) from stock_ledger") == 1
+    for change in ("update stock_ledger set notes = 'x'", "delete from stock_ledger", "truncate stock_ledger"):
+        with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+            await owner.execute(change)
+    assert await owner.fetchval("select count(*) from stock_ledger where notes is null") == 1
 
 
-@pytest.mark.parametrize("change", ["on_hand = 'NaN'", "value = 'NaN'", "on_hand = -1", "on_hand = 0", "value = -1"])
-async def test_the_database_itself_refuses_an_unsound_balance(
-    database: Database, owner: asyncpg.Connection, change: str
-) -> None:
+async def test_the_database_itself_refuses_an_unsound_balance(database: Database, owner: asyncpg.Connection) -> None:
     await stocked(owner, "BOLT")
     async with database.write() as db:
-        await stock.post_one(db, WHO, Receipt(sku="BOLT", location="MAIN", quantity=Quantity(2), unit_cost=None))
+        await stock.post_one(db, WHO, one("BOLT"))
     await owner.execute("update stock_balances set value = 3")
-    with pytest.raises(asyncpg.CheckViolationError):
-        await owner.execute(f"update stock_balances set {change}")
+    for change in ("on_hand = 'NaN'", "value = 'NaN'", "on_hand = -1", "on_hand = 0", "value = -1"):
+        with pytest.raises(asyncpg.CheckViolationError):
+            await owner.execute(f"update stock_balances set {change}")

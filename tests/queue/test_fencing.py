@@ -164,6 +164,23 @@ async def test_job_whose_queueing_lock_is_taken_fails_instead_of_staying(
     assert await owner.fetchval("select status from procrastinate_jobs where id = $1", job_id) == "failed"
 
 
+@pytest.mark.parametrize("rescued", [False, True])
+async def test_job_that_is_back_can_be_fetched_while_its_last_worker_is_being_deleted(
+    manager: FencedJobManager, owner: asyncpg.Connection, settings: Settings, rescued: bool
+) -> None:
+    """The foreign key would lock it meanwhile, and a fetch skips what is locked: nobody would look again."""
+    await insert(owner)
+    job = await fetched(manager)
+    assert job is not None
+    if rescued:
+        await put_back(owner, Doing(Run.of(job), job.worker_id, gone=True, silent=False), reason="gone", deaths=5)
+    else:
+        await manager.retry_job(job)
+    async with owner.transaction():
+        await owner.execute("delete from procrastinate_workers where id = $1", job.worker_id)
+        assert await fetched(manager) is not None
+
+
 async def test_two_rescuers_of_one_job_take_it_once(
     manager: FencedJobManager, owner: asyncpg.Connection, settings: Settings
 ) -> None:

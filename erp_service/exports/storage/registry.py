@@ -1,7 +1,9 @@
 """The stores by their scheme, and how a store and the database know each other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -32,6 +34,11 @@ def open_store(settings: Settings) -> Store:
         known = ", ".join(f"{name}:" for name in sorted(STORES))
         raise SettingsError(f"ERP_EXPORT_STORE must begin with one of: {known}")
     return make(settings.export_store)
+
+
+def store_known(database: Database, store: Store) -> partial[Coroutine[Any, Any, str | None]]:
+    """The check of `health.Readiness`."""
+    return partial(store_fault, database=database, store=store)
 
 
 async def store_fault(db: Session, database: Database, store: Store) -> str | None:

@@ -1,0 +1,140 @@
+"""What may be a password, and the line before the hashing threads."""
+
+import asyncio
+from typing import Literal
+
+import pytest
+from argon2 import PasswordHasher
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erp_service import errors
+from erp_service.auth import passwords
+from erp_service.auth.passwords import Passwords, faults, hashed
+from tests.auth.conftest import HASH, PASSWORD
+
+EMAIL = "grace.hopper@example.com"
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "a long walk by the sea",
+        "ma lune est bleue",
+        "пароль не для всех",
+        "gr4nd pi4no in the hall",
+        "Zx9!kk27%pqL",
+        "x7" * 50 + "abcdefgh" * 12,
+    ],
+)
+def test_a_long_password_that_nobody_tries_first_is_taken(password: str) -> None:
+    assert faults(password, EMAIL) == []
+
+
+@pytest.mark.parametrize(
+    ("password", "why"),
+    [
+        ("elevenchars", "long"),
+        ("x" * 201, "long"),
+        ("", "long"),
+        ("grace.hopper@example.com", "e-mail"),
+        ("GRACE.HOPPER@example.com99", "e-mail"),
+        ("Grace.Hopper2026", "e-mail"),
+        ("passwordpassword", "anybody tries"),
+        ("P@ssw0rd2026!!", "anybody tries"),
+        ("Welcome12345!", "anybody tries"),
+        ("correct horse battery staple", "anybody tries"),
+        ("123456789012", "anybody tries"),
+        ("210987654321", "anybody tries"),
+        ("qwertyuiopas", "anybody tries"),
+        ("1q2w3e4r5t6y", "anybody tries"),
+        ("aaaabbbbaaaabbbb", "anybody tries"),
+        ("a long walk\0by the sea", "NUL"),
+        ("a long walk\ud800by the sea", "Unicode"),
+    ],
+)
+def test_what_everybody_tries_first_is_no_password(password: str, why: str) -> None:
+    assert any(why in fault for fault in faults(password, EMAIL))
+
+
+@given(st.text(), st.emails())
+def test_whatever_is_typed_is_judged_and_never_said_again(password: str, email: str) -> None:
+    for fault in faults(password, email):
+        assert len(password) < 3 or password not in fault or password in "must be 12 to 200 characters long"
+
+
+async def test_each_spelling_of_one_letter_is_the_same_password() -> None:
+    composed, decomposed = "caf\u00e9 au lait sans sucre", "cafe\u0301 au lait sans sucre"
+    threads = Passwords()
+    with threads.place() as place:
+        assert await place.verify(await place.hash(composed), decomposed)
+        assert not await place.verify(HASH, PASSWORD + " ")
+    threads.close()
+
+
+async def test_an_unknown_user_costs_the_hash_of_a_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    parameters = []
+
+    class Counting(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002
+            parameters.append(str(hash).split("$")[:4])
+            return super().verify(hash, password)
+
+    monkeypatch.setattr(passwords, "_HASHER", Counting())
+    threads = Passwords()
+    with threads.place() as place:
+        assert await place.verify(HASH, PASSWORD)
+        assert not await place.verify(None, PASSWORD)
+        assert not await place.verify("!", PASSWORD), "a user whose password was never set"
+    threads.close()
+    known, unknown, junk, instead = parameters
+    assert known == unknown == instead
+    assert junk == ["!"]
+
+
+async def test_the_password_of_nobody_signs_nobody_in() -> None:
+    threads = Passwords()
+    with threads.place() as place:
+        assert not await place.verify(None, "the password of nobody, checked where no user is found")
+    threads.close()
+
+
+async def test_who_finds_the_line_full_is_turned_away_at_once_and_the_others_get_their_turn() -> None:
+    threads = Passwords(threads=1, most_in_line=3)
+
+    async def come() -> bool:
+        with threads.place() as place:
+            return await place.verify(HASH, PASSWORD)
+
+    came = await asyncio.gather(*(come() for _ in range(50)), return_exceptions=True)
+    turned_away = [refused for refused in came if isinstance(refused, errors.Unavailable)]
+    assert came.count(True) == 3
+    assert len(turned_away) == 47
+    assert {refused.headers["Retry-After"] for refused in turned_away} == {"1"}
+    assert threads.in_line == 0
+    threads.close()
+
+
+async def test_the_loop_goes_on_while_passwords_are_hashed() -> None:
+    threads = Passwords(threads=1, most_in_line=8)
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    turning = asyncio.create_task(turn())
+    with threads.place() as place:
+        await place.hash(PASSWORD)
+    turning.cancel()
+    assert turns > 50, "the loop stood still"
+    threads.close()
+
+
+def test_a_hash_of_other_parameters_is_outdated() -> None:
+    place = Passwords().place
+    with place() as here:
+        assert not here.outdated(hashed(PASSWORD))
+        assert here.outdated(PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD))
