@@ -99,7 +99,7 @@ def create_app(settings: Settings) -> Litestar:
         request_class=ApiRequest,
         response_class=Answer,
         request_max_body_size=settings.body_limit,
-        plugins=[RolesDeclared(), documents.Closed(), documents.Numbers()],
+        plugins=[RolesDeclared(), documents.Structs(), documents.Numbers()],
         openapi_config=documents.openapi(version("erp-service")),
         cors_config=_cors(settings),
         logging_config=None,

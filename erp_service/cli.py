@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import asyncpg
 import click
@@ -21,6 +21,7 @@ from erp_service.app import create_app
 from erp_service.auth import passwords
 from erp_service.auth.service import create_user
 from erp_service.db import Database, wait_until_up
+from erp_service.documents import mended
 from erp_service.embedded import EmbeddedFailed
 from erp_service.inventory.loading import load
 from erp_service.inventory.records import ImportRefused
@@ -265,7 +266,7 @@ def openapi_command() -> None:
     """Print the OpenAPI 3.1 document. Needs no database."""
     # the document is the same whatever the settings; no token is ever signed with this
     bare = Settings(database_url="postgresql://", jwt_secret="0123456789abcdefghijklmnopqrstuvwxyz")  # noqa: S106
-    document: dict[str, Any] = create_app(bare).openapi_schema.to_schema()
+    document = mended(create_app(bare).openapi_schema.to_schema())
     click.echo(json.dumps(document, indent=2))
 
 
@@ -273,5 +274,3 @@ def _password(*, confirm: bool) -> str:
     if sys.stdin.isatty():
         return str(click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True))
     return sys.stdin.readline().rstrip("\r\n")
-
-

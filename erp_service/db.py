@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit, urlunsplit
 import asyncpg
 from sqlalchemy import ColumnElement, DateTime, MetaData, Numeric, func, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
@@ -92,12 +92,12 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
-        async with self._primary.begin() as connection:
+        async with _reached(self._primary) as connection, connection.begin():
             yield WriteSession(connection)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
-        async with self._reader.connect() as connection:
+        async with _reached(self._reader) as connection:
             yield ReadSession(connection)
 
     def pool(self) -> dict[str, int]:
@@ -106,6 +106,22 @@ class Database:
 
     async def close(self) -> None:
         await self._primary.dispose()
+
+
+@asynccontextmanager
+async def _reached(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """Raises ConnectionError when nobody is there, so that a missing socket is not taken for a missing file."""
+    connection = engine.connect()
+    try:
+        await connection.start()
+    except ConnectionError:
+        raise
+    except OSError as exc:
+        raise ConnectionError(f"the database cannot be reached: {exc}") from exc
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 def engine_url(url: str) -> str:

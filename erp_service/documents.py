@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import litestar_offline_docs
-from litestar import MediaType, Router
+import msgspec
+from litestar import MediaType, Request, Router
 from litestar._openapi.schema_generation.plugins.struct import StructSchemaPlugin
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, OAuthFlow, OAuthFlows, Schema, SecurityScheme, Tag
+from litestar.openapi.spec import Components, OAuthFlow, OAuthFlows, Reference, Schema, SecurityScheme, Tag
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.static_files import create_static_files_router
@@ -19,7 +20,7 @@ from litestar.typing import FieldDefinition
 from erp_service.numbers import Number, shortest
 from erp_service.routing import PUBLIC, get
 
-_PUBLIC = {"role": PUBLIC, "exclude_from_auth": True, "query": frozenset[str]()}
+_PUBLIC = {"role": PUBLIC, "exclude_from_auth": True, "query": dict[str, bool]()}
 
 _ABOUT = """
 Items, locations, an append-only stock ledger, and heavy exports that never touch the request path.
@@ -32,15 +33,54 @@ Items, locations, an append-only stock ledger, and heavy exports that never touc
 """
 
 
-class Closed(StructSchemaPlugin):
-    """Says `additionalProperties: false` where unknown fields are refused."""
+class Structs(StructSchemaPlugin):
+    """Says `additionalProperties: false` where unknown fields are refused, and the limits inside optional fields, which
+    the framework loses."""
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Any:
         schema = super().to_openapi_schema(field_definition, schema_creator)
-        config: Any = getattr(field_definition.type_, "__struct_config__", None)
-        if config is not None and config.forbid_unknown_fields and isinstance(schema, Schema):
+        struct: Any = msgspec.inspect.type_info(field_definition.type_)
+        if struct.forbid_unknown_fields:
             schema.additional_properties = False
+        for field in struct.fields:
+            _limit((schema.properties or {})[field.encode_name], field.type)
         return schema
+
+
+def _limit(schema: Any, kind: Any) -> None:
+    """Write down what msgspec will hold; a Reference has limits of its own."""
+    if isinstance(schema, Reference):
+        return
+    match kind:
+        case msgspec.inspect.Metadata():
+            _limit(schema, kind.type)
+        case msgspec.inspect.UnionType():
+            for one in kind.types:
+                for alternative in schema.one_of or []:
+                    if isinstance(alternative, Schema) and alternative.type == _JSON_TYPES.get(type(one)):
+                        _limit(alternative, one)
+        case msgspec.inspect.IntType():
+            schema.minimum, schema.maximum = kind.ge, kind.le
+            schema.exclusive_minimum, schema.exclusive_maximum = kind.gt, kind.lt
+        case msgspec.inspect.StrType():
+            schema.min_length, schema.max_length, schema.pattern = kind.min_length, kind.max_length, kind.pattern
+        case msgspec.inspect.ListType():
+            schema.min_items, schema.max_items = kind.min_length, kind.max_length
+            _limit(schema.items, kind.item_type)
+        case msgspec.inspect.DictType():
+            schema.max_properties = kind.max_length
+            schema.property_names = Schema(type=OpenAPIType.STRING)
+            _limit(schema.property_names, kind.key_type)
+            if isinstance(schema.additional_properties, Schema):
+                _limit(schema.additional_properties, kind.value_type)
+
+
+_JSON_TYPES = {
+    msgspec.inspect.IntType: OpenAPIType.INTEGER,
+    msgspec.inspect.StrType: OpenAPIType.STRING,
+    msgspec.inspect.ListType: OpenAPIType.ARRAY,
+    msgspec.inspect.DictType: OpenAPIType.OBJECT,
+}
 
 
 class Numbers(OpenAPISchemaPlugin):
@@ -60,9 +100,36 @@ class Numbers(OpenAPISchemaPlugin):
         return Schema(
             type=[OpenAPIType.STRING, OpenAPIType.NUMBER],
             pattern=rf"^{sign}[0-9]{{1,{whole}}}(\.[0-9]{{1,{kind.scale}}})?$",
+            minimum=None if sign and not above else 0,
+            maximum=10**whole - 1,
             description=f"At most {kind.scale} decimals and {whole} digits before the point{above}{least}.",
             examples=["12.5"],
         )
+
+
+class Document(JsonRenderPlugin):
+    """The document as JSON, put right."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        return super().render(request, mended(openapi_schema))
+
+
+def mended(document: dict[str, Any]) -> dict[str, Any]:
+    """What the framework says that is not so: a parameter that may be left out cannot be sent as null, and an answer
+    without content has no media type."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", []):
+                _without_null(parameter["schema"])
+            operation["responses"].get("204", {}).pop("content", None)
+    return document
+
+
+def _without_null(schema: dict[str, Any]) -> None:
+    kinds = [kind for kind in schema.get("oneOf", []) if kind != {"type": "null"}]
+    if len(kinds) == 1:
+        del schema["oneOf"]
+        schema.update({name: value for name, value in kinds[0].items() if name not in schema})
 
 
 def openapi(version: str) -> OpenAPIConfig:
@@ -72,7 +139,7 @@ def openapi(version: str) -> OpenAPIConfig:
         version=version,
         description=_ABOUT,
         use_handler_docstrings=True,
-        render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+        render_plugins=[Document(path="/openapi.json")],
         # without include_in_schema=False the schema's own routes would stand in the schema
         openapi_router=Router("/schema", route_handlers=[], opt=_PUBLIC, include_in_schema=False),
         components=Components(

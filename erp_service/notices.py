@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Callable
 from time import monotonic
 from typing import Any
 
-import asyncpg
-
 from erp_service import telemetry
 from erp_service.db import connect
 
@@ -17,7 +15,6 @@ Hear = Callable[[str | None], None]
 PROOF_EVERY = 0.2  # seconds between proofs that the connection is alive
 PROOF_HOLDS = 0.5  # seconds for which a proof counts; with the margin for a load, well under the promised second
 _RECONNECT = 0.05
-_LOST = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class Notices:
@@ -52,7 +49,9 @@ class Notices:
             try:
                 await self._listen()
                 delay = _RECONNECT
-            except _LOST as exc:
+            # not a list of kinds: cut in the wrong moment, asyncpg raises its InternalClientError, which is none of
+            # its public ones, and an instance whose listener died would look up for ever
+            except Exception as exc:  # noqa: BLE001
                 telemetry.log.warning("notices lost", error=repr(exc))
                 delay = min(delay * 2, 2.0)
             await asyncio.sleep(delay)

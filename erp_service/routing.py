@@ -1,7 +1,7 @@
 """Routes that cannot forget their role: get, post, put, delete; the strict request and the answer they use."""
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlencode
 
@@ -127,19 +127,28 @@ def _least_role(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
 
 def _as_declared(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """A misspelt filter must not list everything, and `/items/1_0` is no id though `int()` takes it."""
-    if unknown := [name for name in connection.query_params if name not in handler.opt["query"]]:
-        known = ", ".join(sorted(handler.opt["query"])) or "none"
-        raise errors.Invalid(
-            None, *(Fault(f"is not a parameter here; known: {known}", parameter=name[:100]) for name in unknown[:20])
-        )
-    values = {name: value for name, value in connection.path_params.items() if isinstance(value, int)}
+    known: Mapping[str, bool] = handler.opt["query"]
+    faults = []
+    for name, values in connection.query_params.dict().items():
+        if name not in known:
+            detail = f"is not a parameter here; known: {', '.join(sorted(known)) or 'none'}"
+            faults.append(Fault(detail, parameter=name[:100]))
+        elif len(values) > 1:
+            faults.append(Fault("is given more than once", parameter=name))
+        elif not known[name] and str(values[0]).lower() == "null":
+            # the framework takes it for None, and the filter would be none
+            faults.append(Fault("is not a value: leave the parameter out instead", parameter=name))
+    if faults:
+        raise errors.Invalid(None, *faults[:20])
+    ids = [value for value in connection.path_params.values() if isinstance(value, int)]
     segments = connection.scope["path"].split("/")
-    if any(str(value) not in segments or not 0 < value <= INTEGER_LIMIT for value in values.values()):
+    if any(str(value) not in segments or not 0 < value <= INTEGER_LIMIT for value in ids):
         raise errors.NotFound
 
 
 class RolesDeclared(ReceiveRoutePlugin):
-    """Stops the start of a service that has a route with no role; notes which query parameters each route knows."""
+    """Stops the start of a service that has a route with no role; notes which query parameters each route
+    knows, and whether any text is a value of theirs."""
 
     def receive_route(self, route: BaseRoute) -> None:
         for handler in getattr(route, "route_handlers", []):
@@ -148,7 +157,11 @@ class RolesDeclared(ReceiveRoutePlugin):
             if "role" not in handler.opt:
                 raise ImproperlyConfiguredException(f"{route.path} declares no role: {handler.handler_name}")
             model = handler.create_kwargs_model(path_parameters=getattr(route, "path_parameters", {}))
-            handler.opt["query"] = frozenset(param.field_alias for param in model.expected_query_params)
+            fields = handler.parsed_fn_signature.parameters
+            handler.opt["query"] = {
+                param.field_alias: str in (fields[param.field_name].annotation, *fields[param.field_name].args)
+                for param in model.expected_query_params
+            }
 
 
 class ApiRequest(Request[Principal, Any, Any]):

@@ -91,6 +91,7 @@ async def register(
 
 @get(f"{_BASE}/me", role=Role.VIEWER, summary="Your profile", tags=_TAGS)
 async def me(read: NamedDependency[ReadSession], request: Request[Principal, Claims, Any]) -> Answer[UserOut]:
+    """The account that the access token belongs to, as the database has it now."""
     return tagged(*await queries.user(read, request.auth.user_id))
 
 

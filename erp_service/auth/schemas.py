@@ -41,7 +41,7 @@ NewPassword = Annotated[
 GivenPassword = Annotated[str, Meta(min_length=1, max_length=LONGEST)]
 
 
-class Unprinted(msgspec.Struct):
+class Unprinted(msgspec.Struct, frozen=True):
     """Holds a secret, so a log or a traceback gets its name alone."""
 
     def __repr__(self) -> str:
@@ -53,7 +53,7 @@ class Credentials(Unprinted, frozen=True):
     password: str
 
 
-class TokenPair(Unprinted, kw_only=True):
+class TokenPair(Unprinted, frozen=True, kw_only=True):
     """RFC 6749, 5.1. `expires_in` is in seconds, of the access token."""
 
     access_token: str
@@ -62,20 +62,20 @@ class TokenPair(Unprinted, kw_only=True):
     expires_in: Annotated[int, Meta(examples=[900])]
 
 
-class RefreshRequest(Unprinted, forbid_unknown_fields=True):
+class RefreshRequest(Unprinted, frozen=True, forbid_unknown_fields=True):
     refresh_token: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
-class PasswordChange(Unprinted, forbid_unknown_fields=True):
+class PasswordChange(Unprinted, frozen=True, forbid_unknown_fields=True):
     old_password: GivenPassword
     new_password: NewPassword
 
 
-class PasswordReset(Unprinted, forbid_unknown_fields=True):
+class PasswordReset(Unprinted, frozen=True, forbid_unknown_fields=True):
     new_password: NewPassword
 
 
-class NewUser(Unprinted, forbid_unknown_fields=True, kw_only=True):
+class NewUser(Unprinted, frozen=True, forbid_unknown_fields=True, kw_only=True):
     email: Email
     full_name: FullName
     role: Role = Role.VIEWER

@@ -7,7 +7,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 
 from erp_service.auth import queries, service
-from erp_service.auth.refusals import EmailTaken, LastSuperAdmin, OwnAccount, RoleOutOfReach
+from erp_service.auth.refusals import EmailTaken, OwnAccount, RoleOutOfReach
 from erp_service.auth.schemas import NewUser, PasswordReset, RoleChange, UserChange, UserOut, UserPage
 from erp_service.db import ReadSession, WriteSession
 from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
@@ -57,7 +57,7 @@ async def get_user(read: NamedDependency[ReadSession], user_id: Id) -> Answer[Us
     role=Role.ADMIN,
     summary="Replace a user",
     tags=_TAGS,
-    problems=(EmailTaken, RoleOutOfReach, OwnAccount, LastSuperAdmin),
+    problems=(EmailTaken, RoleOutOfReach, OwnAccount),
 )
 async def update_user(
     write: NamedDependency[WriteSession],
@@ -78,7 +78,7 @@ async def update_user(
     role=Role.ADMIN,
     summary="Deactivate a user",
     tags=_TAGS,
-    problems=(RoleOutOfReach, OwnAccount, LastSuperAdmin),
+    problems=(RoleOutOfReach, OwnAccount),
 )
 async def deactivate_user(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], user_id: Id, if_match: IfMatch = None
@@ -112,7 +112,7 @@ async def reactivate_user(
     status_code=200,
     summary="Change a role",
     tags=_TAGS,
-    problems=(RoleOutOfReach, OwnAccount, LastSuperAdmin),
+    problems=(RoleOutOfReach, OwnAccount),
 )
 async def change_role(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], user_id: Id, data: JSONBody[RoleChange]

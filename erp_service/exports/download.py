@@ -68,9 +68,11 @@ def disposition(filename: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe=_ATTR_CHAR)}"
 
 
-def headers(*, sha256: str, filename: str, size: int, part: Part | None) -> dict[str, str]:
+def headers(*, media_type: str, sha256: str, filename: str, size: int, part: Part | None) -> dict[str, str]:
     """No `Content-Encoding`: the stored bytes are the representation, so that ranges and digest are of the same."""
     found = {
+        # said here in full, or the framework would add a second charset, and for HEAD nothing
+        "Content-Type": media_type,
         "ETag": strong_etag(sha256),
         "Repr-Digest": repr_digest(sha256),
         "Content-Disposition": disposition(filename),

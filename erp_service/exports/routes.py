@@ -202,8 +202,9 @@ async def download(
     return FileStream(
         state.store.read(file.key, start, stop),
         status_code=200 if part is None else 206,
-        media_type=file.media_type,
-        headers=downloads.headers(sha256=file.sha256, filename=file.filename, size=file.bytes, part=part),
+        headers=downloads.headers(
+            media_type=file.media_type, sha256=file.sha256, filename=file.filename, size=file.bytes, part=part
+        ),
     )
 
 

@@ -5,8 +5,8 @@ of it at the same time the second waits to see what becomes of the first.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -55,6 +55,16 @@ async def load(url: str, kind: Kind, path: str | Path, *, who: Principal, progre
     """Import a CSV file with a header, compressed or not; `-` is standard input.
 
     Raises ImportRefused with all that is wrong, when nothing has changed; OSError when the file cannot be read."""
+    with ExitStack() as stack:
+        opening = spooled(path, partial(_reading, progress))
+        content = await asyncio.to_thread(stack.enter_context, opening)
+        async with importing(url) as db:
+            return await load_into(db, kind, content, who=who, progress=progress)
+
+
+@asynccontextmanager
+async def importing(url: str) -> AsyncIterator[WriteSession]:
+    """One transaction on a connection of its own, committed at the end."""
     # what very many lines need is time: the limits that requests have are not for this
     limits = {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
     settings = {"application_name": "erp import", "timezone": "UTC", **limits, **KEEPALIVE}
@@ -62,11 +72,8 @@ async def load(url: str, kind: Kind, path: str | Path, *, who: Principal, progre
         engine_url(url), poolclass=NullPool, connect_args={"timeout": 5, "server_settings": settings}
     )
     try:
-        with ExitStack() as stack:
-            opening = spooled(path, partial(_reading, progress))
-            content = await asyncio.to_thread(stack.enter_context, opening)
-            async with engine.begin() as connection:
-                return await load_into(WriteSession(connection), kind, content, who=who, progress=progress)
+        async with engine.begin() as connection:
+            yield WriteSession(connection)
     finally:
         await engine.dispose()
 

@@ -16,7 +16,7 @@ ORDER = [
     ["processes"],
     ["settings", "errors", "numbers", "roles", "embedded", "embedded_directory", "supervise"],
     ["db", "bodies", "telemetry", "notices"],
-    ["problems", "paging", "principals"],
+    ["problems", "paging", "instants", "principals"],
     ["routing"],
     ["idempotency", "ratelimit", "queue"],
     ["audit"],

@@ -299,6 +299,6 @@ async def test_no_order_of_events_gives_a_token_a_second_life(
             self._end(family)
 
     limits = examples(
-        deadline=None, max_examples=10, stateful_step_count=12, suppress_health_check=list(HealthCheck), database=None
+        deadline=None, max_examples=6, stateful_step_count=10, suppress_health_check=list(HealthCheck), database=None
     )
     await asyncio.to_thread(run_state_machine_as_test, SignIns, settings=limits)

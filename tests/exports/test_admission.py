@@ -109,7 +109,9 @@ async def test_owners_with_the_fewest_running_come_first(
     async with database.write() as db:
         assert await admission.admit(db, 2) == 6
         order = list(
-            await db.scalars(text("select user_id from export_jobs where queue_job_id is not null order by queue_job_id"))
+            await db.scalars(
+                text("select user_id from export_jobs where queue_job_id is not null order by queue_job_id")
+            )
         )
     assert order[:3] == users
     assert order[3:] == users

@@ -136,9 +136,7 @@ async def test_database_refuses_a_success_without_its_result(
 
 
 @pytest.mark.parametrize("change", ["result_rows = 9", "result_bytes = 9", "sha256 = repeat('b', 64)", "attempt = 9"])
-async def test_database_refuses_to_change_a_published_result(
-    change: str, owner: asyncpg.Connection, user: int
-) -> None:
+async def test_database_refuses_to_change_a_published_result(change: str, owner: asyncpg.Connection, user: int) -> None:
     export_id = await insert_job(owner, user)
     for status in ("running", "succeeded"):
         await go(owner, export_id, status)

@@ -1,6 +1,5 @@
 """Attempts at exports: snapshot, cancel, drain, loss, rights, faults; with real workers in this process."""
 
-import asyncio
 import contextlib
 import csv
 import errno
@@ -157,28 +156,21 @@ async def test_twenty_jobs_each_run_once_by_two_workers(
     assert await owner.fetchval("select count(*) from audit_log where action = 'export.succeeded'") == 20
 
 
-async def test_crash_between_rename_and_publish_leaves_no_export_that_looks_whole(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: Resources, store: Store
+async def test_publication_that_the_database_refuses_leaves_no_file(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, store: Store
 ) -> None:
-    """The file is there, the row does not name it: nobody can download it, and the next attempt makes its own."""
-    export_id = await submitted(viewer)
-    row = await row_of(owner, export_id)
-    run = Run(row["id"], row["queue_job_id"], 1)
-    await owner.execute("alter table export_jobs add constraint crash check (status <> 'succeeded')")
-    task = asyncio.create_task(running.perform(resources, run))
-    await eventually(lambda: has_failed(owner, export_id, task))
-    assert (await viewer.get(f"{JOBS}/{export_id}/download")).status_code == 409
-
-
-async def has_failed(owner: asyncpg.Connection, export_id: str, task: asyncio.Task[None]) -> bool:
-    return task.done() and (await row_of(owner, export_id))["status"] == "failed"
+    await owner.execute("alter table export_jobs add constraint never check (status <> 'succeeded')")
+    async with work():
+        job = await done(viewer)
+    assert (job["status"], job["error"]["type"]) == ("failed", "/problems/export-failed")
+    assert files(store) == []
 
 
 class Stopped(BaseException):
     """What a killed process does to its code: no handler of ours sees it."""
 
 
-async def test_killed_after_the_rename_the_next_attempt_writes_its_own_file(
+async def test_crash_between_rename_and_publish_never_looks_whole_and_the_next_attempt_writes_its_own_file(
     viewer: httpx.AsyncClient,
     owner: asyncpg.Connection,
     resources: Resources,

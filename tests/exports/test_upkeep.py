@@ -1,0 +1,131 @@
+"""Expiry, orphans, and what was missed."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from uuid_utils.compat import uuid7
+
+from erp_service.exports import upkeep
+from erp_service.exports.storage.base import Key, Store
+from erp_service.exports.storage.files import FileStore
+from erp_service.exports.tasks import Resources
+from tests.exports.conftest import JOBS, Work, done, row_of, submitted
+
+LONG_AGO = (datetime.now(UTC) - timedelta(days=1)).timestamp()
+
+
+@pytest.fixture
+def directory(store: Store) -> Path:
+    assert isinstance(store, FileStore)
+    return store.directory
+
+
+def age(directory: Path) -> None:
+    for path in directory.iterdir():
+        os.utime(path, (LONG_AGO, LONG_AGO))
+
+
+async def test_expired_export_loses_its_file_and_keeps_its_record(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, resources: Resources, directory: Path
+) -> None:
+    async with work():
+        kept, old = await done(viewer, retention_hours=72), await done(viewer, retention_hours=1)
+    await owner.execute("update export_jobs set expires_at = now() where id = $1::text::uuid", old["id"])
+    await upkeep.run(resources)
+    assert [path.name for path in directory.glob("*.csv")] == [f"{kept['id']}.1.csv"]
+    job = (await viewer.get(f"{JOBS}/{old['id']}")).json()
+    assert (job["status"], job["result"]["sha256"]) == ("expired", old["result"]["sha256"])
+    assert (await viewer.get(f"{JOBS}/{old['id']}/download")).status_code == 410
+    assert (await viewer.get(f"{JOBS}/{kept['id']}/download")).status_code == 200
+    assert (await row_of(owner, old["id"]))["file_key"] is None
+
+
+async def test_orphans_go_and_named_running_young_and_strange_files_stay(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, resources: Resources, directory: Path
+) -> None:
+    async with work():
+        job = await done(viewer)
+    running = await submitted(viewer)
+    await owner.execute("update export_jobs set status = 'running', attempt = 2 where id = $1::text::uuid", running)
+    named = f"{job['id']}.1.csv"
+    stay = {named, f"{running}.2.csv.part", "notes.txt", ".erp-export-store"}
+    go = {
+        f"{job['id']}.2.csv",
+        f"{running}.1.csv.part",
+        f"{running}.1.csv",
+        f"{uuid7()}.1.csv",
+        f"{uuid7()}.1.csv.part",
+    }
+    for name in (stay | go) - {named, ".erp-export-store"}:
+        (directory / name).write_text("x")
+    age(directory)
+    young = f"{uuid7()}.7.csv"
+    (directory / young).write_text("x")
+    await upkeep.run(resources)
+    assert {path.name for path in directory.iterdir()} == stay | {young}
+    assert (await viewer.get(f"{JOBS}/{job['id']}/download")).status_code == 200
+
+
+async def test_store_of_another_database_is_not_swept(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: Resources, directory: Path
+) -> None:
+    await upkeep.run(resources)
+    await owner.execute("update export_store set database_id = gen_random_uuid()")
+    stranger = directory / f"{uuid7()}.1.csv"
+    stranger.write_text("x")
+    age(directory)
+    await upkeep.run(resources)
+    assert stranger.exists()
+
+
+async def test_export_whose_queue_job_is_gone_is_ended_and_the_next_one_admitted(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: Resources
+) -> None:
+    ids = [await submitted(viewer) for _ in range(4)]
+    first = await row_of(owner, ids[0])
+    await owner.execute("delete from procrastinate_jobs where id = $1", first["queue_job_id"])
+    await upkeep.run(resources)
+    statuses = [(await viewer.get(f"{JOBS}/{export_id}")).json()["status"] for export_id in ids]
+    assert statuses == ["failed", "queued", "queued", "queued"]
+    assert (
+        await owner.fetchval("select count(*) from export_jobs where status = 'queued' and queue_job_id is not null")
+        == 2
+    )
+
+
+async def test_old_records_are_pruned_and_young_ones_kept(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: Resources
+) -> None:
+    user = int(viewer.headers["X-User-Id"])
+    for key, age_hours in (("old", 25), ("young", 23)):
+        await owner.execute(
+            "insert into idempotency (user_id, key, digest, status, headers, body, created_at)"
+            " values ($1, $2, '', 200, '{}', '', now() - $3 * interval '1 hour')",
+            user,
+            key,
+            age_hours,
+        )
+        await owner.execute(
+            "insert into rate_limits values ($1, 1, now() - ($2::int - 23) * interval '1 hour')", key, age_hours
+        )
+    await upkeep.run(resources)
+    assert [row["key"] for row in await owner.fetch("select key from idempotency")] == ["young"]
+    assert [row["key"] for row in await owner.fetch("select key from rate_limits")] == ["young"]
+
+
+async def test_deleting_that_was_cut_short_is_finished(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, resources: Resources, store: Store
+) -> None:
+    async with work():
+        job = await done(viewer)
+    # the row is committed, and the instance died before the file went
+    await owner.execute("update export_jobs set status = 'expired', deleted_at = now()")
+    key = Key.read(f"{job['id']}.1.csv")
+    assert key is not None
+    assert await store.size(key) is not None
+    await upkeep.run(resources)
+    assert await store.size(key) is None
