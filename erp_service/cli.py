@@ -263,7 +263,10 @@ def settings_command(*, as_json: bool) -> None:
 
 @main.command("openapi")
 def openapi_command() -> None:
-    """Print the OpenAPI 3.1 document. Needs no database."""
+    """Print the OpenAPI 3.1 document, for client generators and contract tests.
+
+    It is the one that a running service has at /schema/openapi.json. Needs no database and no settings.
+    """
     # the document is the same whatever the settings; no token is ever signed with this
     bare = Settings(database_url="postgresql://", jwt_secret="0123456789abcdefghijklmnopqrstuvwxyz")  # noqa: S106
     document = mended(create_app(bare).openapi_schema.to_schema())

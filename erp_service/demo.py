@@ -121,7 +121,7 @@ class _Company:
         if date.weekday() == 6:
             return
         if date.weekday() == 1:
-            due = [good for good in self.goods if self.stock[good.sku, good.place] <= good.reorder_point]
+            due = [good for good in self.goods if self.on_hand(good) <= good.reorder_point * 3 / 4]
             yield from self.deliveries(date + timedelta(hours=8), due)
         if date.weekday() in (2, 5):
             yield from self.restocking(date + timedelta(hours=8, minutes=30))
@@ -177,6 +177,9 @@ class _Company:
         return Movement(
             *(at.isoformat(), "ADJUSTMENT", good.sku, good.place, shortest(quantity), self.paper("CNT")), reason=reason
         )
+
+    def on_hand(self, good: Good) -> Decimal:
+        return self.stock[good.sku, good.place] + self.stock[good.sku, _FLOOR]
 
     def paper(self, kind: str) -> str:
         return f"{kind}-{next(self.papers[kind])}"

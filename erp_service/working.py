@@ -20,7 +20,7 @@ def build(settings: Settings) -> HardenedApp:
     database = Database(settings, name="erp worker")
     resources = exports.Resources(settings=settings, database=database, store=open_store(settings))
     app = HardenedApp(
-        connector=JoiningConnector(settings.listen_url),
+        connector=JoiningConnector(settings.listen_url, pool_size=settings.worker_concurrency + 2),
         patience=Patience(heartbeat=settings.heartbeat_seconds, stalled=settings.stalled_seconds),
         concurrency=settings.worker_concurrency,
         grace_seconds=settings.grace_seconds,

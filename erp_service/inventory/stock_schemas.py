@@ -19,9 +19,13 @@ _Key = Annotated[str, Meta(min_length=1, max_length=100)]
 _Value = Annotated[str, Meta(max_length=500)]
 
 ItemId = Annotated[_Id | None, Meta(description="the item, by its id or by `sku`: one of the two")]
-ItemSku = Annotated[_Word | None, Meta(description="the item, by its sku or by `item_id`: one of the two")]
+ItemSku = Annotated[
+    _Word | None, Meta(description="the item, by its sku or by `item_id`: one of the two", examples=["BOLT-M8"])
+]
 PlaceId = Annotated[_Id | None, Meta(description="the place, by its id or by its code: one of the two")]
-PlaceCode = Annotated[_Word | None, Meta(description="the place, by its code or by its id: one of the two")]
+PlaceCode = Annotated[
+    _Word | None, Meta(description="the place, by its code or by its id: one of the two", examples=["MAIN"])
+]
 
 
 class Movement(Struct, forbid_unknown_fields=True, kw_only=True):

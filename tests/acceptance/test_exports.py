@@ -92,12 +92,13 @@ async def test_export_of_a_worker_that_was_killed_is_finished_by_another(
     await owner.execute("begin; lock table items in access exclusive mode")
     job_id = (await fleet.instances[0].post(JOBS, json={"dataset": "items"})).json()["id"]
 
-    async def copying() -> int | None:
-        return await owner.fetchval(  # type: ignore[no-any-return]
-            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query ilike '%copy%'"
+    async def held() -> int:
+        waiting = (
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
         )
+        return int(await owner.fetchval(waiting))
 
-    await eventually(copying)
+    await eventually(held)
     pid = await owner.fetchval(
         "select w.pid from procrastinate_jobs j join queue_workers w using (worker_id) where j.status = 'doing'"
         " and j.queue_name = 'exports'"

@@ -233,7 +233,7 @@ async def test_guessing_from_many_networks_is_slowed_for_the_account(strict: Lit
 
 
 async def test_one_network_cannot_try_one_password_on_every_account(strict: Litestar, join: Join) -> None:
-    """All of an IPv6 customer's /64 is one network, and a success of the guesser's own gives back no more than itself."""
+    """All of an IPv6 customer's /64 is one network, and a success of their own gives back but itself."""
     own = await join(email="guesser@example.com")
     statuses = []
     for n in range(9):

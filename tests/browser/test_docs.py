@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -50,15 +50,20 @@ async def service(settings: Settings, database: Database, tmp_path: Path) -> Asy
 
 
 async def test_docs_render_and_authorize_signs_in(service: Process, browser: Chrome, tmp_path: Path) -> None:
-    await asyncio.to_thread(_walk, browser, service.url)
+    try:
+        await asyncio.to_thread(_walk, browser, service.url)
+    except BaseException:
+        browser.save_screenshot(str(tmp_path / "failed.png"))
+        raise
+    logs: Callable[[str], list[dict[str, str]]] = browser.get_log
     requested = [
         entry["params"]["request"]["url"]
-        for line in browser.get_log("performance")
+        for line in logs("performance")
         if (entry := json.loads(line["message"])["message"])["method"] == "Network.requestWillBeSent"
     ]
     origin = urlsplit(service.url).netloc
     assert {urlsplit(u).netloc for u in requested if u.startswith("http")} == {origin}
-    severe = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    severe = [line for line in logs("browser") if line["level"] == "SEVERE"]
     assert not severe, severe
 
 

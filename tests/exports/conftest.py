@@ -150,7 +150,8 @@ async def fill(owner: asyncpg.Connection, user_id: int, *, movements: int = 300)
         "insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, value, unit_cost,"
         " on_hand_after, value_after, occurred_at, reference_no, notes, reason, metadata, user_id)"
         " select t.id, n, 1 + n % $3, 1 + n % 7, 'ADJUSTMENT', (n - 40) / 64.0, 999999999.9999 - n,"
-        " case when n % 3 > 0 then n * 1.25 end, n, n, '2020-02-29 23:59:59.000001+00'::timestamptz + n * interval '1 h',"
+        " case when n % 3 > 0 then n * 1.25 end, n, n,"
+        " '2020-02-29 23:59:59.000001+00'::timestamptz + n * interval '1 h',"
         " ($4::text[])[1 + n % $3], nullif(($4::text[])[1 + n % $3], 'plain'), null,"
         " jsonb_build_object('note', ($4::text[])[1 + n % $3], 'n', n::text), $1"
         " from generate_series(1, $2::bigint) n, stock_transactions t",
@@ -166,7 +167,8 @@ async def fill(owner: asyncpg.Connection, user_id: int, *, movements: int = 300)
     )
     await owner.execute(
         "insert into audit_log (user_id, action, entity, entity_id, before, after, reason, request_id, address)"
-        " select nullif($1, n), 'item.changed', 'item', n::text, null, jsonb_build_object('name', word), word, word, null"
+        " select nullif($1, n), 'item.changed', 'item', n::text, null, jsonb_build_object('name', word), word, word,"
+        " null"
         " from unnest($2::text[]) with ordinality as w (word, n)",
         user_id,
         words,
@@ -196,7 +198,7 @@ def psql(cluster: Cluster, database_name: str, tmp_path: Path) -> Psql:
 
 
 class GatedStore:
-    """The real store, whose sink waits for `gate` once the first piece has `reached` it: the COPY stands in its middle."""
+    """The real store, whose sink waits for `gate` once the first piece has `reached` it: in the middle of the COPY."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

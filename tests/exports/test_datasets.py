@@ -47,37 +47,34 @@ def test_nothing_a_caller_says_becomes_part_of_the_text(
     known = {filter_.name for filter_ in DATASETS[name].filters}
     try:
         found = query(DATASETS[name], Spec(columns=columns, filter=filters, sort=sort))
-    except errors.Invalid as refused:
-        assert refused.faults
+    except errors.Invalid:
         assert columns or sort or filters.keys() - known
     else:
         assert "¤" not in found.sql
         assert sorted(map(str, found.arguments)) == sorted(map(str, filters.values()))
 
 
-@pytest.mark.parametrize(
-    ("body", "pointers"),
-    [
-        ({"columns": ["sku", "nope", "sku"]}, ["/columns/1", "/columns/2"]),
-        ({"filter": {"nope": 1, "status": "GONE", "a/b": 1}}, ["/filter/nope", "/filter/status", "/filter/a~1b"]),
-        ({"sort": "description"}, ["/sort"]),
-        (
-            {"columns": ["x"], "filter": {"include_deleted": "yes"}, "sort": "x"},
-            ["/columns/0", "/filter/include_deleted", "/sort"],
-        ),
-        ({"dataset": "secrets"}, ["/dataset"]),
-        ({"columns": []}, ["/columns"]),
-        ({"format": "pdf", "compression": "rar", "filename": "x"}, ["/format", "/compression", "/filename"]),
-        ({"retention_hours": 100}, ["/retention_hours"]),
-        ({"filter": {"q": 1.5}}, ["/filter/q"]),
-    ],
-)
-async def test_every_fault_of_a_request_is_named(
-    body: dict[str, Any], pointers: list[str], viewer: httpx.AsyncClient
-) -> None:
-    answer = await viewer.post(JOBS, json={"dataset": "items", **body})
-    assert answer.status_code == 422
-    assert sorted(fault["pointer"] for fault in answer.json()["errors"]) == sorted(pointers)
+FAULTY: list[tuple[dict[str, Any], list[str]]] = [
+    ({"columns": ["sku", "nope", "sku"]}, ["/columns/1", "/columns/2"]),
+    ({"filter": {"nope": 1, "status": "GONE", "a/b": 1}}, ["/filter/nope", "/filter/status", "/filter/a~1b"]),
+    ({"sort": "description"}, ["/sort"]),
+    ({"columns": ["x"], "filter": {"include_deleted": "yes"}, "sort": "x"},
+     ["/columns/0", "/filter/include_deleted", "/sort"]),
+    ({"dataset": "secrets"}, ["/dataset"]),
+    ({"columns": []}, ["/columns"]),
+    ({"format": "pdf", "compression": "rar", "filename": "x"}, ["/format", "/compression", "/filename"]),
+    ({"retention_hours": 100}, ["/retention_hours"]),
+    ({"filter": {"q": 1.5}}, ["/filter/q"]),
+    ({"dataset": "stock_movements", "filter": {"item_id": 0, "from": "2020-01-01T00:00:00"}},
+     ["/filter/item_id", "/filter/from"]),
+]  # fmt: skip
+
+
+async def test_every_fault_of_a_request_is_named(viewer: httpx.AsyncClient) -> None:
+    for body, pointers in FAULTY:
+        answer = await viewer.post(JOBS, json={"dataset": "items", **body})
+        assert answer.status_code == 422, body
+        assert sorted(fault["pointer"] for fault in answer.json()["errors"]) == sorted(pointers)
 
 
 FILTERED: list[tuple[str, dict[str, Any], str]] = [

@@ -4,11 +4,10 @@ import contextlib
 import csv
 import errno
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from decimal import Decimal
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import asyncpg
 import httpx
@@ -92,7 +91,7 @@ async def test_cancel_in_the_middle_of_the_copy_stops_it_within_a_second(
         assert (await done(viewer))["status"] == "succeeded"
 
 
-async def is_zero(count: Any) -> bool:
+async def is_zero(count: Awaitable[int]) -> bool:
     return await count == 0
 
 

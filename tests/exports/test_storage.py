@@ -76,10 +76,13 @@ async def test_half_written_file_is_nowhere(store: Store, key: Key) -> None:
 
 @pytest.mark.parametrize("why", [RuntimeError, asyncio.CancelledError, KeyboardInterrupt])
 async def test_failed_writing_leaves_nothing(store: Store, key: Key, why: type[BaseException]) -> None:
-    with pytest.raises(why):
+    async def fail() -> None:
         async with store.writing(key) as sink:
             await sink(b"half")
             raise why
+
+    with pytest.raises(why):
+        await fail()
     assert await store.size(key) is None
     assert await listed(store) == []
 
