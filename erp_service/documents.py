@@ -172,7 +172,7 @@ _PAGE = """<!doctype html>
 <script src="/docs/static/swagger-ui-bundle.js"></script>
 <script>
 window.ui = SwaggerUIBundle({url: "/schema/openapi.json", dom_id: "#swagger", deepLinking: true, validatorUrl: null,
-  persistAuthorization: false, tryItOutEnabled: true, docExpansion: "none"});
+  persistAuthorization: false, tryItOutEnabled: true, docExpansion: "list"});
 </script></body></html>"""
 
 

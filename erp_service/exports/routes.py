@@ -78,7 +78,10 @@ async def submit(
 
     A few exports of each user run at once, the others wait for their turn. The file holds everything that was
     committed before its `snapshot_at`, and nothing of what was committed later. The least role depends on the
-    dataset."""
+    dataset.
+
+    CSV is for machines: UTF-8, LF, a header, empty for null and `""` for an empty text, and cells that a spreadsheet
+    would take for formulas are left as they are."""
     return _accepted(await service.submit(write, who, state.settings, data))
 
 
@@ -158,7 +161,7 @@ async def delete_export(
     demand(if_match, (await queries.job(write, who, export_id)).version)
     key = await service.delete(write, who, export_id)
     # after the commit: a file must not be gone while its row still says that it is there
-    remove = None if key is None else BackgroundTask(upkeep.remove_file, state.database, state.store, key)
+    remove = None if key is None else BackgroundTask(upkeep.remove_deleted, state.database, state.store, key)
     return Answer(None, status_code=204, background=remove)
 
 

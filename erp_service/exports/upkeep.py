@@ -4,7 +4,9 @@ Each step works in small batches and transactions, and is safe to be cut short, 
 
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 from sqlalchemy import select, text, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from erp_service.auth import sessions
 from erp_service.db import Database
@@ -114,6 +116,14 @@ async def remove_file(database: Database, store: Store, key: Key) -> None:
     async with database.write() as db:
         gone = update(ExportJob).where(ExportJob.id == key.export_id, ExportJob.file_key == str(key))
         await db.execute(gone.where(ExportJob.status == Status.EXPIRED).values(file_key=None))
+
+
+async def remove_deleted(database: Database, store: Store, key: Key) -> None:
+    """At once, after the answer; if that fails there is nobody to tell, and the next upkeep does it."""
+    try:
+        await remove_file(database, store, key)
+    except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        log.warning("the file of a deleted export is still there", key=str(key), error=repr(exc))
 
 
 async def remove_orphans(database: Database, store: Store, *, older_than: datetime) -> int:

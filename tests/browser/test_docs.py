@@ -84,5 +84,5 @@ def _walk(browser: Chrome, url: str) -> None:
     block = wait.until(seen.presence_of_element_located((By.XPATH, "//span[@data-path='/api/v1/auth/me']")))
     block.click()
     wait.until(seen.element_to_be_clickable((By.CSS_SELECTOR, ".opblock.is-open .execute"))).click()
-    body = (By.CSS_SELECTOR, ".opblock.is-open .live-responses-table .response-col_description")
+    body = (By.CSS_SELECTOR, ".opblock.is-open .live-responses-table")
     wait.until(seen.text_to_be_present_in_element(body, "browser@example.com"))

@@ -9,11 +9,14 @@ import httpx
 import pytest
 from uuid_utils.compat import uuid7
 
+from erp_service.db import Database
 from erp_service.exports import upkeep
 from erp_service.exports.storage.base import Key, Store
 from erp_service.exports.storage.files import FileStore
-from erp_service.exports.tasks import Resources
-from tests.exports.conftest import JOBS, Work, done, row_of, submitted
+from erp_service.exports.tasks import Resources, queue_ended
+from erp_service.queue.connector import defer
+from erp_service.queue.rescue import Ending
+from tests.exports.conftest import JOBS, Work, done, reaches, row_of, submitted
 
 LONG_AGO = (datetime.now(UTC) - timedelta(days=1)).timestamp()
 
@@ -115,6 +118,38 @@ async def test_old_records_are_pruned_and_young_ones_kept(
     await upkeep.run(resources)
     assert [row["key"] for row in await owner.fetch("select key from idempotency")] == ["young"]
     assert [row["key"] for row in await owner.fetch("select key from rate_limits")] == ["young"]
+
+
+async def test_queue_jobs_that_ended_long_ago_are_pruned(owner: asyncpg.Connection, resources: Resources) -> None:
+    for _ in range(3):
+        await owner.execute("insert into procrastinate_jobs (queue_name, task_name) values ('exports', 'x')")
+    await owner.execute("update procrastinate_jobs set status = 'cancelled' where id < 3")
+    await owner.execute("update procrastinate_events set at = now() - interval '8 days' where job_id <> 2")
+    await upkeep.run(resources)
+    assert [tuple(row) for row in await owner.fetch("select id, status from procrastinate_jobs order by id")] == [
+        (2, "cancelled"),
+        (3, "todo"),
+    ]
+
+
+async def test_worker_does_the_upkeep(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, database: Database
+) -> None:
+    async with work():
+        job = await done(viewer)
+        await owner.execute("update export_jobs set expires_at = now()")
+        async with database.write() as db:
+            await defer(db, "exports:upkeep", queue="exports", arguments={"timestamp": 0})
+        await reaches(viewer, job["id"], "expired")
+
+
+async def test_export_is_ended_as_soon_as_a_rescue_gives_its_job_up(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: Resources
+) -> None:
+    export_id = await submitted(viewer)
+    await queue_ended(resources, (await row_of(owner, export_id))["queue_job_id"], Ending.FAILED)
+    job = (await viewer.get(f"{JOBS}/{export_id}")).json()
+    assert (job["status"], job["error"]["type"]) == ("failed", "/problems/export-abandoned")
 
 
 async def test_deleting_that_was_cut_short_is_finished(

@@ -1,8 +1,12 @@
 """A small stock to post to, and the proof that its books are right."""
 
+from typing import Any
+
 import asyncpg
+import httpx
 
 PATH = "/api/v1/inventory/stock"
+BOLT = {"sku": "BOLT", "location": "MAIN"}
 
 
 async def stocked(
@@ -61,3 +65,16 @@ async def assert_books(owner: asyncpg.Connection) -> None:
         """
     )
     assert lopsided == []
+
+
+async def post(client: httpx.AsyncClient, what: str, **body: object) -> Any:
+    answer = await client.post(f"{PATH}/{what}", json=body)
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+async def pointers(client: httpx.AsyncClient, what: str, body: object, status: int = 422) -> list[str]:
+    answer = await client.post(f"{PATH}/{what}", json=body)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    return [fault["pointer"] for fault in answer.json().get("errors", [])]

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, event
 from erp_service.db import Database
 from erp_service.inventory import ledger
 from erp_service.principals import system
+from tests.inventory.books import assert_books, stocked
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
@@ -84,3 +85,13 @@ async def plans(owner: asyncpg.Connection) -> AsyncIterator[Plans]:
     event.listen(Engine, "before_cursor_execute", note)
     yield plans
     event.remove(Engine, "before_cursor_execute", note)
+
+
+@pytest.fixture
+async def books(owner: asyncpg.Connection) -> AsyncIterator[asyncpg.Connection]:
+    """BOLT in MAIN, SHOP, and YARD-, where stock may be negative; the books are checked after the test."""
+    await stocked(owner, "BOLT", places=("MAIN", "SHOP", "YARD-"))
+    await stocked(owner, "OLD", status="DISCONTINUED")
+    await stocked(owner, "IDLE", status="INACTIVE")
+    yield owner
+    await assert_books(owner)

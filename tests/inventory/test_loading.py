@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import hypothesis
 import pytest
 import zstandard
 from hypothesis import given
@@ -261,6 +262,7 @@ async def test_a_tree_as_deep_as_is_allowed_is_taken_also_below_one_that_is_ther
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 
 
+@hypothesis.settings(deadline=None)
 @given(st.lists(st.tuples(cells, cells, cells), min_size=1, max_size=20))
 def test_what_a_csv_writer_writes_is_what_is_read(rows: list[tuple[str, str, str]]) -> None:
     written = io.StringIO()
@@ -272,6 +274,7 @@ def test_what_a_csv_writer_writes_is_what_is_read(rows: list[tuple[str, str, str
     assert table.extras == [(2, "c")]
 
 
+@hypothesis.settings(deadline=None)
 @given(st.one_of(st.binary(max_size=300), st.text('ab,"\n\r\0 ', max_size=80).map(str.encode)))
 def test_no_bytes_break_the_reading(raw: bytes) -> None:
     faults = Faults()

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import asyncpg
+import hypothesis
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -283,6 +284,7 @@ times = st.sampled_from(
 )
 
 
+@hypothesis.settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {

@@ -1,0 +1,65 @@
+"""The year is imported once for all tests here; the app, its clients and its workers run on that database."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from time import perf_counter
+from typing import NamedTuple, get_args
+
+import msgspec
+import pytest
+
+from erp_service import schema
+from erp_service.embedded import Cluster
+from erp_service.inventory.loading import Kind, Loaded, load
+from erp_service.principals import system
+from erp_service.settings import Settings
+from tests.conftest import as_owner
+from tests.exports.conftest import psql, resources, store, work
+
+__all__ = ["psql", "resources", "store", "work"]
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / os.environ.get("ERP_REAL_DATA", "../shared/data/online_retail")
+FILES: dict[Kind, str] = {"items": "items.csv", "locations": "locations.csv", "movements": "movements.csv.xz"}
+assert list(FILES) == list(get_args(Kind))
+
+
+class Year(NamedTuple):
+    """The database with the year in it, and how it got there."""
+
+    database: str
+    exports: Path
+    loaded: dict[Kind, Loaded]
+    seconds: float
+    told: list[tuple[int, int, str]]
+
+
+@pytest.fixture(scope="session")
+async def year(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Year]:
+    name = f"year_{os.getpid()}"
+    await as_owner(cluster, f'create database "{name}"')
+    await schema.migrate(cluster.owner_url(name))
+    told: list[tuple[int, int, str]] = []
+
+    def tell(done: int, total: int, phase: str) -> None:
+        told.append((done, total, phase))
+
+    start = perf_counter()
+    loaded = {
+        kind: await load(cluster.app_url(name), kind, DATA / file, who=system("erp import"), progress=tell)
+        for kind, file in FILES.items()
+    }
+    yield Year(name, tmp_path_factory.mktemp("exports"), loaded, perf_counter() - start, told)
+    await as_owner(cluster, f'drop database "{name}" with (force)')
+
+
+@pytest.fixture
+def database_name(year: Year) -> str:
+    return year.database
+
+
+@pytest.fixture
+def settings(settings: Settings, year: Year) -> Settings:
+    """One store for all tests here, since there is one database."""
+    return msgspec.structs.replace(settings, export_store=f"file://{year.exports}")
