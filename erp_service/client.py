@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 from uuid import uuid4
 
 import httpx
@@ -39,7 +39,7 @@ class Client:
             base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout, follow_redirects=False
         )
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -167,10 +167,9 @@ erp_service is up: {self._url}
 
 Next, in another terminal:
 
-  export ERP_TOKEN=$(curl -s {self._url}/api/v1/auth/login \\
-    -d username={self._kept.email} -d password='...' | python3 -c 'import sys, json; print(json.load(sys.stdin)["access_token"])')
-  curl -s {self._url}/api/v1/inventory/stock/current?limit=5 -H "Authorization: Bearer $ERP_TOKEN"
-  .venv/bin/erp export stock_movements --url {self._url} -o movements.csv
+  .venv/bin/erp export stock_movements --url {self._url} --user {self._kept.email} -o movements.csv
+
+and the five-minute tour in README.md.
 
 Ctrl-C stops all of it. Data, files and secrets stay in {self._data_dir}.
 """

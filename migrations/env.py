@@ -27,10 +27,7 @@ begin
     grant usage, select on all sequences in schema public to erp_app;
     revoke all on alembic_version from erp_app;
     grant select on alembic_version to erp_app;
-    revoke update, delete, truncate on audit_log from erp_app;
-    if to_regclass('stock_ledger') is not null then
-      revoke update, delete, truncate on stock_ledger from erp_app;
-    end if;
+    revoke update, delete, truncate on audit_log, stock_transactions, stock_ledger from erp_app;
   end if;
 end $$;
 """

@@ -1,13 +1,17 @@
 """Write an audit entry, in the transaction of the change itself: both are true, or neither."""
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from sqlalchemy import insert
+from sqlalchemy import Table, insert
 
 from erp_service.audit.models import AuditEntry
 from erp_service.db import WriteSession
 from erp_service.principals import Principal
+
+
+# made once: every writing request passes here, and building it was a quarter of the time of booking one movement
+_INSERT = insert(cast(Table, AuditEntry.__table__))
 
 
 async def record(
@@ -21,17 +25,17 @@ async def record(
     reason: str | None = None,
 ) -> None:
     """`action` is `entity.verb` in the past tense: `item.created`. Never pass a secret in `before` or `after`."""
-    entity = action.partition(".")[0]
     await db.execute(
-        insert(AuditEntry).values(
-            user_id=who.user_id,
-            action=action,
-            entity=entity,
-            entity_id=str(entity_id),
-            before=None if before is None else msgspec.to_builtins(before),
-            after=None if after is None else msgspec.to_builtins(after),
-            reason=reason,
-            request_id=who.request_id,
-            address=who.address,
-        )
+        _INSERT,
+        {
+            "user_id": who.user_id,
+            "action": action,
+            "entity": action.partition(".")[0],
+            "entity_id": str(entity_id),
+            "before": None if before is None else msgspec.to_builtins(before),
+            "after": None if after is None else msgspec.to_builtins(after),
+            "reason": reason,
+            "request_id": who.request_id,
+            "address": who.address,
+        },
     )

@@ -58,6 +58,8 @@ create table stock_transactions (
   constraint stock_transactions_user_id_fkey foreign key (user_id) references users (id),
   constraint stock_transactions_reverses_fkey foreign key (reverses) references stock_transactions (id)
 );
+create trigger stock_transactions_append_only before update or delete or truncate on stock_transactions
+  for each statement execute function erp_refuse_change();
 
 create table stock_ledger (
   id bigint generated always as identity,

@@ -93,10 +93,10 @@ async def test_export_of_a_worker_that_was_killed_is_finished_by_another(
     job_id = (await fleet.instances[0].post(JOBS, json={"dataset": "items"})).json()["id"]
 
     async def held() -> int:
-        waiting = (
-            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+        # pg_locks, since a transaction sees pg_stat_activity as it first saw it
+        return int(
+            await owner.fetchval("select count(*) from pg_locks where not granted and relation = 'items'::regclass")
         )
-        return int(await owner.fetchval(waiting))
 
     await eventually(held)
     pid = await owner.fetchval(
