@@ -9,7 +9,6 @@ from erp_service.audit.models import AuditEntry
 from erp_service.db import WriteSession
 from erp_service.principals import Principal
 
-
 # made once: every writing request passes here, and building it was a quarter of the time of booking one movement
 _INSERT = insert(cast(Table, AuditEntry.__table__))
 

@@ -128,12 +128,12 @@ def _values(dataset: Dataset, spec: Spec, faults: list[Fault]) -> Iterator[tuple
     for name, value in spec.filter.items():
         pointer = f"/filter/{name.replace('~', '~0').replace('/', '~1')}"
         if name not in known:
-            faults.append(Fault(f"is not a filter here; known: {', '.join(known) or 'none'}", pointer=pointer))
+            faults.append(Fault(f"is not one of the filters here: {', '.join(known)}", pointer=pointer))
             continue
         try:
             yield name, known[name].read(value)
         except ValueError as exc:
-            faults.append(Fault(str(exc), pointer=pointer))
+            faults.append(Fault(f"is not a value of this filter: it {exc}", pointer=pointer))
 
 
 def _order(dataset: Dataset, spec: Spec, faults: list[Fault]) -> str:
@@ -143,7 +143,7 @@ def _order(dataset: Dataset, spec: Spec, faults: list[Fault]) -> str:
     name = spec.sort.removeprefix("-")
     if name not in dataset.sorts:
         known = ", ".join(both for known in dataset.sorts for both in (known, f"-{known}"))
-        faults.append(Fault(f"is not one of {known}" if known else "cannot be chosen here", pointer="/sort"))
+        faults.append(Fault(f"is not one of {known or 'the sorts here: there is none'}", pointer="/sort"))
         return key
     down = " desc" if spec.sort.startswith("-") else ""
     following = "".join(f", {part}{down}" for part in dataset.key if part != dataset.sorts[name])

@@ -59,8 +59,10 @@ class Line(NamedTuple):
 
 def lines(table: Table, faults: Faults, now: datetime) -> Iterator[Line | None]:
     """Each record in file order; None for one that is wrong, when `faults` names all that is wrong with it."""
-    readers: tuple[Reader, ...]
-    readers = (_moments(now), _type, _word, _word, _quantity, _to, _unit_cost, *map(_text, _LONGEST), _reason)
+    readers: tuple[Reader, ...] = (
+        *(_moments(now), _type, _word, _word, _quantity, _to, _unit_cost),
+        *(_text(LONGEST_REFERENCE), _text(LONGEST_NOTES), _reason),
+    )
     for place, name in table.extras:
         if len(name) > LONGEST_KEY:
             faults.add(1, f"column {place + 1}", f"has a name of more than {LONGEST_KEY} characters")
@@ -161,9 +163,6 @@ def _text(longest: int) -> Reader:
         return text
 
     return text
-
-
-_LONGEST = (LONGEST_REFERENCE, LONGEST_NOTES)
 
 
 def _reason(kind: str, text: str) -> str:

@@ -14,7 +14,7 @@ RULES = re.compile(
     r"|is not (the id|the sku|the code|a sku|a code|your password|one of)"
     r"|names? no|no such|unknown"
     r"|must not contain NUL|must not be zero|must be greater than 0|is not a plain decimal number|more than \d decimals"
-    r"|must be at most \d+ here"
+    r"|must be at most \d+ here|is not a value of this filter|stands here twice"
     r"|anybody tries|made of the e-mail"
     r"|Expected `int`, got `float`"
 )

@@ -83,7 +83,7 @@ async def test_cancel_in_the_middle_of_the_copy_stops_it_within_a_second(
         assert (answer.status_code, answer.json()["status"]) == (200, "canceling")
         asked = monotonic()
         await reaches(viewer, export_id, "canceled")
-        assert monotonic() - asked < 2  # a second, and what a loaded machine adds
+        assert monotonic() - asked < 3  # a second, and what a loaded machine adds
         await eventually(lambda: is_zero(copies(owner)))
         assert files(store) == []
         # the worker goes on
