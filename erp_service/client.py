@@ -1,9 +1,9 @@
 """A client of a running service, for scripts and for `erp export`: submit, follow, download, resume, check.
 
-    with Client("http://127.0.0.1:8000", token) as erp:
-        job = erp.submit("stock_movements")
-        job = erp.follow(job, show=print)
-        erp.download(job, Path("movements.csv"))
+with Client("http://127.0.0.1:8000", token) as erp:
+    job = erp.submit("stock_movements")
+    job = erp.follow(job, show=print)
+    erp.download(job, Path("movements.csv"))
 """
 
 import base64

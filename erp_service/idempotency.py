@@ -4,7 +4,7 @@ The claim and the record live in the one generator dependency of a writing handl
 them. Only successes are kept: what was refused had no effect, so trying again is safe and may succeed.
 """
 
-import hashlib
+import hmac
 import re
 from collections.abc import AsyncGenerator
 from datetime import datetime
@@ -75,7 +75,7 @@ async def _claim(db: WriteSession, request: Request[Any, Any, Any]) -> Claim | N
     lock = text("select pg_try_advisory_xact_lock(hashtextextended(:key, :user_id))")
     if not await db.scalar(lock, {"key": key, "user_id": user_id}):
         raise errors.StillRunning(headers={"Retry-After": "1"})
-    digest = _digest(request, await request.body())
+    digests = _digests(request, await request.body())
     kept = IdempotencyRecord
     age = func.make_interval(0, 0, 0, 0, KEPT_HOURS)
     first = (
@@ -86,18 +86,22 @@ async def _claim(db: WriteSession, request: Request[Any, Any, Any]) -> Claim | N
         )
     ).one_or_none()
     if first is None:
-        return Claim(user_id, key, digest)
-    if first.digest != digest:
+        return Claim(user_id, key, digests[0])
+    if first.digest not in digests:
         raise errors.KeyReused
     raise Replay(first.status, first.headers, first.body)
 
 
-def _digest(request: Request[Any, Any, Any], body: bytes) -> bytes:
+def _digests(request: Request[Any, Any, Any], body: bytes) -> list[bytes]:
+    """The fingerprint under each secret, newest first: keyed, since a body may hold a password, and who reads the table
+    must not be able to guess it; under all of them, since a retry may come after a rotation."""
     scope = request.scope
-    digest = hashlib.sha256()
-    for part in (scope["method"].encode(), scope["path"].encode(), scope["query_string"], body):
-        digest.update(len(part).to_bytes(8) + part)
-    return digest.digest()
+    parts = (scope["method"].encode(), scope["path"].encode(), scope["query_string"], body)
+    message = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+    return [
+        hmac.digest(b"idempotency:" + secret.encode(), message, "sha256")
+        for secret in request.app.state.settings.jwt_secrets
+    ]
 
 
 async def _record(db: WriteSession, claim: Claim, answer: Any) -> None:

@@ -24,6 +24,7 @@ class Notices:
         self._url = url
         self._subscribers: dict[str, list[Hear]] = {}
         self._proved = float("-inf")
+        self._pause = _RECONNECT
 
     @property
     def certain(self) -> bool:
@@ -44,17 +45,15 @@ class Notices:
                 await task
 
     async def _run(self) -> None:
-        delay = _RECONNECT
         while True:
             try:
                 await self._listen()
-                delay = _RECONNECT
             # not a list of kinds: cut in the wrong moment, asyncpg raises its InternalClientError, which is none of
             # its public ones, and an instance whose listener died would look up for ever
             except Exception as exc:  # noqa: BLE001
                 telemetry.log.warning("notices lost", error=repr(exc))
-                delay = min(delay * 2, 2.0)
-            await asyncio.sleep(delay)
+            await asyncio.sleep(self._pause)
+            self._pause = min(self._pause * 2, 2.0)
 
     async def _listen(self) -> None:
         connection = await connect(self._url, name="erp notices")
@@ -71,7 +70,7 @@ class Notices:
                 asked = monotonic()
                 # a peer that vanished says nothing, and Postgres delivers what is pending before it answers
                 await connection.execute("select 1", timeout=2)
-                self._proved = asked
+                self._proved, self._pause = asked, _RECONNECT
                 telemetry.notices_up.set(1)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PROOF_EVERY):

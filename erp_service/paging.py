@@ -29,7 +29,10 @@ Column = InstrumentedAttribute[Any] | ColumnElement[Any]
 
 
 class Page(msgspec.Struct, Generic[T]):
-    """`next_cursor` is null on the last page. Name each use: `class ItemPage(Page[Item])`."""
+    """`next_cursor` is null on the last page.
+
+    Each list names its own, `class ItemPage(Page[ItemOut])`, and says `items: list[ItemOut]` again: the OpenAPI
+    document would otherwise say no more than "a struct"."""
 
     items: list[T]
     next_cursor: str | None

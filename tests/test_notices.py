@@ -11,6 +11,9 @@ from erp_service.notices import Notices
 from erp_service.settings import Settings
 from tests.conftest import eventually
 
+# of this test's database: others listen on the same server
+LISTENER = "application_name = 'erp notices' and datname = current_database()"
+
 
 class Ear:
     def __init__(self) -> None:
@@ -52,7 +55,7 @@ async def test_after_a_gap_everything_is_forgotten_and_later_notices_are_heard(
 ) -> None:
     _, ear = heard
     gaps = ear.heard.count(None)
-    await owner.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'erp notices'")
+    await owner.execute("select pg_terminate_backend(pid) from pg_stat_activity where " + LISTENER)
 
     async def forgot() -> bool:
         return ear.heard.count(None) > gaps
@@ -71,7 +74,7 @@ async def test_silence_of_a_listener_that_hangs_is_not_trusted(
 ) -> None:
     """The peer is there, and answers no more: no error, no end of file, only no proof."""
     notices, _ = heard
-    pid = await owner.fetchval("select pid from pg_stat_activity where application_name = 'erp notices'")
+    pid = await owner.fetchval("select pid from pg_stat_activity where " + LISTENER)
     os.kill(pid, signal.SIGSTOP)
     try:
         await eventually(lambda: _uncertain(notices))

@@ -28,4 +28,4 @@ class AuditOut(msgspec.Struct, frozen=True):
 class AuditPage(Page[AuditOut]):
     """One page of the audit log."""
 
-    items: list[AuditOut]  # said again for the OpenAPI document, which would say no more than "a struct"
+    items: list[AuditOut]

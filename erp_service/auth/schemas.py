@@ -109,4 +109,4 @@ class UserOut(msgspec.Struct, frozen=True):
 class UserPage(Page[UserOut]):
     """One page of users."""
 
-    items: list[UserOut]  # said again for the OpenAPI document, which would say no more than "a struct"
+    items: list[UserOut]

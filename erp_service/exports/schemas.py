@@ -91,6 +91,8 @@ class ExportJobOut(Struct):
 class ExportJobPage(Page[ExportJobOut]):
     """Exports, newest first."""
 
+    items: list[ExportJobOut]
+
 
 class DatasetColumn(Struct):
     name: str

@@ -1,17 +1,14 @@
 """/api/v1/inventory/stock/current and /ledger: what is on hand, and how that came about."""
 
-import re
-from datetime import UTC, datetime
 from typing import Annotated
 
-import msgspec
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
-from erp_service import errors
 from erp_service.db import ReadSession
-from erp_service.errors import INTEGER_LIMIT, Fault
+from erp_service.errors import INTEGER_LIMIT
+from erp_service.instants import instants
 from erp_service.inventory import queries
 from erp_service.inventory.schemas import EntryType, LedgerPage, StockPage
 from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
@@ -19,8 +16,6 @@ from erp_service.roles import Role
 from erp_service.routing import Answer, get
 
 _TAGS = ["stock"]
-_ZONED = Annotated[datetime, msgspec.Meta(tz=True)]
-_LOST_PLUS = re.compile(r"T.* [0-9]{2}:?[0-9]{2}$", re.ASCII)
 
 Sku = Annotated[str | None, QueryParameter(max_length=200, description="only the item with this sku")]
 ItemId = Annotated[int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only this item")]
@@ -52,7 +47,7 @@ async def current_stock(
 ) -> Answer[StockPage]:
     """By item and location, with its value at moving average. What ran out is in the list, at zero, for it is what a
     buyer looks for; what never was at a place is not. Without `as_of` the length of the ledger does not matter."""
-    (instant,) = _instants(("as_of", as_of))
+    (instant,) = instants(("as_of", as_of))
     return Answer(
         await queries.stock(
             read,
@@ -103,7 +98,7 @@ async def list_ledger(
     cursor: Cursor = None,
 ) -> Answer[LedgerPage]:
     """Newest first: in the order of ids, downwards. The numbers are those that were posted, never recomputed."""
-    first, end = _instants(("from", since), ("to", until))
+    first, end = instants(("from", since), ("to", until))
     return Answer(
         await queries.ledger(
             read,
@@ -118,24 +113,6 @@ async def list_ledger(
             cursor=cursor,
         )
     )
-
-
-def _instants(*given: tuple[str, str | None]) -> list[datetime | None]:
-    """Named query parameters as instants in UTC; raises errors.Invalid that names every one that is none."""
-    found: list[datetime | None] = []
-    faults = []
-    for name, text in given:
-        try:
-            # not every time of the years 1 and 9999 has one in UTC
-            found.append(None if text is None else msgspec.convert(text, _ZONED).astimezone(UTC))
-        except (msgspec.ValidationError, OverflowError):
-            detail = "must be a time with its zone, such as 2026-01-31T12:00:00Z"
-            if text is not None and _LOST_PLUS.search(text):
-                detail = "has lost its plus sign: in an address write + as %2B, as in 2026-01-31T12:00:00%2B01:00"
-            faults.append(Fault(detail, parameter=name))
-    if faults:
-        raise errors.Invalid(None, *faults)
-    return found
 
 
 ROUTES = [current_stock, list_ledger]

@@ -166,14 +166,22 @@ class StockLevel(Struct):
 class ItemPage(Page[ItemOut]):
     """Items."""
 
+    items: list[ItemOut]
+
 
 class LocationPage(Page[LocationOut]):
     """Locations."""
+
+    items: list[LocationOut]
 
 
 class LedgerPage(Page[LedgerEntry]):
     """Ledger entries, newest first."""
 
+    items: list[LedgerEntry]
+
 
 class StockPage(Page[StockLevel]):
     """What is on hand, by item and location."""
+
+    items: list[StockLevel]

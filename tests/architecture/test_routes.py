@@ -104,6 +104,12 @@ def test_a_raw_handler_stops_the_start() -> None:
         create_app(SETTINGS).register(forgotten)
 
 
+def test_the_document_names_what_each_list_holds() -> None:
+    schemas = APP.openapi_schema.to_schema()["components"]["schemas"]
+    assert "Struct" not in schemas
+    assert not [name for name in schemas if "." in name or "_" in name]
+
+
 KINDS = sorted(errors.kinds(), key=lambda kind: kind.slug)
 
 
