@@ -12,7 +12,7 @@ from typing import Literal
 import asyncpg
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -205,7 +205,7 @@ def export_command(dataset: str, output: str | None, format_: str, url: str, use
 
 
 def _export(erp: client.Client, dataset: str, format_: str, output: str | None) -> None:
-    with Progress(*_COLUMNS, DownloadColumn(), console=Console(stderr=True)) as bar:
+    with Progress(*_COLUMNS, console=Console(stderr=True)) as bar:
         running = bar.add_task("exporting", total=None)
 
         def progress(job: client.Job) -> None:
@@ -223,7 +223,8 @@ def _export(erp: client.Client, dataset: str, format_: str, output: str | None) 
             while chunk := file.read(1 << 20):
                 sys.stdout.buffer.write(chunk)
         path.unlink()
-    say(f"{job['result']['rows']:,} rows, {job['result']['bytes']:,} bytes, sha256 {job['result']['sha256']}: {path}")
+    result, where = job["result"], "standard output" if to_pipe else path
+    say(f"{result['rows']:,} rows, {result['bytes']:,} bytes, sha256 {result['sha256']}: {where}")
 
 
 @main.command("verify")

@@ -2,6 +2,7 @@
 
 import html
 import inspect
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -166,8 +167,12 @@ def page(slug: str) -> str | None:
     if kind is None:
         return None
     paragraphs = inspect.cleandoc(kind.__doc__ or "").split("\n\n")
-    body = "".join(f"<p>{html.escape(' '.join(p.split()))}</p>" for p in paragraphs)
+    body = "".join(f"<p>{_marked(' '.join(p.split()))}</p>" for p in paragraphs)
     return _html(kind.title, f"<p><code>{kind.status}</code> · <code>/problems/{kind.slug}</code></p>{body}")
+
+
+def _marked(text: str) -> str:
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def index() -> str:

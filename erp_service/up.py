@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shlex
 import socket
 import sys
 import urllib.error
@@ -52,6 +53,7 @@ def run(*, port: int, data_dir: Path, with_demo: bool, say: Callable[[str], None
     with _database(data_dir, say) as addresses:
         kept, is_new = _kept(data_dir)
         environment = _environment(addresses, kept, data_dir, port)
+        _note_addresses(data_dir, environment, addresses)
         asyncio.run(_prepare(environment, addresses.owner, kept, with_demo=with_demo, say=say))
         greeting = _Greeting(port, kept, data_dir, is_new=is_new, say=say)
 
@@ -116,6 +118,18 @@ def _environment(addresses: Addresses, kept: Kept, data_dir: Path, port: int) ->
     return here | {name: value for name, value in os.environ.items() if value} | fixed
 
 
+def _note_addresses(data_dir: Path, environment: dict[str, str], addresses: Addresses) -> None:
+    """For `. .erp/env` in another terminal: there `erp verify`, `erp import` and the like find this database."""
+    values = {
+        "ERP_DATABASE_URL": addresses.app,
+        "ERP_MIGRATION_DATABASE_URL": addresses.owner,
+        "ERP_EXPORT_STORE": environment["ERP_EXPORT_STORE"],
+    }
+    path = data_dir / "env"
+    path.touch(mode=0o600)
+    path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()))
+
+
 async def _prepare(
     environment: dict[str, str], owner: str, kept: Kept, *, with_demo: bool, say: Callable[[str], None]
 ) -> None:
@@ -168,6 +182,8 @@ erp_service is up: {self._url}
 Next, in another terminal:
 
   .venv/bin/erp export stock_movements --url {self._url} --user {self._kept.email} -o movements.csv
+
+  . {self._data_dir}/env && .venv/bin/erp verify
 
 and the five-minute tour in README.md.
 
