@@ -32,7 +32,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database_url: Annotated[
         str, _about("postgresql://user:password@host:port/db, also with ?host=/socket/dir", secret=True)
     ]
-    replica_url: Annotated[str | None, _about("a streaming replica for reports and exports", secret=True)] = None
     queue_database_url: Annotated[
         str | None, _about("a direct address for workers and LISTEN when ERP_DATABASE_URL is a pooler", secret=True)
     ] = None
@@ -70,7 +69,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     statement_seconds: Annotated[Seconds, _about("the longest a request's statement may run", gt=0, le=3600)] = 30
     body_limit: Annotated[int, _about("the largest request body, in bytes", ge=1024)] = 1024 * 1024
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="the ISO 4217 code that values are in")] = "EUR"
-    public_url: Annotated[str | None, _about("what addresses in answers start with")] = None
     trusted_proxies: Annotated[str, _about("whose forwarded headers count: addresses or networks, by commas")] = ""
     cors_origins: Annotated[str, _about("whose pages may call, separated by commas")] = ""
     log_format: Annotated[Literal["auto", "json", "text"], _about("auto: text on a terminal, JSON elsewhere")] = "auto"

@@ -19,7 +19,7 @@ def test_every_fault_is_named_at_once() -> None:
 
 
 def test_an_empty_variable_counts_as_unset() -> None:
-    assert settings.load({**URL, "ERP_PORT": "", "ERP_REPLICA_URL": ""}).port == 8000
+    assert settings.load({**URL, "ERP_PORT": "", "ERP_QUEUE_DATABASE_URL": ""}).port == 8000
 
 
 def test_a_secret_can_come_from_a_file(tmp_path: Path) -> None:

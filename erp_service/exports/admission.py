@@ -1,17 +1,24 @@
 """Who may run: a few exports of each owner are in the queue at once, and the others wait in their rows.
 
-So owners take turns, and the queue's fetch never walks a backlog."""
+So owners take turns, and the queue's fetch never walks a backlog. Small exports have a queue of their own, and each
+worker keeps slots that large ones cannot take (working.py): so they pass, however many large ones run and wait."""
 
-from uuid import UUID
+import json
 
 from sqlalchemy import select, text, update
 
 from erp_service.db import Session, WriteSession
+from erp_service.exports.datasets import Query
 from erp_service.exports.models import ExportJob, Status
 from erp_service.queue.connector import defer
 
 TASK = "exports:run"
 QUEUE = "exports"
+SMALL_QUEUE = "exports-small"
+
+SMALL_ROWS = 10_000
+# in the planner's units: about half a second of reading, such as of some million rows to find a few
+SMALL_COST = 100_000
 
 _LOCK = text("select pg_advisory_xact_lock(727276)")
 
@@ -26,7 +33,7 @@ _ADMISSIBLE = text("""
       from export_jobs waiting left join admitted on admitted.user_id = waiting.user_id
       where waiting.status = 'queued' and waiting.queue_job_id is null
     )
-    select job.id from export_jobs job join ranked on ranked.id = job.id
+    select job.id, job.is_small from export_jobs job join ranked on ranked.id = job.id
     where ranked.place <= :most and job.status = 'queued' and job.queue_job_id is null
     order by ranked.place, job.id limit 100
     for update of job skip locked
@@ -46,9 +53,10 @@ async def admit(db: WriteSession, most_running: int) -> int:
     Whatever ends an export does it in the same transaction. Returns how many were admitted."""
     await lock(db)
     # a row that is locked is just being canceled; whoever does that comes here next
-    admitted: list[UUID] = list(await db.scalars(_ADMISSIBLE, {"most": most_running}))
-    for export_id in admitted:
-        job_id = await defer(db, TASK, queue=QUEUE, arguments={"export_id": str(export_id)})
+    admitted = (await db.execute(_ADMISSIBLE, {"most": most_running})).all()
+    for export_id, is_small in admitted:
+        queue = SMALL_QUEUE if is_small else QUEUE
+        job_id = await defer(db, TASK, queue=queue, arguments={"export_id": str(export_id)})
         await db.execute(update(ExportJob).where(ExportJob.id == export_id).values(queue_job_id=job_id))
     return len(admitted)
 
@@ -59,3 +67,11 @@ async def waiting(db: Session, user_id: int) -> int:
         ExportJob.user_id == user_id, ExportJob.status == Status.QUEUED, ExportJob.queue_job_id.is_(None)
     )
     return len((await db.scalars(rows)).all())
+
+
+async def is_small(db: Session, query: Query) -> bool:
+    """What the planner thinks, in about a millisecond. Ask before `lock`: a table that is being altered makes it wait."""
+    plan = await db.exec_driver_sql(f"explain (format json) {query.sql}", query.arguments)
+    said = plan.scalar_one()
+    top = (json.loads(said) if isinstance(said, str) else said)[0]["Plan"]
+    return bool(top["Plan Rows"] <= SMALL_ROWS and top["Total Cost"] <= SMALL_COST)

@@ -69,6 +69,8 @@ class ExportJob(Base):
     compression: Mapped[str] = mapped_column(Text)
     spec: Mapped[dict[str, Any]] = mapped_column(JSONB)
     retention_hours: Mapped[int] = mapped_column(Integer)
+    # what the planner thought at submission: it decides the queue, see admission.py
+    is_small: Mapped[bool] = mapped_column(server_default=text("false"))
     retry_of: Mapped[UUID | None] = mapped_column(ForeignKey("export_jobs.id"))
     status: Mapped[str] = mapped_column(Text, server_default=text("'queued'"))
     attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))

@@ -80,7 +80,9 @@ async def stopped(resources: Resources, run: Run, why: Stop) -> None:
 
 def is_outage(exc: BaseException) -> bool:
     """The database, or the way to it, was away: nothing is wrong with the export."""
-    if isinstance(exc, PoolTimeout | ConnectionError | TimeoutError | asyncpg.InterfaceError):
+    # the last of these is what asyncpg raises when it is cut off between two steps of one statement
+    lost = PoolTimeout | ConnectionError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError
+    if isinstance(exc, lost):
         return True
     if isinstance(exc, DBAPIError):
         cause = getattr(exc.orig, "__cause__", None)

@@ -71,6 +71,17 @@ async def submit(db: WriteSession, who: Principal, settings: Settings, request: 
 
     Unless it is forced, asking again while the same request waits or runs gives that job.
     Raises errors.Forbidden, errors.Invalid, TooManyExports."""
+    values, query = checked(who, settings, request)
+    is_small = await admission.is_small(db, query)
+    # first the lock: of two submissions at once, the second must see the first
+    await admission.lock(db)
+    if not request.force_new and (same := await queries.open_twin(db, who, values)) is not None:
+        return same
+    return await _insert(db, who, settings, values, is_small=is_small)
+
+
+def checked(who: Principal, settings: Settings, request: ExportRequest) -> tuple[dict[str, Any], datasets.Query]:
+    """What the job's row says of the request, and what it reads. Raises errors.Forbidden, errors.Invalid."""
     spec = Spec(columns=request.columns, filter=request.filter or {}, sort=request.sort)
     hours = settings.export_retention_hours if request.retention_hours is None else request.retention_hours
     if hours > settings.export_retention_hours:
@@ -79,7 +90,7 @@ async def submit(db: WriteSession, who: Principal, settings: Settings, request: 
     dataset = DATASETS[request.dataset]
     demand_role(who, dataset)
     # names every fault now, while there is somebody to tell
-    datasets.query(dataset, spec)
+    query = datasets.query(dataset, spec)
     values = {
         "dataset": request.dataset,
         "format": request.format,
@@ -87,11 +98,7 @@ async def submit(db: WriteSession, who: Principal, settings: Settings, request: 
         "spec": msgspec.to_builtins(spec),
         "retention_hours": hours,
     }
-    # first the lock: of two submissions at once, the second must see the first
-    await admission.lock(db)
-    if not request.force_new and (same := await queries.open_twin(db, who, values)) is not None:
-        return same
-    return await _insert(db, who, settings, values)
+    return values, query
 
 
 async def retry(db: WriteSession, who: Principal, settings: Settings, export_id: UUID) -> Shown:
@@ -105,10 +112,14 @@ async def retry(db: WriteSession, who: Principal, settings: Settings, export_id:
         raise ExportSucceeded
     demand_role(who, DATASETS[row.dataset])
     same = {name: getattr(row, name) for name in ("dataset", "format", "compression", "spec", "retention_hours")}
-    return await _insert(db, who, settings, {**same, "retry_of": export_id})
+    query = datasets.query(DATASETS[row.dataset], msgspec.convert(row.spec, Spec))
+    is_small = await admission.is_small(db, query)
+    return await _insert(db, who, settings, {**same, "retry_of": export_id}, is_small=is_small)
 
 
-async def _insert(db: WriteSession, who: Principal, settings: Settings, values: dict[str, Any]) -> Shown:
+async def _insert(
+    db: WriteSession, who: Principal, settings: Settings, values: dict[str, Any], *, is_small: bool
+) -> Shown:
     if who.user_id is None:
         raise errors.Forbidden("An export belongs to a person.")
     await admission.lock(db)
@@ -116,7 +127,7 @@ async def _insert(db: WriteSession, who: Principal, settings: Settings, values: 
         detail = f"{settings.exports_waiting_per_user} of your exports are waiting; no more can."
         raise TooManyExports(detail, headers={"Retry-After": str(WAIT_SECONDS)})
     export_id = uuid7()
-    await db.execute(insert(ExportJob).values(id=export_id, user_id=who.user_id, **values))
+    await db.execute(insert(ExportJob).values(id=export_id, user_id=who.user_id, is_small=is_small, **values))
     await admission.admit(db, settings.exports_running_per_user)
     shown = await queries.job(db, who, export_id)
     await record(db, who, "export.submitted", export_id, after=values)

@@ -29,7 +29,8 @@ LOCK_CLASS = 0x45525077
 OWN_CHECK_SECONDS = 1.0
 RECONNECT_SECONDS = 0.5
 
-CONNECTION_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+# InternalClientError is what asyncpg raises when it is cut off between two steps of one statement
+CONNECTION_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 Reason = Literal["gone", "silent"]
 Key = TypeVar("Key")
