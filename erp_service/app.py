@@ -25,6 +25,7 @@ from erp_service.auth.sessions import Gate
 from erp_service.auth.tokens import Tokens
 from erp_service.db import Database
 from erp_service.exports import routes as export_routes
+from erp_service.exports import schedule_routes
 from erp_service.exports.storage.registry import open_store, store_known
 from erp_service.health import Readiness
 from erp_service.inventory import item_routes, location_routes, read_routes, stock_routes
@@ -42,6 +43,7 @@ ROUTES: list[Any] = [
     *read_routes.ROUTES,
     *stock_routes.ROUTES,
     *export_routes.ROUTES,
+    *schedule_routes.ROUTES,
     *health.ROUTES,
 ]
 

@@ -2,11 +2,11 @@
 
 Every private method overridden here is named in tests/queue/test_contract.py, which holds it against the installed
 version. Overridden: App._worker; Worker._update_heartbeat, _periodic_deferrer, _monitor_side_tasks,
-_handle_notification, _fetch_and_process_jobs, _persist_job_status, _shutdown."""
+_handle_notification, _fetch_and_process_jobs, _process_job, _persist_job_status, _shutdown, and the attribute queues."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Unpack
 
@@ -53,7 +53,9 @@ class HardenedApp(procrastinate.App):
     """The queue of one process. Open it to run a worker; to defer in a transaction it can stay closed.
 
     `grace_seconds` is how long a drain waits for running jobs before they go back to the queue. `ended(job_id, how)`
-    is awaited in the rescuing worker after a rescue ended a job for good: a hint, reconciliation reads the rows."""
+    is awaited in the rescuing worker after a rescue ended a job for good: a hint, reconciliation reads the rows.
+    `at_most` is how many jobs of a queue one worker runs at once, so that others find a slot beside them. `beside`
+    runs as long as a worker does, needs no slot, and must not end by itself."""
 
     connector: JoiningConnector
 
@@ -65,10 +67,14 @@ class HardenedApp(procrastinate.App):
         concurrency: int = 4,
         grace_seconds: float = 20,
         ended: Callable[[int, Ending], Awaitable[None]] | None = None,
+        at_most: Mapping[str, int] | None = None,
+        beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
         import_paths: Iterable[str] | None = None,
     ) -> None:
         self.patience = patience or Patience()
         self.ended = ended
+        self.at_most = at_most or {}
+        self.beside = beside
         defaults: WorkerOptions = {
             "concurrency": concurrency,
             "shutdown_graceful_timeout": grace_seconds,
@@ -121,9 +127,37 @@ class HardenedWorker(worker.Worker):
 
     async def run(self) -> None:
         """Raises WorkerFailed, so that the exit status tells a supervisor the truth (upstream: 0)."""
-        await super().run()  # type: ignore[no-untyped-call]
+        beside = [asyncio.create_task(self.app.beside(), name="beside")] if self.app.beside else []
+        try:
+            await super().run()  # type: ignore[no-untyped-call]
+        finally:
+            await utils.cancel_and_capture_errors(beside)
         if self.failed:
             raise WorkerFailed
+
+    @property
+    def queues(self) -> Iterable[str] | None:
+        """What to fetch from at this moment: not from a queue that has its `at_most` running here."""
+        running = Counter(context.job.queue for context in self._running_jobs.values())
+        full = {queue for queue, most in self.app.at_most.items() if running[queue] >= most}
+        if not full:
+            return self._asked
+        return {task.queue for task in self.app.tasks.values()}.difference(full).intersection(self._asked) 
+
+    @queues.setter
+    def queues(self, asked: Iterable[str] | None) -> None:
+        self._asked = asked
+
+    async def _process_job(self, context: job_context.JobContext) -> None:
+        """Once it has left, its queue is no longer full: upstream would look again at the next poll."""
+        task = asyncio.current_task()
+        if task is not None and context.job.queue in self.app.at_most:
+            task.add_done_callback(self._look_again)
+        await super()._process_job(context)
+
+    def _look_again(self, _task: object) -> None:
+        self._heard += 1
+        self._new_job_event.set()
 
     async def _update_heartbeat(self) -> None:
         """Upstream's beat ends with the first outage, and waits for a connection that busy jobs may all have."""
@@ -213,7 +247,11 @@ class HardenedWorker(worker.Worker):
                 await self._abort_running_jobs()  # type: ignore[no-untyped-call]
         finally:
             await utils.cancel_and_capture_errors(needed)
-        await super()._shutdown(side_tasks=[])
+        try:
+            await super()._shutdown(side_tasks=[])
+        except exceptions.ConnectorException as exc:
+            # All work is done or put back; what is left is a row that the start of another worker prunes
+            log.warning("this worker could not take its leave: %r", exc.__cause__)
 
     def _runs(self) -> set[Run]:
         return {Run.of(context.job) for context in self._running_jobs.values()}
