@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 MINUTES ?= 2
+SEED ?=
 REAL_DATA ?= ../shared/data/online_retail
 
 help: ## this list
@@ -21,6 +22,12 @@ test: $(VENV)/.dev ## every test that needs nothing but Python (under ten minute
 
 test-real: $(VENV)/.dev ## the Online Retail year, in and out; needs REAL_DATA
 	ERP_REAL_DATA=$(REAL_DATA) $(PYTEST) tests/real $(T)
+
+chaos: $(VENV)/.dev ## faults in real processes, by name, and a table of what came of each (six minutes)
+	$(PYTEST) -n $(WORKERS) --dist loadgroup tests/chaos $(T)
+
+soak: $(VENV)/.dev ## random faults in real processes for MINUTES, from a SEED, then the proof that nothing was lost
+	MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/python -m tests.soak
 
 test-browser: $(VENV)/.dev ## the documentation page in headless Chromium; installs Debian's chromium
 	ops/test-browser
@@ -55,4 +62,4 @@ $(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.up
 
-.PHONY: help up test test-real test-browser lint types format constraints clean
+.PHONY: help up test test-real chaos soak test-browser lint types format constraints clean

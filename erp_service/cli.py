@@ -4,59 +4,33 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-import asyncpg
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from sqlalchemy.exc import SQLAlchemyError
 
 from erp_service import client, errors, schema, settings, up, verify
 from erp_service.app import create_app
 from erp_service.auth import passwords
 from erp_service.auth.service import create_user
+from erp_service.cli_queue import queue_group
 from erp_service.db import Database, wait_until_up
 from erp_service.documents import mended
-from erp_service.embedded import EmbeddedFailed
 from erp_service.inventory.loading import load
-from erp_service.inventory.records import ImportRefused
 from erp_service.principals import system
 from erp_service.roles import Role
 from erp_service.serving import serve
 from erp_service.settings import Settings, SettingsError
+from erp_service.terminal import say, told
 from erp_service.working import work
 
 WAIT_SECONDS = 300.0
 """How long a command waits for the database at its start: longer than a server takes to recover from a crash."""
 
 _COLUMNS = (TextColumn("{task.description:<12}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError)
-
-
-def say(text: str) -> None:
-    click.echo(text, err=True)
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """What a person can cause ends in one clear message and status 1, with no stack trace."""
-    try:
-        yield
-    except (SettingsError, EmbeddedFailed, up.CannotStart, client.ClientError, ImportRefused) as exc:
-        say(f"erp: {exc}")
-        sys.exit(1)
-    except errors.Refused as exc:
-        faults = "".join(f"\n  {fault.detail}" for fault in exc.faults)
-        say(f"erp: {exc.detail or exc.title}{faults}")
-        sys.exit(1)
-    except _AWAY as exc:
-        say(f"erp: the database cannot be used: {exc}")
-        sys.exit(1)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -225,6 +199,9 @@ def _export(erp: client.Client, dataset: str, format_: str, output: str | None) 
         path.unlink()
     result, where = job["result"], "standard output" if to_pipe else path
     say(f"{result['rows']:,} rows, {result['bytes']:,} bytes, sha256 {result['sha256']}: {where}")
+
+
+main.add_command(queue_group)
 
 
 @main.command("verify")

@@ -1,6 +1,7 @@
 """The database: one pool to the primary, perhaps one to a replica, and sessions whose types say what they may do."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -9,8 +10,9 @@ from typing import Any, ClassVar, NewType
 from urllib.parse import parse_qs, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
-from sqlalchemy import ColumnElement, DateTime, MetaData, Numeric, func, text
+from sqlalchemy import ColumnElement, DateTime, MetaData, Numeric, event, func, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
@@ -26,6 +28,8 @@ WriteSession = NewType("WriteSession", AsyncConnection)
 
 Session = ReadSession | WriteSession
 """For a function that only reads and does not mind where."""
+
+PING_SECONDS = 2.0
 
 KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
 
@@ -73,7 +77,8 @@ class Database:
         limits = {
             "application_name": name,
             "statement_timeout": str(int(settings.statement_seconds * 1000)),
-            "idle_in_transaction_session_timeout": str(int(settings.statement_seconds * 2000)),
+            # below the lock_timeout: a process that is paused in a transaction lets go before the others give up
+            "idle_in_transaction_session_timeout": "5000",
             # a request that waits longer for a row than a load balancer waits for it helps nobody
             "lock_timeout": "10000",
             "timezone": "UTC",
@@ -84,16 +89,26 @@ class Database:
             pool_size=settings.pool_size,
             max_overflow=0,
             pool_timeout=settings.pool_timeout_seconds,
-            # costs one round trip a checkout, and saves every request that follows a restart of Postgres
-            pool_pre_ping=True,
-            connect_args={"server_settings": limits, "timeout": 5},
+            # a server that hangs does not keep its own limit
+            connect_args={"server_settings": limits, "timeout": 5, "command_timeout": settings.statement_seconds + 5},
         )
+        event.listen(self._primary.sync_engine, "checkout", _answers)
         self._reader = self._primary.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
-        async with _reached(self._primary) as connection, connection.begin():
-            yield WriteSession(connection)
+        async with _reached(self._primary) as connection:
+            transaction = await connection.begin()
+            try:
+                yield WriteSession(connection)
+            except BaseException:
+                # with the connection lost there is nothing to roll back, and the caller asks why it came to this
+                with contextlib.suppress(SQLAlchemyError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+                    await transaction.rollback()
+                raise
+            # unless it was rolled back inside
+            if transaction.is_active:
+                await transaction.commit()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
@@ -108,6 +123,25 @@ class Database:
         await self._primary.dispose()
 
 
+def _answers(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Costs one round trip a checkout, and saves every request that follows a restart of Postgres.
+
+    SQLAlchemy's own ping waits for ever on a connection that hangs without closing."""
+    try:
+        connection.run_async(_ping)
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as exc:
+        raise InvalidatePoolError from exc
+
+
+async def _ping(connection: asyncpg.Connection) -> None:
+    try:
+        await connection.execute("select", timeout=PING_SECONDS)
+    except BaseException:
+        # SQLAlchemy would first wait for an orderly end
+        connection.terminate()
+        raise
+
+
 @asynccontextmanager
 async def _reached(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Raises ConnectionError when nobody is there, so that a missing socket is not taken for a missing file."""
@@ -116,7 +150,8 @@ async def _reached(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         await connection.start()
     except ConnectionError:
         raise
-    except OSError as exc:
+    # asyncpg's own two are what it raises when it is cut off while it connects
+    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
         raise ConnectionError(f"the database cannot be reached: {exc}") from exc
     try:
         yield connection
@@ -161,6 +196,18 @@ def with_database(url: str, database: str) -> str:
     return urlunsplit(parts._replace(path=f"/{database}", query=query))
 
 
+_NOT_YET = (
+    OSError,
+    TimeoutError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+
+
 async def wait_until_up(url: str, *, seconds: float) -> None:
     """Return when the server takes connections; raises the last error after `seconds`."""
     delay = 0.1
@@ -169,7 +216,7 @@ async def wait_until_up(url: str, *, seconds: float) -> None:
         while True:
             try:
                 connection = await connect(url, name="erp start")
-            except (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError):
+            except _NOT_YET:
                 if asyncio.get_running_loop().time() + delay > deadline:
                     raise
                 await asyncio.sleep(delay)

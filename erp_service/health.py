@@ -1,7 +1,7 @@
 """For probes and load balancers, and for the operator who asks how it goes."""
 
 import asyncio
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import asyncpg
 import msgspec
@@ -10,14 +10,18 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Response
+from msgspec import Meta
 from prometheus_client import generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from erp_service import errors, schema, telemetry
 from erp_service.db import Database, ReadSession
-from erp_service.notices import Notices
+from erp_service.exports import overview
+from erp_service.notices import APPLICATION, Notices
 from erp_service.problems import MEDIA_TYPE, answer
+from erp_service.queue import overview as queue
+from erp_service.queue.overview import WorkerNow
 from erp_service.roles import Role
 from erp_service.routing import PUBLIC, Answer, get
 
@@ -118,10 +122,48 @@ async def database_health(read: NamedDependency[ReadSession], state: State) -> A
     )
 
 
+class Scaling(msgspec.Struct):
+    """What says whether there are too few instances or workers, or too many. All times are in seconds."""
+
+    instances: Annotated[int, Meta(description="instances of the API that are connected to the database")]
+    workers: list[WorkerNow]
+    queue_depth: Annotated[int, Meta(description="jobs that could begin if a worker had room")]
+    oldest_waiting: Annotated[float | None, Meta(description="for how long the first of these waits")]
+    running_exports: int
+    waiting_exports: Annotated[int, Meta(description="not in the queue yet: their owners have as many as they may")]
+    oldest_export: Annotated[float | None, Meta(description="for how long the first export waits, in the queue or not")]
+
+
+_INSTANCES = text(
+    "select count(*) from pg_stat_activity where application_name = :name and datname = current_database()"
+)
+
+
+@get("/health/scaling", role=Role.ADMIN, summary="More instances or workers?", tags=["health"])
+async def scaling_health(read: NamedDependency[ReadSession]) -> Answer[Scaling]:
+    """Instances, workers with their heartbeats, and what waits for them, across the whole cluster.
+
+    Jobs that wait while every worker has its hands full ask for more workers. Exports that wait for admission do not:
+    their owners have their share. A worker that does not hold its lock is gone, and its jobs are being taken over."""
+    exports = await overview.counts(read)
+    waiting, oldest = await queue.waiting(read)
+    return Answer(
+        Scaling(
+            instances=await read.scalar(_INSTANCES, {"name": APPLICATION}) or 0,
+            workers=await queue.workers(read),
+            queue_depth=waiting,
+            oldest_waiting=oldest,
+            running_exports=exports.running,
+            waiting_exports=exports.waiting,
+            oldest_export=exports.oldest,
+        )
+    )
+
+
 @get("/metrics", role=PUBLIC, include_in_schema=False)
 async def metrics(state: State) -> Answer[bytes]:
     telemetry.pool_in_use.set(state.database.pool()["in_use"])
     return Answer(generate_latest(telemetry.REGISTRY), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-ROUTES = [live, ready, startup, database_health, metrics]
+ROUTES = [live, ready, startup, database_health, scaling_health, metrics]

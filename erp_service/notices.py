@@ -12,6 +12,9 @@ from erp_service.db import connect
 Hear = Callable[[str | None], None]
 """Called with a payload, or with None after a gap: whatever was known from notices counts no more."""
 
+APPLICATION = "erp notices"
+"""What the connection is called; each instance of the API has one, so they can be counted."""
+
 PROOF_EVERY = 0.2  # seconds between proofs that the connection is alive
 PROOF_HOLDS = 0.5  # seconds for which a proof counts; with the margin for a load, well under the promised second
 _RECONNECT = 0.05
@@ -56,7 +59,7 @@ class Notices:
             self._pause = min(self._pause * 2, 2.0)
 
     async def _listen(self) -> None:
-        connection = await connect(self._url, name="erp notices")
+        connection = await connect(self._url, name=APPLICATION)
         try:
             for channel in self._subscribers:
                 await connection.add_listener(channel, self._heard)

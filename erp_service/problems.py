@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from asyncpg import PostgresError
+from asyncpg import InternalClientError, PostgresError
 from litestar import Request
 from litestar.exceptions import (
     ClientException,
@@ -147,6 +147,8 @@ HANDLERS: ExceptionHandlersMap = {
     SQLAlchemyError: on_database,
     PostgresError: on_postgres,
     ConnectionError: on_away,
+    # asyncpg, cut off between two steps of one statement; SQLAlchemy does not know it
+    InternalClientError: on_away,
     TimeoutError: on_away,
     Exception: on_bug,
 }

@@ -51,7 +51,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stalled_seconds: Annotated[Seconds, _about("a worker silent for longer has its jobs taken over", gt=0, le=3600)] = (
         15
     )
-    worker_concurrency: Annotated[int, _about("jobs at once in one worker", ge=1, le=100)] = 4
+    worker_concurrency: Annotated[
+        int, _about("exports at once in one worker; large ones leave a place to small ones", ge=1, le=100)
+    ] = 4
     drain_seconds: Annotated[Seconds, _about("how long to serve on after SIGTERM, while not ready", ge=0, le=600)] = 5
     grace_seconds: Annotated[Seconds, _about("how long to wait for work in hand when stopping", ge=0, le=3600)] = 20
     access_token_seconds: Annotated[int, _about("how long an access token is valid", ge=30, le=86_400)] = 900

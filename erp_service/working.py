@@ -6,7 +6,9 @@ from functools import partial
 from erp_service import schema, telemetry
 from erp_service.db import Database, wait_until_up
 from erp_service.exports import tasks as exports
-from erp_service.exports.storage.registry import open_store
+from erp_service.exports import ticks
+from erp_service.exports.running import is_outage
+from erp_service.exports.storage.registry import open_store, store_fault
 from erp_service.queue.connector import JoiningConnector
 from erp_service.queue.hardened import HardenedApp, WorkerFailed
 from erp_service.queue.rescue import Patience
@@ -19,12 +21,17 @@ def build(settings: Settings) -> HardenedApp:
     """The queue of a worker process, with every feature's tasks; connects to nothing until it is opened."""
     database = Database(settings, name="erp worker")
     resources = exports.Resources(settings=settings, database=database, store=open_store(settings))
+    # so that small exports pass, large ones leave a slot, and the upkeep has one of its own
+    slots = max(2, settings.worker_concurrency) + 1
+    at_most = {exports.QUEUE: slots - 2, exports.SMALL_QUEUE: slots, exports.UPKEEP_QUEUE: 1}
     app = HardenedApp(
-        connector=JoiningConnector(settings.listen_url, pool_size=settings.worker_concurrency + 2),
+        connector=JoiningConnector(settings.listen_url, pool_size=slots + 2),
         patience=Patience(heartbeat=settings.heartbeat_seconds, stalled=settings.stalled_seconds),
-        concurrency=settings.worker_concurrency,
+        concurrency=slots,
         grace_seconds=settings.grace_seconds,
         ended=partial(exports.queue_ended, resources),
+        at_most=at_most,
+        beside=partial(ticks.keep, resources),
     )
     # in the defaults, since `procrastinate worker` calls no code of ours that could pass it
     app.worker_defaults["additional_context"] = {"resources": resources}
@@ -40,23 +47,31 @@ def work(settings: Settings, wait_seconds: float) -> int:
 
 async def _work(settings: Settings, wait_seconds: float) -> int:
     await wait_until_up(settings.listen_url, seconds=wait_seconds)
-    await _until_migrated(settings)
+    await _until_fit(settings)
     app = build(settings)
     try:
         async with app.open_async():
             await app.run_worker_async()
     except WorkerFailed:
         return 1
+    finally:
+        await app.worker_defaults["additional_context"]["resources"].database.close()
     return 0
 
 
-async def _until_migrated(settings: Settings) -> None:
-    database = Database(settings, name="erp worker start")
+async def _until_fit(settings: Settings) -> None:
+    """Wait for the schema and the store: with the wrong store, a worker would fail each export that it takes."""
+    database, store = Database(settings, name="erp worker start"), open_store(settings)
     try:
         said = None
         while True:
-            async with database.read() as db:
-                fault = await schema.behind(db)
+            try:
+                async with database.read() as db:
+                    fault = await schema.behind(db) or await store_fault(db, database, store)
+            except Exception as exc:
+                if not is_outage(exc):
+                    raise
+                fault = "The database does not answer."
             if fault is None:
                 return
             if fault != said:

@@ -6,6 +6,7 @@ worker keeps slots that large ones cannot take (working.py): so they pass, howev
 import json
 
 from sqlalchemy import select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from erp_service.db import Session, WriteSession
 from erp_service.exports.datasets import Query
@@ -19,6 +20,9 @@ SMALL_QUEUE = "exports-small"
 SMALL_ROWS = 10_000
 # in the planner's units: about half a second of reading, such as of some million rows to find a few
 SMALL_COST = 100_000
+
+_BRIEFLY = text("set local lock_timeout to '100ms'")
+_AS_EVER = text("set local lock_timeout to default")
 
 _LOCK = text("select pg_advisory_xact_lock(727276)")
 
@@ -69,9 +73,17 @@ async def waiting(db: Session, user_id: int) -> int:
     return len((await db.scalars(rows)).all())
 
 
-async def is_small(db: Session, query: Query) -> bool:
-    """What the planner thinks, in about a millisecond. Ask before `lock`: a table that is being altered makes it wait."""
-    plan = await db.exec_driver_sql(f"explain (format json) {query.sql}", query.arguments)
-    said = plan.scalar_one()
+async def is_small(db: WriteSession, query: Query) -> bool:
+    """What the planner thinks, in about a millisecond; without an answer it is taken for large. Ask before `lock`."""
+    try:
+        async with db.begin_nested():
+            # a table that is just being altered must not hold up the submission
+            await db.execute(_BRIEFLY)
+            said = (await db.exec_driver_sql(f"explain (format json) {query.sql}", query.arguments)).scalar_one()
+            await db.execute(_AS_EVER)
+    except DBAPIError as exc:
+        if exc.connection_invalidated:
+            raise
+        return False
     top = (json.loads(said) if isinstance(said, str) else said)[0]["Plan"]
     return bool(top["Plan Rows"] <= SMALL_ROWS and top["Total Cost"] <= SMALL_COST)

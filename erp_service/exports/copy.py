@@ -16,6 +16,7 @@ from erp_service.exports.storage.base import Sink
 PIECE = 256 * 1024
 COUNTED = 200_000  # rows; a total up to about that is counted, which takes a tenth of a second
 _CLOSE_SECONDS = 0.5
+_PLAN_SECONDS = 120.0
 
 
 class Total:
@@ -34,12 +35,15 @@ class Snapshot:
         self.backend = backend
 
     async def total(self, query: Query) -> Total:
-        plan = await self._connection.fetchval(f"explain (format json) {query.sql}", *query.arguments)
+        plan = await self._connection.fetchval(
+            f"explain (format json) {query.sql}", *query.arguments, timeout=_PLAN_SECONDS
+        )
         estimate = int(json.loads(plan)[0]["Plan"]["Plan Rows"])
         if estimate > COUNTED:
             return Total(estimate, is_estimate=True)
         count = f"select count(*) from ({query.sql}) rows"  # noqa: S608 constants of the catalogue
-        return Total(await self._connection.fetchval(count, *query.arguments), is_estimate=False)
+        rows = await self._connection.fetchval(count, *query.arguments, timeout=_PLAN_SECONDS)
+        return Total(rows, is_estimate=False)
 
     async def copy_csv(self, query: Query, sink: Sink) -> int:
         """CSV in UTF-8 with LF line ends, byte for byte as psql's `\\copy ... csv header`; returns the rows written.
@@ -54,11 +58,17 @@ class Snapshot:
 @contextlib.asynccontextmanager
 async def snapshot(url: str) -> AsyncIterator[Snapshot]:
     """Leaving it by a cancellation stops a COPY in the middle, in the server too, within the blink of an eye."""
-    connection = await connect(url, name="erp export", statement_timeout="0", idle_in_transaction_session_timeout="0")
+    limits = {
+        "statement_timeout": "0",
+        "idle_in_transaction_session_timeout": "0",
+        # while it sorts or waits, Postgres would not notice that our process is gone
+        "client_connection_check_interval": "5000",
+    }
+    connection = await connect(url, name="erp export", **limits)
     try:
-        await connection.execute("begin isolation level repeatable read read only")
+        await connection.execute("begin isolation level repeatable read read only", timeout=_PLAN_SECONDS)
         # the snapshot is taken by this statement, after its timestamp: what was committed by then is in it
-        at, backend = await connection.fetchrow("select statement_timestamp(), pg_backend_pid()")
+        at, backend = await connection.fetchrow("select statement_timestamp(), pg_backend_pid()", timeout=_PLAN_SECONDS)
         yield Snapshot(connection, at, backend)
     finally:
         with contextlib.suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
@@ -76,9 +86,15 @@ class Output:
         self._digest = hashlib.sha256()
         self._buffer = bytearray()
         self._writing: asyncio.Task[None] | None = None
-        self.bytes = 0
+        self.bytes = self.received = 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is under way in the sink: who waits, waits for the server."""
+        return self._writing is None or self._writing.done()
 
     async def write(self, data: bytes) -> None:
+        self.received += len(data)
         self._buffer += data
         if len(self._buffer) >= PIECE:
             await self._flush()

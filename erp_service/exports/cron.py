@@ -1,15 +1,16 @@
 """When a schedule is due: five fields of cron, read strictly, in a time zone with its clock changes.
 
 Our own reading, for croniter 7 takes `9-9` for every hour, and takes words (`R`, `H`) that mean something else each
-time. A day counts if day of month or day of week allows it, or both where only one of them is restricted."""
+time. As ever in cron, where day of month and day of week are both something else than `*`, one of them is enough."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-_MONTHS = {name: n for n, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
-_WEEKDAYS = {name: n for n, name in enumerate("sun mon tue wed thu fri sat".split())}
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_LAST = -1
 # 29 February stays away for eight years around 2100
 _FAR = 9 * 366
 
@@ -18,7 +19,7 @@ class Field(NamedTuple):
     name: str
     least: int
     most: int
-    words: dict[str, int] = {}
+    words: tuple[str, ...] = ()
 
 
 _FIELDS = (
@@ -31,27 +32,22 @@ _FIELDS = (
 
 
 class Cron(NamedTuple):
-    """The values that each field allows, in order; weekdays from 0 for Sunday to 6; `last_day` is the month's."""
+    """The values that each field allows; weekdays from 0 for Sunday to 6; in `days`, -1 is the last of the month."""
 
     minutes: tuple[int, ...]
     hours: tuple[int, ...]
     days: frozenset[int]
-    last_day: bool
     months: frozenset[int]
     weekdays: frozenset[int]
+    every_day: bool
+    every_weekday: bool
 
     def allows(self, day: date) -> bool:
         if day.month not in self.months:
             return False
         weekday = day.isoweekday() % 7 in self.weekdays
-        if self._any_day:
-            return weekday
-        of_month = day.day in self.days or (self.last_day and (day + timedelta(days=1)).day == 1)
-        return of_month if len(self.weekdays) == 7 else of_month or weekday
-
-    @property
-    def _any_day(self) -> bool:
-        return len(self.days) == 31
+        of_month = day.day in self.days or (_LAST in self.days and (day + timedelta(days=1)).day == 1)
+        return (weekday and of_month) if self.every_day or self.every_weekday else (weekday or of_month)
 
     @property
     def shortest(self) -> int:
@@ -80,14 +76,12 @@ def read(text: str) -> Cron:
     return Cron(
         minutes=tuple(sorted(minutes)),
         hours=tuple(sorted(hours)),
-        days=frozenset(days - {_LAST}),
-        last_day=_LAST in days,
+        days=frozenset(days),
         months=frozenset(months),
         weekdays=frozenset(day % 7 for day in weekdays),
+        every_day=parts[2] == "*",
+        every_weekday=parts[4] == "*",
     )
-
-
-_LAST = -1
 
 
 def _field(field: Field, text: str) -> set[int]:
@@ -119,7 +113,7 @@ def _part(field: Field, part: str) -> range:
 
 def _value(field: Field, text: str) -> int:
     if text in field.words:
-        return field.words[text]
+        return field.least + field.words.index(text)
     if text.isdecimal() and len(text) <= 2 and field.least <= int(text) <= field.most:
         return int(text)
     raise ValueError(f"{field.name}: {text!r} is not one of {field.least} to {field.most}")

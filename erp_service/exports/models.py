@@ -53,6 +53,7 @@ class ExportJob(Base):
         CheckConstraint("(status = 'failed') = (error is not null)", name="error_of_failure"),
         CheckConstraint("attempt >= 0", name="attempt_not_negative"),
         Index("export_jobs_user_id_id_idx", "user_id", "id"),
+        Index("export_jobs_user_id_status_id_idx", "user_id", "status", "id"),
         Index(
             "export_jobs_open_idx",
             "user_id",

@@ -1,8 +1,9 @@
 """How far a running export is, read off Postgres while the COPY runs, and how it hears that it must stop."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import datetime
+from time import monotonic
 from typing import TypeVar
 
 import msgspec
@@ -10,6 +11,7 @@ from sqlalchemy import text
 
 from erp_service.db import Database
 from erp_service.exports import lifecycle
+from erp_service.exports.copy import Output
 from erp_service.exports.lifecycle import Run
 
 T = TypeVar("T")
@@ -17,7 +19,14 @@ T = TypeVar("T")
 EVERY = 0.5
 """Seconds between two looks, and so between two notices of one job."""
 
-_ROWS = text("select tuples_processed from pg_stat_progress_copy where pid = :backend")
+SILENT = 10.0
+"""Seconds for which Postgres may wait for us while we wait for it: then the connection between is lost, and hangs."""
+
+_BACKEND = text("""
+    select copy.tuples_processed, coalesce(backend.wait_event in ('ClientWrite', 'ClientRead'), false) as waits_for_us
+    from pg_stat_activity backend left join pg_stat_progress_copy copy on copy.pid = backend.pid
+    where backend.pid = :backend
+""")
 
 
 class Progress(msgspec.Struct):
@@ -31,15 +40,21 @@ class Progress(msgspec.Struct):
     eta_seconds: int | None
 
 
-async def watch(database: Database, run: Run, *, backend: int, written: Callable[[], int]) -> None:
+async def watch(database: Database, run: Run, *, backend: int, output: Output) -> None:
     """Note the progress for ever; raises LostOwnership or CancelAsked as soon as the row says so.
 
-    Counting rows in the bytes would be wrong, since values hold line ends; the server knows."""
-    rows = 0
+    Counting rows in the bytes would be wrong, since values hold line ends; the server knows. It knows too if the COPY
+    will never go on: raises ConnectionError when no bytes come though they have been sent."""
+    rows, received, heard_at = 0, -1, monotonic()
     while True:
         async with database.write() as db:
-            rows = max(rows, await db.scalar(_ROWS, {"backend": backend}) or 0)
-            await lifecycle.advance(db, run, rows=rows, bytes_=written())
+            copy = (await db.execute(_BACKEND, {"backend": backend})).one_or_none()
+            rows = max(rows, (copy and copy.tuples_processed) or 0)
+            await lifecycle.advance(db, run, rows=rows, bytes_=output.bytes)
+        if output.received != received or not output.idle or (copy is not None and not copy.waits_for_us):
+            received, heard_at = output.received, monotonic()
+        elif monotonic() - heard_at > SILENT:
+            raise ConnectionError("the connection of the COPY hangs")
         await asyncio.sleep(EVERY)
 
 

@@ -87,7 +87,9 @@ def is_outage(exc: BaseException) -> bool:
     if isinstance(exc, DBAPIError):
         cause = getattr(exc.orig, "__cause__", None)
         return exc.connection_invalidated or (cause is not None and is_outage(cause))
-    return isinstance(exc, asyncpg.PostgresError) and (exc.sqlstate or "")[:2] in ("08", "53", "57", "40")
+    # 25P03: it was idle in a transaction for too long, as after a pause of the process
+    state = (exc.sqlstate or "") if isinstance(exc, asyncpg.PostgresError) else ""
+    return state[:2] in ("08", "53", "57", "40") or state == "25P03"
 
 
 async def _check(resources: Resources, claimed: Claimed) -> None:
@@ -114,7 +116,7 @@ async def _write(resources: Resources, run: Run, claimed: Claimed, key: Key) -> 
         output = copy.Output(sink)
         rows, digest = await progress.while_watched(
             _copied(snapshot, query, output),
-            progress.watch(resources.database, run, backend=snapshot.backend, written=lambda: output.bytes),
+            progress.watch(resources.database, run, backend=snapshot.backend, output=output),
         )
     return Published(
         key=key,

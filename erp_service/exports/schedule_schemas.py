@@ -69,3 +69,5 @@ class ScheduleOut(Struct):
 
 class SchedulePage(Page[ScheduleOut]):
     """Schedules, newest first."""
+
+    items: list[ScheduleOut]

@@ -8,13 +8,17 @@ from procrastinate.retry import BaseRetryStrategy
 
 from erp_service import telemetry
 from erp_service.exports import lifecycle, running, upkeep
-from erp_service.exports.admission import QUEUE, TASK
+from erp_service.exports.admission import QUEUE as QUEUE
+from erp_service.exports.admission import SMALL_QUEUE as SMALL_QUEUE
+from erp_service.exports.admission import TASK
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.running import Resources as Resources
 from erp_service.queue.hardened import stopped_by
 from erp_service.queue.rescue import Ending
 
 tasks = Blueprint()
+
+UPKEEP_QUEUE = "upkeep"
 
 _OUTAGE_PAUSE = 2  # seconds
 _MOST_ATTEMPTS = 100
@@ -45,7 +49,7 @@ async def run_export(context: JobContext, export_id: str) -> None:
 
 
 @tasks.periodic(cron="* * * * *")
-@tasks.task(name="exports:upkeep", queue="upkeep", queueing_lock="exports:upkeep", pass_context=True)
+@tasks.task(name="exports:upkeep", queue=UPKEEP_QUEUE, queueing_lock="exports:upkeep", pass_context=True)
 async def run_upkeep(context: JobContext, timestamp: int) -> None:
     """Every minute, by whichever worker has room."""
     await upkeep.run(context.additional_context["resources"])

@@ -19,12 +19,14 @@ from erp_service.idempotency import KEPT_HOURS
 from erp_service.telemetry import log
 
 BATCH = 500
+MOST_PRUNED = 20_000  # of one table in one round, which another follows in a minute
 GRACE = timedelta(hours=1)
 """A file that no row names may be on its way to be published; after so long it is not."""
 
 _EXPIRE = text("""
     update export_jobs set status = 'expired' where id in (
-      select id from export_jobs where status = 'succeeded' and expires_at < now() limit :batch for update skip locked)
+      select id from export_jobs where status = 'succeeded' and file_key is not null and expires_at < now()
+      limit :batch for update skip locked)
 """)
 
 _ENDED_IN_QUEUE = text("""
@@ -45,13 +47,25 @@ _OLD_RECORDS = {
         delete from rate_limits where key in (
           select key from rate_limits where resets_at < now() - interval '1 hour' limit :batch)
     """),
+    # canceled and given up: whoever asks why has the export's own row, and of a failed job its queue row too
     "procrastinate_jobs": text("""
         delete from procrastinate_jobs where id in (
-          select job.id from procrastinate_jobs job
-          where job.status in ('succeeded', 'failed', 'cancelled', 'aborted')
-            and not exists (select from procrastinate_events event
-              where event.job_id = job.id and event.at > now() - interval '7 days')
-          limit :batch)
+          select job.id from procrastinate_events event join procrastinate_jobs job on job.id = event.job_id
+          where event.type in ('succeeded', 'cancelled', 'aborted') and event.at < now() - interval '1 hour'
+            and job.status in ('succeeded', 'cancelled', 'aborted')
+          limit :batch for update of job skip locked)
+    """),
+    "procrastinate_jobs that failed": text("""
+        delete from procrastinate_jobs where id in (
+          select job.id from procrastinate_events event join procrastinate_jobs job on job.id = event.job_id
+          where event.type = 'failed' and event.at < now() - interval '7 days' and job.status = 'failed'
+          limit :batch for update of job skip locked)
+    """),
+    # one that was only cut off comes back as who it was
+    "procrastinate_workers": text("""
+        delete from procrastinate_workers where id in (
+          select id from procrastinate_workers where last_heartbeat < now() - interval '1 hour'
+          limit :batch for update skip locked)
     """),
 }
 
@@ -159,11 +173,16 @@ async def _remove_unnamed(database: Database, store: Store, batch: list[Kept]) -
 
 
 async def prune(database: Database) -> None:
-    """Records whose keeping time is over."""
+    """Records whose keeping time is over, until none is left or it is enough for now."""
     for table, statement in _OLD_RECORDS.items():
-        async with database.write() as db:
-            if removed := (await db.execute(statement, {"batch": BATCH})).rowcount:
-                log.info("pruned", table=table, rows=removed)
+        total, removed = 0, BATCH
+        while removed == BATCH and total < MOST_PRUNED:
+            # a transaction each: none holds its locks for long
+            async with database.write() as db:
+                removed = (await db.execute(statement, {"batch": BATCH})).rowcount
+            total += removed
+        if total:
+            log.info("pruned", table=table, rows=total)
     async with database.write() as db:
         if removed := await sessions.prune(db):
             log.info("pruned", table="refresh_tokens", rows=removed)

@@ -7,18 +7,22 @@ the API, and a job deferred without a connection raises AppNotOpen instead of sl
 import asyncio
 import json
 import logging
+import os
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 import psycopg
+import psycopg_pool
 from procrastinate import PsycopgConnector, exceptions, manager, tasks
 from procrastinate.connector import Notify
 from procrastinate.types import JSONValue
 from psycopg import sql
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from psycopg.rows import DictRow
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from erp_service.db import WriteSession
@@ -26,6 +30,8 @@ from erp_service.db import WriteSession
 log = logging.getLogger(__name__)
 
 STATEMENT_SECONDS = 30
+ANSWER_SECONDS = STATEMENT_SECONDS + 5.0
+CHECK_SECONDS = 2.0
 POOL_WAIT_SECONDS = 2.0
 POOL_RECONNECT_SECONDS = 1.0
 LISTEN_PING_SECONDS = 5.0
@@ -45,6 +51,18 @@ _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 _LOCK_IN_DETAIL = re.compile(r"Key \(queueing_lock\)=\((.*)\)", re.DOTALL)
 
 
+class _Pool(psycopg_pool.AsyncConnectionPool):
+    @staticmethod
+    async def check_connection(connection: psycopg.AsyncConnection[Any]) -> None:
+        with _answered_within(CHECK_SECONDS, connection):
+            await psycopg_pool.AsyncConnectionPool.check_connection(connection)
+
+
+def _pool(**arguments: Any) -> _Pool:
+    # upstream names the stock check, which waits for ever for a server that hangs
+    return _Pool(**{**arguments, "check": _Pool.check_connection})
+
+
 class JoiningConnector(PsycopgConnector):
     """Connects with `url` (a `postgresql://` address, `?host=/socket/dir` included) for workers, and runs on the
     caller's SQLAlchemy connection over asyncpg where one is given."""
@@ -55,9 +73,11 @@ class JoiningConnector(PsycopgConnector):
             **KEEPALIVE,
             "application_name": name,
             "connect_timeout": 5,
-            "options": f"-c timezone=UTC -c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout=10s",
+            "options": f"-c timezone=UTC -c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout=10s"
+            " -c idle_in_transaction_session_timeout=5s",
         }
         super().__init__(
+            pool_factory=_pool,
             conninfo=url,
             kwargs=self._arguments,
             min_size=1,
@@ -68,10 +88,21 @@ class JoiningConnector(PsycopgConnector):
             reconnect_timeout=POOL_RECONNECT_SECONDS,
         )
 
+    @asynccontextmanager
+    async def _get_cursor(
+        self, connection: psycopg.AsyncConnection | None = None
+    ) -> AsyncGenerator[psycopg.AsyncCursor[DictRow]]:
+        """Upstream waits for ever for an answer on a connection that hangs without closing. The commit counts, too."""
+        with ExitStack() as deadline:
+            async with super()._get_cursor(connection) as cursor:
+                deadline.enter_context(_answered_within(ANSWER_SECONDS, cursor.connection))
+                yield cursor
+
     async def execute_query_all_async_with_connection(
         self, connection: AsyncConnection, query: str, **arguments: Any
     ) -> list[dict[str, Any]]:
-        """Issue #417: upstream has no asyncpg. Raises UniqueViolation, ConnectorException."""
+        """Issue #417: upstream has no asyncpg. Raises UniqueViolation, and what SQLAlchemy raises: whoever has the
+        transaction knows what a lost connection means for it."""
         statement, parameters = _numbered(query, arguments)
         with _as_procrastinate_says_it():
             result = await connection.exec_driver_sql(statement, parameters)
@@ -103,7 +134,8 @@ class JoiningConnector(PsycopgConnector):
 
     @asynccontextmanager
     async def _listening(self, channels: list[str]) -> AsyncIterator[psycopg.AsyncConnection]:
-        connection = await psycopg.AsyncConnection.connect(self.url, autocommit=True, **self._arguments)
+        arguments = {**self._arguments, "application_name": f"{self._arguments['application_name']} listener"}
+        connection = await psycopg.AsyncConnection.connect(self.url, autocommit=True, **arguments)
         async with connection:
             for channel in channels:
                 await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
@@ -119,8 +151,25 @@ async def _hand_on(connection: psycopg.AsyncConnection, on_notification: Notify)
         async for notification in connection.notifies(timeout=LISTEN_PING_SECONDS):
             await on_notification(channel=notification.channel, payload=notification.payload)
         # A peer that hangs without closing is silent, so ask
-        async with asyncio.timeout(LISTEN_PING_SECONDS):
+        with _answered_within(LISTEN_PING_SECONDS, connection):
             await connection.execute("SELECT 1")
+
+
+@contextmanager
+def _answered_within(seconds: float, connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
+    """Else whoever waits in here gets the OperationalError of a server that has closed the connection.
+
+    A cancellation would do worse: psycopg then asks the server to cancel, which takes ten more seconds if it hangs."""
+    timer = asyncio.get_running_loop().call_later(seconds, _hang_up, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 def _numbered(query: str, arguments: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
@@ -151,8 +200,6 @@ def _as_procrastinate_says_it() -> Iterator[None]:
         name = getattr(cause, "constraint_name", None)
         key = _LOCK_IN_DETAIL.search(getattr(cause, "detail", None) or "")
         raise exceptions.UniqueViolation(constraint_name=name, queueing_lock=key[1] if key else None) from exc
-    except SQLAlchemyError as exc:
-        raise exceptions.ConnectorException from exc
 
 
 # Never opened: whoever defers in a transaction needs statements, not connections

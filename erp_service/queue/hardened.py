@@ -1,12 +1,13 @@
 """Procrastinate's app and worker, made to outlive what stock 3.10 does not.
 
 Every private method overridden here is named in tests/queue/test_contract.py, which holds it against the installed
-version. Overridden: App._worker; Worker._update_heartbeat, _periodic_deferrer, _monitor_side_tasks,
-_handle_notification, _fetch_and_process_jobs, _process_job, _persist_job_status, _shutdown, and the attribute queues."""
+version. Overridden: App._worker; Worker.queues, _update_heartbeat, _periodic_deferrer, _monitor_side_tasks,
+_handle_notification, _fetch_and_process_jobs, _process_job, _persist_job_status, _shutdown."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from enum import Enum
 from typing import Any, Unpack
 
@@ -54,8 +55,9 @@ class HardenedApp(procrastinate.App):
 
     `grace_seconds` is how long a drain waits for running jobs before they go back to the queue. `ended(job_id, how)`
     is awaited in the rescuing worker after a rescue ended a job for good: a hint, reconciliation reads the rows.
-    `at_most` is how many jobs of a queue one worker runs at once, so that others find a slot beside them. `beside`
-    runs as long as a worker does, needs no slot, and must not end by itself."""
+    `at_most` is how many jobs of a queue one worker runs at once, so that others find a slot beside them; it names
+    every queue that is no task's own. `beside` runs as long as a worker does, needs no slot, and never ends by itself.
+    """
 
     connector: JoiningConnector
 
@@ -142,7 +144,8 @@ class HardenedWorker(worker.Worker):
         full = {queue for queue, most in self.app.at_most.items() if running[queue] >= most}
         if not full:
             return self._asked
-        return {task.queue for task in self.app.tasks.values()}.difference(full).intersection(self._asked) 
+        known = self._asked or {*self.app.at_most, *(task.queue for task in self.app.tasks.values())}
+        return sorted({*known} - full)
 
     @queues.setter
     def queues(self, asked: Iterable[str] | None) -> None:
@@ -225,8 +228,12 @@ class HardenedWorker(worker.Worker):
             retry_decision = retry_decision or retry.RetryDecision()
         try:
             await super()._persist_job_status(job, status, retry_decision, context, job_result)
-        except exceptions.ConnectorException as exc:
-            log.error("the end of job %s is not written: %r", job.id, exc.__cause__)
+        except (exceptions.ConnectorException, asyncio.CancelledError) as exc:
+            log.error("the end of job %s is not written: %r", job.id, exc.__cause__ or exc)
+            # The others will find it; but a drain that leaves work behind is none, and the exit status says so
+            self.failed = self.failed or self._lifeline.draining
+            if isinstance(exc, asyncio.CancelledError):
+                raise
         finally:
             self._stopped.discard(run)
             # Kept after a failed write, it would abort the job's next run here before it began
@@ -250,7 +257,7 @@ class HardenedWorker(worker.Worker):
         try:
             await super()._shutdown(side_tasks=[])
         except exceptions.ConnectorException as exc:
-            # All work is done or put back; what is left is a row that the start of another worker prunes
+            # What is left is a row that the start of another worker prunes
             log.warning("this worker could not take its leave: %r", exc.__cause__)
 
     def _runs(self) -> set[Run]:

@@ -32,6 +32,9 @@ RECONNECT_SECONDS = 0.5
 # InternalClientError is what asyncpg raises when it is cut off between two steps of one statement
 CONNECTION_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
+# A rescuer that is itself paused in the middle must not keep the job from all others
+LIMITS = {"lock_timeout": "1000", "idle_in_transaction_session_timeout": "2000"}
+
 Reason = Literal["gone", "silent"]
 Key = TypeVar("Key")
 
@@ -223,7 +226,7 @@ class Lifeline:
     @asynccontextmanager
     async def _connected(self, worker_id: int) -> AsyncIterator[asyncpg.Connection]:
         async with self._answer_in_time():
-            connection = await connect(self._url, name="erp worker lifeline", lock_timeout="1000")
+            connection = await connect(self._url, name="erp worker lifeline", **LIMITS)
         try:
             async with self._answer_in_time():
                 await self._beat(connection, worker_id)

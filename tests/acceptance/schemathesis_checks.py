@@ -16,6 +16,7 @@ RULES = re.compile(
     r"|must not contain NUL|must not be zero|must be greater than 0|is not a plain decimal number|more than \d decimals"
     r"|must be at most \d+ here|is not a value of this filter|stands here twice"
     r"|must be another place"
+    r"|is not a time to run|is not the name of an IANA"
     r"|anybody tries|made of the e-mail"
     r"|Expected `int`, got `float`"
 )

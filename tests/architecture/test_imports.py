@@ -28,6 +28,8 @@ ORDER = [
     ["health", "documents"],
     ["app", "client"],
     ["serving", "working", "up"],
+    ["terminal"],
+    ["cli_queue"],
     ["cli", "worker", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -85,7 +85,9 @@ def work(settings: Settings, resources: tasks.Resources) -> Work:
         given = {"resources": resources._replace(**other)}
         async with app.open_async():
             running = asyncio.create_task(
-                app.run_worker_async(queues=["exports"], install_signal_handlers=False, additional_context=given)
+                app.run_worker_async(
+                    queues=["exports", "exports-small"], install_signal_handlers=False, additional_context=given
+                )
             )
             try:
                 yield app

@@ -7,11 +7,13 @@ import asyncpg
 import httpx
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from erp_service.db import Database
 from erp_service.exports import admission, lifecycle, service
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.models import ExportFailed, TooManyExports
+from erp_service.exports.running import is_outage
 from erp_service.exports.schemas import ExportRequest
 from erp_service.principals import Principal
 from erp_service.roles import Role
@@ -128,3 +130,27 @@ async def test_row_and_queue_job_are_there_together_or_not_at_all(
     expected = 1 if ending == "commit" else 0
     assert await owner.fetchval("select count(*) from export_jobs") == expected
     assert await owner.fetchval("select count(*) from procrastinate_jobs") == expected
+
+
+async def test_process_that_is_paused_while_it_admits_keeps_everybody_waiting(
+    database: Database, settings: Settings, user: int
+) -> None:
+    """It holds the one lock of admission, and nobody can submit: the server ends such a transaction."""
+
+    async def admit_and_pause() -> None:
+        async with database.write() as paused:
+            await admission.lock(paused)
+            async with asyncio.timeout(8):
+                await submit(database, settings, user)
+            await admission.waiting(paused, user)
+
+    with pytest.raises(DBAPIError) as caught:
+        await admit_and_pause()
+    assert is_outage(caught.value), "a run that this befalls tries again"
+
+
+@pytest.mark.parametrize(
+    "exc", [asyncpg.InternalClientError("cut off"), asyncpg.IdleInTransactionSessionTimeoutError("paused")]
+)
+def test_outage_that_looks_like_a_fault_of_the_export(exc: Exception) -> None:
+    assert is_outage(exc)

@@ -120,16 +120,37 @@ async def test_old_records_are_pruned_and_young_ones_kept(
     assert [row["key"] for row in await owner.fetch("select key from rate_limits")] == ["young"]
 
 
-async def test_queue_jobs_that_ended_long_ago_are_pruned(owner: asyncpg.Connection, resources: Resources) -> None:
-    for _ in range(3):
-        await owner.execute("insert into procrastinate_jobs (queue_name, task_name) values ('exports', 'x')")
-    await owner.execute("update procrastinate_jobs set status = 'cancelled' where id < 3")
-    await owner.execute("update procrastinate_events set at = now() - interval '8 days' where job_id <> 2")
+async def test_queue_jobs_that_ended_are_pruned_and_failed_ones_kept_for_a_week(
+    owner: asyncpg.Connection, resources: Resources
+) -> None:
+    ends = ["cancelled now", "cancelled 2 hours", "failed 2 hours", "failed 8 days", "todo 8 days"]
+    for end in ends:
+        status, _, age = end.partition(" ")
+        job_id = await owner.fetchval(
+            "insert into procrastinate_jobs (queue_name, task_name) values ('exports', $1) returning id", end
+        )
+        if status == "failed":
+            await owner.execute("update procrastinate_jobs set status = 'doing' where id = $1", job_id)
+        await owner.execute("update procrastinate_jobs set status = $2 where id = $1", job_id, status)
+        if age != "now":
+            await owner.execute(
+                "update procrastinate_events set at = now() - $2::text::interval where job_id = $1", job_id, age
+            )
     await upkeep.run(resources)
-    assert [tuple(row) for row in await owner.fetch("select id, status from procrastinate_jobs order by id")] == [
-        (2, "cancelled"),
-        (3, "todo"),
-    ]
+    kept = [row["task_name"] for row in await owner.fetch("select task_name from procrastinate_jobs order by id")]
+    assert kept == ["cancelled now", "failed 2 hours", "todo 8 days"]
+
+
+async def test_workers_that_died_long_ago_are_pruned_in_more_batches_than_one(
+    owner: asyncpg.Connection, resources: Resources
+) -> None:
+    await owner.execute(
+        "insert into procrastinate_workers (last_heartbeat) select now() - interval '2 hours'"
+        f" from generate_series(1, {upkeep.BATCH * 2 + 1})"
+    )
+    alive = await owner.fetchval("insert into procrastinate_workers default values returning id")
+    await upkeep.run(resources)
+    assert [row["id"] for row in await owner.fetch("select id from procrastinate_workers")] == [alive]
 
 
 async def test_worker_does_the_upkeep(

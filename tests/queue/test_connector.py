@@ -10,8 +10,10 @@ import pytest
 from procrastinate import Blueprint, exceptions, jobs
 from procrastinate.types import JSONDict
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from erp_service.db import Database, WriteSession
+from erp_service.exports.running import is_outage
 from erp_service.queue.connector import JoiningConnector, cancel, defer
 from erp_service.queue.fencing import FencedJobManager
 from erp_service.queue.hardened import HardenedApp, HardenedWorker
@@ -54,10 +56,21 @@ async def test_conflict_in_a_savepoint_leaves_the_transaction_usable(db: WriteSe
     assert (await db.execute(text("select id from procrastinate_jobs"))).scalars().all() == [first]
 
 
-async def test_other_refusals_of_the_database_keep_their_cause(db: WriteSession) -> None:
-    with pytest.raises(exceptions.ConnectorException) as caught:
+async def test_lost_connection_while_deferring_that_looked_like_a_fault_of_ours(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    """Upstream's own exception would be a 500, and for a worker no reason to try again."""
+    with pytest.raises(DBAPIError) as caught:
+        async with database.write() as db:
+            pid = await db.scalar(text("select pg_backend_pid()"))
+            await owner.execute("select pg_terminate_backend($1, 1000)", pid)
+            await defer(db, "any", queue="work", arguments={})
+    assert is_outage(caught.value)
+
+
+async def test_other_refusals_of_the_database_are_the_callers_to_know(db: WriteSession) -> None:
+    with pytest.raises(DBAPIError, match="value too long"):
         await defer(db, "any", queue="q" * 129, arguments={})
-    assert "value too long" in str(caught.value.__cause__)
 
 
 async def test_cancel_is_part_of_the_transaction_too(database: Database, owner: asyncpg.Connection) -> None:

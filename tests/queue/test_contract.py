@@ -30,12 +30,14 @@ OVERRIDDEN = {
     (HardenedWorker, Worker, "_monitor_side_tasks"): ["self", "side_tasks"],
     (HardenedWorker, Worker, "_handle_notification"): ["self", "channel", "notification"],
     (HardenedWorker, Worker, "_fetch_and_process_jobs"): ["self"],
+    (HardenedWorker, Worker, "_process_job"): ["self", "context"],
     (HardenedWorker, Worker, "_persist_job_status"): [
         *["self", "job", "status", "retry_decision", "context", "job_result"]
     ],
     (HardenedWorker, Worker, "_shutdown"): ["self", "side_tasks"],
     (FencedJobManager, manager.JobManager, "finish_job"): ["self", "job", "status", "delete_job"],
     (FencedJobManager, manager.JobManager, "retry_job"): ["self", "job", "retry_at", "priority", "queue", "lock"],
+    (JoiningConnector, PsycopgConnector, "_get_cursor"): ["self", "connection"],
     (JoiningConnector, PsycopgConnector, "listen_notify"): ["self", "on_notification", "channels"],
     (JoiningConnector, PsycopgConnector, "execute_query_all_async_with_connection"): [
         *["self", "connection", "query", "**arguments"]
@@ -47,13 +49,20 @@ OVERRIDDEN = {
 
 # What an override calls or reads, and where upstream must still do what the override expects of it
 LEANED_ON = {
+    (PsycopgConnector, "_create_pool"): ["self._pool_factory(", "check="],
+    (PsycopgConnector, "execute_query_all_async"): ["self._get_cursor() as cursor"],
     (Worker, "run"): ["register_worker", "prune_stalled_workers", "_run_loop"],
     (Worker, "_run_loop"): ["_start_side_tasks", "_monitor_side_tasks(side_tasks)", "_shutdown(side_tasks=side_tasks)"],
     (Worker, "_start_side_tasks"): [
         *["self._update_heartbeat()", "self._periodic_deferrer()", "self._poll_jobs_to_abort()", "listen_for_jobs"],
         *[f'name="{name}"' for name in NEEDED_TO_THE_END],
     ],
-    (Worker, "_fetch_and_process_jobs"): ["_running_jobs[job_task] = context", "_job_ids_to_abort.get(job_id)"],
+    (Worker, "__init__"): ["self.queues = queues"],
+    (Worker, "_fetch_and_process_jobs"): [
+        *["_running_jobs[job_task] = context", "_job_ids_to_abort.get(job_id)", "queues=self.queues"],
+        # first theirs, which takes the job out, then ours, which looks again
+        *["job_task.add_done_callback(on_job_complete)", "del self._running_jobs[task]"],
+    ],
     (Worker, "_process_job"): ["_persist_job_status(", "retry_decision=retry_decision", "asyncio.shield"],
     (Worker, "_persist_job_status"): ["job_manager.retry_job", "job_manager.finish_job", "_job_ids_to_abort.pop"],
     (Worker, "_abort_running_jobs"): ["AbortReason.SHUTDOWN"],

@@ -1,0 +1,105 @@
+"""Schedules that are due become exports: exactly once, whichever worker looks first, and late once if none was up.
+
+Every worker looks, beside its jobs and not as one of them: a worker that is full of long exports still ticks. Which
+runs are due, and that a run has been, is said by one transaction in the database, by its clock."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Row, func, or_, select, update
+from sqlalchemy.exc import DBAPIError
+
+from erp_service import errors, problems
+from erp_service.audit.record import record
+from erp_service.db import WriteSession
+from erp_service.errors import Refused
+from erp_service.exports import schedules
+from erp_service.exports.lifecycle import WORKER
+from erp_service.exports.models import ExportFailed, TooManyExports
+from erp_service.exports.queries import Shown
+from erp_service.exports.running import Resources, is_outage
+from erp_service.exports.schedule_models import ExportSchedule
+from erp_service.settings import Settings
+from erp_service.telemetry import log
+
+LOOK_SECONDS = 1.0
+AGAIN = timedelta(seconds=10)
+PATIENCE = timedelta(minutes=10)
+"""So long a run is tried again that the owner's waiting exports leave no room for; then it is given up."""
+
+_LOST_SECONDS = 30  # a database that hangs without closing is a lost one
+
+_S = ExportSchedule
+_DUE = (
+    select(_S.id, _S.user_id, _S.cron, _S.timezone, _S.spec, _S.next_run_at, _S.last_error, func.now().label("now"))
+    .where(_S.is_active, _S.next_run_at <= func.now(), or_(_S.again_at.is_(None), _S.again_at <= func.now()))
+    .order_by(_S.next_run_at)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+
+
+async def keep(resources: Resources) -> None:
+    """Look for what is due, for ever: no outage ends it, and no schedule that cannot run holds up the others."""
+    while True:
+        try:
+            async with asyncio.timeout(_LOST_SECONDS):
+                while await run_next(resources):
+                    pass
+        except Exception as exc:  # noqa: BLE001 whatever it is, the next look may do better
+            if is_outage(exc):
+                log.warning("schedules cannot be read, trying again", error=repr(exc))
+            else:
+                log.exception("schedules cannot be run, trying again")
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def run_next(resources: Resources) -> bool:
+    """Run the one that has been due the longest and that nobody else is running; False if there is none."""
+    async with resources.database.write() as db:
+        due = (await db.execute(_DUE)).one_or_none()
+        if due is None:
+            return False
+        try:
+            async with db.begin_nested():
+                await _run(db, resources.settings, due)
+        except (Refused, DBAPIError) as exc:
+            if is_outage(exc):
+                raise
+            await _refuse(db, due, exc)
+        return True
+
+
+async def _run(db: WriteSession, settings: Settings, due: Row[Any]) -> Shown:
+    # reckoned from now and not from what was due: a run that was missed is made good once
+    next_run_at = schedules.timing(due.cron, due.timezone, due.now)
+    owner = await schedules.owner_now(db, due.user_id, request_id=f"schedule {due.id}")
+    shown = await schedules.submitted(db, owner, settings, due.spec)
+    await schedules.ran(db, due.id, export_id=shown.job.id, next_run_at=next_run_at, again_at=None)
+    after = {"export_id": str(shown.job.id), "due_at": due.next_run_at.isoformat()}
+    await record(db, owner, "schedule.run", due.id, after=after)
+    log.info("schedule ran", schedule_id=str(due.id), export_id=str(shown.job.id))
+    return shown
+
+
+async def _refuse(db: WriteSession, due: Row[Any], exc: Exception) -> None:
+    if isinstance(exc, TooManyExports) and due.now - due.next_run_at < PATIENCE:
+        await db.execute(update(_S).where(_S.id == due.id).values(again_at=due.now + AGAIN))
+        return
+    if not isinstance(exc, Refused):
+        log.error("schedule cannot be run", schedule_id=str(due.id), exc_info=exc)
+    why = exc if isinstance(exc, Refused) else ExportFailed()
+    problem = problems.as_problem(why, None)
+    await schedules.ran(db, due.id, last_error=problem, again_at=None, **_then(due))
+    if due.last_error is None or due.last_error["type"] != problem["type"]:
+        # the first of several that are alike: a record for each run of a forgotten schedule would bury the others
+        await record(db, WORKER, "schedule.refused", due.id, after={"type": problem["type"], "owner": due.user_id})
+
+
+def _then(due: Row[Any]) -> dict[str, Any]:
+    try:
+        return {"next_run_at": schedules.timing(due.cron, due.timezone, due.now)}
+    except errors.Invalid:
+        # the time zone is gone, or the rules have become stricter: it stays, switched off, and says why
+        return {"next_run_at": None, "is_active": False}

@@ -1,0 +1,31 @@
+"""A worker whose directory is not the one that the database knows: on another host, or not mounted yet."""
+
+import signal
+from datetime import UTC, datetime
+
+from tests.acceptance.instances import worker
+from tests.chaos.conftest import Record
+from tests.chaos.ground import Ground, since
+from tests.conftest import eventually
+
+
+async def test_worker_has_the_wrong_store(ground: Ground, record: Record) -> None:
+    """It takes no export, which would fail there, and says why; another has it."""
+    client = await ground.instance()
+    log = ground.logs / "wrong.log"
+    async with worker(ground.settings, log, ERP_EXPORT_STORE=f"file://{ground.logs}/elsewhere") as wrong:
+
+        async def told() -> bool:
+            return "not the one the database knows" in log.read_text()
+
+        await eventually(told, seconds=40)
+        submitted = datetime.now(UTC)
+        export = await ground.submit(client)
+        await ground.worker()
+        effects = await ground.proven(export)
+        assert await ground.starts(export) == 1
+        assert wrong.process.returncode is None
+        begun = await ground.began(export, 1)
+        record(seconds=since(submitted, begun), starts=1, effects=effects)
+        wrong.signal(signal.SIGTERM)
+        await wrong.ended()

@@ -1,0 +1,164 @@
+"""Small exports pass large ones, whoever fills the workers."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from time import monotonic
+
+import asyncpg
+import httpx
+import pytest
+from sqlalchemy import text
+
+from erp_service.db import Database, asyncpg_arguments
+from erp_service.exports import admission, datasets
+from erp_service.exports.catalogue import DATASETS
+from erp_service.exports.datasets import Spec
+from erp_service.roles import Role
+from erp_service.settings import Settings
+from erp_service.working import build
+from tests.conftest import SignIn, eventually
+from tests.exports.conftest import many_items, reaches, submitted
+from tests.exports.test_schedules import SCHEDULES, made
+
+SECOND = 1.0
+
+
+@pytest.fixture
+async def large_items(owner: asyncpg.Connection) -> None:
+    await many_items(owner, admission.SMALL_ROWS + 2_000)
+    await owner.execute("analyze items")
+
+
+@contextlib.asynccontextmanager
+async def worker(settings: Settings, concurrency: int) -> AsyncIterator[None]:
+    """What `erp worker` and `procrastinate --app=erp_service.worker.app worker` run."""
+    values = {name: getattr(settings, name) for name in settings.__struct_fields__}
+    app = build(Settings(**{**values, "worker_concurrency": concurrency, "grace_seconds": 0}))
+    async with app.open_async():
+        running = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
+        try:
+            yield
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def held(settings: Settings, table: str) -> AsyncIterator[None]:
+    """Whoever reads the table hangs: the longest export there can be."""
+    connection = await asyncpg.connect(**asyncpg_arguments(settings.migration_database_url or ""))
+    try:
+        await connection.execute("begin")
+        await connection.execute(f"lock table {table} in access exclusive mode")
+        yield
+    finally:
+        await connection.close()
+
+
+async def running(client: httpx.AsyncClient) -> int:
+    page = (await client.get("/api/v1/exports/jobs", params={"mine": False, "status": "running"})).json()
+    return len(page["items"])
+
+
+@pytest.mark.usefixtures("large_items")
+@pytest.mark.parametrize("concurrency", [1, 4])
+async def test_small_export_and_a_tick_pass_large_ones_that_hold_every_slot_they_can(
+    concurrency: int, settings: Settings, sign_in: SignIn, admin: httpx.AsyncClient, owner: asyncpg.Connection
+) -> None:
+    users = [await sign_in(Role.VIEWER) for _ in range(4)]
+    other = await sign_in(Role.VIEWER)
+    scheduled = (await made(other, spec={"dataset": "locations", "force_new": True}))["id"]
+    large = [await submitted(client) for client in users for _ in range(5)]
+    most = max(1, concurrency - 1)
+
+    async def as_many() -> bool:
+        return await running(admin) == most
+
+    async def ticked() -> bool:
+        return (await other.get(f"{SCHEDULES}/{scheduled}")).json()["last_job"] is not None
+
+    async with held(settings, "items"), worker(settings, concurrency):
+        await eventually(as_many)
+        seconds = []
+        for _ in range(7):
+            start = monotonic()
+            small = await submitted(other, "locations")
+            await reaches(other, small, "succeeded")
+            seconds.append(monotonic() - start)
+        # on a machine that is busy with other tests one may take longer, but none waits for a poll
+        assert sorted(seconds)[3] < SECOND
+        assert max(seconds) < 4
+        await owner.execute("update export_schedules set next_run_at = now()")
+        await eventually(ticked, seconds=5)
+        assert not {job["id"] for job in await succeeded(admin)} & set(large)
+
+
+async def succeeded(client: httpx.AsyncClient) -> list[dict[str, object]]:
+    page = await client.get("/api/v1/exports/jobs", params={"mine": False, "status": "succeeded", "limit": 500})
+    return list(page.json()["items"])
+
+
+@pytest.mark.usefixtures("large_items")
+async def test_large_export_begins_as_soon_as_its_place_is_free(settings: Settings, sign_in: SignIn) -> None:
+    users = [await sign_in(Role.VIEWER) for _ in range(4)]
+    large = [await submitted(client) for client in users]
+    async with worker(settings, concurrency=1):
+        await reaches(users[0], large[0], "succeeded")
+        start = monotonic()
+        for client, export_id in zip(users, large, strict=True):
+            await reaches(client, export_id, "succeeded")
+        # nothing wakes the worker but the end of each; the next poll would be five seconds away
+        assert monotonic() - start < 4
+
+
+async def test_twenty_large_exports_of_one_user_take_two_places(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, settings: Settings
+) -> None:
+    for _ in range(20):
+        await submitted(viewer)
+    queued = await owner.fetchval("select count(*) from procrastinate_jobs where queue_name like 'exports%'")
+    assert queued == settings.exports_running_per_user
+
+
+@pytest.mark.usefixtures("large_items")
+@pytest.mark.parametrize(
+    ("dataset", "spec", "small"),
+    [
+        ("items", Spec(), False),
+        ("items", Spec(sort="name", columns=["sku"]), False),
+        ("items", Spec(filter={"sku": "SKU-7"}), True),
+        ("locations", Spec(), True),
+        ("stock_movements", Spec(), True),
+    ],
+)
+async def test_size_is_what_the_planner_thinks(dataset: str, spec: Spec, small: bool, database: Database) -> None:
+    query = datasets.query(DATASETS[dataset], spec)
+    async with database.write() as db:
+        before = await db.scalar(text("show lock_timeout"))
+        assert await admission.is_small(db, query) is small
+        assert await db.scalar(text("show lock_timeout")) == before
+
+
+async def test_export_of_a_table_that_is_being_altered_is_submitted_at_once_as_a_large_one(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, settings: Settings
+) -> None:
+    async with held(settings, "locations"):
+        start = monotonic()
+        await submitted(viewer, "locations")
+        assert monotonic() - start < SECOND
+    assert not await owner.fetchval("select is_small from export_jobs")
+
+
+@pytest.mark.usefixtures("large_items")
+async def test_queue_follows_the_size_also_for_a_retry(viewer: httpx.AsyncClient, owner: asyncpg.Connection) -> None:
+    async def queue_of(export_id: str) -> object:
+        found = "select queue_name from procrastinate_jobs where args->>'export_id' = $1"
+        return await owner.fetchval(found, export_id)
+
+    small, large = await submitted(viewer, filter={"sku": "SKU-7"}), await submitted(viewer)
+    assert await queue_of(small) == admission.SMALL_QUEUE
+    assert await queue_of(large) == admission.QUEUE
+    await viewer.post(f"/api/v1/exports/jobs/{large}/cancel")
+    again = (await viewer.post(f"/api/v1/exports/jobs/{large}/retry")).json()["id"]
+    assert await queue_of(again) == admission.QUEUE

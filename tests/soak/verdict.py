@@ -1,0 +1,199 @@
+"""What must hold once it is quiet, whatever happened before."""
+
+import asyncio
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+import asyncpg
+from msgspec import Struct
+
+from erp_service.db import Database
+from erp_service.exports import upkeep
+from erp_service.exports.running import Resources
+from erp_service.exports.storage.registry import open_store
+from erp_service.queue.rescue import CONNECTION_LOST, LOCK_CLASS
+from erp_service.settings import Settings
+from tests.acceptance.instances import environment
+from tests.soak.clients import Ledger
+from tests.soak.fleet import Fleet
+
+FINAL_SECONDS = 120.0
+"""After the last fault every acknowledged export has ended by then."""
+
+_OPEN = "select id, status, attempt, queue_job_id from export_jobs where status in ('queued', 'running', 'canceling')"
+_HELD = (
+    "select objid::bigint from pg_locks where locktype = 'advisory' and objsubid = 2 and classid = $1::bigint::oid"
+    " and database = (select oid from pg_database where datname = current_database())"
+)
+
+
+class Figures(Struct):
+    """Seconds from a submission to its final state, and how often exports were begun."""
+
+    final_after_quiet: float = 0.0
+    median: float = 0.0
+    slowest: list[asyncpg.Record] = []
+    attempts: Counter[int] = {}  # type: ignore[assignment]
+    states: Counter[str] = {}  # type: ignore[assignment]
+    swept: int = 0
+
+
+async def settle(fleet: Fleet, figures: Figures) -> list[str]:
+    """Wait for the end of all that was asked for."""
+    if not await fleet.all_up(seconds=60):
+        return ["not every process came up again"]
+    began = monotonic()
+    while rows := await fleet.look(_OPEN):
+        if monotonic() - began > FINAL_SECONDS:
+            queue = await fleet.look("select id, status, attempts, worker_id from procrastinate_jobs")
+            return [f"{len(rows)} exports have not ended: {rows[:5]}; the queue: {queue[:20]}"]
+        await asyncio.sleep(0.2)
+    figures.final_after_quiet = monotonic() - began
+    return []
+
+
+async def judge(fleet: Fleet, ledger: Ledger, figures: Figures) -> list[str]:
+    """All that does not hold, of the database, the store and the files as clients get them."""
+    faults = await _jobs(fleet, ledger, figures)
+    faults += await _queue(fleet)
+    faults += await _stock(fleet, ledger)
+    await _downloads(ledger)
+    faults += await _files(fleet, figures)
+    faults += await _books(fleet.settings)
+    return faults
+
+
+async def _jobs(fleet: Fleet, ledger: Ledger, figures: Figures) -> list[str]:
+    rows = await fleet.look(
+        "select id::text, status, attempt, error ->> 'type' as error, deleted_at is not null as deleted,"
+        " extract(epoch from finished_at - created_at)::float8 as seconds from export_jobs"
+    )
+    faults = []
+    stored = {row["id"]: row for row in rows}
+    if lost := ledger.jobs.keys() - stored.keys():
+        faults.append(f"{len(lost)} acknowledged exports are not there: {list(lost)[:5]}")
+    if more := stored.keys() - ledger.jobs.keys():
+        faults.append(f"{len(more)} exports are there that nobody was told of: {list(more)[:5]}")
+    for id_, job in ledger.jobs.items():
+        row = stored.get(id_)
+        if row is not None and job.canceled and row["status"] != "canceled":
+            faults.append(f"export {id_} was canceled, and is {row['status']}")
+        if row is not None and job.deleted and not row["deleted"]:
+            faults.append(f"export {id_} was deleted, and is there")
+    faults += [
+        f"export {row['id']} failed: {row['error']}"
+        for row in rows
+        if row["status"] == "failed" and not row["error"].endswith("export-abandoned")
+    ]
+    published = Counter(
+        row["entity_id"]
+        for row in await fleet.look("select entity_id from audit_log where action = 'export.succeeded'")
+    )
+    ended_well = {row["id"] for row in rows if row["status"] in ("succeeded", "expired")}
+    if wrong := {id_ for id_ in published.keys() | ended_well if published[id_] != (id_ in ended_well)}:
+        faults.append(f"published not exactly once: {[(id_, published[id_]) for id_ in list(wrong)[:5]]}")
+    times = sorted(row["seconds"] for row in rows if row["seconds"] is not None)
+    figures.median = times[len(times) // 2] if times else 0.0
+    figures.slowest = sorted(rows, key=lambda row: row["seconds"] or 0.0)[:-6:-1]
+    figures.attempts = Counter(row["attempt"] for row in rows)
+    figures.states = Counter(row["status"] for row in rows)
+    return faults
+
+
+async def _queue(fleet: Fleet) -> list[str]:
+    """The locks that are held are those of the workers that live, and nothing is left in the queue."""
+    faults = []
+    deadline = monotonic() + 20
+    while rows := await fleet.look(
+        "select id, status, task_name from procrastinate_jobs where status = 'doing'"
+        " or (status = 'todo' and task_name = 'exports:run')"
+    ):
+        if monotonic() > deadline:
+            faults.append(f"left in the queue: {rows[:10]}")
+            break
+        await asyncio.sleep(0.5)
+    pids = [seat.process.pid for seat in fleet.of("worker") if seat.process is not None]
+    alive = {row[0] for row in await fleet.look("select worker_id from queue_workers where pid = any($1)", pids)}
+    held = {row[0] for row in await fleet.look(_HELD, LOCK_CLASS)}
+    if held != alive or len(held) != len(pids):
+        workers = await fleet.look("select * from queue_workers")
+        faults.append(f"workers {sorted(held)} hold locks; alive are {sorted(alive)} of {pids}: {workers}")
+    return faults
+
+
+async def _stock(fleet: Fleet, ledger: Ledger) -> list[str]:
+    rows = await fleet.look(
+        "select sku, sum(on_hand)::bigint as on_hand from items join stock_balances on item_id = id"
+        " where sku like 'SOAK-%' group by sku"
+    )
+    stored = {row["sku"]: row["on_hand"] for row in rows}
+    return [
+        f"{sku}: {stored.get(sku, 0)} on hand, {ledger.on_hand[sku]} were acknowledged"
+        for sku in stored.keys() | ledger.on_hand.keys()
+        if stored.get(sku, 0) != ledger.on_hand[sku]
+    ]
+
+
+async def _downloads(ledger: Ledger) -> None:
+    """Every file that can be had, through the API; what is wrong goes to the ledger's faults."""
+    at_once = asyncio.Semaphore(3)
+    async with asyncio.TaskGroup() as group:
+        for job in ledger.jobs.values():
+            await at_once.acquire()
+            task = group.create_task(job.client.check(job))
+            task.add_done_callback(lambda _: at_once.release())
+
+
+async def _files(fleet: Fleet, figures: Figures) -> list[str]:
+    """After the sweep, without its grace, the store holds what rows name and nothing else."""
+    database = Database(fleet.settings, name="erp soak")
+    store = open_store(fleet.settings)
+    try:
+        await upkeep.run(Resources(fleet.settings, database, store))
+        figures.swept = await upkeep.remove_orphans(database, store, older_than=datetime.now(UTC))
+    finally:
+        await database.close()
+    named = {
+        row[0]: row[1]
+        for row in await fleet.look("select file_key, result_bytes from export_jobs where status = 'succeeded'")
+    }
+    there = {path.name: path.stat().st_size for path in _directory(fleet.settings).iterdir() if path.name[0] != "."}
+    faults = []
+    if missing := named.keys() - there.keys():
+        faults.append(f"{len(missing)} published files are not there: {list(missing)[:5]}")
+    if strange := there.keys() - named.keys():
+        faults.append(f"{len(strange)} files are there that no export names: {list(strange)[:5]}")
+    if short := [name for name in named.keys() & there.keys() if named[name] != there[name]]:
+        faults.append(f"files of another size than their export says: {short[:5]}")
+    return faults
+
+
+def _directory(settings: Settings) -> Path:
+    return Path(settings.export_store.removeprefix("file://"))
+
+
+async def _books(settings: Settings) -> list[str]:
+    verify = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "erp_service",
+        "verify",
+        env=environment(settings),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await verify.communicate()
+    return [] if verify.returncode == 0 else [f"erp verify: {said.decode()[:2000]}"]
+
+
+async def stopped_in_order(fleet: Fleet) -> list[str]:
+    """The last drain: afterwards nobody holds a lock, and no worker is doing anything."""
+    await fleet.stop_all()
+    try:
+        held: list[asyncpg.Record] = await fleet.look(_HELD, LOCK_CLASS)
+    except CONNECTION_LOST as exc:
+        return [f"the server is gone: {exc!r}"]
+    return [f"locks held by nobody that lives: {held}"] if held else []
