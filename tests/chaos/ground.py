@@ -5,10 +5,10 @@ import contextlib
 import hashlib
 import itertools
 import signal
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import asyncpg
 import httpx
@@ -348,68 +348,6 @@ class Ground:
         submitted = await self.value("select min(at) from traces where export_id = $1", export_id)
         await self.ends(export_id)
         return float((begun - submitted).total_seconds())
-
-
-class Asked(NamedTuple):
-    """One request of `Traffic`."""
-
-    at: datetime
-    status: int
-    retry_after: str | None
-    type: str
-
-
-class Traffic:
-    """Somebody who goes on asking an instance while things break; `answers` are all that came."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self.answers: list[Asked] = []
-        self._client = client
-
-    @contextlib.asynccontextmanager
-    async def going_on(self) -> AsyncIterator["Traffic"]:
-        task = asyncio.create_task(self._ask())
-        try:
-            yield self
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def refused(self, *, seconds: float = 30) -> None:
-        await self._sees(503, seconds)
-
-    async def answered(self, *, seconds: float = 60) -> datetime:
-        """When requests are answered again, from now on."""
-        return await self._sees(200, seconds)
-
-    async def _sees(self, status: int, seconds: float) -> datetime:
-        seen = len(self.answers)
-
-        async def look() -> datetime | None:
-            return next((asked.at for asked in self.answers[seen:] if asked.status == status), None)
-
-        found = await eventually(look, seconds=seconds)
-        assert found is not None
-        return found
-
-    def proven(self) -> int:
-        """Every answer was the right one, or a problem that says when to ask again; returns how many were those."""
-        refused = [asked for asked in self.answers if asked.status != 200]
-        for asked in refused:
-            assert asked.status == 503, asked
-            assert asked.type == "application/problem+json", asked
-            assert asked.retry_after is not None, asked
-        return len(refused)
-
-    async def _ask(self) -> None:
-        while True:
-            for path in ("/api/v1/inventory/locations", JOBS):
-                answer = await self._client.get(path)
-                headers = answer.headers
-                self.answers.append(
-                    Asked(datetime.now(UTC), answer.status_code, headers.get("Retry-After"), headers["Content-Type"])
-                )
-                await asyncio.sleep(0.05)
 
 
 def since(moment: datetime, until: datetime | None = None) -> float:

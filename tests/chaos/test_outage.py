@@ -13,8 +13,9 @@ import pytest
 from erp_service.embedded import Cluster
 from erp_service.processes import servers
 from tests.chaos.conftest import Record
-from tests.chaos.ground import JOBS, Ground, Traffic, since
+from tests.chaos.ground import JOBS, Ground, since
 from tests.chaos.test_pause import never_back
+from tests.chaos.traffic import Traffic
 
 PROMPT = 4.0
 """Below the five seconds between two polls: whoever began sooner had heard the notice."""

@@ -60,11 +60,15 @@ async def test_lost_connection_while_deferring_that_looked_like_a_fault_of_ours(
     database: Database, owner: asyncpg.Connection
 ) -> None:
     """Upstream's own exception would be a 500, and for a worker no reason to try again."""
-    with pytest.raises(DBAPIError) as caught:
+
+    async def deferred() -> None:
         async with database.write() as db:
             pid = await db.scalar(text("select pg_backend_pid()"))
             await owner.execute("select pg_terminate_backend($1, 1000)", pid)
             await defer(db, "any", queue="work", arguments={})
+
+    with pytest.raises(DBAPIError) as caught:
+        await deferred()
     assert is_outage(caught.value)
 
 
