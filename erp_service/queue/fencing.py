@@ -5,14 +5,17 @@ done and sets its lock free. `attempts` grows with every retry and rescue, so (i
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from procrastinate import exceptions, jobs, manager
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 OUTAGE_SECONDS = 120.0
 RETRY_SECONDS = 0.5
@@ -89,22 +92,34 @@ class FencedJobManager(manager.JobManager):
             log.warning("job %s cannot wait again: another with its queueing lock does", job.id)
             await self.finish_job(job, jobs.Status.FAILED, delete_job=False)
 
+    async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
+        """A worker's first question: one that is asked while the server restarts must not end the worker."""
+        ask = super().prune_stalled_workers
+        return await _through_outages(lambda: ask(seconds_since_heartbeat), "workers are not pruned")
+
+    async def register_worker(self) -> int:
+        """Twice, if the first answer was lost: a row that never beats is pruned."""
+        return await _through_outages(super().register_worker, "this worker is not registered")
+
     async def _end(self, job: jobs.Job, query: str, **arguments: Any) -> None:
         run = Run.of(job)
-        if not await self._through_outages(query, job_id=run.job_id, attempt=run.attempt, **arguments):
+        values = {"job_id": run.job_id, "attempt": run.attempt, **arguments}
+        # Repeating is safe, because the fence lets the statement have its effect once
+        ask = partial(self.connector.execute_query_all_async, query, **values)
+        if not await _through_outages(ask, f"the end of job {run.job_id} is not written"):
             log.warning("job %s, attempt %s, is no longer ours: its result is dropped", run.job_id, run.attempt)
 
-    async def _through_outages(self, query: str, **arguments: Any) -> list[dict[str, Any]]:
-        """Repeating is safe, because the fence lets the statement have its effect once."""
-        deadline = monotonic() + OUTAGE_SECONDS
-        while True:
-            try:
-                return await self.connector.execute_query_all_async(query, **arguments)
-            except exceptions.ConnectorException as exc:
-                if not _is_outage(exc) or monotonic() > deadline:
-                    raise
-                log.warning("the end of job %s is not written yet: %r", arguments["job_id"], exc.__cause__)
-            await asyncio.sleep(RETRY_SECONDS)
+
+async def _through_outages(ask: Callable[[], Awaitable[T]], not_yet: str) -> T:
+    deadline = monotonic() + OUTAGE_SECONDS
+    while True:
+        try:
+            return await ask()
+        except exceptions.ConnectorException as exc:
+            if not _is_outage(exc) or monotonic() > deadline:
+                raise
+            log.warning("%s yet: %r", not_yet, exc.__cause__)
+        await asyncio.sleep(RETRY_SECONDS)
 
 
 def _is_outage(exc: exceptions.ConnectorException) -> bool:

@@ -184,3 +184,17 @@ async def test_two_workers_run_each_of_twenty_jobs_once(shop: Shop) -> None:
     await eventually(lambda: shop.fetch("select where not exists (select from procrastinate_jobs)"))
     traces = await shop.fetch("select job_id, count(*) from traces group by 1")
     assert {row["job_id"]: row["count"] for row in traces} == dict.fromkeys(jobs, 1)
+
+
+async def test_worker_that_starts_while_its_first_connection_is_lost_does_not_end(
+    settings: Settings, owner: asyncpg.Connection
+) -> None:
+    app = HardenedApp(connector=JoiningConnector(settings.listen_url, name="to be cut off"))
+    async with app.open_async():
+        assert await app.job_manager.prune_stalled_workers(60) == []
+        for ask in (lambda: app.job_manager.prune_stalled_workers(60), app.job_manager.register_worker):
+            await owner.execute(
+                "select pg_terminate_backend(pid, 1000) from pg_stat_activity where application_name = 'to be cut off'"
+            )
+            await ask()
+    assert await owner.fetchval("select count(*) from procrastinate_workers") == 1

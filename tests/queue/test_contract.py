@@ -37,6 +37,8 @@ OVERRIDDEN = {
     (HardenedWorker, Worker, "_shutdown"): ["self", "side_tasks"],
     (FencedJobManager, manager.JobManager, "finish_job"): ["self", "job", "status", "delete_job"],
     (FencedJobManager, manager.JobManager, "retry_job"): ["self", "job", "retry_at", "priority", "queue", "lock"],
+    (FencedJobManager, manager.JobManager, "prune_stalled_workers"): ["self", "seconds_since_heartbeat"],
+    (FencedJobManager, manager.JobManager, "register_worker"): ["self"],
     (JoiningConnector, PsycopgConnector, "_get_cursor"): ["self", "connection"],
     (JoiningConnector, PsycopgConnector, "listen_notify"): ["self", "on_notification", "channels"],
     (JoiningConnector, PsycopgConnector, "execute_query_all_async_with_connection"): [
