@@ -13,6 +13,8 @@ from uuid import UUID
 import asyncpg
 import httpx
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from litestar import Litestar
 from sqlalchemy import insert
 
@@ -24,6 +26,12 @@ from erp_service.db import Database, asyncpg_arguments
 from erp_service.embedded import Cluster
 from erp_service.roles import Role
 from erp_service.settings import Settings
+
+# CI draws the same examples each time; elsewhere new ones are looked for. A shared machine knows no deadlines.
+_LOADED = [HealthCheck.too_slow]
+hypothesis_settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=_LOADED)
+hypothesis_settings.register_profile("dev", deadline=None, suppress_health_check=_LOADED)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 SECRET = "a-secret-for-tests-only-0123456789-abcdefghij"
 _numbers = itertools.count()
