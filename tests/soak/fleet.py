@@ -68,6 +68,7 @@ class Fleet:
         self.done: Counter[str] = Counter()
         self.faults: list[str] = []
         self.restarting = asyncio.Lock()
+        self.outages = 0
         self._closing = False
 
     def of(self, kind: Kind) -> list[Seat]:
@@ -101,6 +102,7 @@ class Fleet:
         if process is None or process.returncode is not None:
             return None
         seat.expected = "stopped"
+        outages = self.outages if not self.restarting.locked() else None
         process.terminate()
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
@@ -109,7 +111,9 @@ class Fleet:
             self.faults.append(f"{seat.name} did not stop within {DRAIN_SECONDS} s of SIGTERM")
             process.kill()
             return None
-        if code != 0:
+        # a worker that could not put its jobs back, since the database was away, says so by its status
+        cut_short = code == 1 and seat.kind == "worker" and self.outages != outages
+        if code != 0 and not cut_short:
             self.faults.append(f"{seat.name} ended with status {code} after SIGTERM instead of 0")
         return code
 
@@ -242,6 +246,7 @@ async def outage(fleet: Fleet, random: Random) -> None:
 async def _restart(fleet: Fleet, mode: Literal["fast", "immediate"], seconds: float) -> None:
     async with fleet.restarting:
         await fleet.busy()
+        fleet.outages += 1
         await asyncio.to_thread(fleet.cluster.stop, mode)
         await asyncio.sleep(seconds)
         # in the main thread, since the server is told when the thread that started it ends
