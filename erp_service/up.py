@@ -5,12 +5,14 @@ import contextlib
 import os
 import secrets
 import shlex
+import signal
 import socket
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import NamedTuple
 
 import msgspec
@@ -50,7 +52,9 @@ def run(*, port: int, data_dir: Path, with_demo: bool, say: Callable[[str], None
     _demand_free(port)
     data_dir = data_dir.absolute()
     data_dir.mkdir(parents=True, exist_ok=True)
+    stop = _StopWhileStarting()
     with _database(data_dir, say) as addresses:
+        stop.now_if_told()
         kept, is_new = _kept(data_dir)
         environment = _environment(addresses, kept, data_dir, port)
         _note_addresses(data_dir, environment, addresses)
@@ -62,10 +66,27 @@ def run(*, port: int, data_dir: Path, with_demo: bool, say: Callable[[str], None
                 addresses.tend()
             greeting.once_ready()
 
+        stop.now_if_told()
         commands = [Command(name, [sys.executable, "-m", "erp_service", name]) for name in ("serve", "worker")]
         status = supervise.run(commands, environment, grace=GRACE_SECONDS, say=say, tend=tend)
         say("Stopped.")
         return status
+
+
+class _StopWhileStarting:
+    """SIGTERM unwinds like SystemExit. Raised in a finalizer, Python swallows that, so it is remembered as well."""
+
+    def __init__(self) -> None:
+        self._status: int | None = None
+        signal.signal(signal.SIGTERM, self._told)
+
+    def _told(self, number: int, _frame: FrameType | None) -> None:
+        self._status = 128 + number
+        raise SystemExit(self._status)
+
+    def now_if_told(self) -> None:
+        if self._status is not None:
+            raise SystemExit(self._status)
 
 
 @contextlib.contextmanager

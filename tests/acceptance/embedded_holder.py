@@ -35,9 +35,10 @@ with ExitStack() as stack:
     with psycopg.connect(clusters[0].owner_url("postgres"), autocommit=True) as db:
         db.execute("create table if not exists kept (id int)")
         db.execute("insert into kept values (1)")
-        sys.stdout.write(f"up {clusters[0].pid}\n")
-        sys.stdout.flush()
         try:
+            # in here, since whoever reads it sends the signal at once
+            sys.stdout.write(f"up {clusters[0].pid}\n")
+            sys.stdout.flush()
             threading.Event().wait()
         finally:
             # A service has work to finish after Ctrl-C: its server must still be there.
