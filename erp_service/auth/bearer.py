@@ -1,6 +1,6 @@
 """The middleware that turns `Authorization: Bearer` into a Principal.
 
-The framework's own takes tokens from cookies too, ignores the scheme and knows no leeway (notes on the design).
+The framework's own takes tokens from cookies too, ignores the scheme and knows no leeway.
 """
 
 from typing import Any
