@@ -5,8 +5,8 @@ from functools import partial
 
 from erp_service import schema, telemetry
 from erp_service.db import Database, wait_until_up
+from erp_service.exports import beside
 from erp_service.exports import tasks as exports
-from erp_service.exports import ticks
 from erp_service.exports.running import is_outage
 from erp_service.exports.storage.registry import open_store, store_fault
 from erp_service.queue.connector import JoiningConnector
@@ -29,9 +29,8 @@ def build(settings: Settings) -> HardenedApp:
         patience=Patience(heartbeat=settings.heartbeat_seconds, stalled=settings.stalled_seconds),
         concurrency=slots,
         grace_seconds=settings.grace_seconds,
-        ended=partial(exports.queue_ended, resources),
         at_most=at_most,
-        beside=partial(ticks.keep, resources),
+        beside=partial(beside.keep, resources),
     )
     # in the defaults, since `procrastinate worker` calls no code of ours that could pass it
     app.worker_defaults["additional_context"] = {"resources": resources}

@@ -33,6 +33,7 @@ from erp_service.exports.schemas import DatasetColumn, DatasetFilter, DatasetOut
 from erp_service.exports.storage.base import Key
 from erp_service.principals import Principal
 from erp_service.queue.connector import cancel as cancel_queue_job
+from erp_service.queue.connector import is_doing
 from erp_service.settings import Settings
 
 WAIT_SECONDS = 30  # Retry-After while too many of one's exports wait
@@ -142,14 +143,15 @@ async def cancel(db: WriteSession, who: Principal, settings: Settings, export_id
     if row.status in (Status.SUCCEEDED, Status.FAILED, Status.EXPIRED):
         raise ExportFinal(f"The export has ended: it is {row.status}.")
     if row.status in (Status.QUEUED, Status.RUNNING):
-        ends: dict[str, Any] = {"status": Status.CANCELING}
-        if row.status == Status.QUEUED:
-            ends = {"status": Status.CANCELED, "finished_at": func.clock_timestamp()}
-        await db.execute(update(ExportJob).where(ExportJob.id == export_id).values(ends))
         if row.queue_job_id is not None:
             await cancel_queue_job(db, row.queue_job_id)
+        it = update(ExportJob).where(ExportJob.id == export_id)
+        if row.status == Status.RUNNING:
+            await db.execute(it.values(status=Status.CANCELING))
         await record(db, who, "export.canceled", export_id, before={"status": row.status})
-        if row.status == Status.QUEUED:
+        # a run that was rescued, or tries again after an outage, waits in the queue: nobody would answer
+        if row.status == Status.QUEUED or not await is_doing(db, row.queue_job_id):
+            await db.execute(it.values(status=Status.CANCELED, finished_at=func.clock_timestamp()))
             await admission.admit(db, settings.exports_running_per_user)
     return await queries.job(db, who, export_id)
 

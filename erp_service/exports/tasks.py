@@ -7,14 +7,13 @@ from procrastinate import Blueprint, JobContext, RetryDecision, jobs
 from procrastinate.retry import BaseRetryStrategy
 
 from erp_service import telemetry
-from erp_service.exports import lifecycle, running, upkeep
+from erp_service.exports import running, upkeep
 from erp_service.exports.admission import QUEUE as QUEUE
 from erp_service.exports.admission import SMALL_QUEUE as SMALL_QUEUE
 from erp_service.exports.admission import TASK
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.running import Resources as Resources
 from erp_service.queue.hardened import stopped_by
-from erp_service.queue.rescue import Ending
 
 tasks = Blueprint()
 
@@ -53,9 +52,3 @@ async def run_export(context: JobContext, export_id: str) -> None:
 async def run_upkeep(context: JobContext, timestamp: int) -> None:
     """Every minute, by whichever worker has room."""
     await upkeep.run(context.additional_context["resources"])
-
-
-async def queue_ended(resources: Resources, queue_job_id: int, _how: Ending) -> None:
-    """For the worker's `ended`: a rescue ended the queue's job for good, so its export ends too, within the second."""
-    async with resources.database.write() as db:
-        await lifecycle.abandoned(db, queue_job_id, most_running=resources.most_running)

@@ -1,9 +1,8 @@
 """Schedules that are due become exports: exactly once, whichever worker looks first, and late once if none was up.
 
-Every worker looks, beside its jobs and not as one of them: a worker that is full of long exports still ticks. Which
-runs are due, and that a run has been, is said by one transaction in the database, by its clock."""
+Every worker looks (beside.py). Which runs are due, and that a run has been, is said by one transaction in the
+database, by its clock."""
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -23,12 +22,9 @@ from erp_service.exports.schedule_models import ExportSchedule
 from erp_service.settings import Settings
 from erp_service.telemetry import log
 
-LOOK_SECONDS = 1.0
 AGAIN = timedelta(seconds=10)
 PATIENCE = timedelta(minutes=10)
 """So long a run is tried again that the owner's waiting exports leave no room for; then it is given up."""
-
-_LOST_SECONDS = 30  # a database that hangs without closing is a lost one
 
 _S = ExportSchedule
 _DUE = (
@@ -40,19 +36,10 @@ _DUE = (
 )
 
 
-async def keep(resources: Resources) -> None:
-    """Look for what is due, for ever: no outage ends it, and no schedule that cannot run holds up the others."""
-    while True:
-        try:
-            async with asyncio.timeout(_LOST_SECONDS):
-                while await run_next(resources):
-                    pass
-        except Exception as exc:  # noqa: BLE001 whatever it is, the next look may do better
-            if is_outage(exc):
-                log.warning("schedules cannot be read, trying again", error=repr(exc))
-            else:
-                log.exception("schedules cannot be run, trying again")
-        await asyncio.sleep(LOOK_SECONDS)
+async def run_due(resources: Resources) -> None:
+    """Run all that are due by now."""
+    while await run_next(resources):
+        pass
 
 
 async def run_next(resources: Resources) -> bool:

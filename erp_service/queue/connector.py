@@ -22,6 +22,7 @@ from procrastinate.connector import Notify
 from procrastinate.types import JSONValue
 from psycopg import sql
 from psycopg.rows import DictRow
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -111,6 +112,7 @@ class JoiningConnector(PsycopgConnector):
     async def execute_query_one_async_with_connection(
         self, connection: AsyncConnection, query: str, **arguments: Any
     ) -> dict[str, Any]:
+        """As above, for one row: raises NoResult when there is none, as upstream does."""
         rows = await self.execute_query_all_async_with_connection(connection, query, **arguments)
         if not rows:
             raise exceptions.NoResult
@@ -203,6 +205,7 @@ def _as_procrastinate_says_it() -> Iterator[None]:
 
 
 # Never opened: whoever defers in a transaction needs statements, not connections
+_IS_DOING = text("select status = 'doing' from procrastinate_jobs where id = :id")
 _joined = manager.JobManager(JoiningConnector("postgresql://"))
 
 
@@ -239,3 +242,8 @@ async def cancel(db: WriteSession, job_id: int) -> bool:
 
     False if there is nothing to cancel: no such job, or it has ended."""
     return await _joined.cancel_job_by_id_async(job_id, abort=True, connection=db)
+
+
+async def is_doing(db: WriteSession, job_id: int) -> bool:
+    """Whether a worker is said to run the job; after `cancel`, whether somebody is left who can answer it."""
+    return await db.scalar(_IS_DOING, {"id": job_id}) is True

@@ -74,6 +74,7 @@ class FencedJobManager(manager.JobManager):
     """Ends a run only while it is still the job's own run; a loser's result is logged and dropped."""
 
     async def finish_job(self, job: jobs.Job, status: jobs.Status, delete_job: bool) -> None:
+        """Upstream ends whatever run the job has by now."""
         await self._end(job, FINISH, status=status.value, delete_job=delete_job)
 
     async def retry_job(

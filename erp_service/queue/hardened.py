@@ -7,7 +7,7 @@ _handle_notification, _fetch_and_process_jobs, _process_job, _persist_job_status
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from enum import Enum
 from typing import Any, Unpack
 
@@ -17,7 +17,7 @@ from procrastinate.app import WorkerOptions
 
 from erp_service.queue.connector import JoiningConnector
 from erp_service.queue.fencing import FencedJobManager, Run
-from erp_service.queue.rescue import Ending, Lifeline, Patience
+from erp_service.queue.rescue import Lifeline, Patience
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,7 @@ def stopped_by(context: job_context.JobContext) -> Stop:
 class HardenedApp(procrastinate.App):
     """The queue of one process. Open it to run a worker; to defer in a transaction it can stay closed.
 
-    `grace_seconds` is how long a drain waits for running jobs before they go back to the queue. `ended(job_id, how)`
-    is awaited in the rescuing worker after a rescue ended a job for good: a hint, reconciliation reads the rows.
+    `grace_seconds` is how long a drain waits for running jobs before they go back to the queue.
     `at_most` is how many jobs of a queue one worker runs at once, so that others find a slot beside them; it names
     every queue that is no task's own. `beside` runs as long as a worker does, needs no slot, and never ends by itself.
     """
@@ -68,13 +67,11 @@ class HardenedApp(procrastinate.App):
         patience: Patience | None = None,
         concurrency: int = 4,
         grace_seconds: float = 20,
-        ended: Callable[[int, Ending], Awaitable[None]] | None = None,
         at_most: Mapping[str, int] | None = None,
         beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
         import_paths: Iterable[str] | None = None,
     ) -> None:
         self.patience = patience or Patience()
-        self.ended = ended
         self.at_most = at_most or {}
         self.beside = beside
         defaults: WorkerOptions = {
@@ -124,7 +121,6 @@ class HardenedWorker(worker.Worker):
             running=self._runs,
             stop=self._stop_runs,
             came_back=self._mend,
-            ended=app.ended,
         )
 
     async def run(self) -> None:
@@ -191,6 +187,7 @@ class HardenedWorker(worker.Worker):
                     self.stop()  # type: ignore[no-untyped-call]
 
     async def _handle_notification(self, *, channel: str, notification: jobs.Notification) -> None:
+        """Counts the notices, so that `_fetch_and_process_jobs` knows of those that came while it fetched."""
         self._heard += 1
         await super()._handle_notification(channel=channel, notification=notification)
 

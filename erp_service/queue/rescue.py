@@ -177,7 +177,7 @@ class Lifeline:
     """One worker's lock, heartbeat, check of its own jobs, and look after the others', over one connection.
 
     `running` tells what this process really runs; `stop` ends runs that are no longer ours; `came_back` is awaited
-    at each connect; `ended` hears of jobs that the rescue ended for good: a hint, sent at most once."""
+    at each connect."""
 
     def __init__(
         self,
@@ -187,12 +187,11 @@ class Lifeline:
         running: Callable[[], set[Run]],
         stop: Callable[[set[Run], str], None],
         came_back: Callable[[], Awaitable[None]],
-        ended: Callable[[int, Ending], Awaitable[None]] | None = None,
     ) -> None:
         self.held = asyncio.Event()
         self.draining = False
         self._url, self._patience = url, patience
-        self._running, self._stop, self._came_back, self._ended = running, stop, came_back, ended
+        self._running, self._stop, self._came_back = running, stop, came_back
         self._beaten = self._looked = self._steady = monotonic()
         self._said_draining = False
         self._absent: Sightings[Run] = Sightings()
@@ -289,11 +288,9 @@ class Lifeline:
             # One job that cannot be rescued must not hold up the others; a lost connection shows at the next
             log.error("job %s of worker %s cannot be taken over: %r", doing.run.job_id, doing.worker_id, exc)
             return
-        if ending is None:
-            return
-        log.warning("job %s of worker %s (%s): %s", doing.run.job_id, doing.worker_id, reason or "lost", ending.value)
-        if self._ended and ending is not Ending.WAITS:
-            self._aside(self._ended(doing.run.job_id, ending))
+        if ending is not None:
+            said = (doing.run.job_id, doing.worker_id, reason or "lost", ending.value)
+            log.warning("job %s of worker %s (%s): %s", *said)
 
     def _aside(self, work: Awaitable[None]) -> None:
         async def attempt() -> None:

@@ -177,6 +177,17 @@ async def test_cancel_while_queued_takes_effect_at_once_and_again_changes_nothin
     assert await owner.fetchval("select count(*) from audit_log where action = 'export.canceled'") == 2
 
 
+async def test_cancel_of_a_run_that_waits_to_begin_again_takes_effect_at_once(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection
+) -> None:
+    """After a rescue or an outage the row still says running, and no worker is there to answer."""
+    export_id = await submitted(viewer)
+    await owner.execute("update export_jobs set status = 'running', attempt = 1")
+    answer = await viewer.post(f"{JOBS}/{export_id}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
+    assert await owner.fetchval("select status from procrastinate_jobs") == "cancelled"
+
+
 async def test_what_has_ended_cannot_be_canceled(viewer: httpx.AsyncClient, work: Work) -> None:
     async with work():
         job = await done(viewer)

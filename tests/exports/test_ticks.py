@@ -7,7 +7,7 @@ import asyncpg
 import httpx
 import pytest
 
-from erp_service.exports import tasks, ticks
+from erp_service.exports import beside, tasks, ticks
 from erp_service.queue.connector import JoiningConnector
 from erp_service.queue.hardened import HardenedApp
 from erp_service.settings import Settings
@@ -229,7 +229,7 @@ async def test_a_worker_ticks_while_it_runs_and_through_a_loss_of_its_connection
     viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: tasks.Resources, settings: Settings
 ) -> None:
     schedule = await made(viewer, spec={"dataset": "items", "force_new": True})
-    app = HardenedApp(connector=JoiningConnector(settings.listen_url), beside=lambda: ticks.keep(resources))
+    app = HardenedApp(connector=JoiningConnector(settings.listen_url), beside=lambda: beside.keep(resources))
 
     async def ran() -> bool:
         return bool(await owner.fetchval("select next_run_at > now() from export_schedules"))

@@ -1,5 +1,6 @@
 """Expiry, orphans, and what was missed."""
 
+import asyncio
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,12 +11,11 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from erp_service.db import Database
-from erp_service.exports import upkeep
+from erp_service.exports import beside, upkeep
 from erp_service.exports.storage.base import Key, Store
 from erp_service.exports.storage.files import FileStore
-from erp_service.exports.tasks import Resources, queue_ended
+from erp_service.exports.tasks import Resources
 from erp_service.queue.connector import defer
-from erp_service.queue.rescue import Ending
 from tests.exports.conftest import JOBS, Work, done, reaches, row_of, submitted
 
 LONG_AGO = (datetime.now(UTC) - timedelta(days=1)).timestamp()
@@ -164,13 +164,26 @@ async def test_worker_does_the_upkeep(
         await reaches(viewer, job["id"], "expired")
 
 
-async def test_export_is_ended_as_soon_as_a_rescue_gives_its_job_up(
+async def test_export_is_ended_as_soon_as_its_job_is_given_up(
     viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: Resources
 ) -> None:
     export_id = await submitted(viewer)
-    await queue_ended(resources, (await row_of(owner, export_id))["queue_job_id"], Ending.FAILED)
-    job = (await viewer.get(f"{JOBS}/{export_id}")).json()
-    assert (job["status"], job["error"]["type"]) == ("failed", "/problems/export-abandoned")
+    watching = asyncio.create_task(beside.keep(resources))
+    try:
+        await owner.execute("update procrastinate_jobs set status = 'failed'")
+        job = await reaches(viewer, export_id, "failed", seconds=10)
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    assert job["error"]["type"] == "/problems/export-abandoned"
+
+
+async def test_export_whose_job_waits_is_not_ended(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: Resources
+) -> None:
+    export_id = await submitted(viewer)
+    await upkeep.abandon_ended(resources)
+    assert (await row_of(owner, export_id))["status"] == "queued"
 
 
 async def test_deleting_that_was_cut_short_is_finished(

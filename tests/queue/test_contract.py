@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from procrastinate import App, PsycopgConnector, manager
@@ -16,6 +17,7 @@ from procrastinate.sql import queries
 from procrastinate.utils import cancel_and_capture_errors, wait_any
 from procrastinate.worker import Worker
 
+import erp_service
 from erp_service.queue.connector import JoiningConnector
 from erp_service.queue.fencing import FencedJobManager
 from erp_service.queue.hardened import NEEDED_TO_THE_END, HardenedApp, HardenedWorker
@@ -132,3 +134,21 @@ def test_parts_of_jobs_and_helpers_are_there() -> None:
     assert {reason.name for reason in AbortReason} == {"USER_REQUEST", "SHUTDOWN"}
     assert parameters(cancel_and_capture_errors) == ["tasks"]
     assert parameters(wait_any) == ["*coros_or_futures"]
+
+
+def test_overrides_are_few_and_each_says_why() -> None:
+    """They are what an upgrade has to be read against: see also test_every_override_is_listed."""
+    ours = [getattr(cls, name) for cls, _, name in OVERRIDDEN]
+    assert [method.__qualname__ for method in ours if not method.__doc__] == []
+    assert sum(len(inspect.getsource(method).splitlines()) for method in ours) < 300
+
+
+def test_private_parts_of_upstream_are_touched_in_this_package_only() -> None:
+    private = {name for _, _, name in OVERRIDDEN if name.startswith("_")}
+    package = Path(erp_service.__file__).parent
+    strangers = {
+        str(file.relative_to(package))
+        for file in package.rglob("*.py")
+        if file.parent.name != "queue" and any(f"def {name}(" in file.read_text() for name in private)
+    }
+    assert strangers == set()

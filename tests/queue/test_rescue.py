@@ -92,9 +92,8 @@ async def test_job_that_takes_each_worker_with_it_is_failed_after_its_deaths(sho
         await shop.start("--concurrency=1", stalled=2)
     await shop.settled()
     job = await shop.defer(deadly)
-    await shop.traced(job, "ended: FAILED", seconds=40)
+    await eventually(lambda: is_status(shop, job, "failed"), seconds=40)
     assert len(await shop.traces(job, "started")) == 3
-    assert await shop.status(job) == "failed"
     death = (await shop.fetch("select deaths, last_reason from queue_deaths where job_id = $1", job))[0]
     assert tuple(death) == (3, "gone" if deadly == "deadly" else "silent")
     await shop.traced(await shop.defer("quick"), "done")
@@ -140,8 +139,7 @@ async def test_cancel_wins_when_the_worker_dies_before_it_hears_of_it(shop: Shop
     worker.send_signal(signal.SIGSTOP)
     await shop.fetch("select procrastinate_cancel_job_v1($1, true, false)", job)
     worker.kill()
-    await shop.traced(job, "ended: ABORTED")
-    assert await shop.status(job) == "aborted"
+    await eventually(lambda: is_status(shop, job, "aborted"))
     assert len(await shop.traces(job, "started")) == 1
 
 
@@ -182,8 +180,11 @@ async def test_job_that_cannot_wait_again_is_failed_and_holds_up_no_other(shop: 
     ][:2]
     await shop.start()
     await shop.traced(other, "done")
-    await shop.traced(twin, "ended: FAILED")
-    assert await shop.status(twin) == "failed"
+    await eventually(lambda: is_status(shop, twin, "failed"))
+
+
+async def is_status(shop: Shop, job_id: int, status: str) -> bool:
+    return await shop.status(job_id) == status
 
 
 async def is_logged(shop: Shop, worker: subprocess.Popen[bytes], words: str) -> bool:

@@ -13,7 +13,7 @@ from procrastinate import Blueprint, JobContext
 from erp_service.db import connect
 from erp_service.queue.connector import JoiningConnector
 from erp_service.queue.hardened import HardenedApp, stopped_by
-from erp_service.queue.rescue import Ending, Patience
+from erp_service.queue.rescue import Patience
 
 URL = os.environ["WORKSHOP_URL"]
 tasks = Blueprint()
@@ -79,10 +79,6 @@ async def hang(context: JobContext) -> None:
     time.sleep(3600)
 
 
-async def ended(job_id: int, how: Ending) -> None:
-    await trace(job_id, -1, f"ended: {how.name}")
-
-
 logging.basicConfig(level=logging.INFO)
 app = HardenedApp(
     connector=JoiningConnector(URL, name="workshop worker"),
@@ -93,6 +89,5 @@ app = HardenedApp(
         deaths=3,
     ),
     grace_seconds=float(os.environ.get("WORKSHOP_GRACE", "30")),
-    ended=ended,
 )
 app.gather(tasks)
