@@ -1,5 +1,6 @@
 """create_app: the one page that lists routers, middleware in order, plugins and lifespan."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.middleware import ASGIMiddleware, DefineMiddleware
 from litestar.params import FromPath
-from litestar.types import ASGIApp, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from erp_service import documents, errors, health, idempotency, problems, telemetry
 from erp_service.audit import routes as audit_routes
@@ -57,6 +58,26 @@ class Timed(ASGIMiddleware):
             await next_app(scope, receive, send)
 
 
+class Outlived(ASGIMiddleware):
+    """A request that outlives the grace of a drain is told so; uvicorn, which cancels it, would say a bare 500."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        began = False
+
+        async def noting(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await next_app(scope, receive, noting)
+        except asyncio.CancelledError:
+            if began:
+                raise
+            why = errors.Unavailable("This instance stops, and the request took too long for it. Another will answer.")
+            await problems.send_bare(why, scope, send)
+
+
 @get("/problems", role=PUBLIC, include_in_schema=False, media_type=MediaType.HTML)
 async def problem_index() -> str:
     return problems.index()
@@ -90,7 +111,7 @@ def create_app(settings: Settings) -> Litestar:
         [*ROUTES, problem_index, problem_page, *documents.routes()],
         state=State(state),
         lifespan=[_running(database, notices, gate.passwords)],
-        middleware=[Timed(), DefineMiddleware(BearerAuth, exclude_from_auth_key="exclude_from_auth")],
+        middleware=[Timed(), Outlived(), DefineMiddleware(BearerAuth, exclude_from_auth_key="exclude_from_auth")],
         before_send=[telemetry.before_send],
         dependencies={
             "read": Provide(read_session),

@@ -16,7 +16,7 @@ from litestar.exceptions import (
     ValidationException,
 )
 from litestar.response import Response
-from litestar.types import ExceptionHandlersMap
+from litestar.types import ExceptionHandlersMap, Scope, Send
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -66,6 +66,22 @@ def answer(request: Request[Any, Any, Any], refusal: Refused) -> Response[Any]:
         media_type=MEDIA_TYPE,
         headers=headers,
     )
+
+
+async def send_bare(refusal: Refused, scope: Scope, send: Send) -> None:
+    """The same where no request is answered by the framework any more."""
+    request_id = telemetry.request_id(scope)
+    body = msgspec.json.encode(as_problem(refusal, request_id))
+    headers = {
+        "content-type": MEDIA_TYPE,
+        "content-length": str(len(body)),
+        "retry-after": "2",
+        "x-request-id": request_id,
+        "connection": "close",
+    }
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def on_refused(request: Request[Any, Any, Any], exc: Refused) -> Response[Any]:

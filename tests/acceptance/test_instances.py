@@ -59,6 +59,26 @@ async def test_drain_is_seen_by_the_load_balancer_and_ends_in_order(settings: Se
         assert await process.ended() == 0
 
 
+async def test_request_that_outlives_the_drain_is_told_to_go_elsewhere(
+    settings: Settings, tmp_path: Path, database: Database, owner: asyncpg.Connection
+) -> None:
+    admin = await make_user(database, Role.ADMIN)
+    limits = {"ERP_DRAIN_SECONDS": "0", "ERP_GRACE_SECONDS": "1"}
+    async with instance(settings, tmp_path / "log", **limits) as process, signed_in(process, settings, admin) as client:
+        async with owner.transaction():
+            await owner.execute("lock table items")
+            item = {"sku": "LATE", "name": "Late", "unit": "PCS"}
+            asked = asyncio.create_task(client.post("/api/v1/inventory/items", json=item))
+            waits = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+            await eventually(lambda: owner.fetch(waits))
+            process.signal(signal.SIGTERM)
+            answer = await asked
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
+        assert answer.headers["Retry-After"]
+        assert await process.ended() == 0
+    assert await owner.fetchval("select count(*) from items") == 0
+
+
 async def test_a_second_signal_ends_the_drain_at_once(settings: Settings, tmp_path: Path) -> None:
     async with instance(settings, tmp_path / "log", ERP_DRAIN_SECONDS="600") as process:
         process.signal(signal.SIGTERM)
