@@ -9,6 +9,9 @@ PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 MINUTES ?= 2
 SEED ?=
+ROWS ?= 1000000 5000000
+ROUNDS ?= 3
+ENGINE ?= podman
 REAL_DATA ?= ../shared/data/online_retail
 
 help: ## this list
@@ -29,8 +32,30 @@ chaos: $(VENV)/.dev ## faults in real processes, by name, and a table of what ca
 soak: $(VENV)/.dev ## random faults in real processes for MINUTES, from a SEED, then the proof that nothing was lost
 	MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/python -m tests.soak
 
+bench-exports: $(VENV)/.dev ## exports against psql, each format and compression: seconds, CPU, memory (ROWS, ROUNDS)
+	$(BIN)/python -m tests.bench.exports $(ROWS) --rounds $(ROUNDS)
+
 test-browser: $(VENV)/.dev ## the documentation page in headless Chromium; installs Debian's chromium
 	ops/test-browser
+
+test-pooler: $(VENV)/.dev ## the API through pgbouncer in transaction mode; installs Debian's pgbouncer
+	ops/test-pooler $(T)
+
+test-backup: $(VENV)/.dev ## the drill: backup, destroy, restore, prove; refusals; installs Debian's age (four minutes)
+	ops/test-backup $(T)
+
+test-containers: $(VENV)/.dev ## the stack in podman: kills, scaling, rolling, outages (ten minutes); installs podman
+	ops/test-containers $(T)
+
+image: ## localhost/erp, the one image for API, worker and migrations; PYTHON_IMAGE and EXTRAS can be set
+	$(ENGINE) build --tag localhost/erp:latest --build-arg REVISION=$$(git rev-parse --short HEAD) \
+	  $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) $(if $(EXTRAS),--build-arg EXTRAS="$(EXTRAS)") .
+
+secrets: ## passwords and keys for compose.yaml in secrets/; keeps what is there
+	ops/secrets
+
+roll: ## a new release with no request lost: IMAGE=localhost/erp:latest
+	ops/roll $(IMAGE)
 
 lint: $(VENV)/.dev ## ruff, formatting too
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -62,4 +87,4 @@ $(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.up
 
-.PHONY: help up test test-real chaos soak test-browser lint types format constraints clean
+.PHONY: help up test test-real chaos soak bench-exports test-browser test-backup test-pooler test-containers image secrets roll lint types format constraints clean

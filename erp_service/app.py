@@ -1,7 +1,7 @@
 """create_app: the one page that lists routers, middleware in order, plugins and lifespan."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from time import perf_counter
@@ -15,23 +15,27 @@ from litestar.middleware import ASGIMiddleware, DefineMiddleware
 from litestar.params import FromPath
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from erp_service import documents, errors, health, idempotency, problems, telemetry
+from erp_service import documents, errors, health, idempotency, metrics, problems, telemetry, tracing
 from erp_service.audit import routes as audit_routes
-from erp_service.auth import queries as auth_queries
 from erp_service.auth import routes as auth_routes
 from erp_service.auth import user_routes
 from erp_service.auth.bearer import BearerAuth
+from erp_service.auth.lookups import Lookups
 from erp_service.auth.passwords import Passwords
 from erp_service.auth.sessions import Gate
 from erp_service.auth.tokens import Tokens
 from erp_service.db import Database
+from erp_service.exports import event_routes, schedule_routes
 from erp_service.exports import routes as export_routes
-from erp_service.exports import schedule_routes
-from erp_service.exports.storage.registry import open_store, store_known
+from erp_service.exports.events import Hub
+from erp_service.exports.signing import Addresses
+from erp_service.exports.storage.base import Store
+from erp_service.exports.storage.registry import StoreKnown, open_store
 from erp_service.health import Readiness
 from erp_service.inventory import item_routes, location_routes, read_routes, stock_routes
 from erp_service.notices import Notices
-from erp_service.principals import Authorities, Authority
+from erp_service.principals import Authorities
+from erp_service.reports import routes as report_routes
 from erp_service.routing import PUBLIC, Answer, ApiRequest, RolesDeclared, get, principal, read_session
 from erp_service.settings import Settings, require_secret
 
@@ -43,18 +47,22 @@ ROUTES: list[Any] = [
     *location_routes.ROUTES,
     *read_routes.ROUTES,
     *stock_routes.ROUTES,
+    *report_routes.ROUTES,
     *export_routes.ROUTES,
+    *event_routes.ROUTES,
     *schedule_routes.ROUTES,
     *health.ROUTES,
+    *metrics.ROUTES,
 ]
 
 
 class Timed(ASGIMiddleware):
-    """Marks the start of a request, and binds its id into every log line until its end."""
+    """Marks the start of a request, binds its id into every log line until its end, and makes it a span of a trace."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         scope["state"]["started"] = perf_counter()
-        with telemetry.bound(request_id=telemetry.request_id(scope)):
+        known = telemetry.request_id(scope)
+        with telemetry.bound(request_id=known), tracing.request(scope, request_id=known):
             await next_app(scope, receive, send)
 
 
@@ -97,20 +105,33 @@ def create_app(settings: Settings) -> Litestar:
     notices = Notices(settings.listen_url)
     gate = Gate(settings, database, Passwords(), Tokens(settings))
     store = open_store(settings)
+    # asked after the authority in what they do about a notice, so made after it
+    authorities = Authorities(notices, Lookups(database).of)
+    readiness = Readiness([StoreKnown(database, store)])
+    hub = Hub(
+        database,
+        notices,
+        readiness.stopping,
+        most=settings.event_streams,
+        most_per_user=settings.event_streams_per_user,
+    )
     state = {
         "settings": settings,
         "database": database,
         "notices": notices,
         "gate": gate,
         "tokens": gate.tokens,
-        "authorities": Authorities(notices, _authority_of(database)),
+        "addresses": Addresses(settings),
+        "authorities": authorities,
         "store": store,
-        "readiness": Readiness([store_known(database, store)]),
+        "cluster": metrics.Cluster(database),
+        "readiness": readiness,
+        "hub": hub,
     }
     return Litestar(
         [*ROUTES, problem_index, problem_page, *documents.routes()],
         state=State(state),
-        lifespan=[_running(database, notices, gate.passwords)],
+        lifespan=[_running(database, notices, hub, gate.passwords), _closing(store)],
         middleware=[Timed(), Outlived(), DefineMiddleware(BearerAuth, exclude_from_auth_key="exclude_from_auth")],
         before_send=[telemetry.before_send],
         dependencies={
@@ -129,19 +150,11 @@ def create_app(settings: Settings) -> Litestar:
     )
 
 
-def _authority_of(database: Database) -> Callable[[int], Awaitable[Authority | None]]:
-    async def load(user_id: int) -> Authority | None:
-        async with database.read() as db:
-            return await auth_queries.authority(db, user_id)
-
-    return load
-
-
-def _running(database: Database, notices: Notices, passwords: Passwords) -> Callable[[Litestar], Any]:
+def _running(database: Database, notices: Notices, hub: Hub, passwords: Passwords) -> Callable[[Litestar], Any]:
     @asynccontextmanager
     async def lifespan(_app: Litestar) -> AsyncIterator[None]:
         try:
-            async with notices.listening():
+            async with notices.listening(), hub.running():
                 yield
         finally:
             passwords.close()
@@ -150,9 +163,21 @@ def _running(database: Database, notices: Notices, passwords: Passwords) -> Call
     return lifespan
 
 
+def _closing(store: Store) -> Callable[[Litestar], Any]:
+    @asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await store.close()
+
+    return lifespan
+
+
 def _cors(settings: Settings) -> CORSConfig | None:
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
     if not origins:
         return None
-    exposed = ["ETag", "Link", "Location", "Retry-After", "X-Request-Id", "Idempotency-Replayed", "Repr-Digest"]
+    exposed = ["ETag", "Link", "Location", "Retry-After", "X-Request-Id"]
+    exposed += ["Idempotency-Replayed", "Preference-Applied", "Repr-Digest"]
     return CORSConfig(allow_origins=origins, expose_headers=exposed, allow_credentials=False)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Literal
@@ -12,10 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from erp_service import client, errors, schema, settings, up, verify
+from erp_service import errors, schema, settings, up, verify
 from erp_service.app import create_app
 from erp_service.auth import passwords
 from erp_service.auth.service import create_user
+from erp_service.cli_export import export_command
 from erp_service.cli_queue import queue_group
 from erp_service.db import Database, wait_until_up
 from erp_service.documents import mended
@@ -24,7 +26,7 @@ from erp_service.principals import system
 from erp_service.roles import Role
 from erp_service.serving import serve
 from erp_service.settings import Settings, SettingsError
-from erp_service.terminal import say, told
+from erp_service.terminal import entered_password, say, told
 from erp_service.working import work
 
 WAIT_SECONDS = 300.0
@@ -45,6 +47,9 @@ def main() -> None:
 
     Everything is set by variables ERP_...: `erp settings` lists them with their meaning.
     """
+    if os.getpid() == 1:
+        # as the first process of a container: the kernel hands it no signal for which it has no handler
+        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
 
 
 @main.command("up")
@@ -96,7 +101,7 @@ def migrate_command() -> None:
     """
     with told():
         loaded = settings.load()
-        url = loaded.migration_database_url or loaded.database_url
+        url = loaded.migration_database_url or loaded.listen_url
         asyncio.run(_migrate(url))
         say("The database is up to date.")
 
@@ -113,7 +118,7 @@ async def _migrate(url: str) -> None:
 def create_user_command(email: str, role: str, name: str) -> None:
     """Make a user. Asks for the password, or reads it from standard input when that is no terminal."""
     with told():
-        password = _password(confirm=True)
+        password = entered_password(confirm=True)
         if faults := passwords.faults(password, email):
             raise errors.Invalid("The password " + ", and ".join(faults) + ".")
         user_id = asyncio.run(_create_user(settings.load(), email, name or email, Role(role), password))
@@ -153,54 +158,12 @@ def import_command(kind: Literal["items", "locations", "movements"], file: str) 
         def show(done: int, total: int, phase: str) -> None:
             bar.update(task, description=phase, completed=done, total=total or None)
 
-        url = loaded.migration_database_url or loaded.database_url
+        url = loaded.migration_database_url or loaded.listen_url
         result = asyncio.run(load(url, kind, file, who=system("erp import"), progress=show))
     say(f"Imported {result.rows:,} {kind}.")
 
 
-@main.command("export")
-@click.argument("dataset")
-@click.option("-o", "--output", default=None, help="The file to write; `-` for standard output.")
-@click.option("--format", "format_", default="csv", show_default=True)
-@click.option("--url", default="http://127.0.0.1:8000", show_default=True, envvar="ERP_URL")
-@click.option("--user", default=None, help="Sign in as this e-mail instead of using ERP_TOKEN.")
-def export_command(dataset: str, output: str | None, format_: str, url: str, user: str | None) -> None:
-    """Export a dataset of a running service: submit, follow, download, check the digest.
-
-    Signs in with ERP_TOKEN, or asks for e-mail and password. A broken download goes on where it broke.
-    """
-    with told():
-        token = None if user else os.environ.get("ERP_TOKEN")
-        if not token:
-            user = user or click.prompt("E-mail", err=True)
-            token = client.sign_in(url, user, _password(confirm=False))
-        with client.Client(url, token) as erp:
-            _export(erp, dataset, format_, output)
-
-
-def _export(erp: client.Client, dataset: str, format_: str, output: str | None) -> None:
-    with Progress(*_COLUMNS, console=Console(stderr=True)) as bar:
-        running = bar.add_task("exporting", total=None)
-
-        def progress(job: client.Job) -> None:
-            percent = job["progress"]["percent"]
-            bar.update(running, description=job["status"], completed=percent or 0, total=100 if percent else None)
-
-        job = erp.follow(erp.submit(dataset, format=format_), show=progress)
-        bar.update(running, description=job["status"], completed=100, total=100)
-        to_pipe = output == "-"
-        path = Path(output) if output and not to_pipe else Path(job["result"]["filename"])
-        getting = bar.add_task("downloading", total=job["result"]["bytes"])
-        erp.download(job, path, show=lambda done, _total: bar.update(getting, completed=done))
-    if to_pipe:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                sys.stdout.buffer.write(chunk)
-        path.unlink()
-    result, where = job["result"], "standard output" if to_pipe else path
-    say(f"{result['rows']:,} rows, {result['bytes']:,} bytes, sha256 {result['sha256']}: {where}")
-
-
+main.add_command(export_command)
 main.add_command(queue_group)
 
 
@@ -249,9 +212,3 @@ def openapi_command() -> None:
     bare = Settings(database_url="postgresql://", jwt_secret="0123456789abcdefghijklmnopqrstuvwxyz")  # noqa: S106
     document = mended(create_app(bare).openapi_schema.to_schema())
     click.echo(json.dumps(document, indent=2))
-
-
-def _password(*, confirm: bool) -> str:
-    if sys.stdin.isatty():
-        return str(click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True))
-    return sys.stdin.readline().rstrip("\r\n")

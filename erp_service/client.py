@@ -1,43 +1,122 @@
 """A client of a running service, for scripts and for `erp export`: submit, follow, download, resume, check.
 
-with Client("http://127.0.0.1:8000", token) as erp:
-    job = erp.submit("stock_movements")
-    job = erp.follow(job, show=print)
-    erp.download(job, Path("movements.csv"))
+Everything in one call: the file appears under its name when it is whole and its digest is right, and not before.
+
+>>> with Client.sign_in(url, email, password) as erp:
+...     job = erp.export("items", Path("items.csv"), columns=["sku", "name"], filter={"status": "ACTIVE"})
+...     print(job["result"]["rows"], "rows")
+2 rows
+
+Or step by step, with a look at what it would cost, at how far it is, and the file into a pipe or anything else that
+has `write`:
+
+>>> with Client(url, token) as erp:
+...     if erp.estimate("items", format="csv")["rows"] < 1_000_000:
+...         job = erp.submit("items", format="csv", csv={"delimiter": ";"}, filename="items-{date}")
+...         job = erp.follow(job, show=lambda job: print(job["progress"]["percent"], file=log))
+...         erp.download(job, sys.stdout.buffer)
+
+What the service refuses comes with every fault it named:
+
+>>> with Client(url, token) as erp:
+...     try:
+...         erp.submit("items", columns=["colour"], sort="weight")
+...     except Refused as refused:
+...         print(refused.status, [fault["pointer"] for fault in refused.errors])
+422 ['/columns/0', '/sort']
+
+A script that was stopped goes on where it was: `erp.export` submits nothing twice while the first job waits or runs,
+and a download to a path finds what is there of it already, by the job's id.
 """
 
-import base64
 import hashlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
 from uuid import uuid4
 
 import httpx
 
+from erp_service.client_connection import ClientError as ClientError
+from erp_service.client_connection import Connection, json_of, seconds_of
+from erp_service.client_connection import Refused as Refused
+from erp_service.client_connection import SignedOut as SignedOut
+from erp_service.client_connection import Unreachable as Unreachable
+
 Job = dict[str, Any]
+"""As the service answers it: see `GET /api/v1/exports/jobs/{id}` in the documentation of the API."""
+Show = Callable[[Job], object]
+ShowBytes = Callable[[int, int], object]
+
+JOBS = "/api/v1/exports/jobs"
 FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
-_TRIES = 8
-_CHUNK = 1 << 20
+
+_WAIT_SECONDS = 20
+_PAUSE_SECONDS = 0.3
 
 
-class ClientError(Exception):
-    """The service refused, or could not be reached; the message is for a person."""
+class Options(TypedDict, total=False):
+    """What may be said of an export; the service has the defaults, and names what it does not take."""
+
+    format: str
+    compression: Literal["none", "gzip", "zstd"]
+    columns: Sequence[str]
+    filter: Mapping[str, str | int | bool]
+    sort: str
+    csv: Mapping[str, object]
+    filename: str
+    retention_hours: int
+    force_new: bool
+
+
+class Writable(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+class NotSucceeded(ClientError):
+    """The export ended without a file: it failed, was canceled or has expired. `job` says more."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        error = job.get("error") or {}
+        why = error.get("detail") or error.get("title")
+        super().__init__(f"The export is {job['status']}{f': {why}' if why else ''}.")
 
 
 class NotIntact(ClientError):
-    """What was downloaded is not what the service published: its digest differs. The file was removed."""
+    """What came is not what the service published: its digest differs. A file was removed; a pipe's reader is told."""
 
 
 class Client:
-    """Talks to one service. Requests that failed on the way are tried again, safely: submissions carry a key."""
+    """Talks to one service. Requests that failed on the way are tried again, safely: submissions carry a key.
 
-    def __init__(self, url: str, token: str, *, timeout: float = 30.0) -> None:
-        self._http = httpx.Client(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout, follow_redirects=False
-        )
+    With a refresh token, an access token that expires during a long export is renewed. `patience` is for how many
+    seconds a service that answered before is tried again. For one thread at a time."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str,
+        *,
+        refresh_token: str | None = None,
+        timeout: float = 30.0,
+        patience: float = 120.0,
+    ) -> None:
+        self._service = Connection(url, token, refresh_token, timeout=timeout, patience=patience)
+
+    @classmethod
+    def sign_in(cls, url: str, email: str, password: str, **options: Any) -> Self:
+        """A client that stays signed in. Takes the options of the class; raises Refused, Unreachable."""
+        client = cls(url, "", **options)
+        try:
+            client._service.sign_in(email, password)
+        except BaseException:
+            client.close()
+            raise
+        return client
 
     def __enter__(self) -> Self:
         return self
@@ -45,114 +124,127 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._http.close()
+        self.close()
 
-    def submit(self, dataset: str, **spec: object) -> Job:
-        """Submit an export; a lost answer is asked for again with the same key, so it is submitted once."""
-        body = {"dataset": dataset, **spec}
-        answer = self._send("POST", "/api/v1/exports/jobs", json=body, headers={"Idempotency-Key": str(uuid4())})
-        return answer.json()  # type: ignore[no-any-return]
+    def close(self) -> None:
+        self._service.close()
+
+    def datasets(self) -> list[dict[str, Any]]:
+        """What can be exported: names, columns with types, filters, sorts, formats."""
+        return json_of(self._service.send("GET", "/api/v1/exports/datasets"))["items"]  # type: ignore[no-any-return]
+
+    def estimate(self, dataset: str, **options: Unpack[Options]) -> dict[str, Any]:
+        """What the export would be in rows, bytes and seconds; submits nothing. Raises Refused as `submit` does."""
+        params = {"validate_only": "true"}
+        body = {"dataset": dataset, **options}
+        return json_of(self._service.send("POST", JOBS, json=body, params=params))  # type: ignore[no-any-return]
+
+    def submit(self, dataset: str, **options: Unpack[Options]) -> Job:
+        """Submit an export; a lost answer is asked for again with the same key, so it is submitted once.
+
+        The same request while the first waits or runs gives that job, with `deduplicated`."""
+        headers = {"Idempotency-Key": str(uuid4())}
+        return json_of(self._service.send("POST", JOBS, json={"dataset": dataset, **options}, headers=headers))  # type: ignore[no-any-return]
 
     def job(self, job_id: str) -> Job:
-        return self._send("GET", f"/api/v1/exports/jobs/{job_id}").json()  # type: ignore[no-any-return]
+        return json_of(self._service.send("GET", f"{JOBS}/{job_id}"))  # type: ignore[no-any-return]
 
-    def follow(self, job: Job, *, show: Callable[[Job], object] | None = None) -> Job:
-        """Poll as often as the service asks for, until the job is final; raises ClientError unless it succeeded."""
-        while job["status"] not in FINAL:
-            time.sleep(0.3)
-            job = self.job(job["id"])
+    def cancel(self, job_id: str) -> Job:
+        """At once while it waits, within a second while it runs. Raises Refused if it has ended."""
+        return json_of(self._service.send("POST", f"{JOBS}/{job_id}/cancel"))  # type: ignore[no-any-return]
+
+    def follow(self, job: Job, *, show: Show | None = None) -> Job:
+        """Wait until the job has ended; `show` is called with it whenever the service has news of it.
+
+        Raises NotSucceeded unless there is a file."""
+        headers: dict[str, str] = {}
+        while True:
             if show is not None:
                 show(job)
+            if job["status"] in FINAL:
+                break
+            answer = self._service.send("GET", f"{JOBS}/{job['id']}", headers=headers)
+            if answer.status_code != 304:
+                job = json_of(answer)
+            # an instance on which too many wait, or a proxy, may not wait for us: then it says how long we should
+            waited = "wait" in answer.headers.get("Preference-Applied", "")
+            if headers and not waited and job["status"] not in FINAL:
+                time.sleep(min(seconds_of(answer) or 1.0, 5))
+            headers = {"Prefer": f"wait={_WAIT_SECONDS}", "If-None-Match": answer.headers.get("ETag", "")}
         if job["status"] != "succeeded":
-            raise ClientError(f"The export {job['status']}: {(job.get('error') or {}).get('detail') or 'see the job'}")
+            raise NotSucceeded(job)
         return job
 
-    def download(self, job: Job, path: Path, *, show: Callable[[int, int], object] | None = None) -> None:
-        """Download to `path`, which appears only when its digest is right; a broken download goes on where it broke.
+    def export(self, dataset: str, to: Path | Writable, **options: Unpack[Options]) -> Job:
+        """Submit, follow and download."""
+        job = self.follow(self.submit(dataset, **options))
+        self.download(job, to)
+        return job
 
-        `show` is called with bytes done and bytes in all. Raises NotIntact."""
-        part = path.with_name(f"{path.name}.{job['id']}.part")
-        for tries in range(1, _TRIES + 1):
-            try:
-                with part.open("ab") as file:
-                    self._rest(job, file, show)
-                break
-            except httpx.TransportError as exc:
-                if tries == _TRIES:
-                    raise ClientError(f"The download broke {tries} times: {exc}. Run it again to go on.") from exc
-                time.sleep(min(2.0**tries / 10, 5))
-        self._check(job, part)
-        part.replace(path)
+    def download(self, job: Job, to: Path | Writable, *, show: ShowBytes | None = None) -> None:
+        """To a path, which appears only when its digest is right, or into anything that has `write`.
 
-    def _rest(self, job: Job, file: BinaryIO, show: Callable[[int, int], object] | None) -> None:
-        total, done = job["result"]["bytes"], file.tell()
-        if done == total:
-            return
-        # If-Range: should the file be another by now, all of it comes (RFC 9110, 13.1.5)
-        headers = {"Range": f"bytes={done}-", "If-Range": f'"{job["result"]["sha256"]}"'} if done else {}
-        with self._http.stream("GET", f"/api/v1/exports/jobs/{job['id']}/download", headers=headers) as answer:
-            if answer.status_code not in (200, 206):
-                answer.read()
-                raise _refused(answer)
-            if answer.status_code == 200 and done:
-                file.truncate(0)
-                done = 0
-            for chunk in answer.iter_raw(_CHUNK):
-                file.write(chunk)
-                done += len(chunk)
+        A download that breaks goes on at the byte where it broke; to a path also in another process, later. `show` is
+        called with bytes done and bytes in all. Raises NotIntact, Refused, Unreachable; OSError of the disk."""
+        if not isinstance(to, Path):
+            digest = hashlib.sha256()
+            for piece, done in self._pieces(job, 0):
+                digest.update(piece)
+                to.write(piece)
                 if show is not None:
-                    show(done, total)
-
-    def _check(self, job: Job, part: Path) -> None:
-        digest = hashlib.sha256()
+                    show(done, job["result"]["bytes"])
+            _demand(job, digest.digest(), "the reader has had it already")
+            return
+        part = to.with_name(f"{to.name}.{job['id']}.part")
+        with part.open("ab") as file:
+            if file.tell() > job["result"]["bytes"]:
+                file.seek(file.truncate(0))
+            for piece, done in self._pieces(job, file.tell()):
+                file.write(piece)
+                if show is not None:
+                    show(done, job["result"]["bytes"])
+            file.flush()
+            os.fsync(file.fileno())
+        # read back from the disk: what an earlier process left there is checked too
         with part.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        if digest.hexdigest() != job["result"]["sha256"]:
+            found = hashlib.file_digest(file, "sha256").digest()
+        try:
+            _demand(job, found, "nothing of it was kept")
+        except NotIntact:
             part.unlink()
-            raise NotIntact(f"The download is not intact ({_short(digest.digest())}); nothing was kept. Try again.")
+            raise
+        part.replace(to)
 
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        for tries in range(1, _TRIES + 1):
+    def _pieces(self, job: Job, done: int) -> Iterator[tuple[bytes, int]]:
+        """The file's bytes from `done` on, to its end, over as many answers as it takes, and how many that makes."""
+        path, total = f"{JOBS}/{job['id']}/download", job["result"]["bytes"]
+        heard_at = time.monotonic()
+        while done < total:
+            before, broke = done, "it ended early"
+            # a job's file never changes, and its digest is checked at the end: that stands for If-Range
+            headers = {"Range": f"bytes={done}-"} if done else {}
             try:
-                answer = self._http.request(method, path, **options)
+                with self._service.opened(path, headers) as answer:
+                    # whoever ignores a range sends all, of which we have the beginning
+                    unwanted = done if answer.status_code == 200 else 0
+                    for piece in answer.iter_raw():
+                        new, unwanted = piece[unwanted:], max(unwanted - len(piece), 0)
+                        done += len(new)
+                        if new:
+                            yield new, done
             except httpx.TransportError as exc:
-                if tries == _TRIES:
-                    raise ClientError(f"The service at {self._http.base_url} cannot be reached: {exc}") from exc
-                time.sleep(min(2.0**tries / 10, 5))
-                continue
-            if answer.status_code in (409, 429, 503) and "Retry-After" in answer.headers and tries < _TRIES:
-                time.sleep(min(float(answer.headers["Retry-After"]), 30))
-                continue
-            if answer.is_success:
-                return answer
-            raise _refused(answer)
-        raise AssertionError("the last try returns or raises")
+                broke = str(exc) or type(exc).__name__
+            if done > before:
+                heard_at = time.monotonic()
+            elif time.monotonic() - heard_at > self._service.patience:
+                raise Unreachable(f"The download broke at byte {done:,} of {total:,}: {broke}.")
+            else:
+                time.sleep(_PAUSE_SECONDS)
 
 
-def sign_in(url: str, email: str, password: str) -> str:
-    """An access token; raises ClientError."""
-    try:
-        answer = httpx.post(f"{url}/api/v1/auth/login", data={"username": email, "password": password}, timeout=30)
-    except httpx.TransportError as exc:
-        raise ClientError(f"The service at {url} cannot be reached: {exc}") from exc
-    if not answer.is_success:
-        raise _refused(answer)
-    return str(answer.json()["access_token"])
-
-
-def _refused(answer: httpx.Response) -> ClientError:
-    try:
-        problem = answer.json()
-    except ValueError:
-        return ClientError(f"The service answered {answer.status_code}.")
-    faults = "".join(
-        f"\n  {fault.get('pointer') or fault.get('parameter') or ''}: {fault['detail']}"
-        for fault in problem.get("errors", [])
-    )
-    said = problem.get("detail") or problem.get("title") or answer.reason_phrase
-    return ClientError(f"{said} ({answer.status_code}, request {problem.get('request_id')}){faults}")
-
-
-def _short(digest: bytes) -> str:
-    return base64.b16encode(digest[:6]).decode().lower()
+def _demand(job: Job, found: bytes, kept: str) -> None:
+    expected = job["result"]["sha256"]
+    if found.hex() != expected:
+        raise NotIntact(
+            f"What was downloaded is not intact: its sha256 is {found.hex()}, the service's {expected}; {kept}."
+        )

@@ -148,7 +148,14 @@ def openapi(version: str) -> OpenAPIConfig:
                     type="oauth2",
                     description="Sign in with e-mail and password.",
                     flows=OAuthFlows(password=flow),
-                )
+                ),
+                "signature": SecurityScheme(
+                    type="apiKey",
+                    name="signature",
+                    security_scheme_in="query",
+                    description="Of an address that `POST /api/v1/exports/jobs/{id}/download-url` gave: it stands"
+                    " instead of a token, for this address alone, for five minutes.",
+                ),
             }
         ),
         tags=[
@@ -157,6 +164,7 @@ def openapi(version: str) -> OpenAPIConfig:
             Tag("items", "What is kept in stock"),
             Tag("locations", "Where it is kept"),
             Tag("stock", "The ledger: movements, documents, what is on hand"),
+            Tag("reports", "What is on hand, what moved, what is low"),
             Tag("exports", "Heavy exports: submit, follow, download"),
             Tag("audit", "Who did what, when, from where"),
             Tag("health", "For probes, load balancers and operators"),

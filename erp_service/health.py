@@ -11,17 +11,17 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Response
 from msgspec import Meta
-from prometheus_client import generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from erp_service import errors, schema, telemetry
+from erp_service import errors, schema
 from erp_service.db import Database, ReadSession
 from erp_service.exports import overview
 from erp_service.notices import APPLICATION, Notices
 from erp_service.problems import MEDIA_TYPE, answer
 from erp_service.queue import overview as queue
 from erp_service.queue.overview import WorkerNow
+from erp_service.replica import ReplicaNow
 from erp_service.roles import Role
 from erp_service.routing import PUBLIC, Answer, get
 
@@ -132,6 +132,7 @@ class Scaling(msgspec.Struct):
     running_exports: int
     waiting_exports: Annotated[int, Meta(description="not in the queue yet: their owners have as many as they may")]
     oldest_export: Annotated[float | None, Meta(description="for how long the first export waits, in the queue or not")]
+    replica: Annotated[ReplicaNow | None, Meta(description="null if none is set")]
 
 
 _INSTANCES = text(
@@ -140,7 +141,7 @@ _INSTANCES = text(
 
 
 @get("/health/scaling", role=Role.ADMIN, summary="More instances or workers?", tags=["health"])
-async def scaling_health(read: NamedDependency[ReadSession]) -> Answer[Scaling]:
+async def scaling_health(read: NamedDependency[ReadSession], state: State) -> Answer[Scaling]:
     """Instances, workers with their heartbeats, and what waits for them, across the whole cluster.
 
     Jobs that wait while every worker has its hands full ask for more workers. Exports that wait for admission do not:
@@ -156,14 +157,9 @@ async def scaling_health(read: NamedDependency[ReadSession]) -> Answer[Scaling]:
             running_exports=exports.running,
             waiting_exports=exports.waiting,
             oldest_export=exports.oldest,
+            replica=state.database.replica(),
         )
     )
 
 
-@get("/metrics", role=PUBLIC, include_in_schema=False)
-async def metrics(state: State) -> Answer[bytes]:
-    telemetry.pool_in_use.set(state.database.pool()["in_use"])
-    return Answer(generate_latest(telemetry.REGISTRY), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-ROUTES = [live, ready, startup, database_health, scaling_health, metrics]
+ROUTES = [live, ready, startup, database_health, scaling_health]

@@ -1,8 +1,9 @@
-"""Instants in query parameters: RFC 3339 with its zone, or a fault that says what is wrong."""
+"""Instants in query parameters: RFC 3339 with its zone, or a fault that says what is wrong; and time zones by name."""
 
 import re
 from datetime import UTC, datetime
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
@@ -30,3 +31,12 @@ def instants(*given: tuple[str, str | None]) -> list[datetime | None]:
     if faults:
         raise errors.Invalid(None, *faults)
     return found
+
+
+def zone(name: str) -> ZoneInfo:
+    """An IANA time zone; raises ValueError."""
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, LookupError):
+        # what is no name can be a directory, or lead out of the database
+        raise ValueError("is not the name of an IANA time zone, such as Europe/Berlin") from None

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar, TypeVarTuple
 from uuid import UUID
 
@@ -43,12 +43,15 @@ class Key(NamedTuple):
 
     column: Column
     field: str
-    kind: type[int] | type[str] | type[datetime] | type[UUID]
+    kind: type[int] | type[str] | type[date] | type[datetime] | type[UUID]
 
 
 class Order(NamedTuple):
+    """`leading` for keys of several tables: no index knows such a row, but one finds where the first key begins."""
+
     keys: Sequence[Key]
     descending: bool = False
+    leading: bool = False
 
 
 def orders(keys: Mapping[str, Key], unique: Key) -> dict[str, Order]:
@@ -83,8 +86,10 @@ async def page(
     `into` is the list's own Page class. Raises errors.Invalid for a cursor that is not of this list and order."""
     columns = [key.column for key in order.keys]
     if cursor is not None:
-        after = tuple_(*_read(cursor, order.keys))
-        row = tuple_(*columns)
+        values = _read(cursor, order.keys)
+        after, row = tuple_(*values), tuple_(*columns)
+        if order.leading:
+            select = select.where(columns[0] <= values[0] if order.descending else columns[0] >= values[0])
         select = select.where(row < after if order.descending else row > after)
     select = select.order_by(*(c.desc() if order.descending else c.asc() for c in columns)).limit(limit + 1)
     items = [make(*row) for row in await db.execute(select)]

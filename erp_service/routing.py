@@ -42,6 +42,7 @@ Register = Callable[[Handler], HTTPRouteHandler]
 
 
 def get(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
+    """`signed=True` where the signature of an address, in the query, may stand for a token."""
     return _route(litestar.get, path, role, problems, options)
 
 
@@ -71,6 +72,7 @@ def _route(
     method: Any, path: Path, role: Role | None, problems: Sequence[type[Refused]], options: dict[str, Any]
 ) -> Register:
     idempotent = options.pop("idempotent", method is litestar.post and role is not PUBLIC)
+    signed = options.pop("signed", False)
 
     def register(handler: Handler) -> HTTPRouteHandler:
         names = inspect.signature(handler).parameters
@@ -87,9 +89,9 @@ def _route(
             implied.append(errors.Stale)
         return method(  # type: ignore[no-any-return]
             path,
-            opt={"role": role, "exclude_from_auth": role is PUBLIC, "idempotent": idempotent},
+            opt={"role": role, "exclude_from_auth": role is PUBLIC, "idempotent": idempotent, "signed": signed},
             guards=[_as_declared] if role is PUBLIC else [_least_role, _as_declared],
-            security=[{}] if role is PUBLIC else [{"password": []}],
+            security=[{}] if role is PUBLIC else [{"password": []}, *([{"signature": []}] if signed else [])],
             description=_description(handler, role, idempotent=idempotent),
             responses=_documented([*implied, *problems], idempotent=idempotent) | options.pop("responses", {}),
             **options,
@@ -161,7 +163,7 @@ class RolesDeclared(ReceiveRoutePlugin):
             handler.opt["query"] = {
                 param.field_alias: str in (fields[param.field_name].annotation, *fields[param.field_name].args)
                 for param in model.expected_query_params
-            }
+            } | ({"signature": True} if handler.opt.get("signed") else {})
 
 
 class ApiRequest(Request[Principal, Any, Any]):
@@ -170,6 +172,9 @@ class ApiRequest(Request[Principal, Any, Any]):
     async def json(self) -> Any:
         handler: Any = self.route_handler
         return bodies.decode(handler.parsed_fn_signature.parameters["data"].annotation, await self.body())
+
+
+_ALSO_OF_304 = ("Preference-Applied", "Vary", "Retry-After")
 
 
 class Answer(Response[T]):
@@ -182,8 +187,9 @@ class Answer(Response[T]):
             self.headers["Link"] = f'<{request.url.path}?{following}>; rel="next"'
         answer = super().to_asgi_response(request=request, **options)
         etag = self.headers.get("ETag")
-        if request.method == "GET" and etag and _names(request.headers.get("If-None-Match"), etag):
-            answer = ASGIResponse(status_code=304, headers={"ETag": etag})
+        if request.method == "GET" and etag and names(request.headers.get("If-None-Match"), etag):
+            also = {name: self.headers[name] for name in _ALSO_OF_304 if name in self.headers}
+            answer = ASGIResponse(status_code=304, headers={"ETag": etag, **also})
         request.state.answer = answer
         return answer
 
@@ -204,11 +210,12 @@ def etag(version: int) -> str:
 
 def demand(if_match: str | None, version: int) -> None:
     """Raises errors.Stale unless `If-Match` is absent, `*`, or names this version."""
-    if if_match is not None and not _names(if_match, etag(version)):
+    if if_match is not None and not names(if_match, etag(version)):
         raise errors.Stale("It was changed after you read it.", headers={"ETag": etag(version)})
 
 
-def _names(header: str | None, etag: str) -> bool:
+def names(header: str | None, etag: str) -> bool:
+    """Whether `If-Match` or `If-None-Match` holds this tag."""
     if header is None:
         return False
     return header.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in header.split(","))

@@ -28,7 +28,9 @@ def _config() -> Config:
 
 
 async def migrate(url: str) -> None:
-    """Bring the database to this code's head, all of it or nothing; several at once wait for each other."""
+    """Bring the database to this code's head, all of it or nothing; several at once wait for each other.
+
+    A database that is ahead of this code stays as it is."""
     engine = create_async_engine(engine_url(url), poolclass=NullPool)
     try:
         async with engine.connect() as connection:
@@ -39,9 +41,19 @@ async def migrate(url: str) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
+    if _is_ahead(connection):
+        return
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+def _is_ahead(connection: Connection) -> bool:
+    """A later release has expanded the schema, and this one was rolled back: Alembic would not know where it is."""
+    if connection.scalar(text("select to_regclass('alembic_version')")) is None:
+        return False
+    present = connection.scalar(text("select version_num from alembic_version"))
+    return present is not None and present not in _revisions()[1]
 
 
 def script(connection: Connection, sql: str) -> None:

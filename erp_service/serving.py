@@ -1,15 +1,18 @@
 """`erp serve`: uvicorn, made to leave a load balancer without losing a request."""
 
 import asyncio
+import resource
 import signal
 from types import FrameType
 
 import uvicorn
 
-from erp_service import telemetry
+from erp_service import telemetry, tracing
 from erp_service.app import create_app
 from erp_service.health import Readiness
 from erp_service.settings import Settings
+
+FILES = 8192
 
 
 class DrainingServer(uvicorn.Server):
@@ -35,9 +38,18 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
+def _raise_file_limit() -> None:
+    """A thousand followers of exports are a thousand sockets; the usual soft limit of 1,024 files is too few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def serve(settings: Settings) -> int:
     """Serve until told to stop; returns the exit status: 0 after an orderly stop, 1 if the port is not to be had."""
     telemetry.configure(settings)
+    tracing.configure(settings, "api")
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -54,6 +66,7 @@ def serve(settings: Settings) -> int:
         limit_concurrency=2000,
         h11_max_incomplete_event_size=64 * 1024,
     )
+    _raise_file_limit()
     server = DrainingServer(config, app.state.readiness, settings.drain_seconds)
     try:
         server.run()

@@ -1,6 +1,7 @@
 """Everything a deployment can set, read once from the environment and passed in; never a global."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -35,18 +36,51 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     queue_database_url: Annotated[
         str | None, _about("a direct address for workers and LISTEN when ERP_DATABASE_URL is a pooler", secret=True)
     ] = None
+    replica_url: Annotated[
+        str | None, _about("a streaming replica for reports and exports: one server, reached directly", secret=True)
+    ] = None
     migration_database_url: Annotated[str | None, _about("the owner's address for `erp migrate`", secret=True)] = None
     environment: Annotated[Environment, _about("development or production")] = "production"
     jwt_secret: Annotated[
         str | None,
         _about("signs tokens: at least 32 bytes; several, newest first, separated by commas", secret=True),
     ] = None
-    export_store: Annotated[str, _about("where export files live: file:///directory", secret=True)] = (
-        "file:///var/lib/erp/exports"
-    )
+    export_store: Annotated[
+        str,
+        _about(
+            "where export files live: file:///directory that all instances see, postgres: for the database itself, or"
+            " s3://bucket/prefix, gs://bucket/prefix, az://account/container/prefix, which belong to one database each",
+            secret=True,
+        ),
+    ] = "file:///var/lib/erp/exports"
+    export_store_options: Annotated[
+        str | None,
+        _about(
+            "of an object store: name=value, separated by commas or lines, such as endpoint, region, access_key_id,"
+            " secret_access_key, allow_http; what is missing comes from AWS_..., GOOGLE_... or AZURE_... or the host",
+            secret=True,
+        ),
+    ] = None
+    export_store_redirect: Annotated[
+        bool, _about("send downloads on to an address that the object store signed, for at most five minutes")
+    ] = False
+    export_store_accel: Annotated[
+        str | None,
+        _about(
+            "the path under which nginx in front sends files of a store file: by itself, such as /-/exports, when it is"
+            " one of ERP_TRUSTED_PROXIES and asks for that; none: instances send them",
+        ),
+    ] = None
     export_retention_hours: Annotated[int, _about("how long an export file is kept, in hours", ge=1, le=8760)] = 72
     exports_running_per_user: Annotated[int, _about("exports of one user that run at once", ge=1, le=100)] = 2
     exports_waiting_per_user: Annotated[int, _about("exports of one user that may wait", ge=1, le=10_000)] = 20
+    event_streams: Annotated[int, _about("who may follow exports on one instance at once", ge=1, le=100_000)] = 1000
+    event_streams_per_user: Annotated[
+        int, _about("the same of one user; beyond it, and beyond the above, polling goes on", ge=1, le=100_000)
+    ] = 50
+    export_parts: Annotated[
+        int, _about("database connections that copy one large export at once; each keeps a core busy", ge=1, le=16)
+    ] = 3
     heartbeat_seconds: Annotated[Seconds, _about("how often a worker says that it lives", gt=0, le=300)] = 5
     stalled_seconds: Annotated[Seconds, _about("a worker silent for longer has its jobs taken over", gt=0, le=3600)] = (
         15
@@ -64,15 +98,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     login_failures_per_address: Annotated[
         int, _about("failed log-ins from one address in five minutes before it is slowed", ge=1)
     ] = 60
-    host: Annotated[str, _about("the address that `erp serve` listens on")] = "127.0.0.1"
+    host: Annotated[str, _about("the address that `erp serve` listens on, and `erp worker` for ERP_METRICS_PORT")] = (
+        "127.0.0.1"
+    )
     port: Annotated[int, _about("the port that `erp serve` listens on", ge=0, le=65_535)] = 8000
+    metrics_port: Annotated[int, _about("the port at which `erp worker` serves /metrics; 0: none", ge=0, le=65_535)] = 0
     pool_size: Annotated[int, _about("database connections of one instance", ge=1, le=500)] = 10
     pool_timeout_seconds: Annotated[Seconds, _about("how long a request waits for a connection", gt=0, le=60)] = 5
     statement_seconds: Annotated[Seconds, _about("the longest a request's statement may run", gt=0, le=3600)] = 30
     body_limit: Annotated[int, _about("the largest request body, in bytes", ge=1024)] = 1024 * 1024
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="the ISO 4217 code that values are in")] = "EUR"
+    public_url: Annotated[
+        str | None, _about("what addresses that are handed out begin with, as https://erp.example.com; none: a path")
+    ] = None
     trusted_proxies: Annotated[str, _about("whose forwarded headers count: addresses or networks, by commas")] = ""
     cors_origins: Annotated[str, _about("whose pages may call, separated by commas")] = ""
+    otel_endpoint: Annotated[str, _about("an OpenTelemetry collector for traces over HTTP, http://host:4318")] = ""
     log_format: Annotated[Literal["auto", "json", "text"], _about("auto: text on a terminal, JSON elsewhere")] = "auto"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _about("the least level that is logged")] = (
         "info"
@@ -81,6 +122,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def jwt_secrets(self) -> list[str]:
         return [secret.strip() for secret in (self.jwt_secret or "").split(",") if secret.strip()]
+
+    @property
+    def pooled(self) -> bool:
+        """ERP_DATABASE_URL leads through a pooler, where each transaction may meet another session."""
+        return self.queue_database_url is not None
 
     @property
     def listen_url(self) -> str:
@@ -134,6 +180,26 @@ def _check(settings: Settings) -> None:
             "ERP_STALLED_SECONDS must be at least twice ERP_HEARTBEAT_SECONDS, else a healthy worker looks stalled."
         )
 
+    if settings.public_url is not None and not _is_root(settings.public_url):
+        raise SettingsError(
+            "ERP_PUBLIC_URL must be http:// or https:// with a host, and perhaps a path; no user, query or fragment."
+        )
+    if (place := settings.export_store_accel) is not None:
+        if not settings.export_store.startswith("file:"):
+            raise SettingsError("ERP_EXPORT_STORE_ACCEL needs files in a directory: ERP_EXPORT_STORE=file:///...")
+        if re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", place, re.ASCII) is None:
+            raise SettingsError("ERP_EXPORT_STORE_ACCEL must be a plain path, such as /-/exports.")
+
+
+def _is_root(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+    plain = not (parts.query or parts.fragment or "@" in parts.netloc or re.search(r"[^!-~]|[?#\"'<>\\]", url))
+    return bool(named and plain and parts.scheme in ("http", "https"))
+
 
 def require_secret(settings: Settings) -> None:
     """Raises SettingsError in one sentence unless each secret is present and strong enough to sign tokens."""
@@ -160,7 +226,8 @@ def describe(settings: Settings | None) -> Iterator[Described]:
 
 
 def _masked(value: str) -> str:
-    if "://" not in value:
+    # of an address only the password is a secret; what merely holds one may hold others beside it
+    if re.match(r"[a-z][a-z0-9+.-]*:(//|$)", value) is None:
         return "********"
     parts = urlsplit(value)
     if parts.password is None:

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 from uuid_utils.compat import uuid7
 
 from erp_service.settings import Settings
@@ -17,13 +17,49 @@ from erp_service.settings import Settings
 log = structlog.stdlib.get_logger("erp")
 
 REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
 requests = Counter("erp_requests", "Answered requests", ["method", "route", "status"], registry=REGISTRY)
 seconds = Histogram("erp_request_seconds", "Seconds until the answer started", ["method", "route"], registry=REGISTRY)
 failed_open = Counter(
     "erp_limits_failed_open", "Requests let through because a limit could not be read", ["limit"], registry=REGISTRY
 )
 pool_in_use = Gauge("erp_pool_connections_in_use", "Database connections in use", registry=REGISTRY)
+export_listeners = Gauge("erp_export_listeners", "Who follows an export at this moment", registry=REGISTRY)
+pool_size = Gauge("erp_pool_connections", "Database connections that this instance may open", registry=REGISTRY)
+# by host, so that there is none where no replica is set
+replica_in_use = Gauge(
+    "erp_replica_in_use", "1 while reports and exports read the replica", ["host"], registry=REGISTRY
+)
+replica_lag_bytes = Gauge("erp_replica_lag_bytes", "Bytes of WAL that the replica lacks", ["host"], registry=REGISTRY)
+replica_lag_seconds = Gauge(
+    "erp_replica_lag_seconds", "Seconds by which the replica is behind", ["host"], registry=REGISTRY
+)
+repeatable_reads = Counter(
+    "erp_repeatable_reads", "Reads of reports and exports, by who answered them", ["server"], registry=REGISTRY
+)
 notices_up = Gauge("erp_notices_up", "1 while this instance hears of changes", registry=REGISTRY)
+exports_ended = Counter(
+    "erp_exports_ended",
+    "Exports that succeeded or failed in this worker",
+    ["dataset", "format", "status"],
+    registry=REGISTRY,
+)
+exported_rows = Counter("erp_exported_rows", "Rows of exports that succeeded", ["dataset", "format"], registry=REGISTRY)
+exported_bytes = Counter("erp_exported_bytes", "Bytes of their files", ["dataset", "format"], registry=REGISTRY)
+export_seconds = Histogram(
+    "erp_export_seconds",
+    "Seconds from the claim to the published file",
+    ["dataset", "format"],
+    buckets=(0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600),
+    registry=REGISTRY,
+)
+rescues = Counter(
+    "erp_queue_rescues",
+    "Jobs that this worker took from another, or found lost",
+    ["reason", "ending"],
+    registry=REGISTRY,
+)
+fenced = Counter("erp_queue_fenced", "Runs of this worker that were no longer its own", ["what"], registry=REGISTRY)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _SAFE_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
@@ -67,6 +103,14 @@ def configure(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
 
 
+def serve_metrics(settings: Settings) -> None:
+    """A worker's own counters at /metrics of `ERP_METRICS_PORT`, from a thread; without that setting, nowhere.
+
+    Raises OSError if the port is taken."""
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, settings.host, REGISTRY)
+
+
 def _masked(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
     for name in event:
         if any(secret in name.lower() for secret in _SECRETS):
@@ -99,7 +143,7 @@ async def before_send(message: Any, scope: Any) -> None:
     state = scope["state"]
     # the template, never the path: ids would make a series each, and signatures must not be kept
     route = scope.get("path_template") or "(no route)"
-    status = message["status"]
+    status = scope["state"]["status"] = message["status"]
     requests.labels(scope["method"], route, status).inc()
     took = perf_counter() - state["started"] if "started" in state else None
     if took is not None:

@@ -20,6 +20,13 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def entered_password(*, confirm: bool) -> str:
+    """Asked for on a terminal, else the first line of standard input."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True))
+    return sys.stdin.readline().rstrip("\r\n")
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """What a person can cause ends in one clear message and status 1, with no stack trace."""

@@ -132,7 +132,7 @@ async def verify(settings: Settings, checks: Sequence[Check] = CHECKS) -> list[F
 
     Raises OSError or asyncpg's errors when the database does not answer, SettingsError for a store of no known kind."""
     store = open_store(settings)
-    db = await connect(settings.database_url, name="erp verify", statement_timeout="0", lock_timeout="0")
+    db = await connect(settings.listen_url, name="erp verify", statement_timeout="0", lock_timeout="0")
     try:
         async with db.transaction(isolation="repeatable_read", readonly=True):
             findings = [finding for check in checks if (finding := await _prove(db, check))]
@@ -142,6 +142,7 @@ async def verify(settings: Settings, checks: Sequence[Check] = CHECKS) -> list[F
         if files and (finding := await _prove_files(db, store, identity, files)):
             findings.append(finding)
     finally:
+        await store.close()
         await db.close()
     return findings
 
@@ -173,7 +174,8 @@ async def _prove_files(
                 if total <= MOST_ROWS:
                     wrong.append({"export": file.job_id, "file": file.file_key, "fault": fault})
     except OSError as exc:
-        return Finding("export files", "the export store can be read", ({"fault": exc.strerror},), len(files))
+        away = {"fault": exc.strerror or str(exc)}
+        return Finding("export files", "the export store can be read", (away,), len(files))
     return Finding("export files", holds, tuple(wrong), total) if total else None
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from functools import partial
 
-from erp_service import schema, telemetry
+from erp_service import schema, telemetry, tracing
 from erp_service.db import Database, wait_until_up
 from erp_service.exports import beside
 from erp_service.exports import tasks as exports
@@ -41,10 +41,12 @@ def build(settings: Settings) -> HardenedApp:
 def work(settings: Settings, wait_seconds: float) -> int:
     """Work until told to stop; returns the exit status: 0 after a drain, 1 if a part of the worker failed."""
     telemetry.configure(settings)
+    tracing.configure(settings, "worker")
     return asyncio.run(_work(settings, wait_seconds))
 
 
 async def _work(settings: Settings, wait_seconds: float) -> int:
+    telemetry.serve_metrics(settings)
     await wait_until_up(settings.listen_url, seconds=wait_seconds)
     await _until_fit(settings)
     app = build(settings)
@@ -54,12 +56,14 @@ async def _work(settings: Settings, wait_seconds: float) -> int:
     except WorkerFailed:
         return 1
     finally:
-        await app.worker_defaults["additional_context"]["resources"].database.close()
+        resources: exports.Resources = app.worker_defaults["additional_context"]["resources"]
+        await resources.store.close()
+        await resources.database.close()
     return 0
 
 
 async def _until_fit(settings: Settings) -> None:
-    """Wait for the schema and the store: with the wrong store, a worker would fail each export that it takes."""
+    """Wait for the schema and the store: with the wrong store, a worker would only put back what it takes."""
     database, store = Database(settings, name="erp worker start"), open_store(settings)
     try:
         said = None
@@ -78,4 +82,5 @@ async def _until_fit(settings: Settings) -> None:
                 said = fault
             await asyncio.sleep(_LOOK_AGAIN)
     finally:
+        await store.close()
         await database.close()

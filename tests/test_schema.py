@@ -51,6 +51,16 @@ APPEND_ONLY = ("audit_log", "stock_transactions", "stock_ledger")
 CHANGES = ("update {} set user_id = 1", "delete from {}", "truncate {} cascade")
 
 
+async def test_migrating_with_a_release_that_was_rolled_back_leaves_a_later_schema_alone(cluster: Cluster) -> None:
+    await as_owner(cluster, "create database migrated_ahead")
+    url = cluster.owner_url("migrated_ahead")
+    await schema.migrate(url)
+    await as_owner(cluster, "update alembic_version set version_num = '9999'", database="migrated_ahead")
+    await schema.migrate(url)
+    still = "do $$ begin assert (select version_num from alembic_version) = '9999'; end $$"
+    await as_owner(cluster, still, database="migrated_ahead")
+
+
 @pytest.mark.parametrize("change", CHANGES)
 async def test_history_is_append_only_even_for_the_superuser(owner: asyncpg.Connection, change: str) -> None:
     for table in APPEND_ONLY:

@@ -55,3 +55,28 @@ def test_a_missing_or_weak_secret_stops_the_start(secret: str | None) -> None:
 def test_a_stall_shorter_than_two_heartbeats_is_refused() -> None:
     with pytest.raises(SettingsError, match="ERP_STALLED_SECONDS"):
         settings.load({**URL, "ERP_HEARTBEAT_SECONDS": "5", "ERP_STALLED_SECONDS": "6"})
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8000", "https://erp.example.com", "https://example.com/erp/"])
+def test_public_url_is_taken_as_it_is(url: str) -> None:
+    assert settings.load({**URL, "ERP_PUBLIC_URL": url}).public_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "erp.example.com",
+        "ftp://example.com",
+        "https://",
+        "https://user:password@example.com",
+        "https://example.com?x=1",
+        "https://example.com/#top",
+        "https://example.com:http",
+        "https://exa mple.com",
+        "https://example.com\r\nX: y",
+        "javascript:alert(1)",
+    ],
+)
+def test_public_url_that_would_make_no_address_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="ERP_PUBLIC_URL"):
+        settings.load({**URL, "ERP_PUBLIC_URL": url})

@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import BigInteger, ColumnElement, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from erp_service import errors
 from erp_service.auth.models import User
@@ -33,6 +34,14 @@ async def authority(db: Session, user_id: int) -> Authority | None:
     statement = select(User.id, User.role, User.is_active, User.authority_version).where(User.id == user_id)
     row = (await db.execute(statement)).one_or_none()
     return row and Authority(row.id, Role(row.role), row.is_active, row.authority_version)
+
+
+async def authorities(db: Session, user_ids: list[int]) -> dict[int, Authority]:
+    """The same of several; who is no user is missing."""
+    columns = (User.id, User.role, User.is_active, User.authority_version)
+    asked = bindparam("ids", user_ids, ARRAY(BigInteger))
+    rows = await db.execute(select(*columns).where(User.id == func.any(asked)))
+    return {row.id: Authority(row.id, Role(row.role), row.is_active, row.authority_version) for row in rows}
 
 
 async def user(db: Session, user_id: int) -> tuple[UserOut, int]:

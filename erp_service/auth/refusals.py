@@ -21,6 +21,15 @@ class RefreshRefused(errors.Refused):
     status, slug, title = 401, "refresh-token-refused", "The refresh token is no longer good"
 
 
+class AddressRefused(errors.Refused):
+    """The `signature` of the address is not good: it was changed or cut, belongs to another address, its five minutes
+    are over, or the rights of the person it was made for have changed since.
+
+    Ask for a new address at `POST /api/v1/exports/jobs/{id}/download-url`."""
+
+    status, slug, title = 403, "signed-address-refused", "The signed address is not good"
+
+
 class RoleOutOfReach(errors.Refused):
     """An ADMIN handles users who are VIEWER or STAFF, and grants these two roles; only a SUPER_ADMIN handles others."""
 

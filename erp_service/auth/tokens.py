@@ -16,11 +16,13 @@ LEEWAY = 10  # seconds by which the clocks of two hosts may differ
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """`version` is the user's authority_version at issue; `family` the refresh family, so that log-out finds it."""
+    """`version` is the user's authority_version at issue; `family` the refresh family, so that log-out finds it;
+    `expires_at` is in Unix time, and 0 before the token is issued."""
 
     user_id: int
     version: int
     family: UUID
+    expires_at: int = 0
 
 
 def key_id(secret: str) -> str:
@@ -65,9 +67,8 @@ class Tokens:
             )
             if claims.get("use") != "access" or not str(claims["sub"]).isdecimal():
                 raise jwt.InvalidTokenError
-            return msgspec.convert(
-                {"user_id": int(claims["sub"]), "version": claims["ver"], "family": claims["fam"]}, Claims
-            )
+            says = {"user_id": int(claims["sub"]), "version": claims["ver"], "family": claims["fam"]}
+            return msgspec.convert({**says, "expires_at": int(claims["exp"])}, Claims)
         except jwt.ExpiredSignatureError:
             raise _refused("The access token has expired.") from None
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, msgspec.ValidationError, RecursionError):

@@ -4,6 +4,8 @@ So owners take turns, and the queue's fetch never walks a backlog. Small exports
 worker keeps slots that large ones cannot take (working.py): so they pass, however many large ones run and wait."""
 
 import json
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError
@@ -73,17 +75,39 @@ async def waiting(db: Session, user_id: int) -> int:
     return len((await db.scalars(rows)).all())
 
 
-async def is_small(db: WriteSession, query: Query) -> bool:
-    """What the planner thinks, in about a millisecond; without an answer it is taken for large. Ask before `lock`."""
+class Plan(NamedTuple):
+    """What the planner thinks of a query. `width` is that of a row in bytes, `cost` is in its own units."""
+
+    rows: int
+    width: int
+    cost: float
+
+
+async def is_small(db: WriteSession, *queries: Query) -> bool:
+    """What the planner thinks of all of them; without an answer they are taken for large. Ask before `lock`."""
+    plans = await planned(db, queries)
+    return plans is not None and small(plans)
+
+
+def small(plans: Iterable[Plan]) -> bool:
+    rows, _, cost = map(sum, zip(*plans, strict=True))
+    return rows <= SMALL_ROWS and cost <= SMALL_COST
+
+
+async def planned(db: WriteSession, queries: Iterable[Query]) -> list[Plan] | None:
+    """In about a millisecond each; None if the planner cannot say at once."""
     try:
         async with db.begin_nested():
             # a table that is just being altered must not hold up the submission
             await db.execute(_BRIEFLY)
-            said = (await db.exec_driver_sql(f"explain (format json) {query.sql}", query.arguments)).scalar_one()
+            said = [
+                (await db.exec_driver_sql(f"explain (format json) {query.sql}", query.arguments)).scalar_one()
+                for query in queries
+            ]
             await db.execute(_AS_EVER)
     except DBAPIError as exc:
         if exc.connection_invalidated:
             raise
-        return False
-    top = (json.loads(said) if isinstance(said, str) else said)[0]["Plan"]
-    return bool(top["Plan Rows"] <= SMALL_ROWS and top["Total Cost"] <= SMALL_COST)
+        return None
+    tops = [(json.loads(one) if isinstance(one, str) else one)[0]["Plan"] for one in said]
+    return [Plan(top["Plan Rows"], top["Plan Width"], top["Total Cost"]) for top in tops]

@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 
 from erp_service.exports.datasets import Column, Dataset, Filter, a_flag, a_time, an_id, one_of, some_text
+from erp_service.numbers import MONEY_SCALE, PRECISION, QUANTITY_SCALE
 from erp_service.roles import Role
+
+_QUANTITY = (PRECISION, QUANTITY_SCALE)
+_MONEY = (PRECISION, MONEY_SCALE)
 
 
 def _deleted(condition: str) -> Filter:
@@ -30,7 +34,7 @@ ITEMS = Dataset(
         Column("unit", "text", "i.unit", "what it is counted in"),
         Column("status", "text", "i.status", "ACTIVE, INACTIVE or DISCONTINUED"),
         Column("description", "text", "i.description", "more about it"),
-        Column("reorder_point", "decimal", "i.reorder_point", "at or below this, stock is low"),
+        Column("reorder_point", "decimal", "i.reorder_point", "at or below this, stock is low", _QUANTITY),
         Column("created_at", "timestamp", "i.created_at", "when it was entered"),
         Column("updated_at", "timestamp", "i.updated_at", "when it was last changed"),
         Column("deleted_at", "timestamp", "i.deleted_at", "when it was deleted"),
@@ -85,8 +89,8 @@ STOCK_LEVELS = Dataset(
         Column("unit", "text", "i.unit", "what it is counted in"),
         Column("location_id", "integer", "b.location_id", "the location"),
         Column("location", "text", "l.code", "its code"),
-        Column("on_hand", "decimal", "b.on_hand", "how much is there"),
-        Column("value", "decimal", "b.value", "what that is worth"),
+        Column("on_hand", "decimal", "b.on_hand", "how much is there", _QUANTITY),
+        Column("value", "decimal", "b.value", "what that is worth", _MONEY),
         Column("unit_value", "decimal", "round(b.value / nullif(b.on_hand, 0), 6)", "of one unit, at moving average"),
     ),
     filters=(
@@ -111,10 +115,10 @@ STOCK_MOVEMENTS = Dataset(
         Column("sku", "text", "i.sku", "the item's sku"),
         Column("name", "text", "i.name", "the item's name"),
         Column("location", "text", "l.code", "the location's code"),
-        Column("quantity", "decimal", "e.quantity", "signed: what left is below zero"),
+        Column("quantity", "decimal", "e.quantity", "signed: what left is below zero", _QUANTITY),
         Column("unit", "text", "i.unit", "what it is counted in"),
-        Column("unit_cost", "decimal", "e.unit_cost", "as it was posted"),
-        Column("value", "decimal", "e.value", "signed"),
+        Column("unit_cost", "decimal", "e.unit_cost", "as it was posted", _MONEY),
+        Column("value", "decimal", "e.value", "signed", _MONEY),
         Column("occurred_at", "timestamp", "e.occurred_at", "when it happened"),
         Column("recorded_at", "timestamp", "e.recorded_at", "when it was posted"),
         Column("reference_no", "text", "e.reference_no", "the paper behind it"),

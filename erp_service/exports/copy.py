@@ -4,85 +4,153 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
+from typing import Any, NamedTuple
 
 import asyncpg
 
-from erp_service.db import connect
+from erp_service.db import Database
+from erp_service.exports import parts
+from erp_service.exports.compression import Compressor
 from erp_service.exports.datasets import Query
+from erp_service.exports.reader import Reader
 from erp_service.exports.storage.base import Sink
+from erp_service.telemetry import log
 
 PIECE = 256 * 1024
-COUNTED = 200_000  # rows; a total up to about that is counted, which takes a tenth of a second
-_CLOSE_SECONDS = 0.5
-_PLAN_SECONDS = 120.0
+COUNTED = 200_000
+"""Rows. A total up to about that is counted, which takes a tenth of a second; more are copied in parts."""
+
+_SPARSE = 4
+"""A query for less of a table than that part may know a better way to its rows than along the key."""
 
 
-class Total:
+class Total(NamedTuple):
     """How many rows there will be, or about how many."""
 
-    def __init__(self, rows: int, *, is_estimate: bool) -> None:
-        self.rows, self.is_estimate = rows, is_estimate
+    rows: int
+    is_estimate: bool
+
+
+class Plan(NamedTuple):
+    """What the planner thinks: rows, and bytes of one."""
+
+    rows: int
+    width: int
 
 
 class Snapshot:
-    """A connection of its own in a transaction that sees what was committed before `at`, and nothing later."""
+    """What was committed before `at`, and nothing later, through one connection or several.
 
-    def __init__(self, connection: asyncpg.Connection, at: datetime, backend: int) -> None:
-        self._connection = connection
-        self.at = at
-        self.backend = backend
+    `rows` are those of the COPYs that have ended, `received` the bytes that came; `expecting` is true while nothing is
+    to be done here before the server sends more."""
+
+    at: datetime
+
+    def __init__(self, reader: Reader, most_parts: int) -> None:
+        self.readers = [reader]
+        self._most_parts = most_parts
+        self.rows = self.received = 0
+        self.expecting = False
+
+    @property
+    def on_replica(self) -> bool:
+        return self.readers[0].on_replica
+
+    @property
+    def backends(self) -> list[int]:
+        return [reader.backend for reader in self.readers]
+
+    async def plan(self, query: Query) -> Plan:
+        said = await self.readers[0].value(f"explain (format json) {query.sql}", *query.arguments)
+        plan = json.loads(said)[0]["Plan"]
+        return Plan(int(plan["Plan Rows"]), int(plan["Plan Width"]))
 
     async def total(self, query: Query) -> Total:
-        plan = await self._connection.fetchval(
-            f"explain (format json) {query.sql}", *query.arguments, timeout=_PLAN_SECONDS
-        )
-        estimate = int(json.loads(plan)[0]["Plan"]["Plan Rows"])
+        estimate = (await self.plan(query)).rows
         if estimate > COUNTED:
             return Total(estimate, is_estimate=True)
         count = f"select count(*) from ({query.sql}) rows"  # noqa: S608 constants of the catalogue
-        rows = await self._connection.fetchval(count, *query.arguments, timeout=_PLAN_SECONDS)
-        return Total(rows, is_estimate=False)
+        return Total(await self.readers[0].value(count, *query.arguments), is_estimate=False)
 
-    async def copy_csv(self, query: Query, sink: Sink) -> int:
-        """CSV in UTF-8 with LF line ends, byte for byte as psql's `\\copy ... csv header`; returns the rows written.
+    async def copy(self, query: Query, sink: Sink, options: Mapping[str, Any]) -> int:
+        """`options` are those of asyncpg's `copy_from_query`; returns the rows that the server counted.
 
-        Cells that a spreadsheet would take for formulas are left as they are: this is for machines."""
-        tag = await self._connection.copy_from_query(
-            query.sql, *query.arguments, output=sink, format="csv", header=True, encoding="UTF8"
-        )
-        return int(tag.removeprefix("COPY "))
+        Many rows in the order of their key come through several connections, as the same bytes."""
+
+        async def copied(reader: Reader, part: Query, into: Sink) -> int:
+            async def receive(data: bytes) -> None:
+                self.received += len(data)
+                await into(data)
+
+            rows = await reader.copy(part, receive, options)
+            self.rows += rows
+            return rows
+
+        async def hand_on(data: bytes) -> None:
+            self.expecting = False
+            await sink(data)
+            self.expecting = True
+
+        self.expecting = True
+        try:
+            if (rows := await self._rows_of_part(query)) is None:
+                return await copied(self.readers[0], query, hand_on)
+            await self._open_others()
+            return await parts.copied(self.readers, query, rows, copied, hand_on, parts.Line(parts.HELD))
+        finally:
+            self.expecting = False
+
+    async def _rows_of_part(self, query: Query) -> int | None:
+        """None if it is better copied as one."""
+        if query.key is None or self._most_parts == 1:
+            return None
+        plan = await self.plan(query)
+        if plan.rows <= COUNTED:
+            return None
+        table = f"explain (format json) select from {query.key.table}"
+        entries = int(json.loads(await self.readers[0].value(table))[0]["Plan"]["Plan Rows"])
+        return None if plan.rows * _SPARSE < entries else parts.rows_of(plan.width)
+
+    async def _open_others(self) -> None:
+        """As many as may be, and as the server takes."""
+        name = None
+        while len(self.readers) < self._most_parts:
+            try:
+                reader = await self.readers[0].open_another()
+            except asyncpg.TooManyConnectionsError:
+                log.warning("export goes on with fewer connections", connections=len(self.readers))
+                return
+            # before anything else can fail: whoever leaves the snapshot closes what is in there
+            self.readers.append(reader)
+            name = name or await self.readers[0].export()
+            await reader.join(name)
 
 
 @contextlib.asynccontextmanager
-async def snapshot(url: str) -> AsyncIterator[Snapshot]:
-    """Leaving it by a cancellation stops a COPY in the middle, in the server too, within the blink of an eye."""
-    limits = {
-        "statement_timeout": "0",
-        "idle_in_transaction_session_timeout": "0",
-        # while it sorts or waits, Postgres would not notice that our process is gone
-        "client_connection_check_interval": "5000",
-    }
-    connection = await connect(url, name="erp export", **limits)
+async def snapshot(url: str, *, most_parts: int, replica_of: Database | None = None) -> AsyncIterator[Snapshot]:
+    """Of the replica of `replica_of` if it has all that was committed before, else of `url`.
+
+    Leaving it by a cancellation stops each COPY in the middle, in the server too, within the blink of an eye."""
+    reader = None if replica_of is None else await Reader.open_on_replica(replica_of)
+    seen = Snapshot(reader or await Reader.open(url), most_parts)
     try:
-        await connection.execute("begin isolation level repeatable read read only", timeout=_PLAN_SECONDS)
-        # the snapshot is taken by this statement, after its timestamp: what was committed by then is in it
-        at, backend = await connection.fetchrow("select statement_timestamp(), pg_backend_pid()", timeout=_PLAN_SECONDS)
-        yield Snapshot(connection, at, backend)
+        seen.at = await seen.readers[0].begin()
+        yield seen
     finally:
-        with contextlib.suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await connection.close(timeout=_CLOSE_SECONDS)
-        connection.terminate()
+        await asyncio.gather(*(reader.close() for reader in seen.readers))
 
 
 class Output:
-    """Counts and digests what goes into a sink, in large pieces, in threads.
+    """Compresses, counts and digests what goes into a sink, in large pieces, in threads.
 
-    While one piece is digested and written the next one arrives; there are never more than the two."""
+    While one piece is dealt with and written the next one arrives; there are never more than the two. `received` counts
+    what was given, `bytes` what is in the sink."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, compressor: Compressor | None = None) -> None:
         self._sink = sink
+        self._compressor = compressor
         self._digest = hashlib.sha256()
         self._buffer = bytearray()
         self._writing: asyncio.Task[None] | None = None
@@ -103,6 +171,8 @@ class Output:
         """Everything has reached the sink; returns the SHA-256 of it in hexadecimal."""
         await self._flush()
         await self._settled()
+        if self._compressor is not None:
+            await self._keep(await asyncio.to_thread(self._last, self._compressor))
         return self._digest.hexdigest()
 
     async def abandon(self) -> None:
@@ -121,6 +191,20 @@ class Output:
             await self._writing
 
     async def _put(self, piece: bytes) -> None:
-        await asyncio.to_thread(self._digest.update, piece)
-        await self._sink(piece)
-        self.bytes += len(piece)
+        await self._keep(await asyncio.to_thread(self._made, piece))
+
+    async def _keep(self, made: bytes) -> None:
+        # a compressor often has nothing to give yet
+        if made:
+            await self._sink(made)
+            self.bytes += len(made)
+
+    def _made(self, piece: bytes) -> bytes:
+        made = piece if self._compressor is None else self._compressor.compress(piece)
+        self._digest.update(made)
+        return made
+
+    def _last(self, compressor: Compressor) -> bytes:
+        last = compressor.flush()
+        self._digest.update(last)
+        return last

@@ -119,15 +119,6 @@ def _value(field: Field, text: str) -> int:
     raise ValueError(f"{field.name}: {text!r} is not one of {field.least} to {field.most}")
 
 
-def zone(name: str) -> ZoneInfo:
-    """An IANA time zone; raises ValueError."""
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, LookupError):
-        # what is no name can be a directory, or lead out of the database
-        raise ValueError("is not the name of an IANA time zone, such as Europe/Berlin") from None
-
-
 def next_run(cron: Cron, where: ZoneInfo, after: datetime) -> datetime:
     """The first instant later than `after`, in UTC. Raises ValueError if there is none.
 

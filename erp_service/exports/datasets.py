@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from erp_service import errors
 from erp_service.errors import INTEGER_LIMIT, Fault
+from erp_service.exports.options import CsvOptions
 from erp_service.roles import Role
 
 ColumnType = Literal["integer", "decimal", "text", "timestamp", "boolean", "uuid", "json"]
@@ -30,10 +31,13 @@ _AS_TEXT: Mapping[ColumnType, str] = {
 
 
 class Column(NamedTuple):
+    """`digits`: of a decimal, its precision and its scale as Postgres counts them."""
+
     name: str
     type: ColumnType
     sql: str
     description: str
+    digits: tuple[int, int] = (38, 6)
 
 
 class Filter(NamedTuple):
@@ -49,7 +53,9 @@ class Filter(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """`sorts` maps a name to the expression to sort by; `key` is unique, ends every order, and is the default."""
+    """`sorts` maps a name to the expression to sort by; `key` is unique, ends every order, and is the default.
+
+    `source` begins with the table of the key. The key's first part is an integer that is never null."""
 
     name: str
     description: str
@@ -60,35 +66,86 @@ class Dataset(NamedTuple):
     filters: Sequence[Filter] = ()
     sorts: Mapping[str, str] = {}
 
+    @property
+    def table(self) -> str:
+        """The table of the key, with its alias."""
+        return " ".join(self.source.split()[:2])
+
 
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What exactly was asked for, as kept in the job's row. No columns means all of them."""
+    """What exactly was asked for, as kept in the job's row. No columns means all of them.
+
+    `datasets` are those that the dataset `all` stood for when it was submitted."""
 
     columns: list[str] | None = None
     filter: dict[str, FilterValue] = {}
     sort: str | None = None
+    csv: CsvOptions | None = None
+    filename: str | None = None
+    datasets: list[str] | None = None
+
+    @property
+    def options(self) -> CsvOptions:
+        return self.csv or CsvOptions()
+
+
+class OrderKey(NamedTuple):
+    """The rows are in the order of `column`, the first part of the key of `table`, which is given with its alias."""
+
+    table: str
+    column: str
+    descending: bool
 
 
 class Query(NamedTuple):
-    """`sql` is one line of constants with `$1`, `$2` ... for `arguments`; `columns` are named as in the header."""
+    """Constants with `$1`, `$2` ... for `arguments`; `columns` are those that were asked for.
 
-    sql: str
+    `key` is there if the order is the key's, so that ranges of it can be read apart."""
+
+    selected: str
+    conditions: tuple[str, ...]
+    order: str
     arguments: tuple[Value, ...]
     columns: tuple[Column, ...]
+    key: OrderKey | None = None
+
+    @property
+    def sql(self) -> str:
+        """One line."""
+        where = f" where {' and '.join(self.conditions)}" if self.conditions else ""
+        return f"{self.selected}{where} order by {self.order}"
+
+    def between(self, low: int | None, high: int | None) -> "Query":
+        """The rows whose key's first part is at least `low` and below `high`; None is without a bound."""
+        conditions, arguments = list(self.conditions), list(self.arguments)
+        for compared, bound in ((">=", low), ("<", high)):
+            if self.key is not None and bound is not None:
+                arguments.append(bound)
+                conditions.append(f"{self.key.column} {compared} ${len(arguments)}")
+        return self._replace(conditions=tuple(conditions), arguments=tuple(arguments))
 
 
-def query(dataset: Dataset, spec: Spec) -> Query:
-    """Raises errors.Invalid that names every column, filter, value and sort that is not the dataset's."""
+def as_text(column: Column) -> str:
+    """The contract's text of the value."""
+    return _AS_TEXT.get(column.type, "{}").format(column.sql)
+
+
+def plainly(columns: Sequence[Column], _options: CsvOptions | None = None) -> str:
+    """The select list that gives every value as its text."""
+    return ", ".join(f"{as_text(column)} as {column.name}" for column in columns)
+
+
+def query(dataset: Dataset, spec: Spec, select: Callable[[Sequence[Column], CsvOptions], str] = plainly) -> Query:
+    """`select` renders the values. Raises errors.Invalid that names every column, filter, value and sort that is not
+    the dataset's."""
     faults: list[Fault] = []
     columns = _columns(dataset, spec, faults)
     conditions, arguments = _conditions(dataset, spec, faults)
     order = _order(dataset, spec, faults)
     if faults:
         raise errors.Invalid(None, *faults)
-    selected = ", ".join(f"{_AS_TEXT.get(column.type, '{}').format(column.sql)} as {column.name}" for column in columns)
-    where = f" where {' and '.join(conditions)}" if conditions else ""
-    sql = f"select {selected} from {dataset.source}{where} order by {order}"  # noqa: S608 constants, see the module
-    return Query(sql, tuple(arguments), columns)
+    selected = f"select {select(columns, spec.options)} from {dataset.source}"  # noqa: S608 constants, see the module
+    return Query(selected, tuple(conditions), order, tuple(arguments), columns, _order_key(dataset, spec))
 
 
 def psql_text(dataset: Dataset) -> str:
@@ -148,6 +205,14 @@ def _order(dataset: Dataset, spec: Spec, faults: list[Fault]) -> str:
     down = " desc" if spec.sort.startswith("-") else ""
     following = "".join(f", {part}{down}" for part in dataset.key if part != dataset.sorts[name])
     return f"{dataset.sorts[name]}{down}{following}"
+
+
+def _order_key(dataset: Dataset, spec: Spec) -> OrderKey | None:
+    column = dataset.key[0]
+    name = (spec.sort or "").removeprefix("-")
+    if spec.sort is not None and dataset.sorts[name] != column:
+        return None
+    return OrderKey(dataset.table, column, descending=(spec.sort or "").startswith("-"))
 
 
 # How filters read their values: each raises ValueError that says what is wrong.

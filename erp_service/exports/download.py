@@ -81,3 +81,13 @@ def headers(*, media_type: str, sha256: str, filename: str, size: int, part: Par
         "Cache-Control": "private, no-store",
     }
     return found if part is None else found | {"Content-Range": part.content_range}
+
+
+def accelerated(prefix: str | None, asked: str | None, *, forwarded: bool, key: str, part: Part | None) -> str | None:
+    """Where nginx in front finds the file (X-Accel-Redirect), or None if this instance must send it.
+
+    Only to a proxy that is trusted, and that says by `X-Accel-Offload` that it can: another would pass on an empty
+    file. Which of the two places it is says whether `Range` counts, since nginx knows nothing of our `If-Range`."""
+    if prefix is None or asked != prefix or not forwarded:
+        return None
+    return f"{prefix}/{'whole' if part is None else 'part'}/{key}"

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, func, or_, select, text, update
+from sqlalchemy import ColumnElement, func, select, text, update
 
 from erp_service import principals, problems
 from erp_service.audit.record import record
@@ -17,6 +17,7 @@ from erp_service.errors import Refused
 from erp_service.exports import admission
 from erp_service.exports.datasets import Spec
 from erp_service.exports.models import CHANNEL, ExportAbandoned, ExportJob, Status
+from erp_service.exports.pace import Pace, percent
 from erp_service.exports.storage.base import Key
 
 WORKER = principals.system("erp worker")
@@ -44,6 +45,7 @@ class Claimed(msgspec.Struct, frozen=True):
     user_id: int
     dataset: str
     format: str
+    compression: str
     spec: Spec
     retention_hours: int
 
@@ -82,13 +84,19 @@ async def claim(db: WriteSession, run: Run, *, most_running: int) -> Claimed | N
         "rows_total": None,
         "rows_total_is_estimate": False,
         "progress_at": None,
+        "percent": 0.0,
+        "recent_rows": 0.0,
+        "recent_seconds": 0.0,
     }
     begin = update(job).where(*later, job.status.in_((Status.QUEUED, Status.RUNNING))).values(values)
     row = (
-        await db.execute(begin.returning(job.user_id, job.dataset, job.format, job.spec, job.retention_hours))
+        await db.execute(
+            begin.returning(job.user_id, job.dataset, job.format, job.compression, job.spec, job.retention_hours)
+        )
     ).one_or_none()
     if row is not None:
-        return Claimed(row.user_id, row.dataset, row.format, msgspec.convert(row.spec, Spec), row.retention_hours)
+        spec = msgspec.convert(row.spec, Spec)
+        return Claimed(row.user_id, row.dataset, row.format, row.compression, spec, row.retention_hours)
     # whoever should have answered the cancel died before it could
     if await _set(db, [*later, job.status == Status.CANCELING], status=Status.CANCELED, finished_at=_NOW):
         await admission.admit(db, most_running)
@@ -102,25 +110,58 @@ async def begin_copy(
     values = {"snapshot_at": snapshot_at, "rows_total": rows_total, "rows_total_is_estimate": rows_total_is_estimate}
     if not await _set(db, [*run.holds(), ExportJob.status == Status.RUNNING], **values):
         await still_ours(db, run)
+    await _tell(db, run)
 
 
 async def advance(db: WriteSession, run: Run, *, rows: int, bytes_: int) -> None:
-    """Note how far it is, and tell whoever listens; raises LostOwnership, CancelAsked."""
-    await still_ours(db, run)
+    """Note how far it is, and tell whoever listens; raises LostOwnership, CancelAsked.
+
+    `rows` and `bytes_` are of the whole export, also where it is made in parts."""
     job = ExportJob
-    grown = or_(job.rows_done < rows, job.bytes_done < bytes_)
-    values = {"rows_done": rows, "bytes_done": bytes_, "progress_at": _NOW}
-    if await _set(db, [*run.holds(), job.status == Status.RUNNING, grown], **values):
-        await db.execute(text("select pg_notify(:channel, :id)"), {"channel": CHANNEL, "id": str(run.export_id)})
+    held = select(
+        job.status,
+        job.rows_done,
+        job.bytes_done,
+        job.rows_total,
+        job.rows_total_is_estimate,
+        job.percent,
+        job.recent_rows,
+        job.recent_seconds,
+        func.coalesce(func.extract("epoch", _NOW - job.progress_at), 0.0).label("seconds"),
+    )
+    row = (await db.execute(held.where(*run.holds()))).one_or_none()
+    _demand_ours(None if row is None else row.status)
+    if row is None or (rows <= row.rows_done and bytes_ <= row.bytes_done):
+        return
+    rows = max(rows, row.rows_done)
+    values: dict[str, Any] = {"rows_done": rows, "bytes_done": max(bytes_, row.bytes_done), "progress_at": _NOW}
+    if row.rows_done:
+        # what passed before the first rows went into planning and sorting, and says nothing about the rest
+        more, seconds = rows - row.rows_done, float(row.seconds)
+        pace = Pace(row.recent_rows, row.recent_seconds).onward(rows=more, seconds=seconds)
+        values |= {"recent_rows": pace.rows, "recent_seconds": pace.seconds}
+    if row.rows_total is not None:
+        now = percent(rows_done=rows, rows_total=row.rows_total, is_estimate=row.rows_total_is_estimate)
+        # kept, and not computed when it is asked for: a total that grows must not take it back
+        values["percent"] = max(row.percent, now)
+    if await _set(db, [*run.holds(), job.status == Status.RUNNING], **values):
+        await _tell(db, run)
 
 
 async def still_ours(db: WriteSession, run: Run) -> None:
     """Raises LostOwnership, CancelAsked."""
-    status = await db.scalar(select(ExportJob.status).where(*run.holds()))
+    _demand_ours(await db.scalar(select(ExportJob.status).where(*run.holds())))
+
+
+def _demand_ours(status: str | None) -> None:
     if status == Status.CANCELING:
         raise CancelAsked
     if status != Status.RUNNING:
         raise LostOwnership
+
+
+async def _tell(db: WriteSession, run: Run) -> None:
+    await db.execute(text("select pg_notify(:channel, :id)"), {"channel": CHANNEL, "id": str(run.export_id)})
 
 
 async def publish(db: WriteSession, run: Run, file: Published, *, retention_hours: int, most_running: int) -> None:

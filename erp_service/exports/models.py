@@ -5,7 +5,19 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, Text, UniqueConstraint, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -88,6 +100,10 @@ class ExportJob(Base):
     rows_total: Mapped[int | None] = mapped_column(BigInteger)
     rows_total_is_estimate: Mapped[bool] = mapped_column(server_default=text("false"))
     progress_at: Mapped[datetime | None] = mapped_column()
+    # of the present attempt: the most that was ever said, and the rate it goes at, see pace.py
+    percent: Mapped[float] = mapped_column(Double, server_default=text("0"))
+    recent_rows: Mapped[float] = mapped_column(Double, server_default=text("0"))
+    recent_seconds: Mapped[float] = mapped_column(Double, server_default=text("0"))
     result_rows: Mapped[int | None] = mapped_column(BigInteger)
     result_bytes: Mapped[int | None] = mapped_column(BigInteger)
     sha256: Mapped[str | None] = mapped_column(Text)
@@ -96,6 +112,8 @@ class ExportJob(Base):
     # set while a file of this name may lie in the store; its expiry sets it to null when the file is gone
     file_key: Mapped[str | None] = mapped_column(Text)
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    # a `traceparent` (W3C Trace Context), with which the run goes on; null while tracing is off
+    trace: Mapped[str | None] = mapped_column(Text)
 
 
 class ExportStore(Base):
@@ -108,6 +126,31 @@ class ExportStore(Base):
     database_id: Mapped[UUID] = mapped_column(server_default=text("gen_random_uuid()"))
     store_id: Mapped[UUID | None] = mapped_column()
     claimed_at: Mapped[datetime | None] = mapped_column()
+
+
+class StoredFile(Base):
+    """A file of the store `postgres:`. Only what is `whole` is there for readers, only what is `writing` can grow."""
+
+    __tablename__ = "export_files"
+    __table_args__ = (
+        CheckConstraint("state in ('writing', 'whole', 'deleting')", name="state_known"),
+        CheckConstraint("state <> 'whole' or bytes is not null", name="size_of_whole"),
+    )
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    state: Mapped[str] = mapped_column(Text, server_default=text("'writing'"))
+    bytes: Mapped[int | None] = mapped_column(BigInteger)
+    written_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class StoredChunk(Base):
+    """All of a file's have the same size, see storage/postgres.py, but for its last."""
+
+    __tablename__ = "export_chunks"
+
+    name: Mapped[str] = mapped_column(Text, ForeignKey("export_files.name"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class ExportNotReady(errors.Conflict):
@@ -176,6 +219,30 @@ class ExportForbidden(errors.Forbidden):
     slug, title = "export-forbidden", "The export's owner may no longer read the dataset"
 
 
+class FormatUnavailable(errors.Refused):
+    """The instance that had to write the export lacks the library that its format takes.
+
+    The catalogue says which formats there are. Tell the operator, or choose another format."""
+
+    status, slug, title = 422, "export-format-unavailable", "The format is not available"
+
+
+class TooManyRows(errors.Refused):
+    """A sheet holds 1,048,575 rows beside its header, and the export has more.
+
+    Narrow it with `filter`, or take a format without that limit: csv, jsonl or parquet."""
+
+    status, slug, title = 422, "too-many-rows", "More rows than the format can hold"
+
+
+class CellTooLong(errors.Refused):
+    """A cell of a sheet holds 32,767 characters, and a text of the export is longer; it is never cut.
+
+    Leave that column or row out, or take a format without that limit: csv, jsonl or parquet."""
+
+    status, slug, title = 422, "cell-too-long", "A text is longer than a cell can hold"
+
+
 class StoreFull(errors.Refused):
     """The disk that export files lie on is full. Tell the operator, then retry."""
 
@@ -188,6 +255,14 @@ class StoreUnknown(errors.Refused):
     Tell the operator, then retry."""
 
     status, slug, title = 503, "export-store-unknown", "The worker's export store is not the right one"
+
+
+class StoreUnavailable(errors.Refused):
+    """The store that export files lie in does not answer, or refuses the service.
+
+    An export is tried again for some minutes before it fails with this. Tell the operator, and try again later."""
+
+    status, slug, title = 503, "export-store-unavailable", "The export store does not answer"
 
 
 errors.constraint("export_jobs_transition", lambda: errors.Conflict("The export has just changed. Read it again."))

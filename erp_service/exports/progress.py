@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable
-from datetime import datetime
 from time import monotonic
 from typing import TypeVar
 
@@ -11,8 +10,9 @@ from sqlalchemy import text
 
 from erp_service.db import Database
 from erp_service.exports import lifecycle
-from erp_service.exports.copy import Output
+from erp_service.exports.copy import Output, Snapshot
 from erp_service.exports.lifecycle import Run
+from erp_service.exports.pace import Pace, eta_seconds
 
 T = TypeVar("T")
 
@@ -22,10 +22,11 @@ EVERY = 0.5
 SILENT = 10.0
 """Seconds for which Postgres may wait for us while we wait for it: then the connection between is lost, and hangs."""
 
-_BACKEND = text("""
-    select copy.tuples_processed, coalesce(backend.wait_event in ('ClientWrite', 'ClientRead'), false) as waits_for_us
+_BACKENDS = text("""
+    select coalesce(sum(copy.tuples_processed), 0)::bigint as tuples,
+      bool_and(coalesce(backend.wait_event in ('ClientWrite', 'ClientRead'), false)) as all_wait_for_us
     from pg_stat_activity backend left join pg_stat_progress_copy copy on copy.pid = backend.pid
-    where backend.pid = :backend
+    where backend.pid = any(cast(:backends as int[]))
 """)
 
 
@@ -40,19 +41,25 @@ class Progress(msgspec.Struct):
     eta_seconds: int | None
 
 
-async def watch(database: Database, run: Run, *, backend: int, output: Output) -> None:
+async def watch(database: Database, run: Run, *, snapshot: Snapshot, output: Output) -> None:
     """Note the progress for ever; raises LostOwnership or CancelAsked as soon as the row says so.
 
-    Counting rows in the bytes would be wrong, since values hold line ends; the server knows. It knows too if the COPY
-    will never go on: raises ConnectionError when no bytes come though they have been sent."""
+    Counting rows in the bytes would be wrong, since values hold line ends; the server knows. It knows too if a COPY
+    will never go on: raises ConnectionError when no bytes come though they have been sent. Where several connections
+    copy, all but one may be waiting for their turn, and so for us; if all do, the one whose turn it is hangs."""
     rows, received, heard_at = 0, -1, monotonic()
     while True:
+        # before the look: a COPY that ends meanwhile must not count twice
+        ended = snapshot.rows
+        # only the server that copies knows how far it is
+        async with database.on_replica() if snapshot.on_replica else database.read() as db:
+            found = (await db.execute(_BACKENDS, {"backends": snapshot.backends})).one()
         async with database.write() as db:
-            copy = (await db.execute(_BACKEND, {"backend": backend})).one_or_none()
-            rows = max(rows, (copy and copy.tuples_processed) or 0)
+            rows = max(rows, ended + found.tuples)
             await lifecycle.advance(db, run, rows=rows, bytes_=output.bytes)
-        if output.received != received or not output.idle or (copy is not None and not copy.waits_for_us):
-            received, heard_at = output.received, monotonic()
+        expecting = snapshot.expecting and output.idle
+        if snapshot.received != received or not expecting or found.all_wait_for_us is False:
+            received, heard_at = snapshot.received, monotonic()
         elif monotonic() - heard_at > SILENT:
             raise ConnectionError("the connection of the COPY hangs")
         await asyncio.sleep(EVERY)
@@ -78,19 +85,17 @@ def said(
     rows_total: int | None,
     is_estimate: bool,
     bytes_done: int,
+    percent: float,
+    pace: Pace,
+    running: bool,
     finished: bool,
-    started_at: datetime | None,
-    progress_at: datetime | None,
 ) -> Progress:
-    """By the times in the row and not by the clock, so that the same row always says the same."""
-    percent: float | None = None
-    eta: int | None = None
+    """By what is in the row and not by the clock, so that the same row always says the same."""
     if finished:
-        percent, eta = 100.0, 0
-    elif rows_total is not None:
-        # an estimate that was too low must not claim the end
-        percent = min(99.9, round(100 * rows_done / rows_total, 1)) if rows_total else 0.0
-        if rows_done and started_at and progress_at:
-            remaining = max(rows_total - rows_done, 0)
-            eta = round((progress_at - started_at).total_seconds() * remaining / rows_done)
-    return Progress(rows_done, rows_total, is_estimate, bytes_done, percent, eta)
+        return Progress(rows_done, rows_total, is_estimate, bytes_done, 100.0, 0)
+    if rows_total is None:
+        return Progress(rows_done, None, is_estimate, bytes_done, None, None)
+    eta = eta_seconds(pace, rows_done=rows_done, rows_total=rows_total, is_estimate=is_estimate) if running else None
+    # more rows than were expected: then there are at least these
+    total = max(rows_total, rows_done) if is_estimate else rows_total
+    return Progress(rows_done, total, is_estimate, bytes_done, percent, eta)

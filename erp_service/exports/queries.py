@@ -5,11 +5,14 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, select
+from sqlalchemy import BigInteger, Select, Uuid, bindparam, column, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from erp_service import errors
 from erp_service.db import Session
+from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.models import OPEN, ExportJob, Status
+from erp_service.exports.pace import Pace
 from erp_service.exports.progress import said
 from erp_service.exports.schemas import ExportJobOut, ExportJobPage, ExportLinks, Result
 from erp_service.paging import Key, Order, page
@@ -24,10 +27,11 @@ _RETRIABLE = (Status.FAILED, Status.CANCELED, Status.EXPIRED)
 
 
 class Shown(msgspec.Struct, frozen=True):
-    """A job with the version that its ETag is made of."""
+    """A job with the version that its ETag is made of, and the least role for what is in its file."""
 
     job: ExportJobOut
     version: int
+    least: Role
 
     @property
     def final(self) -> bool:
@@ -42,7 +46,7 @@ async def job(db: Session, who: Principal, export_id: UUID, *, include_deleted: 
     row = (await db.execute(found)).one_or_none()
     if row is None:
         raise missing(export_id)
-    return Shown(represented(*row), row.version)
+    return _shown(row)
 
 
 async def jobs(
@@ -81,7 +85,30 @@ async def open_twin(db: Session, who: Principal, values: Mapping[str, Any]) -> S
     row = (await db.execute(found.order_by(ExportJob.id).limit(1))).one_or_none()
     if row is None:
         return None
-    return Shown(msgspec.structs.replace(represented(*row), deduplicated=True), row.version)
+    twin = _shown(row)
+    return msgspec.structs.replace(twin, job=msgspec.structs.replace(twin.job, deduplicated=True))
+
+
+def _shown(row: Any) -> Shown:
+    return Shown(represented(*row), row.version, least_role(row.dataset, row.spec))
+
+
+def least_role(dataset: str, spec: Mapping[str, Any]) -> Role:
+    """Of a job by its row; one that holds several datasets names them in its spec."""
+    held = [DATASETS.get(name) for name in spec.get("datasets") or [dataset]]
+    # what this code does not know, it gives to nobody who may not have everything
+    return max((Role.SUPER_ADMIN if one is None else one.role for one in held), key=lambda role: role.rank)
+
+
+async def newer(db: Session, known: Mapping[UUID, int]) -> list[Shown]:
+    """Of these exports, those whose version is another than the one that is known, by one query for however many."""
+    ids = bindparam("ids", list(known), ARRAY(Uuid))
+    versions = bindparam("versions", list(known.values()), ARRAY(BigInteger))
+    pairs = func.unnest(ids, versions).table_valued(column("id", Uuid), column("version", BigInteger))
+    wanted = pairs.render_derived(name="known")
+    found = select(*_COLUMNS).join_from(wanted, ExportJob, ExportJob.id == wanted.c.id)
+    rows = await db.execute(found.where(ExportJob.version != wanted.c.version))
+    return [_shown(row) for row in rows]
 
 
 def missing(export_id: UUID) -> errors.NotFound:
@@ -133,9 +160,10 @@ def represented(*values: Any) -> ExportJobOut:
             rows_total=row["rows_total"],
             is_estimate=row["rows_total_is_estimate"],
             bytes_done=row["bytes_done"],
+            percent=row["percent"],
+            pace=Pace(row["recent_rows"], row["recent_seconds"]),
+            running=status == Status.RUNNING,
             finished=published,
-            started_at=row["started_at"],
-            progress_at=row["progress_at"],
         ),
         result=Result(row["result_rows"], row["result_bytes"], row["sha256"], row["media_type"], row["filename"])
         if published

@@ -12,6 +12,7 @@ from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParam
 from litestar.response import Stream
 from litestar.response.base import ASGIResponse
 
+from erp_service.auth.refusals import AddressRefused
 from erp_service.db import ReadSession, WriteSession
 from erp_service.errors import Forbidden, RangeNotSatisfiable
 from erp_service.exports import download as downloads
@@ -23,30 +24,40 @@ from erp_service.exports.models import (
     ExportNotReady,
     ExportSucceeded,
     ExportUnfinished,
+    FormatUnavailable,
     Status,
+    StoreUnavailable,
     TooManyExports,
+    TooManyRows,
 )
 from erp_service.exports.queries import PATH, Shown
-from erp_service.exports.schemas import DatasetName, Datasets, ExportJobOut, ExportJobPage, ExportRequest
+from erp_service.exports.schemas import DatasetName, Datasets, Estimate, ExportJobOut, ExportJobPage, ExportRequest
+from erp_service.exports.storage.registry import address, held
 from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.principals import Principal
 from erp_service.roles import Role
 from erp_service.routing import Answer, IfMatch, delete, demand, etag, get, get_or_head, post, tagged
 from erp_service.telemetry import log
 
-_ONE = f"{PATH}/{{export_id:uuid}}"
-_TAGS = ["exports"]
+ONE = f"{PATH}/{{export_id:uuid}}"
+TAGS = ["exports"]
 _POLL_SECONDS = "1"
 
 ExportId = Annotated[UUID, PathParameter(description="the export's id")]
 IncludeDeleted = Annotated[bool, QueryParameter(description="also what was deleted")]
 
 
-_BYTES = ResponseSpec(bytes, description="The file", media_type="text/csv", generate_examples=False)
-_SOME_BYTES = ResponseSpec(
-    bytes, description="The part that `Range` names", media_type="text/csv", generate_examples=False
-)
+_BYTES = ResponseSpec(bytes, description="The file", media_type="*/*", generate_examples=False)
+_SOME_BYTES = ResponseSpec(bytes, description="The part that `Range` names", media_type="*/*", generate_examples=False)
 _KNOWN = ResponseSpec(None, description="The file is the one that `If-None-Match` names", generate_examples=False)
+_SUBMITTED = ResponseSpec(ExportJobOut, description="Submitted, or one that waits or runs already")
+_ESTIMATE = ResponseSpec(Estimate, description="With `validate_only`: nothing was submitted", generate_examples=False)
+_ELSEWHERE = ResponseSpec(
+    None,
+    description="The file at the object store itself, if the operator set it so: `Location` is an address that needs no"
+    " token and lives five minutes. Do not send yours there. Its `ETag` is the object store's own",
+    generate_examples=False,
+)
 _GONE = ResponseSpec(None, description="Deleted", generate_examples=False)
 
 
@@ -57,7 +68,7 @@ class FileStream(Stream):
         return super().to_asgi_response(app, request, **{**options, "is_head_response": request.method == "HEAD"})
 
 
-@get("/api/v1/exports/datasets", role=Role.VIEWER, summary="What can be exported", tags=_TAGS)
+@get("/api/v1/exports/datasets", role=Role.VIEWER, summary="What can be exported", tags=TAGS)
 async def list_datasets(who: NamedDependency[Principal]) -> Answer[Datasets]:
     """Every dataset with its columns, filters, sorts, formats, and the least role for it."""
     return Answer(Datasets(service.catalogue(who)))
@@ -67,13 +78,20 @@ async def list_datasets(who: NamedDependency[Principal]) -> Answer[Datasets]:
     PATH,
     role=Role.VIEWER,
     summary="Submit an export",
-    tags=_TAGS,
+    tags=TAGS,
     status_code=202,
-    problems=(Forbidden, TooManyExports),
+    problems=(Forbidden, TooManyExports, TooManyRows),
+    responses={200: _ESTIMATE, 202: _SUBMITTED},
 )
 async def submit(
-    write: NamedDependency[WriteSession], who: NamedDependency[Principal], state: State, data: JSONBody[ExportRequest]
-) -> Answer[ExportJobOut]:
+    write: NamedDependency[WriteSession],
+    who: NamedDependency[Principal],
+    state: State,
+    data: JSONBody[ExportRequest],
+    validate_only: Annotated[
+        bool, QueryParameter(description="true: submit nothing, and answer with what the export would be")
+    ] = False,
+) -> Answer[Any]:
     """A worker makes the file; follow the job at `Location` until it has `succeeded`, then download it.
 
     A few exports of each user run at once, the others wait for their turn. The file holds everything that was
@@ -81,11 +99,13 @@ async def submit(
     dataset.
 
     CSV is for machines: UTF-8, LF, a header, empty for null and `""` for an empty text, and cells that a spreadsheet
-    would take for formulas are left as they are."""
+    would take for formulas are left as they are; `csv` says otherwise."""
+    if validate_only:
+        return Answer(await service.estimate(write, who, state.settings, data), status_code=200)
     return _accepted(await service.submit(write, who, state.settings, data))
 
 
-@get(PATH, role=Role.VIEWER, summary="List exports", tags=_TAGS, problems=(Forbidden,))
+@get(PATH, role=Role.VIEWER, summary="List exports", tags=TAGS, problems=(Forbidden,))
 async def list_exports(
     read: NamedDependency[ReadSession],
     who: NamedDependency[Principal],
@@ -111,34 +131,23 @@ async def list_exports(
     )
 
 
-@get(_ONE, role=Role.VIEWER, summary="An export", tags=_TAGS)
-async def get_export(
-    read: NamedDependency[ReadSession],
-    who: NamedDependency[Principal],
-    export_id: ExportId,
-    include_deleted: IncludeDeleted = False,
-) -> Answer[ExportJobOut]:
-    """200 whatever became of it: see `status` and `error`. Until it has ended, `Retry-After` says when to ask again."""
-    return _shown(await queries.job(read, who, export_id, include_deleted=include_deleted))
-
-
 @post(
-    f"{_ONE}/cancel", role=Role.VIEWER, summary="Cancel an export", tags=_TAGS, status_code=200, problems=(ExportFinal,)
+    f"{ONE}/cancel", role=Role.VIEWER, summary="Cancel an export", tags=TAGS, status_code=200, problems=(ExportFinal,)
 )
 async def cancel(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], state: State, export_id: ExportId
 ) -> Answer[ExportJobOut]:
     """One that waits is `canceled` at once; one that runs is `canceling` and stops within a second."""
-    return _shown(await service.cancel(write, who, state.settings, export_id))
+    return shown(await service.cancel(write, who, state.settings, export_id))
 
 
 @post(
-    f"{_ONE}/retry",
+    f"{ONE}/retry",
     role=Role.VIEWER,
     summary="Try an export again",
-    tags=_TAGS,
+    tags=TAGS,
     status_code=202,
-    problems=(Forbidden, ExportUnfinished, ExportSucceeded, TooManyExports),
+    problems=(Forbidden, ExportUnfinished, ExportSucceeded, TooManyExports, TooManyRows, FormatUnavailable),
 )
 async def retry(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], state: State, export_id: ExportId
@@ -148,7 +157,7 @@ async def retry(
 
 
 @delete(
-    _ONE, role=Role.VIEWER, summary="Delete an export", tags=_TAGS, problems=(ExportUnfinished,), responses={204: _GONE}
+    ONE, role=Role.VIEWER, summary="Delete an export", tags=TAGS, problems=(ExportUnfinished,), responses={204: _GONE}
 )
 async def delete_export(
     write: NamedDependency[WriteSession],
@@ -166,12 +175,21 @@ async def delete_export(
 
 
 @get_or_head(
-    f"{_ONE}/download",
+    f"{ONE}/download",
     role=Role.VIEWER,
     summary="Download an export",
-    tags=_TAGS,
-    problems=(Forbidden, ExportNotReady, ExportExpired, ExportLost, RangeNotSatisfiable),
-    responses={200: _BYTES, 206: _SOME_BYTES, 304: _KNOWN},
+    tags=TAGS,
+    problems=(
+        Forbidden,
+        AddressRefused,
+        ExportNotReady,
+        ExportExpired,
+        ExportLost,
+        RangeNotSatisfiable,
+        StoreUnavailable,
+    ),
+    signed=True,
+    responses={200: _BYTES, 206: _SOME_BYTES, 304: _KNOWN, 307: _ELSEWHERE},
 )
 async def download(
     write: NamedDependency[WriteSession],
@@ -185,7 +203,7 @@ async def download(
     if_range: Annotated[
         str | None, HeaderParameter(name="If-Range", max_length=200, description="the `ETag` of what you have of it")
     ] = None,
-) -> FileStream | Answer[None]:
+) -> FileStream | Answer[None] | Answer[bytes]:
     """The whole file, or what is missing of it. `ETag` is its SHA-256, and `Repr-Digest` too, also for a part.
 
     The role for the dataset is looked at again each time."""
@@ -193,7 +211,7 @@ async def download(
     tag = downloads.strong_etag(file.sha256)
     if _knows(request, tag):
         return Answer(None, status_code=304, headers={"ETag": tag, "Cache-Control": "private, no-store"})
-    size = await state.store.size(file.key)
+    size = await held(state.store, file.key)
     if size != file.bytes:
         log.error("export's file is lost", export_id=str(export_id), expected=file.bytes, found=size)
         raise ExportLost
@@ -201,13 +219,30 @@ async def download(
     if request.method == "GET":
         part = downloads.wanted(range_, if_range, tag, file.bytes)
         await service.downloaded(write, who, export_id, part)
+    if state.settings.export_store_redirect and (elsewhere := await address(state.store, file.key, request.method)):
+        return Answer(None, status_code=307, headers={"Location": elsewhere, "Cache-Control": "private, no-store"})
+    headers = downloads.headers(
+        media_type=file.media_type, sha256=file.sha256, filename=file.filename, size=file.bytes, part=part
+    )
+    if (place := _sent_by_nginx(request, state, str(file.key), part)) is not None:
+        return Answer(b"", headers={**headers, "Content-Length": "0", "X-Accel-Redirect": place})
     start, stop = (0, file.bytes) if part is None else (part.start, part.stop)
     return FileStream(
-        state.store.read(file.key, start, stop),
-        status_code=200 if part is None else 206,
-        headers=downloads.headers(
-            media_type=file.media_type, sha256=file.sha256, filename=file.filename, size=file.bytes, part=part
-        ),
+        state.store.read(file.key, start, stop), status_code=200 if part is None else 206, headers=headers
+    )
+
+
+def _sent_by_nginx(request: Request[Any, Any, Any], state: State, key: str, part: downloads.Part | None) -> str | None:
+    if request.method != "GET":
+        return None
+    # uvicorn puts an address without a port there if, and only if, it believed a trusted proxy's X-Forwarded-For
+    forwarded = request.client is not None and request.client.port == 0
+    return downloads.accelerated(
+        state.settings.export_store_accel,
+        request.headers.get("X-Accel-Offload"),
+        forwarded=forwarded,
+        key=key,
+        part=part,
     )
 
 
@@ -216,8 +251,8 @@ def _knows(request: Request[Any, Any, Any], tag: str) -> bool:
     return sent is not None and (sent.strip() == "*" or tag in (t.strip().removeprefix("W/") for t in sent.split(",")))
 
 
-def _shown(shown: Shown) -> Answer[ExportJobOut]:
-    return tagged(shown.job, shown.version, **({} if shown.final else {"Retry-After": _POLL_SECONDS}))
+def shown(job: Shown, **headers: str) -> Answer[ExportJobOut]:
+    return tagged(job.job, job.version, **({} if job.final else {"Retry-After": _POLL_SECONDS}), **headers)
 
 
 def _accepted(shown: Shown) -> Answer[ExportJobOut]:
@@ -229,7 +264,6 @@ ROUTES = [
     list_datasets,
     submit,
     list_exports,
-    get_export,
     cancel,
     retry,
     delete_export,

@@ -1,22 +1,24 @@
 """One attempt at an export, from the claim to the published file."""
 
-import errno
+from datetime import datetime
+from time import monotonic
 from typing import NamedTuple
 
 import asyncpg
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from erp_service import telemetry, tracing
 from erp_service.auth import queries as auth_queries
 from erp_service.db import Database
 from erp_service.errors import Refused
-from erp_service.exports import copy, datasets, lifecycle, progress
-from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.formats import FORMATS
+from erp_service.exports import copy, download, everything, formats, lifecycle, names, progress, queries, store_outage
+from erp_service.exports.compression import COMPRESSIONS
+from erp_service.exports.formats import FORMATS, About, Write
 from erp_service.exports.lifecycle import CancelAsked, Claimed, LostOwnership, Published, Run
-from erp_service.exports.models import ExportFailed, ExportForbidden, StoreFull, StoreUnknown
-from erp_service.exports.storage.base import Key, Store
-from erp_service.exports.storage.registry import store_fault
+from erp_service.exports.models import ExportFailed, ExportForbidden, ExportJob, FormatUnavailable
+from erp_service.exports.storage.base import Described, Key, Store
 from erp_service.queue.hardened import Stop
 from erp_service.settings import Settings
 from erp_service.telemetry import log
@@ -35,38 +37,60 @@ class Resources(NamedTuple):
 
 
 async def perform(resources: Resources, run: Run) -> None:
-    """Returns when the export has ended, here or elsewhere. Raises what `is_outage` knows, for the queue to try again.
+    """Returns when the export has ended, here or elsewhere. Raises what `is_outage` knows, or StoreAway, for the queue.
 
     A cancellation leaves no file, and the row to `stopped`."""
     database = resources.database
+    began = monotonic()
     async with database.write() as db:
         claimed = await lifecycle.claim(db, run, most_running=resources.most_running)
     if claimed is None:
         log.info("export needs no run")
         return
-    key = Key(run.export_id, run.attempt, FORMATS[claimed.format].extension)
+    key = Key(run.export_id, run.attempt, _kind(claimed).extension)
     try:
         await _check(resources, claimed)
-        file = await _write(resources, run, claimed, key)
+        with tracing.span("write the file", {"dataset": claimed.dataset, "format": claimed.format}) as span:
+            file = await _write(resources, run, claimed, key)
+            tracing.note(span, {"rows": file.rows, "bytes": file.bytes})
         async with database.write() as db:
             await lifecycle.publish(
                 db, run, file, retention_hours=claimed.retention_hours, most_running=resources.most_running
             )
         log.info("export succeeded", rows=file.rows, bytes=file.bytes)
+        _count(claimed, file, seconds=monotonic() - began)
     except LostOwnership:
         # the key carries our attempt, so what we delete is ours
-        await resources.store.delete(key)
+        await store_outage.remove(resources.store, key)
         log.warning("export is no longer ours")
     except CancelAsked:
-        await resources.store.delete(key)
+        await store_outage.remove(resources.store, key)
         async with database.write() as db:
             await lifecycle.canceled(db, run, most_running=resources.most_running)
     except Exception as exc:
         # after an outage nobody knows whether the row was published: then the next attempt, or the upkeep, finds out
         if is_outage(exc):
             raise
-        await resources.store.delete(key)
-        await _fail(resources, run, exc)
+        why = store_outage.fault_of(exc) or exc
+        if isinstance(why, Refused):
+            await store_outage.put_back(database, resources.store, run, key, why, most_running=resources.most_running)
+        await store_outage.remove(resources.store, key)
+        await _fail(resources, run, why)
+        telemetry.exports_ended.labels(claimed.dataset, claimed.format, "failed").inc()
+
+
+def _count(claimed: Claimed, file: Published, *, seconds: float) -> None:
+    what = (claimed.dataset, claimed.format)
+    telemetry.exports_ended.labels(*what, "succeeded").inc()
+    telemetry.exported_rows.labels(*what).inc(file.rows)
+    telemetry.exported_bytes.labels(*what).inc(file.bytes)
+    telemetry.export_seconds.labels(*what).observe(seconds)
+
+
+async def trace_of(resources: Resources, run: Run) -> str | None:
+    """The trace that its submission began."""
+    async with resources.database.read() as db:
+        return await db.scalar(select(ExportJob.trace).where(ExportJob.id == run.export_id))
 
 
 async def stopped(resources: Resources, run: Run, why: Stop) -> None:
@@ -92,31 +116,49 @@ def is_outage(exc: BaseException) -> bool:
     return state[:2] in ("08", "53", "57", "40") or state == "25P03"
 
 
+def _kind(claimed: Claimed) -> formats.Kind:
+    if claimed.dataset == everything.NAME:
+        return everything.KIND
+    return formats.kind(FORMATS[claimed.format], claimed.compression, claimed.spec.options)
+
+
 async def _check(resources: Resources, claimed: Claimed) -> None:
     """Rights are looked at again when the turn has come: it may have been days."""
     async with resources.database.read() as db:
         authority = await auth_queries.authority(db, claimed.user_id)
-        fault = await store_fault(db, resources.database, resources.store)
-    least = DATASETS[claimed.dataset].role
+    least = queries.least_role(claimed.dataset, {"datasets": claimed.spec.datasets})
     if authority is None or not authority.active or not authority.role.includes(least):
         raise ExportForbidden(f"When its turn came, its owner was not an active {least}.")
-    if fault is not None:
-        raise StoreUnknown(fault)
+    await store_outage.check(resources.database, resources.store)
+    if (why := formats.unavailable(FORMATS[claimed.format])) is not None:
+        raise FormatUnavailable(why)
 
 
 async def _write(resources: Resources, run: Run, claimed: Claimed, key: Key) -> Published:
-    query = datasets.query(DATASETS[claimed.dataset], claimed.spec)
     format_ = FORMATS[claimed.format]
-    async with copy.snapshot(resources.settings.listen_url) as snapshot, resources.store.writing(key) as sink:
-        total = await snapshot.total(query)
+    members = everything.members(claimed.dataset, claimed.spec, format_.select)
+    kind = _kind(claimed)
+    # what the replica did not finish, such as a COPY that its replay had to end, the primary does
+    replica_of = resources.database if run.attempt == 1 else None
+    url, most_parts = resources.settings.listen_url, resources.settings.export_parts
+    async with (
+        copy.snapshot(url, most_parts=most_parts, replica_of=replica_of) as snapshot,
+        resources.store.writing(key, _described(run, claimed, snapshot.at)) as sink,
+    ):
+        totals = [await snapshot.total(query) for _, query in members]
         async with resources.database.write() as db:
             await lifecycle.begin_copy(
-                db, run, snapshot_at=snapshot.at, rows_total=total.rows, rows_total_is_estimate=total.is_estimate
+                db,
+                run,
+                snapshot_at=snapshot.at,
+                rows_total=sum(total.rows for total in totals),
+                rows_total_is_estimate=any(total.is_estimate for total in totals),
             )
-        output = copy.Output(sink)
+        compression = COMPRESSIONS.get(claimed.compression)
+        output = copy.Output(sink, compression and compression.compressor())
         rows, digest = await progress.while_watched(
-            _copied(snapshot, query, output),
-            progress.watch(resources.database, run, backend=snapshot.backend, output=output),
+            _copied(snapshot, run, claimed, members, output),
+            progress.watch(resources.database, run, snapshot=snapshot, output=output),
         )
     return Published(
         key=key,
@@ -124,23 +166,48 @@ async def _write(resources: Resources, run: Run, claimed: Claimed, key: Key) -> 
         bytes=output.bytes,
         sha256=digest,
         snapshot_at=snapshot.at,
-        media_type=format_.media_type,
-        filename=f"{claimed.dataset}-{snapshot.at:%Y%m%dT%H%M%SZ}.{format_.extension}",
+        media_type=kind.media_type,
+        filename=_filename(run, claimed, snapshot.at),
     )
 
 
-async def _copied(snapshot: copy.Snapshot, query: datasets.Query, output: copy.Output) -> tuple[int, str]:
+def _filename(run: Run, claimed: Claimed, at: datetime) -> str:
+    named = names.Named(claimed.dataset, claimed.format, _kind(claimed).extension, at, run.export_id)
+    return names.filled_in(claimed.spec.filename, named)
+
+
+def _described(run: Run, claimed: Claimed, at: datetime) -> Described:
+    """For a store that may hand out the file by itself one day."""
+    return Described(_kind(claimed).media_type, download.disposition(_filename(run, claimed, at)))
+
+
+async def _copied(
+    snapshot: copy.Snapshot, run: Run, claimed: Claimed, members: list[everything.Member], output: copy.Output
+) -> tuple[int, str]:
+    """All rows that were written, and the digest of the file."""
+    format_, options = FORMATS[claimed.format], claimed.spec.options
+
+    async def copied(member: everything.Member, sink: Write) -> int:
+        about = About(member.dataset.name, member.dataset.description, snapshot.at)
+        encoder = format_.encoder(member.query.columns, options, sink, about)
+        await encoder.begin()
+        rows = await snapshot.copy(member.query, encoder.write, format_.copy(options))
+        await encoder.finish(rows)
+        return rows
+
     try:
-        rows = await snapshot.copy_csv(query, output.write)
-        return rows, await output.finish()
+        if claimed.dataset == everything.NAME:
+            manifest = everything.manifest(run.export_id, claimed.user_id, snapshot.at, claimed.spec, format_)
+            await everything.write(members, format_, copied, output.write, manifest)
+        else:
+            await copied(members[0], output.write)
+        return snapshot.rows, await output.finish()
     finally:
         await output.abandon()
 
 
 async def _fail(resources: Resources, run: Run, exc: Exception) -> None:
     why = exc if isinstance(exc, Refused) else ExportFailed()
-    if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT):
-        why = StoreFull()
     log.error("export failed", type=why.slug, exc_info=None if isinstance(exc, Refused) else exc)
     async with resources.database.write() as db:
         await lifecycle.fail(db, run, why, most_running=resources.most_running)

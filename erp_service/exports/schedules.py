@@ -14,11 +14,13 @@ from erp_service.auth import queries as auth_queries
 from erp_service.db import Session, WriteSession
 from erp_service.errors import Fault
 from erp_service.exports import cron, service
+from erp_service.exports.asked import asked
 from erp_service.exports.models import ExportForbidden, ExportJob, Status
 from erp_service.exports.queries import Shown as ShownExport
 from erp_service.exports.schedule_models import ExportSchedule, TooManySchedules
 from erp_service.exports.schedule_schemas import LastJob, ScheduleBody, ScheduleOut, SchedulePage
 from erp_service.exports.schemas import ExportRequest
+from erp_service.instants import zone
 from erp_service.paging import Key, Order, page
 from erp_service.principals import Principal
 from erp_service.roles import Role
@@ -159,7 +161,7 @@ def timing(cron_text: str, timezone: str, after: datetime) -> datetime:
     """The first run later than `after`; raises errors.Invalid that names what cannot be used."""
     faults, where = [], None
     try:
-        where = cron.zone(timezone)
+        where = zone(timezone)
     except ValueError as exc:
         faults.append(Fault(str(exc), pointer="/timezone"))
     try:
@@ -182,7 +184,7 @@ async def _next_run(db: WriteSession, body: ScheduleBody) -> datetime | None:
 
 def _check_spec(owner: Principal, settings: Settings, spec: ExportRequest) -> None:
     try:
-        service.checked(owner, settings, spec)
+        asked(owner, settings, spec)
     except errors.Invalid as exc:
         inside = [msgspec.structs.replace(fault, pointer=f"/spec{fault.pointer or ''}") for fault in exc.faults]
         raise errors.Invalid(exc.detail, *inside) from None

@@ -6,14 +6,17 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
+from erp_service.exports import names
+from erp_service.exports.compression import CompressionName
 from erp_service.exports.datasets import ColumnType
-from erp_service.exports.formats import CompressionName, FormatName
+from erp_service.exports.formats import FormatName
 from erp_service.exports.models import Status
+from erp_service.exports.options import CsvOptions
 from erp_service.exports.progress import Progress
 from erp_service.paging import Page
 from erp_service.roles import Role
 
-DatasetName = Literal["items", "locations", "stock_levels", "stock_movements", "audit_log", "users"]
+DatasetName = Literal["items", "locations", "stock_levels", "stock_movements", "audit_log", "users", "all"]
 
 _Name = Annotated[str, Meta(min_length=1, max_length=50)]
 _FilterText = Annotated[str, Meta(max_length=200)]
@@ -22,7 +25,13 @@ _FilterText = Annotated[str, Meta(max_length=200)]
 class ExportRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     """What to export. Without columns, filter or sort: all of it, in the order of the key."""
 
-    dataset: DatasetName
+    dataset: Annotated[
+        DatasetName,
+        Meta(
+            description="`all`: every dataset that you may read, at one instant, in one zip archive with a manifest;"
+            " without columns, filter, sort and compression"
+        ),
+    ]
     format: FormatName = "csv"
     compression: CompressionName = "none"
     columns: Annotated[
@@ -36,6 +45,15 @@ class ExportRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     sort: Annotated[
         Annotated[str, Meta(min_length=1, max_length=50)] | None,
         Meta(description="one of the dataset's sorts, with a minus for downwards", examples=["-id"]),
+    ] = None
+    csv: Annotated[CsvOptions | None, Meta(description="how CSV is written; for the format csv only")] = None
+    filename: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=names.MOST_CHARACTERS)] | None,
+        Meta(
+            description=f"what the file is called: a plain name with any of {names.MEANING}. Times are those of the"
+            " snapshot, in UTC; the extension is added where it is missing",
+            examples=["{dataset}-{date}.{ext}"],
+        ),
     ] = None
     retention_hours: Annotated[
         Annotated[int, Meta(ge=1, le=8760)] | None,
@@ -94,6 +112,39 @@ class ExportJobPage(Page[ExportJobOut]):
     items: list[ExportJobOut]
 
 
+class Estimate(Struct, kw_only=True):
+    """What an export would be, were it submitted and run now. Nothing was submitted."""
+
+    valid: Literal[True] = True
+    datasets: Annotated[list[str], Meta(description="what the file would hold")]
+    rows: int
+    rows_is_estimate: bool
+    bytes: int
+    bytes_from: Annotated[
+        Literal["exports", "sample", "planner"],
+        Meta(description="earlier exports like it; its first rows; or only what Postgres thinks of their width"),
+    ]
+    seconds: Annotated[int, Meta(description="how long it would run, once its turn has come")]
+    seconds_from: Annotated[Literal["exports", "typical"], Meta(description="earlier exports like it, or a usual rate")]
+    size: Annotated[Literal["small", "large"], Meta(description="small ones pass large ones that run and wait")]
+
+
+class ExportEvent(Struct):
+    """One of the events of a stream, which is written as the HTML Living Standard says."""
+
+    event: Annotated[Literal["progress", "done"], Meta(description="`done` is the last")]
+    id: Annotated[str, Meta(description="for `Last-Event-ID`")]
+    data: Annotated[str, Meta(description="the job as JSON, as `GET` of it gives it")]
+
+
+class SignedAddress(Struct):
+    """Addresses that need no token until `expires_at`. They begin with a path where the operator set no public URL."""
+
+    url: Annotated[str, Meta(description="of the file, for GET and HEAD")]
+    events_url: Annotated[str, Meta(description="of the job's server-sent events")]
+    expires_at: datetime
+
+
 class DatasetColumn(Struct):
     name: str
     type: ColumnType
@@ -104,6 +155,17 @@ class DatasetFilter(Struct):
     name: str
     type: str
     description: str
+
+
+class FormatOut(Struct):
+    """`unavailable` says why the instance that answered cannot write it; then it is not among `formats`."""
+
+    name: str
+    media_type: str
+    extension: str
+    compressions: list[str]
+    most_rows: int | None
+    unavailable: str | None
 
 
 class DatasetOut(Struct):
@@ -118,6 +180,7 @@ class DatasetOut(Struct):
     sorts: list[str]
     formats: list[str]
     compressions: list[str]
+    format_details: list[FormatOut]
 
 
 class Datasets(Struct):

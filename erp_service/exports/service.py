@@ -8,15 +8,16 @@ import msgspec
 from sqlalchemy import func, insert, update
 from uuid_utils.compat import uuid7
 
-from erp_service import errors
+from erp_service import errors, tracing
 from erp_service.audit.record import record
 from erp_service.db import Session, WriteSession
-from erp_service.errors import Fault
-from erp_service.exports import admission, datasets, queries
+from erp_service.exports import admission, estimates, everything, formats, limits, queries
+from erp_service.exports.asked import Asked, asked, asked_again
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.datasets import Dataset, Spec, kind_of
+from erp_service.exports.compression import COMPRESSIONS
+from erp_service.exports.datasets import kind_of
 from erp_service.exports.download import Part
-from erp_service.exports.formats import COMPRESSIONS, FORMATS
+from erp_service.exports.formats import FORMATS, Format
 from erp_service.exports.models import (
     OPEN,
     ExportExpired,
@@ -29,11 +30,12 @@ from erp_service.exports.models import (
     TooManyExports,
 )
 from erp_service.exports.queries import Shown
-from erp_service.exports.schemas import DatasetColumn, DatasetFilter, DatasetOut, ExportRequest
+from erp_service.exports.schemas import DatasetColumn, DatasetFilter, DatasetOut, Estimate, ExportRequest, FormatOut
 from erp_service.exports.storage.base import Key
 from erp_service.principals import Principal
 from erp_service.queue.connector import cancel as cancel_queue_job
 from erp_service.queue.connector import is_doing
+from erp_service.roles import Role
 from erp_service.settings import Settings
 
 WAIT_SECONDS = 30  # Retry-After while too many of one's exports wait
@@ -51,6 +53,7 @@ class File(NamedTuple):
 
 def catalogue(who: Principal) -> list[DatasetOut]:
     """Every dataset, also those that take a higher role: it says which."""
+    written = [_described(known) for known in FORMATS.values()]
     return [
         DatasetOut(
             name=dataset.name,
@@ -60,62 +63,80 @@ def catalogue(who: Principal) -> list[DatasetOut]:
             columns=[DatasetColumn(c.name, c.type, c.description) for c in dataset.columns],
             filters=[DatasetFilter(f.name, kind_of(f.read), f.description) for f in dataset.filters],
             sorts=[both for name in dataset.sorts for both in (name, f"-{name}")],
-            formats=list(FORMATS),
-            compressions=list(COMPRESSIONS),
+            formats=[found.name for found in written if found.unavailable is None],
+            compressions=["none", *COMPRESSIONS],
+            format_details=written,
         )
         for dataset in DATASETS.values()
-    ]
+    ] + [_everything(written)]
+
+
+def _everything(written: list[FormatOut]) -> DatasetOut:
+    return DatasetOut(
+        name=everything.NAME,
+        description=everything.DESCRIPTION,
+        role=everything.ROLE,
+        allowed=True,
+        columns=[],
+        filters=[],
+        sorts=[],
+        formats=[found.name for found in written if found.unavailable is None],
+        compressions=["none"],
+        format_details=[msgspec.structs.replace(found, compressions=["none"]) for found in written],
+    )
+
+
+def _described(known: Format) -> FormatOut:
+    return FormatOut(
+        name=known.name,
+        media_type=known.media_type,
+        extension=known.extension,
+        compressions=list(formats.compressions(known)),
+        most_rows=known.most_rows,
+        unavailable=formats.unavailable(known),
+    )
 
 
 async def submit(db: WriteSession, who: Principal, settings: Settings, request: ExportRequest) -> Shown:
     """The row, and the queue's job if the owner runs few enough: both with the commit, or neither.
 
     Unless it is forced, asking again while the same request waits or runs gives that job.
-    Raises errors.Forbidden, errors.Invalid, TooManyExports."""
-    values, query = checked(who, settings, request)
-    is_small = await admission.is_small(db, query)
+    Raises errors.Forbidden, errors.Invalid, TooManyRows, TooManyExports."""
+    wanted = await _possible(db, asked(who, settings, request))
+    is_small = await admission.is_small(db, *wanted.queries)
     # first the lock: of two submissions at once, the second must see the first
     await admission.lock(db)
-    if not request.force_new and (same := await queries.open_twin(db, who, values)) is not None:
+    if not request.force_new and (same := await queries.open_twin(db, who, wanted.values)) is not None:
         return same
-    return await _insert(db, who, settings, values, is_small=is_small)
+    return await _insert(db, who, settings, wanted.values, is_small=is_small)
 
 
-def checked(who: Principal, settings: Settings, request: ExportRequest) -> tuple[dict[str, Any], datasets.Query]:
-    """What the job's row says of the request, and what it reads. Raises errors.Forbidden, errors.Invalid."""
-    spec = Spec(columns=request.columns, filter=request.filter or {}, sort=request.sort)
-    hours = settings.export_retention_hours if request.retention_hours is None else request.retention_hours
-    if hours > settings.export_retention_hours:
-        most = settings.export_retention_hours
-        raise errors.Invalid(None, Fault(f"must be at most {most} here", pointer="/retention_hours"))
-    dataset = DATASETS[request.dataset]
-    demand_role(who, dataset)
-    # names every fault now, while there is somebody to tell
-    query = datasets.query(dataset, spec)
-    values = {
-        "dataset": request.dataset,
-        "format": request.format,
-        "compression": request.compression,
-        "spec": msgspec.to_builtins(spec),
-        "retention_hours": hours,
-    }
-    return values, query
+async def estimate(db: WriteSession, who: Principal, settings: Settings, request: ExportRequest) -> Estimate:
+    """What `submit` would come to; takes no place among the exports that wait, and leaves no trace.
+
+    Raises errors.Forbidden, errors.Invalid, TooManyRows, errors.Unavailable."""
+    return await estimates.estimated(db, await _possible(db, asked(who, settings, request)))
 
 
 async def retry(db: WriteSession, who: Principal, settings: Settings, export_id: UUID) -> Shown:
     """A new job for the same request; it belongs to whoever asks.
 
-    Raises errors.NotFound, errors.Forbidden, ExportUnfinished, ExportSucceeded, TooManyExports."""
+    Raises errors.NotFound, errors.Forbidden, ExportUnfinished, ExportSucceeded, FormatUnavailable, TooManyRows,
+    TooManyExports."""
     row = await queries.locked(db, who, export_id)
     if row.status in OPEN:
         raise ExportUnfinished
     if row.status == Status.SUCCEEDED:
         raise ExportSucceeded
-    demand_role(who, DATASETS[row.dataset])
-    same = {name: getattr(row, name) for name in ("dataset", "format", "compression", "spec", "retention_hours")}
-    query = datasets.query(DATASETS[row.dataset], msgspec.convert(row.spec, Spec))
-    is_small = await admission.is_small(db, query)
-    return await _insert(db, who, settings, {**same, "retry_of": export_id}, is_small=is_small)
+    wanted = await _possible(db, asked_again(who, row))
+    is_small = await admission.is_small(db, *wanted.queries)
+    return await _insert(db, who, settings, {**wanted.values, "retry_of": export_id}, is_small=is_small)
+
+
+async def _possible(db: WriteSession, wanted: Asked) -> Asked:
+    for query in wanted.queries:
+        await limits.demand_few_rows(db, query, wanted.format)
+    return wanted
 
 
 async def _insert(
@@ -128,7 +149,8 @@ async def _insert(
         detail = f"{settings.exports_waiting_per_user} of your exports are waiting; no more can."
         raise TooManyExports(detail, headers={"Retry-After": str(WAIT_SECONDS)})
     export_id = uuid7()
-    await db.execute(insert(ExportJob).values(id=export_id, user_id=who.user_id, is_small=is_small, **values))
+    own = {"id": export_id, "user_id": who.user_id, "is_small": is_small, "trace": tracing.carrier()}
+    await db.execute(insert(ExportJob).values(**own, **values))
     await admission.admit(db, settings.exports_running_per_user)
     shown = await queries.job(db, who, export_id)
     await record(db, who, "export.submitted", export_id, after=values)
@@ -170,16 +192,23 @@ async def delete(db: WriteSession, who: Principal, export_id: UUID) -> Key | Non
     return Key.read(row.file_key) if row.file_key else None
 
 
+async def address_given(db: WriteSession, who: Principal, export_id: UUID) -> None:
+    """Somebody asks for an address that others can use in their name.
+
+    Raises errors.NotFound, errors.Forbidden, ExportExpired."""
+    row = await queries.readable(db, who, export_id)
+    demand_least(who, queries.least_role(row.dataset, row.spec))
+    _demand_kept(row)
+    await record(db, who, "export.address_given", export_id)
+
+
 async def file(db: Session, who: Principal, export_id: UUID) -> File:
     """What may be downloaded; the present role counts, not the one at submission.
 
     Raises errors.NotFound, errors.Forbidden, ExportNotReady, ExportExpired."""
     row = await queries.readable(db, who, export_id)
-    demand_role(who, DATASETS[row.dataset])
-    if row.deleted_at is not None:
-        raise ExportExpired("The export was deleted.")
-    if row.status == Status.EXPIRED or (row.expires_at is not None and row.expires_at <= datetime.now(UTC)):
-        raise ExportExpired("The time of the file is over.")
+    demand_least(who, queries.least_role(row.dataset, row.spec))
+    _demand_kept(row)
     if row.status != Status.SUCCEEDED:
         headers = {"Retry-After": "1"} if row.status in OPEN else {}
         raise ExportNotReady(f"The export is {row.status}.", headers=headers)
@@ -189,12 +218,17 @@ async def file(db: Session, who: Principal, export_id: UUID) -> File:
     return File(key, row.result_bytes, row.sha256, row.media_type, row.filename)
 
 
-def demand_role(who: Principal, dataset: Dataset) -> None:
+def _demand_kept(row: Any) -> None:
+    if row.deleted_at is not None:
+        raise ExportExpired("The export was deleted.")
+    if row.status == Status.EXPIRED or (row.expires_at is not None and row.expires_at <= datetime.now(UTC)):
+        raise ExportExpired("The time of the file is over.")
+
+
+def demand_least(who: Principal, least: Role) -> None:
     """Raises errors.Forbidden."""
-    if not who.role.includes(dataset.role):
-        raise errors.Forbidden(
-            f"Exporting {dataset.name} needs the role {dataset.role} or a higher one; yours is {who.role}."
-        )
+    if not who.role.includes(least):
+        raise errors.Forbidden(f"What is in this export needs the role {least} or a higher one; yours is {who.role}.")
 
 
 async def downloaded(db: WriteSession, who: Principal, export_id: UUID, part: Part | None) -> None:

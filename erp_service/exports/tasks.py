@@ -6,13 +6,14 @@ from uuid import UUID
 from procrastinate import Blueprint, JobContext, RetryDecision, jobs
 from procrastinate.retry import BaseRetryStrategy
 
-from erp_service import telemetry
-from erp_service.exports import running, upkeep
+from erp_service import telemetry, tracing
+from erp_service.exports import running, store_outage, upkeep
 from erp_service.exports.admission import QUEUE as QUEUE
 from erp_service.exports.admission import SMALL_QUEUE as SMALL_QUEUE
 from erp_service.exports.admission import TASK
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.running import Resources as Resources
+from erp_service.exports.store_outage import StoreAway
 from erp_service.queue.hardened import stopped_by
 
 tasks = Blueprint()
@@ -24,9 +25,12 @@ _MOST_ATTEMPTS = 100
 
 
 class Outages(BaseRetryStrategy):
-    """The database was away: again in a moment. All else has ended in the export's own row already."""
+    """The database was away: again in a moment; the store, more and more seldom. All else has ended in the export's own
+    row already."""
 
     def get_retry_decision(self, *, exception: BaseException, job: jobs.Job) -> RetryDecision | None:
+        if isinstance(exception, StoreAway):
+            return RetryDecision(retry_in={"seconds": store_outage.pause(job.attempts)})
         if running.is_outage(exception) and job.attempts < _MOST_ATTEMPTS:
             return RetryDecision(retry_in={"seconds": _OUTAGE_PAUSE})
         return None
@@ -39,7 +43,9 @@ async def run_export(context: JobContext, export_id: str) -> None:
         raise ValueError("only a job of the queue can run an export")
     resources: Resources = context.additional_context["resources"]
     run = Run(UUID(export_id), job.id, job.attempts + 1)
-    with telemetry.bound(export_id=export_id, job_id=job.id, attempt=run.attempt):
+    parent = await running.trace_of(resources, run) if tracing.is_on() else None
+    about: dict[str, str | int] = {"export_id": export_id, "job_id": job.id, "attempt": run.attempt}
+    with telemetry.bound(**about), tracing.span("export", about, kind="CONSUMER", parent=parent):
         try:
             await running.perform(resources, run)
         except asyncio.CancelledError:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 import psycopg
 from procrastinate import exceptions, jobs, manager
 
+from erp_service import telemetry
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -108,6 +110,7 @@ class FencedJobManager(manager.JobManager):
         # Repeating is safe, because the fence lets the statement have its effect once
         ask = partial(self.connector.execute_query_all_async, query, **values)
         if not await _through_outages(ask, f"the end of job {run.job_id} is not written"):
+            telemetry.fenced.labels("result dropped").inc()
             log.warning("job %s, attempt %s, is no longer ours: its result is dropped", run.job_id, run.attempt)
 
 

@@ -15,6 +15,7 @@ import procrastinate
 from procrastinate import blueprints, exceptions, job_context, jobs, retry, utils, worker
 from procrastinate.app import WorkerOptions
 
+from erp_service import telemetry
 from erp_service.queue.connector import JoiningConnector
 from erp_service.queue.fencing import FencedJobManager, Run
 from erp_service.queue.rescue import Lifeline, Patience
@@ -266,6 +267,7 @@ class HardenedWorker(worker.Worker):
             if run in runs and run not in self._stopped:
                 log.warning("stopping job %s, attempt %s: %s", run.job_id, run.attempt, why)
                 self._stopped.add(run)
+                telemetry.fenced.labels("run stopped").inc()
                 task.cancel(why)
 
     async def _mend(self) -> None:

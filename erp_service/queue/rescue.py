@@ -19,6 +19,7 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 import asyncpg
 import msgspec
 
+from erp_service import telemetry
 from erp_service.db import connect
 from erp_service.queue.fencing import Run
 
@@ -289,6 +290,7 @@ class Lifeline:
             log.error("job %s of worker %s cannot be taken over: %r", doing.run.job_id, doing.worker_id, exc)
             return
         if ending is not None:
+            telemetry.rescues.labels(reason or "lost", ending.name.lower()).inc()
             said = (doing.run.job_id, doing.worker_id, reason or "lost", ending.value)
             log.warning("job %s of worker %s (%s): %s", *said)
 

@@ -15,21 +15,22 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     ["processes"],
     ["settings", "errors", "numbers", "roles", "embedded", "embedded_directory", "supervise"],
-    ["db", "bodies", "telemetry", "notices"],
+    ["db", "replica", "bodies", "telemetry", "tracing", "notices"],
     ["problems", "paging", "instants", "principals"],
     ["routing"],
     ["idempotency", "ratelimit", "queue"],
     ["audit"],
     ["auth"],
     ["inventory"],
+    ["reports"],
     ["exports"],
     ["tables", "verify", "demo"],
     ["schema"],
-    ["health", "documents"],
-    ["app", "client"],
+    ["health", "metrics", "documents"],
+    ["app", "client", "client_connection"],
     ["serving", "working", "up"],
     ["terminal"],
-    ["cli_queue"],
+    ["cli_queue", "cli_export"],
     ["cli", "worker", "__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -38,7 +39,7 @@ RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 WEB = {"bearer", "forms", "download"}
 
 # The only modules that may import inside a function or by name: one registry each for what is optional.
-REGISTRIES = {"embedded_directory"}
+REGISTRIES = {"tracing", "embedded_directory"}
 
 
 def part(name: str) -> str:

@@ -1,4 +1,4 @@
-"""A worker whose directory is not the one that the database knows: on another host, or not mounted yet."""
+"""A worker whose directory is not the one that the database knows: on another host, not mounted yet or no more."""
 
 import signal
 from datetime import UTC, datetime
@@ -29,3 +29,27 @@ async def test_worker_has_the_wrong_store(ground: Ground, record: Record) -> Non
         record(seconds=since(submitted, begun), starts=1, effects=effects)
         wrong.signal(signal.SIGTERM)
         await wrong.ended()
+
+
+async def test_store_is_unmounted_later(ground: Ground, record: Record) -> None:
+    """Exports wait for the directory, which another mount of nothing hides, and then are made."""
+    client = await ground.instance()
+    await ground.worker()
+    await ground.proven(await ground.submit(client))
+    hidden = ground.files.rename(ground.files.with_name("hidden"))
+    ground.files.mkdir()
+    unmounted = datetime.now(UTC)
+    export = await ground.submit(client)
+
+    async def put_back() -> bool:
+        left = "select count(*) from traces where export_id = $1 and attempt > 0 and status = 'queued'"
+        return bool(await ground.value(left, export))
+
+    await eventually(put_back, seconds=40)
+    ground.files.rmdir()
+    hidden.rename(ground.files)
+    effects = await ground.proven(export)
+    starts = await ground.starts(export)
+    assert starts >= 2
+    assert await ground.deaths() == 0
+    record(seconds=since(unmounted, await ground.began(export, starts)), starts=starts, effects=effects)

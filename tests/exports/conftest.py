@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from erp_service.db import Database
 from erp_service.embedded import Cluster
 from erp_service.exports import tasks
-from erp_service.exports.storage.base import Key, Sink, Store
+from erp_service.exports.storage.base import Described, Key, Sink, Store
 from erp_service.exports.storage.registry import open_store
 from erp_service.queue.connector import JoiningConnector
 from erp_service.queue.hardened import HardenedApp
@@ -24,6 +24,7 @@ from erp_service.queue.rescue import Patience
 from erp_service.roles import Role
 from erp_service.settings import Settings
 from tests.conftest import eventually, make_user
+from tests.exports.stores import ObjectServer, serving
 
 JOBS = "/api/v1/exports/jobs"
 
@@ -57,8 +58,16 @@ NASTY = [
 
 
 @pytest.fixture
-def store(settings: Settings) -> Store:
-    return open_store(settings)
+async def store(settings: Settings) -> AsyncIterator[Store]:
+    store = open_store(settings)
+    yield store
+    await store.close()
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectServer]:
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -207,8 +216,8 @@ class GatedStore:
         self.reached, self.gate = asyncio.Event(), asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: Key) -> AsyncIterator[Sink]:
-        async with self._store.writing(key) as sink:
+    async def writing(self, key: Key, described: Described | None = None) -> AsyncIterator[Sink]:
+        async with self._store.writing(key, described) as sink:
 
             async def write(data: bytes) -> None:
                 self.reached.set()

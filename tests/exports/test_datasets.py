@@ -62,7 +62,7 @@ FAULTY: list[tuple[dict[str, Any], list[str]]] = [
      ["/columns/0", "/filter/include_deleted", "/sort"]),
     ({"dataset": "secrets"}, ["/dataset"]),
     ({"columns": []}, ["/columns"]),
-    ({"format": "pdf", "compression": "rar", "filename": "x"}, ["/format", "/compression", "/filename"]),
+    ({"format": "pdf", "compression": "rar", "colour": "x"}, ["/format", "/compression", "/colour"]),
     ({"retention_hours": 100}, ["/retention_hours"]),
     ({"filter": {"q": 1.5}}, ["/filter/q"]),
     ({"dataset": "stock_movements", "filter": {"item_id": 0, "from": "2020-01-01T00:00:00"}},

@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator, Awaitable
 from decimal import Decimal
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import asyncpg
 import httpx
 import pytest
 
 from erp_service.db import Database
-from erp_service.exports import running
+from erp_service.exports import running, store_outage
 from erp_service.exports.lifecycle import Run
-from erp_service.exports.storage.base import Key, Sink, Store
+from erp_service.exports.models import StoreUnavailable, StoreUnknown
+from erp_service.exports.storage.base import Described, Key, Sink, Store
 from erp_service.exports.storage.files import FileStore
 from erp_service.exports.tasks import Resources
 from tests.conftest import SignIn, eventually
@@ -216,8 +218,8 @@ async def test_full_disk_fails_the_export_with_a_problem_that_says_so(
 ) -> None:
     class Full(GatedStore):
         @contextlib.asynccontextmanager
-        async def writing(self, key: Key) -> AsyncIterator[Sink]:
-            async with store.writing(key):
+        async def writing(self, key: Key, described: Described | None = None) -> AsyncIterator[Sink]:
+            async with store.writing(key, described):
 
                 async def write(_: bytes) -> None:
                     raise OSError(errno.ENOSPC, "No space left on device")
@@ -256,14 +258,66 @@ async def test_outage_of_the_database_is_no_failure_of_the_export(
     assert (job["status"], job["attempt"]) == ("succeeded", 2)
 
 
-async def test_worker_with_another_directory_fails_the_export_instead_of_losing_its_file(
+async def test_worker_with_another_directory_leaves_the_export_to_one_with_the_right_one(
     viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, tmp_path: Path
 ) -> None:
     async with work():
         assert (await done(viewer))["status"] == "succeeded"
     async with work(store=FileStore(tmp_path / "elsewhere")):
+        export_id = await submitted(viewer)
+
+        async def tried() -> bool:
+            row = await row_of(owner, export_id)
+            return bool(row["attempt"] == 1 and row["status"] == "queued")
+
+        await eventually(tried)
+    async with work():
+        job = await reaches(viewer, export_id, "succeeded", "failed")
+    assert (job["status"], job["attempt"]) == ("succeeded", 2)
+
+
+class AwayStore:
+    """The real store, which does not answer for so many attempts to write to it."""
+
+    def __init__(self, store: Store, times: int) -> None:
+        self._store, self.times = store, times
+
+    @contextlib.asynccontextmanager
+    async def writing(self, key: Key, described: Described | None = None) -> AsyncIterator[Sink]:
+        async with self._store.writing(key, described) as sink:
+            self.times -= 1
+            if self.times >= 0:
+                raise OSError(errno.EIO, "it cannot be reached")
+            yield sink
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+async def test_store_that_does_not_answer_for_a_while_is_tried_again(
+    viewer: httpx.AsyncClient, store: Store, work: Work
+) -> None:
+    async with work(store=AwayStore(store, 1)):
         job = await done(viewer)
-    assert job["error"]["type"] == "/problems/export-store-unknown"
+    assert (job["status"], job["attempt"]) == ("succeeded", 2)
+    assert [kept.key.attempt async for kept in store.kept()] == [2]
+
+
+async def test_store_that_never_answers_fails_the_export_in_the_end_and_says_so(
+    viewer: httpx.AsyncClient, store: Store, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(store_outage.MOST_ATTEMPTS, StoreUnavailable, 2)
+    async with work(store=AwayStore(store, 100)):
+        job = await done(viewer)
+    assert (job["status"], job["attempt"]) == ("failed", 2)
+    assert job["error"]["type"] == "/problems/export-store-unavailable"
+    assert "it cannot be reached" in job["error"]["detail"]
+
+
+def test_pauses_grow_and_the_export_waits_for_minutes_and_not_for_ever() -> None:
+    pauses = {kind: sum(map(store_outage.pause, range(1, most))) for kind, most in store_outage.MOST_ATTEMPTS.items()}
+    assert 300 < pauses[StoreUnavailable] < 600
+    assert 3000 < pauses[StoreUnknown] < 4500
 
 
 async def test_progress_is_told_while_the_copy_runs(

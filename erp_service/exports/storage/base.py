@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 from uuid import UUID
 
 import msgspec
@@ -45,18 +45,40 @@ class Missing(Exception):
     """The store holds no file of this key, or a shorter one."""
 
 
-class Store(Protocol):
-    """All raise OSError when the store does not answer; ENOSPC when it is full."""
+class Described(msgspec.Struct, frozen=True):
+    """What a store that hands out files by itself says of one: the values of these two headers."""
 
-    def writing(self, key: Key) -> AbstractAsyncContextManager[Sink]:
+    content_type: str
+    content_disposition: str
+
+
+class Unreachable(OSError):
+    """The store does not answer, or refuses: nothing is known of what it holds, and another moment may do better."""
+
+
+Method = Literal["GET", "HEAD"]
+
+ADDRESS_SECONDS = 300
+"""For how long an address that a store signed can be asked; a download that has begun goes on."""
+
+
+class Store(Protocol):
+    """All raise OSError when the store does not answer; ENOSPC when it is full.
+
+    No message of these holds a secret, or what a server answered."""
+
+    def writing(self, key: Key, described: Described | None = None) -> AbstractAsyncContextManager[Sink]:
         """Inside, each call of the sink appends. When left, the file is durable and whole under its key; when left by
-        an exception, nothing of it is there."""
+        an exception, nothing of it is there. Raises FileExistsError while another writes under this key."""
 
     async def size(self, key: Key) -> int | None:
         """In bytes; None if there is no such file."""
 
     def read(self, key: Key, start: int, stop: int) -> AsyncIterator[bytes]:
         """The bytes from `start` up to but not including `stop`, in pieces; raises Missing."""
+
+    async def address(self, key: Key, method: Method) -> str | None:
+        """Where anybody can ask the store itself for the file, for ADDRESS_SECONDS; None if it cannot be asked."""
 
     async def delete(self, key: Key) -> None:
         """The file and what an attempt left of it; nothing if neither is there."""
@@ -69,3 +91,6 @@ class Store(Protocol):
 
     async def claim(self, identity: str) -> str:
         """Write the identity unless there is one, atomically; returns the one that is there now."""
+
+    async def close(self) -> None:
+        """Let go of what it holds. It is not used after that."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiofiles
 
-from erp_service.exports.storage.base import Kept, Key, Missing, Sink
+from erp_service.exports.storage.base import Described, Kept, Key, Method, Missing, Sink
 
 IDENTITY = ".erp-export-store"
 PIECE = 256 * 1024
@@ -24,7 +24,7 @@ class FileStore:
         self.directory = directory
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: Key) -> AsyncIterator[Sink]:
+    async def writing(self, key: Key, described: Described | None = None) -> AsyncIterator[Sink]:
         await asyncio.to_thread(self._make)
         part = self._part(key)
         # "x": an attempt's name is its own, so a file that is there belongs to somebody who thinks the same
@@ -62,6 +62,9 @@ class FileStore:
         except FileNotFoundError:
             raise Missing(str(key)) from None
 
+    async def address(self, key: Key, method: Method) -> str | None:
+        return None
+
     async def delete(self, key: Key) -> None:
         for path in (self._path(key), self._part(key)):
             await asyncio.to_thread(path.unlink, missing_ok=True)
@@ -78,6 +81,9 @@ class FileStore:
 
     async def claim(self, identity: str) -> str:
         return await asyncio.to_thread(self._claim, identity)
+
+    async def close(self) -> None:
+        pass
 
     def _path(self, key: Key) -> Path:
         return self.directory / str(key)

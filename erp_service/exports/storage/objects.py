@@ -1,0 +1,284 @@
+"""Object stores, through obstore: Amazon's S3 and all that speak like it, Google's, Azure's."""
+
+import asyncio
+import contextlib
+import errno
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError
+from obstore.store import from_url
+
+from erp_service.exports.storage.base import ADDRESS_SECONDS, Described, Kept, Key, Method, Missing, Sink, Unreachable
+
+IDENTITY = ".erp-export-store"
+MARK = ".part"
+"""Beside a file that is being written: no listing has the parts that were sent. Those of a killed process stay until
+the bucket's own rule for uploads that were not completed removes them."""
+PIECE = 2 * 1024 * 1024
+PART = 8 * 1024 * 1024
+"""Stores take 10,000 parts of a file, so the largest has 80 GB."""
+_AT_ONCE = 2  # parts on their way: one export holds four in memory at most
+_LISTED = 500
+_ABORT_SECONDS = 20.0
+
+# of one request, whose body is a part at most
+_CLIENT = {"timeout": "60s", "connect_timeout": "5s", "user_agent": "erp-service"}
+# obstore takes these apart from the store's own, and panics where it finds one among those
+_CLIENT_OPTIONS = re.compile(
+    "allow_http|allow_invalid_certificates|(connect_|read_)?timeout|default_content_type|http[12]_\\w+|pool_\\w+"
+    "|proxy_(url|excludes|ca_certificate)|randomize_addresses|root_certificate|user_agent"
+)
+_RETRIES: Any = {
+    "max_retries": 4,
+    "retry_timeout": timedelta(seconds=30),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
+}
+
+_STATUS = re.compile(r"non-2xx status code: (\d{3})")
+_CODE = re.compile(r"<Code>(\w{1,64})</Code>")
+# where the credentials of the host itself are asked for, in the end
+_METADATA = re.compile(r"//(169\.254\.169\.254|metadata\.google\.internal)\b")
+_FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientCapacity"}
+_WHY = {
+    "AccessDenied": "it refuses these credentials",
+    "InvalidAccessKeyId": "it does not know the access key",
+    "SignatureDoesNotMatch": "the secret key is not the one of the access key",
+    "ExpiredToken": "the credentials have expired",
+    "RequestTimeTooSkewed": "the clock of this host is wrong",
+    "NoSuchBucket": "the bucket does not exist",
+    "AuthorizationHeaderMalformed": "the bucket is in another region",
+    "401": "it refuses these credentials",
+    "403": "it refuses these credentials",
+    "301": "the bucket is in another region",
+}
+
+
+def connected(address: str, options: Mapping[str, str]) -> "ObjectStore":
+    """Credentials and the endpoint come from `options`, else from the environment, as each provider's own tools take
+    them (`AWS_...`, `GOOGLE_...`, `AZURE_...`), else from the host they run on; but an endpoint without TLS needs the
+    option `allow_http`. Asks nobody yet.
+
+    Raises ValueError, which repeats no value, for what cannot be meant."""
+    client = {name: value for name, value in options.items() if _CLIENT_OPTIONS.fullmatch(name)}
+    config: Any = {name: value for name, value in options.items() if name not in client}
+    given: Any = {**_CLIENT, **client}
+    try:
+        return ObjectStore(from_url(address, config=config, client_options=given, retry_config=_RETRIES))
+    except (BaseError, ValueError) as exc:
+        why = re.match(r"Configuration key: '[a-z0-9_]+' is not valid|.*Account must be specified", str(exc))
+        raise ValueError(why[0] if why else "the address or an option is not of this kind of store") from None
+
+
+class ObjectStore:
+    """Implements storage.base.Store. `store` is one of obstore's, whose prefix is this database's alone."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    @contextlib.asynccontextmanager
+    async def writing(self, key: Key, described: Described | None = None) -> AsyncIterator[Sink]:
+        if not await self._created(f"{key}{MARK}", b""):
+            raise FileExistsError(errno.EEXIST, "another writes this attempt's file", str(key))
+        upload = _Upload(self._store, str(key), _attributes(described))
+        try:
+            yield upload.write
+            await upload.finish()
+        except BaseException:
+            await upload.abandon()
+            # of an outage, the upkeep finds what is left; the caller asks why it came to this
+            with contextlib.suppress(OSError):
+                await self.delete(key)
+            raise
+        # one that stays is left out of the listing, since its file is whole
+        with contextlib.suppress(OSError):
+            await self._delete(f"{key}{MARK}")
+
+    async def size(self, key: Key) -> int | None:
+        try:
+            with _translated():
+                return int((await obstore.head_async(self._store, str(key)))["size"])
+        except FileNotFoundError:
+            return None
+
+    async def read(self, key: Key, start: int, stop: int) -> AsyncIterator[bytes]:
+        # a request each, since one for all of it would have to outlast the slowest client
+        ahead: asyncio.Task[bytes] | None = None
+        try:
+            while start < stop or ahead is not None:
+                piece, ahead = ahead, None
+                if start < stop:
+                    end = min(start + PIECE, stop)
+                    ahead = asyncio.create_task(self._piece(key, start, end))
+                    start = end
+                if piece is not None:
+                    yield await piece
+        finally:
+            if ahead is not None:
+                ahead.cancel()
+                await asyncio.wait({ahead})
+
+    async def address(self, key: Key, method: Method) -> str | None:
+        with _translated():
+            expires = timedelta(seconds=ADDRESS_SECONDS)
+            return await obstore.sign_async(self._store, method, str(key), expires)
+
+    async def delete(self, key: Key) -> None:
+        await self._delete(str(key))
+        await self._delete(f"{key}{MARK}")
+
+    async def kept(self) -> AsyncIterator[Kept]:
+        pages = aiter(obstore.list(self._store, chunk_size=_LISTED))
+        while True:
+            with _translated():
+                page = await anext(pages, None)
+            if page is None:
+                return
+            for found in page:
+                name = found["path"]
+                whole = not name.endswith(MARK)
+                key = Key.read(name.removesuffix(MARK))
+                # a mark that outlived the upload must not make its file look like half of one
+                if key is not None and (whole or await self.size(key) is None):
+                    yield Kept(key, found["size"], found["last_modified"], whole)
+
+    async def identity(self) -> str | None:
+        try:
+            with _translated():
+                found = await obstore.get_async(self._store, IDENTITY)
+                return bytes(await found.bytes_async()).decode(errors="replace")
+        except FileNotFoundError:
+            return None
+
+    async def claim(self, identity: str) -> str:
+        await self._created(IDENTITY, identity.encode())
+        # what is there now, should the store not know how to create only what is not there
+        return await self.identity() or identity
+
+    async def close(self) -> None:
+        pass
+
+    async def _piece(self, key: Key, start: int, stop: int) -> bytes:
+        try:
+            with _translated():
+                found = bytes(await obstore.get_range_async(self._store, str(key), start=start, end=stop))
+        except FileNotFoundError:
+            raise Missing(str(key)) from None
+        if len(found) != stop - start:
+            raise Missing(str(key))
+        return found
+
+    async def _created(self, name: str, content: bytes) -> bool:
+        """False if it is there already."""
+        try:
+            with _translated():
+                try:
+                    await obstore.put_async(self._store, name, content, mode="create")
+                except NotSupportedError:
+                    await obstore.put_async(self._store, name, content)
+        except FileExistsError:
+            return False
+        return True
+
+    async def _delete(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError), _translated():
+            await obstore.delete_async(self._store, name)
+
+
+class _Upload:
+    """One request for a small file, else parts of PART bytes each."""
+
+    def __init__(self, store: Any, name: str, attributes: Any) -> None:
+        self._store, self._name, self._attributes = store, name, attributes
+        self._buffer = bytearray()
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=1)
+        self._given_up = False
+        self._sending: asyncio.Task[None] | None = None
+
+    async def write(self, data: bytes) -> None:
+        if self._sending is None:
+            self._buffer += data
+            if len(self._buffer) < PART:
+                return
+            data, self._buffer = bytes(self._buffer), bytearray()
+            self._sending = asyncio.create_task(self._send())
+        await self._hand_over(data, self._sending)
+
+    async def finish(self) -> None:
+        if self._sending is None:
+            await self._put(bytes(self._buffer), use_multipart=False)
+            return
+        await self._hand_over(None, self._sending)
+        # not `await`: a cancellation of ours must not cut it off, since then nobody would remove its parts
+        await asyncio.wait({self._sending})
+        self._sending.result()
+
+    async def abandon(self) -> None:
+        """Have the store forget the parts; nothing if it has the whole file already."""
+        if self._sending is None:
+            return
+        self._given_up = True
+        while not self._pieces.empty():
+            self._pieces.get_nowait()
+        self._pieces.put_nowait(None)
+        done, _ = await asyncio.wait({self._sending}, timeout=_ABORT_SECONDS)
+        for task in done:
+            task.exception()
+
+    async def _hand_over(self, piece: bytes | None, sending: asyncio.Task[None]) -> None:
+        putting = asyncio.create_task(self._pieces.put(piece))
+        try:
+            await asyncio.wait({putting, sending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            putting.cancel()
+        if sending.done():
+            sending.result()
+
+    async def _send(self) -> None:
+        await self._put(self._come(), use_multipart=True, chunk_size=PART, max_concurrency=_AT_ONCE)
+
+    async def _come(self) -> AsyncIterator[bytes]:
+        while (piece := await self._pieces.get()) is not None:
+            yield piece
+        if self._given_up:
+            # obstore aborts an upload whose source fails, and knows no other way to ask for it
+            raise _GivenUp
+
+    async def _put(self, content: Any, **how: Any) -> None:
+        with _translated():
+            await obstore.put_async(self._store, self._name, content, attributes=self._attributes, **how)
+
+
+class _GivenUp(Exception):
+    pass
+
+
+def _attributes(described: Described | None) -> dict[str, str]:
+    kept = {"Cache-Control": "private, no-store"}
+    if described is None:
+        return kept
+    return kept | {"Content-Type": described.content_type, "Content-Disposition": described.content_disposition}
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """obstore's errors as those of storage.base, without what the server said, which may hold what it was sent."""
+    try:
+        yield
+    except AlreadyExistsError:
+        raise FileExistsError(errno.EEXIST, "it is there already") from None
+    except (BaseError, FileNotFoundError) as exc:
+        told = str(exc)
+        status, code = _STATUS.search(told), _CODE.search(told)
+        found = code[1] if code else status[1] if status else ""
+        if found in _FULL or (status and status[1] == "507"):
+            raise OSError(errno.ENOSPC, "the object store is full") from None
+        if (isinstance(exc, FileNotFoundError) and found != "NoSuchBucket") or (status and status[1] == "416"):
+            raise FileNotFoundError(errno.ENOENT, "it is not there") from None
+        if _METADATA.search(told):
+            raise Unreachable(errno.EACCES, "no credentials were found for it") from None
+        why = _WHY.get(found) or (status and _WHY.get(status[1])) or (f"it answers {found}" if found else None)
+        raise Unreachable(errno.EIO, why or "it cannot be reached") from None

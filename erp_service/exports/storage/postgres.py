@@ -1,0 +1,188 @@
+"""The database itself, for who has no directory that all instances see: files as chunks of bytea."""
+
+import contextlib
+import errno
+from collections.abc import AsyncIterator, Iterator
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy import TextClause, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from erp_service.db import Database
+from erp_service.exports.models import ExportStore
+from erp_service.exports.storage.base import Described, Kept, Key, Method, Missing, Sink
+
+CHUNK = 1024 * 1024
+_LISTED = 500
+_DELETED = 64  # chunks in one transaction
+
+_BEGIN = text("insert into export_files (name) values (:name) on conflict do nothing")
+# Not waiting for the disk is safe here: publishing does, and what it waits for is the log with all of these before it.
+# `for share` waits for a deletion that has begun, and then finds nothing to append to; a deletion waits for it, and
+# then finds this chunk too.
+_APPEND = text("""
+    with relaxed as (select set_config('synchronous_commit', 'off', true)),
+    file as (select name from export_files where name = :name and state = 'writing' for share)
+    insert into export_chunks (name, number, data) select name, :number, :data from file, relaxed
+""")
+_PUBLISH = text("""
+    update export_files set state = 'whole', bytes = :bytes, written_at = clock_timestamp()
+    where name = :name and state = 'writing'
+""")
+_SIZE = text("select bytes from export_files where name = :name and state = 'whole'")
+_READ = text("""
+    select substring(data from :start for :length) from export_chunks
+    where name = :name and number = :number
+      and exists (select from export_files where name = :name and state = 'whole')
+""")
+_HIDE = text("update export_files set state = 'deleting' where name = :name")
+_THIN = text("""
+    delete from export_chunks where name = :name and number in (
+      select number from export_chunks where name = :name order by number limit :most)
+""")
+_FORGET = text("delete from export_files where name = :name and state = 'deleting'")
+_KEPT = text("""
+    select name, state, written_at, case state when 'whole' then bytes else (
+      select coalesce(sum(octet_length(data)), 0) from export_chunks c where c.name = f.name) end as bytes
+    from export_files f where name > :after order by name limit :most
+""")
+
+
+class PostgresStore:
+    """Implements storage.base.Store. Each piece is a transaction of its own, on a connection that goes back to the pool
+    at once: an export of an hour holds back no vacuum, and a slow download no connection."""
+
+    def __init__(self, database: Database) -> None:
+        """`database` is closed with the store."""
+        self._database = database
+
+    @contextlib.asynccontextmanager
+    async def writing(self, key: Key, described: Described | None = None) -> AsyncIterator[Sink]:
+        if not await _changed(self._database, _BEGIN, name=str(key)):
+            raise FileExistsError(errno.EEXIST, "another writes this attempt's file", str(key))
+        file = _Growing(self._database, str(key))
+        try:
+            yield file.write
+            await file.publish()
+        except BaseException:
+            # of an outage, the upkeep finds what is left; the caller asks why it came to this
+            with contextlib.suppress(OSError):
+                await self.delete(key)
+            raise
+
+    async def size(self, key: Key) -> int | None:
+        with _translated():
+            async with self._database.read() as db:
+                found: int | None = await db.scalar(_SIZE, {"name": str(key)})
+                return found
+
+    async def read(self, key: Key, start: int, stop: int) -> AsyncIterator[bytes]:
+        while start < stop:
+            number, offset = divmod(start, CHUNK)
+            length = min(stop - start, CHUNK - offset)
+            # substring counts from 1
+            wanted = {"name": str(key), "number": number, "start": offset + 1, "length": length}
+            with _translated():
+                async with self._database.read() as db:
+                    piece = await db.scalar(_READ, wanted)
+            if piece is None or len(piece) != length:
+                raise Missing(str(key))
+            start += length
+            yield piece
+
+    async def address(self, key: Key, method: Method) -> str | None:
+        return None
+
+    async def delete(self, key: Key) -> None:
+        await _changed(self._database, _HIDE, name=str(key))
+        while await _changed(self._database, _THIN, name=str(key), most=_DELETED):
+            pass
+        await _changed(self._database, _FORGET, name=str(key))
+
+    async def kept(self) -> AsyncIterator[Kept]:
+        after = ""
+        while True:
+            with _translated():
+                async with self._database.read() as db:
+                    rows = (await db.execute(_KEPT, {"after": after, "most": _LISTED})).all()
+            for name, state, written_at, size in rows:
+                after = name
+                if (key := Key.read(name)) is not None:
+                    yield Kept(key, int(size), written_at, whole=state == "whole")
+            if len(rows) < _LISTED:
+                return
+
+    async def identity(self) -> str | None:
+        """It knows the database by being it; the same in a copy of it, which has the files too."""
+        with _translated():
+            async with self._database.read() as db:
+                database_id: UUID = (await db.execute(select(ExportStore.database_id))).scalar_one()
+                return f"{database_id}/{database_id}"
+
+    async def claim(self, identity: str) -> str:
+        return await self.identity() or identity
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+class _Growing:
+    """What has come and is no chunk yet. Holds less than two chunks."""
+
+    def __init__(self, database: Database, name: str) -> None:
+        self._database, self._name = database, name
+        self._buffer = bytearray()
+        self._number = self._bytes = 0
+
+    async def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            room = CHUNK - len(self._buffer)
+            self._buffer += view[:room]
+            view = view[room:]
+            if len(self._buffer) == CHUNK:
+                await self._append()
+
+    async def publish(self) -> None:
+        if self._buffer:
+            await self._append()
+        if not await _changed(self._database, _PUBLISH, name=self._name, bytes=self._bytes):
+            raise self._removed()
+
+    async def _append(self) -> None:
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        if not await _changed(self._database, _APPEND, name=self._name, number=self._number, data=data):
+            raise self._removed()
+        self._number += 1
+        self._bytes += len(data)
+
+    def _removed(self) -> OSError:
+        return FileNotFoundError(errno.ENOENT, "the file was removed while it was written", self._name)
+
+
+async def _changed(database: Database, statement: TextClause, **values: object) -> int:
+    """How many rows, committed."""
+    with _translated():
+        async with database.write() as db:
+            return (await db.execute(statement, values)).rowcount
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """A database that is full as OSError, one that is away as ConnectionError; what else it says is a fault of ours."""
+    try:
+        yield
+    except PoolTimeout as exc:
+        raise ConnectionError("the database has no connection left") from exc
+    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
+        cause = getattr(exc.orig, "__cause__", None) if isinstance(exc, DBAPIError) else exc
+        state = getattr(cause, "sqlstate", None) or ""
+        if state == asyncpg.DiskFullError.sqlstate:
+            raise OSError(errno.ENOSPC, "the database's disk is full") from exc
+        # 25P03: it was idle in a transaction for too long, as after a pause of the process
+        if not state or state[:2] in ("08", "40", "53", "57") or state == "25P03":
+            raise ConnectionError("the database is away") from exc
+        raise

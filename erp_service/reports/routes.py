@@ -1,0 +1,254 @@
+"""/api/v1/inventory/reports: read from the replica where there is one that has all that was written."""
+
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+from litestar.datastructures import State
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import QueryParameter
+
+from erp_service import errors, numbers
+from erp_service.errors import INTEGER_LIMIT, Fault
+from erp_service.instants import instants
+from erp_service.numbers import QUANTITY_SCALE
+from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.reports import cells, queries
+from erp_service.reports.models import MOST_ROWS, ReportTooLong
+from erp_service.reports.periods import MOST_DAYS, span
+from erp_service.reports.schemas import (
+    LowStockPage,
+    MovementsLine,
+    MovementsPage,
+    Period,
+    SnapshotLine,
+    SnapshotPage,
+    Summary,
+)
+from erp_service.roles import Role
+from erp_service.routing import Answer, get
+
+_PATH = "/api/v1/inventory/reports"
+_TAGS = ["reports"]
+_CSV = "text/csv"
+_FILE = {200: ResponseSpec(bytes, generate_examples=False, description="CSV in UTF-8", media_type=_CSV)}
+
+Sku = Annotated[str | None, QueryParameter(max_length=200, description="only the item with this sku")]
+ItemId = Annotated[int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only this item")]
+LocationId = Annotated[
+    int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only what is, or moved, at this location")
+]
+Descendants = Annotated[bool, QueryParameter(description="with `location_id`: also what is at any location below it")]
+IncludeZero = Annotated[bool, QueryParameter(description="`false` leaves out what is at zero")]
+AsOf = Annotated[
+    str | None,
+    QueryParameter(
+        max_length=100,
+        format="date-time",
+        description="the sums of all entries with `occurred_at` up to this instant (RFC 3339, with its zone)",
+    ),
+]
+PeriodIn = Annotated[Period, QueryParameter(description="how long a period is")]
+Timezone = Annotated[
+    str,
+    QueryParameter(min_length=1, max_length=64, description="the IANA time zone in which days, weeks and months begin"),
+]
+From = Annotated[
+    str | None,
+    QueryParameter(
+        name="from",
+        max_length=100,
+        format="date-time",
+        description="`occurred_at` at or after this instant (RFC 3339, with its zone); without it, from the first of"
+        f" the month a year before. At most {MOST_DAYS} days before `to`",
+    ),
+]
+To = Annotated[
+    str | None,
+    QueryParameter(name="to", max_length=100, format="date-time", description="`occurred_at` before this instant"),
+]
+
+
+@get(f"{_PATH}/snapshot", role=Role.VIEWER, summary="What is on hand, and its value", tags=_TAGS)
+async def snapshot(
+    state: State,
+    sku: Sku = None,
+    item_id: ItemId = None,
+    location_id: LocationId = None,
+    descendants: Descendants = False,
+    as_of: AsOf = None,
+    include_zero: IncludeZero = True,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Answer[SnapshotPage]:
+    """By item and location, with its value at moving average, at this moment or by `as_of`."""
+    (instant,) = instants(("as_of", as_of))
+    read = partial(
+        queries.snapshot,
+        currency=state.settings.currency,
+        sku=sku,
+        item_id=item_id,
+        location_id=location_id,
+        descendants=descendants,
+        as_of=instant,
+        include_zero=include_zero,
+        limit=limit,
+        cursor=cursor,
+    )
+    return Answer(await state.database.reading(read))
+
+
+@get(
+    f"{_PATH}/snapshot.csv",
+    role=Role.ADMIN,
+    summary="What is on hand, as CSV",
+    tags=_TAGS,
+    problems=(ReportTooLong,),
+    responses=_FILE,
+    media_type=_CSV,
+)
+async def snapshot_csv(
+    state: State,
+    sku: Sku = None,
+    item_id: ItemId = None,
+    location_id: LocationId = None,
+    descendants: Descendants = False,
+    as_of: AsOf = None,
+    include_zero: IncludeZero = True,
+) -> Answer[bytes]:
+    """The snapshot in one file, of one moment, for a spreadsheet: at most 10,000 rows.
+
+    By the rules of COPY, except that texts which a spreadsheet would take for formulas get an apostrophe in front.
+    For more rows, or every byte as it is stored, export the dataset `stock_levels`."""
+    (instant,) = instants(("as_of", as_of))
+    read = partial(
+        queries.snapshot,
+        currency=state.settings.currency,
+        sku=sku,
+        item_id=item_id,
+        location_id=location_id,
+        descendants=descendants,
+        as_of=instant,
+        include_zero=include_zero,
+        limit=MOST_ROWS,
+    )
+    return _file("stock-snapshot", SnapshotLine, await state.database.reading(read), dataset="stock_levels")
+
+
+@get(f"{_PATH}/movements", role=Role.VIEWER, summary="What came, went and was adjusted", tags=_TAGS)
+async def movements(
+    state: State,
+    period: PeriodIn = "month",
+    timezone: Timezone = "UTC",
+    sku: Sku = None,
+    item_id: ItemId = None,
+    location_id: LocationId = None,
+    since: From = None,
+    until: To = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Answer[MovementsPage]:
+    """By item and period, for items that moved in it, deleted ones too. Only the part of the first and the last period
+    that lies between `from` and `to` is counted. Values are those that were posted."""
+    read = partial(
+        queries.movements,
+        currency=state.settings.currency,
+        period=period,
+        span=span(since, until, timezone),
+        sku=sku,
+        item_id=item_id,
+        location_id=location_id,
+        limit=limit,
+        cursor=cursor,
+    )
+    return Answer(await state.database.reading(read))
+
+
+@get(
+    f"{_PATH}/movements.csv",
+    role=Role.ADMIN,
+    summary="What came, went and was adjusted, as CSV",
+    tags=_TAGS,
+    problems=(ReportTooLong,),
+    responses=_FILE,
+    media_type=_CSV,
+)
+async def movements_csv(
+    state: State,
+    period: PeriodIn = "month",
+    timezone: Timezone = "UTC",
+    sku: Sku = None,
+    item_id: ItemId = None,
+    location_id: LocationId = None,
+    since: From = None,
+    until: To = None,
+) -> Answer[bytes]:
+    """The movements in one file, of one moment, for a spreadsheet: at most 10,000 rows.
+
+    By the rules of COPY, except that texts which a spreadsheet would take for formulas get an apostrophe in front.
+    For more rows, or each entry by itself, export the dataset `stock_movements`."""
+    read = partial(
+        queries.movements,
+        currency=state.settings.currency,
+        period=period,
+        span=span(since, until, timezone),
+        sku=sku,
+        item_id=item_id,
+        location_id=location_id,
+        limit=MOST_ROWS,
+    )
+    return _file("stock-movements", MovementsLine, await state.database.reading(read), dataset="stock_movements")
+
+
+@get(f"{_PATH}/summary", role=Role.VIEWER, summary="The stock in a few figures", tags=_TAGS)
+async def summary(state: State) -> Answer[Summary]:
+    """Active items, locations, the value of the stock, what is low, and how much moved lately."""
+    return Answer(await state.database.reading(partial(queries.summary, currency=state.settings.currency)))
+
+
+@get(f"{_PATH}/low-stock", role=Role.VIEWER, summary="What to reorder", tags=_TAGS)
+async def low_stock(
+    state: State,
+    threshold: Annotated[
+        str | None,
+        QueryParameter(
+            max_length=40,
+            pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$",
+            description="instead of the reorder points: items of which less than this is on hand",
+        ),
+    ] = None,
+    sku: Sku = None,
+    item_id: ItemId = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> Answer[LowStockPage]:
+    """Active items of which, over all locations, no more is on hand than their reorder point; in the order of ids."""
+    read = partial(
+        queries.low_stock, threshold=_quantity(threshold), sku=sku, item_id=item_id, limit=limit, cursor=cursor
+    )
+    return Answer(await state.database.reading(read))
+
+
+def _quantity(threshold: str | None) -> Any:
+    try:
+        return None if threshold is None else numbers.parse(threshold, scale=QUANTITY_SCALE)
+    except ValueError as exc:
+        raise errors.Invalid(None, Fault(str(exc), parameter="threshold")) from None
+
+
+def _file(name: str, kind: type[msgspec.Struct], found: Any, *, dataset: str) -> Answer[bytes]:
+    if found.next_cursor is not None:
+        raise ReportTooLong(dataset)
+    now = datetime.now(UTC)
+    return Answer(
+        "".join(cells.csv(kind, found.items)).encode(),
+        media_type=_CSV,
+        headers={
+            "Content-Disposition": f'attachment; filename="{name}-{now:%Y%m%dT%H%M%SZ}.csv"',
+            "Cache-Control": "private, no-store",
+        },
+    )
+
+
+ROUTES = [snapshot, snapshot_csv, movements, movements_csv, summary, low_stock]

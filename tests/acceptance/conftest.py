@@ -1,0 +1,69 @@
+"""Instances and a worker that the tests of clients share: to start them for each would be most of their time."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import asyncpg
+import pytest
+
+from erp_service.auth.passwords import hashed
+from erp_service.client import Client, Job
+from erp_service.db import Database, asyncpg_arguments
+from erp_service.embedded import Cluster
+from erp_service.roles import Role
+from erp_service.settings import Settings
+from tests.acceptance.instances import instance, worker
+from tests.conftest import as_owner, make_user, settings_for, token_of
+
+ROWS = 20_000
+EMAIL, PASSWORD = "scripts@example.com", "a long walk by the sea"
+
+
+class Service(NamedTuple):
+    """Two instances and a worker over a database with items, some megabytes as CSV; the user may read them."""
+
+    urls: list[str]
+    settings: Settings
+    token: str
+    user_id: int
+
+    async def owner(self) -> asyncpg.Connection:
+        """To look at what is stored, and to break what must hold. The caller closes it."""
+        return await asyncpg.connect(**asyncpg_arguments(self.settings.migration_database_url or ""))
+
+
+@pytest.fixture(scope="session")
+async def service(cluster: Cluster, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    directory = tmp_path_factory.mktemp("service")
+    name = f"service_{os.getpid()}"
+    await as_owner(cluster, f'create database "{name}" template "{template}"')
+    settings = settings_for(cluster, name, directory)
+    await as_owner(
+        cluster,
+        "insert into items (sku, name, unit, description) select 'SKU-' || n, 'Item, \"' || n || '\"', 'PCS',"
+        f" repeat('wörds ', 20) from generate_series(1, {ROWS}) n",
+        database=name,
+    )
+    database = Database(settings, name="erp test")
+    user_id = await make_user(database, Role.VIEWER, EMAIL, hashed(PASSWORD))
+    await database.close()
+    more = {"ERP_EXPORTS_WAITING_PER_USER": "1000"}
+    async with (
+        instance(settings, directory / "i1.log", **more) as one,
+        instance(settings, directory / "i2.log", **more) as two,
+        worker(settings, directory / "w.log"),
+    ):
+        yield Service([one.url, two.url], settings, token_of(settings, user_id), user_id)
+
+
+@pytest.fixture(scope="session")
+async def job(service: Service) -> Job:
+    """A finished export of all items, a few megabytes of CSV."""
+
+    def exported() -> Job:
+        with Client(service.urls[0], service.token) as erp:
+            return erp.follow(erp.submit("items"))
+
+    return await asyncio.to_thread(exported)

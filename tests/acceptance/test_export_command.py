@@ -1,0 +1,272 @@
+"""`erp export` as people have it: real processes, terminals, pipes, signals, and a network with faults."""
+
+import asyncio
+import contextlib
+import csv
+import hashlib
+import io
+import os
+import pty
+import re
+import signal
+import sys
+import time
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import pytest
+from click.testing import CliRunner
+
+from erp_service.auth.tokens import Claims, Tokens
+from erp_service.cli import main
+from erp_service.client import Job
+from tests.acceptance.conftest import EMAIL, PASSWORD, ROWS, Service
+from tests.acceptance.instances import free_port
+from tests.acceptance.wire import wire
+from tests.conftest import eventually
+
+SECONDS = 60
+
+
+class Ended(NamedTuple):
+    status: int
+    out: bytes
+    said: str
+
+
+def environment(token: str | None) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ERP_")}
+    return {**kept, "COLUMNS": "120"} | ({"ERP_TOKEN": token} if token else {})
+
+
+@contextlib.asynccontextmanager
+async def started(
+    *arguments: str, url: str, token: str | None, cwd: Path, stderr: int = asyncio.subprocess.PIPE
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    pipe = asyncio.subprocess.PIPE
+    command = [sys.executable, "-m", "erp_service", "export", *arguments, "--url", url]
+    process = await asyncio.create_subprocess_exec(
+        *command, env=environment(token), cwd=cwd, stdin=pipe, stdout=pipe, stderr=stderr
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def ended(process: asyncio.subprocess.Process, given: str = "") -> Ended:
+    async with asyncio.timeout(SECONDS):
+        out, said = await process.communicate(given.encode())
+    assert process.returncode is not None
+    return Ended(process.returncode, out, (said or b"").decode())
+
+
+async def export(*arguments: str, url: str, token: str | None, given: str = "") -> Ended:
+    """The command without a process of its own, where nothing of one is looked at: each takes seconds to start."""
+    variables = {"ERP_TOKEN": token, "ERP_URL": url, "COLUMNS": "120"}
+    invoked = await asyncio.to_thread(CliRunner().invoke, main, ["export", *arguments], env=variables, input=given)
+    assert invoked.exception is None or isinstance(invoked.exception, SystemExit), invoked.exception
+    return Ended(invoked.exit_code, invoked.stdout_bytes, invoked.stderr)
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where files go that are given no path."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+async def test_into_a_pipe_comes_the_file_and_nothing_else(service: Service, job: Job, tmp_path: Path) -> None:
+    async with started("items", "-o", "-", url=service.urls[0], token=service.token, cwd=tmp_path) as process:
+        done = await ended(process)
+    assert done.status == 0, done.said
+    assert hashlib.sha256(done.out).hexdigest() == job["result"]["sha256"]
+    assert f"{ROWS:,} rows, {len(done.out):,} bytes, sha256 {job['result']['sha256']}: standard output" in done.said
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_options_become_the_request(service: Service, tmp_path: Path) -> None:
+    """Signed in by e-mail and password, so this is also the way of those who have no token."""
+    options = ["--user", EMAIL, "--columns", "id,sku,name", "--sort=-id", "--delimiter", "semicolon", "--bom", "--crlf"]
+    filters = ["--filter", "q=sku-1999", "--filter", "include_deleted=true"]
+    named = ["--filename", "{dataset} of {date}", "--keep-hours", "2"]
+    done = await export("items", *options, *filters, *named, url=service.urls[0], token=None, given=f"{PASSWORD}\n")
+    assert done.status == 0, done.said
+    (path,) = tmp_path.iterdir()
+    assert re.fullmatch(r"items of \d{4}-\d\d-\d\d\.csv", path.name)
+    content = path.read_bytes().decode("utf-8-sig")
+    assert path.read_bytes().startswith("\ufeff".encode())
+    rows = list(csv.reader(io.StringIO(content, newline=""), delimiter=";"))
+    assert content.count("\r\n") == len(rows) == 12
+    assert rows[:2] == [["id", "sku", "name"], ["19999", "SKU-19999", 'Item, "19999"']]
+    # what is here already is not overwritten by a name that the service chose
+    again = await export("items", *options, *filters, *named, url=service.urls[0], token=None, given=f"{PASSWORD}\n")
+    assert (again.status, path.read_bytes().decode("utf-8-sig")) == (1, content)
+    assert "is here already" in again.said
+
+
+async def test_all_is_one_archive(service: Service, tmp_path: Path) -> None:
+    done = await export("--all", "--format", "jsonl", "-o", "books.zip", url=service.urls[0], token=service.token)
+    assert done.status == 0, done.said
+    archive = zipfile.ZipFile(tmp_path / "books.zip")
+    assert archive.testzip() is None
+    assert archive.namelist()[-1] == "manifest.json"
+    assert archive.read("items.jsonl").count(b"\n") == ROWS
+
+
+async def test_validate_only_says_what_to_expect_and_submits_nothing(service: Service, tmp_path: Path) -> None:
+    done = await export("items", "--validate-only", url=service.urls[0], token=service.token)
+    assert done.status == 0, done.said
+    assert re.search(rf"rows +{ROWS:,}\n", done.out.decode())
+    assert re.search(r"size +about \d\.\d MB\n", done.out.decode())
+    assert re.search(r"time +about \d+ s", done.out.decode())
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_interrupted_run_goes_on_and_is_fetched_by_resume(service: Service, tmp_path: Path) -> None:
+    owner = await service.owner()
+    try:
+        async with (
+            owner.transaction(),
+            started(
+                "items", "--force-new", "-o", "items.csv", url=service.urls[0], token=service.token, cwd=tmp_path
+            ) as process,
+        ):
+            await owner.execute("lock table items in access exclusive mode")
+            running = "select status from export_jobs where user_id = $1 order by id desc limit 1"
+            before = await owner.fetchval("select count(*) from export_jobs")
+
+            async def runs() -> bool:
+                count = await owner.fetchval("select count(*) from export_jobs")
+                return bool(count > before and await owner.fetchval(running, service.user_id) == "running")
+
+            await eventually(runs, seconds=SECONDS)
+            process.send_signal(signal.SIGINT)
+            stopped = await ended(process)
+    finally:
+        await owner.close()
+    assert stopped.status == 130
+    assert "The export goes on without you." in stopped.said
+    assert "Traceback" not in stopped.said
+    way_on = re.search(r"Go on with: erp export --resume (\S+) -o items.csv --url (\S+)\n", stopped.said)
+    assert way_on is not None, stopped.said
+    done = await export("--resume", way_on[1], "-o", "items.csv", url=way_on[2], token=service.token)
+    assert done.status == 0, done.said
+    assert hashlib.sha256((tmp_path / "items.csv").read_bytes()).hexdigest() in done.said
+
+
+async def test_interrupted_download_goes_on_where_it_was(service: Service, job: Job, tmp_path: Path) -> None:
+    resume = ["--resume", job["id"], "-o", "items.csv"]
+    part = tmp_path / f"items.csv.{job['id']}.part"
+    async with wire(service.urls[0]) as slow:
+        slow.pause = 0.1
+        async with started(*resume, url=slow.url, token=service.token, cwd=tmp_path) as process:
+
+            async def some() -> bool:
+                return part.exists() and part.stat().st_size > 0
+
+            await eventually(some, seconds=SECONDS)
+            process.send_signal(signal.SIGINT)
+            stopped = await ended(process)
+        assert stopped.status == 130
+        left = part.stat().st_size
+        assert 0 < left < job["result"]["bytes"]
+        slow.pause, slow.asked = 0, b""
+        done = await export(*resume, url=slow.url, token=service.token)
+    assert done.status == 0, done.said
+    assert f"Range: bytes={left}-".encode() in slow.asked
+    assert [path.name for path in tmp_path.iterdir()] == ["items.csv"]
+    assert hashlib.sha256((tmp_path / "items.csv").read_bytes()).hexdigest() == job["result"]["sha256"]
+
+
+async def test_damaged_download_has_a_status_of_its_own(service: Service, job: Job, tmp_path: Path) -> None:
+    async with wire(service.urls[0]) as between:
+        between.damage = (b",PCS,", b",PCX,")
+        filed, piped = [
+            await export("--resume", job["id"], "-o", output, url=between.url, token=service.token)
+            for output in ("items.csv", "-")
+        ]
+    assert (filed.status, piped.status) == (3, 3)
+    assert "not intact" in filed.said
+    assert len(piped.out) == job["result"]["bytes"]
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_each_way_to_fail_has_its_status_and_no_stack_trace(service: Service, job: Job, tmp_path: Path) -> None:
+    expired = Tokens(service.settings).issue(Claims(service.user_id, 1, UUID(int=0)), now=time.time() - 7200)
+    ways: list[tuple[list[str], dict[str, str], int, str]] = [
+        (["secrets"], {}, 1, "/dataset"),
+        (["users"], {}, 1, "needs the role ADMIN"),
+        (["items", "--columns", "sku,x"], {}, 1, "/columns/1"),
+        (["items"], {"token": expired}, 1, "Sign in again"),
+        (["--resume", job["id"], "-o", "/no/x"], {}, 1, "cannot write: /no/x"),
+        (["--resume", str(UUID(int=0))], {}, 1, "no export"),
+        (["--cancel", job["id"]], {}, 1, "it is succeeded"),
+        ([], {}, 2, "Say one of"),
+        (["items", "--all"], {}, 2, "Say one of"),
+        (["items", "--filter", "sku"], {}, 2, "NAME=VALUE"),
+        (["items", "--filter", "q=a", "--filter", "q=b"], {}, 2, "twice"),
+        (["items"], {"url": f"http://127.0.0.1:{free_port()}"}, 4, "cannot be reached"),
+    ]
+    for arguments, other, status, said in ways:
+        found = await export(*arguments, **{"url": service.urls[0], "token": service.token} | other)
+        assert found.status == status, (arguments, found.said)
+        assert said in found.said, arguments
+        assert "Traceback" not in found.said
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_reader_of_the_pipe_that_goes_away_is_no_fault_of_ours(
+    service: Service, job: Job, tmp_path: Path
+) -> None:
+    async with started(
+        "--resume", job["id"], "-o", "-", url=service.urls[0], token=service.token, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        assert (await process.stdout.readexactly(10)).startswith(b"id,sku,nam")
+        process.stdout._transport.close()  # type: ignore[attr-defined]
+        async with asyncio.timeout(SECONDS):
+            assert await process.wait() == 141
+            assert process.stderr is not None
+            said = (await process.stderr.read()).decode()
+    assert "the reader of the pipe went away" in said
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+
+
+async def test_terminal_shows_a_bar_with_rows_and_bytes(service: Service, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        async with started(
+            "items", "-o", "items.csv", url=service.urls[0], token=service.token, cwd=tmp_path, stderr=theirs
+        ) as process:
+            shown = asyncio.create_task(asyncio.to_thread(_all_of, ours))
+            assert (await ended(process)).status == 0
+            os.close(theirs)
+            said = (await shown).decode()
+    finally:
+        os.close(ours)
+    assert "━" in said
+    assert "succeeded" in said
+    assert f"{ROWS:,} of {ROWS:,} rows" in said
+    assert re.search(r"downloading .*MB of .*MB", said)
+
+
+def _all_of(descriptor: int) -> bytes:
+    found = b""
+    with contextlib.suppress(OSError):  # how the end of a terminal is told
+        while piece := os.read(descriptor, 65536):
+            found += piece
+    return found
+
+
+async def test_help_says_what_each_exit_status_means(tmp_path: Path) -> None:
+    done = await export("--help", url="-", token=None)
+    assert [int(status) for status in re.findall(r"^ +(\d+)  ", done.out.decode(), re.MULTILINE)] == [
+        0, 1, 2, 3, 4, 130, 141,
+    ]  # fmt: skip

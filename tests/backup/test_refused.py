@@ -1,0 +1,167 @@
+"""What must not be restored, or not there, and the sentence that says so."""
+
+import asyncio
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from erp_service.embedded import Cluster
+from tests.backup.conftest import Keys, Ran, connected, made_keys
+
+Command = Callable[..., Ran]
+
+
+@pytest.fixture(params=["dump", "base"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def taken(backup: Command, kind: str, keys: Keys, tmp_path: Path) -> Path:
+    """A sound one, encrypted, whose content the host that made it could not read."""
+    ran = backup(kind, "--to", tmp_path / "backups", "--recipients", keys.recipients)
+    assert ran.status == 0, ran.said
+    assert ran.result["checked"] == "digests"
+    return tmp_path / "backups" / str(ran.result["backup"])
+
+
+def _main_file(taken: Path) -> Path:
+    return max(taken.iterdir(), key=lambda path: path.stat().st_size)
+
+
+def _refused(backup: Command, restore: Command, taken: Path, keys: Keys, place: Path, url: str) -> str:
+    """What both commands say of it; neither leaves anything behind."""
+    checked = backup("check", taken, "--identity", keys.identity)
+    aim = ["--database", url] if taken.name.endswith("dump") else ["--data-directory", place / "refused"]
+    restored = restore(taken.name[-4:], taken, "--identity", keys.identity, *aim)
+    assert (checked.status, restored.status) == (1, 1)
+    assert not [path for path in place.iterdir() if "refused" in path.name]
+    assert checked.result["error"] == restored.result["error"]
+    return str(restored.result["error"])
+
+
+async def test_truncated_flipped_incomplete_and_wrong_key_backups_are_refused_with_a_clear_sentence(
+    backup: Command,
+    restore: Command,
+    taken: Path,
+    keys: Keys,
+    place: Path,
+    cluster: Cluster,
+    empty: str,
+    tmp_path: Path,
+) -> None:
+    url = cluster.owner_url(empty)
+
+    def refused(with_keys: Keys = keys) -> str:
+        return _refused(backup, restore, taken, with_keys, place, url)
+
+    def look() -> None:
+        good = backup("check", taken, "--identity", keys.identity)
+        assert (good.status, good.result["checked"]) == (0, "content")
+        stranger = made_keys(tmp_path / "stranger")
+        assert "is not one that" in refused(stranger)
+        assert "was encrypted for" in refused(stranger)
+
+        file = _main_file(taken)
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) - 100])
+        assert f"has {len(whole) - 100} bytes instead of {len(whole)}: it was cut or replaced" in refused()
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 1
+        file.write_bytes(flipped)
+        assert f"{file.name} is not what was written, its SHA-256 differs" in refused()
+        file.unlink()
+        assert f"{file.name} is missing: this backup is not whole" in refused()
+        file.write_bytes(whole)
+        (taken / "SHA256SUMS").unlink()
+        assert "this backup is not whole" in refused()
+
+    await asyncio.to_thread(look)
+    async with connected(url) as db:
+        assert await db.fetchval("select count(*) from pg_tables where schemaname = 'public'") == 0
+
+
+async def test_encrypted_backup_without_a_key_is_refused(
+    restore: Command, taken: Path, kind: str, place: Path, cluster: Cluster, empty: str
+) -> None:
+    aim = ["--database", cluster.owner_url(empty)] if kind == "dump" else ["--data-directory", place / "keyless"]
+    ran = await asyncio.to_thread(restore, kind, taken, *aim)
+    assert ran.status == 1
+    assert "give the secret key's file with --identity" in ran.result["error"]
+
+
+async def test_backup_that_was_forged_whole_but_is_no_dump_is_refused(
+    backup: Command, database_name: str, tmp_path: Path
+) -> None:
+    """Right digests prove that nothing was damaged, not that it can be restored."""
+    taken = await asyncio.to_thread(backup, "dump", "--to", tmp_path)
+    path = tmp_path / str(taken.result["backup"])
+    dump = path / "database.dump"
+    content = dump.read_bytes()
+    dump.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    subprocess.run(f"cd {path} && sha256sum $(ls | grep -v SUMS) > SHA256SUMS", shell=True, check=True)
+
+    checked = await asyncio.to_thread(backup, "check", path)
+
+    assert checked.status == 1
+    assert "pg_restore failed" in checked.result["error"]
+
+
+async def test_database_that_holds_something_is_kept_unless_told_otherwise_and_then_moved_aside(
+    backup: Command, restore: Command, cluster: Cluster, database_name: str, empty: str, tmp_path: Path
+) -> None:
+    taken = await asyncio.to_thread(backup, "dump", "--to", tmp_path)
+    source, url = tmp_path / str(taken.result["backup"]), cluster.owner_url(empty)
+    async with connected(url) as db:
+        await db.execute("create table precious (a int); insert into precious values (42)")
+
+    refused = await asyncio.to_thread(restore, "dump", source, "--database", url)
+    assert refused.status == 1
+    assert "is not empty: name an empty one, or say --replace" in refused.result["error"]
+
+    done = await asyncio.to_thread(restore, "dump", source, "--database", url, "--replace", "--erp", "")
+    assert done.status == 0, done.said
+    assert "Now run, where the service is: erp migrate, and then erp verify" in done.said
+    async with connected(url) as db:
+        assert await db.fetchval(f"select a from {done.result['moved_aside']}.precious") == 42
+        assert await db.fetchval("select count(*) from alembic_version") == 1
+
+
+async def test_database_that_the_service_uses_is_not_touched(
+    backup: Command, restore: Command, cluster: Cluster, database_name: str, empty: str, tmp_path: Path
+) -> None:
+    taken = await asyncio.to_thread(backup, "dump", "--to", tmp_path)
+    source, url = tmp_path / str(taken.result["backup"]), cluster.owner_url(empty)
+    async with connected(url) as db:
+        await db.execute("set application_name = 'erp serve'")
+        refused = await asyncio.to_thread(restore, "dump", source, "--database", url, "--replace")
+    assert "in use (erp serve): stop every instance and worker first" in refused.result["error"]
+
+
+async def test_directory_of_a_running_or_kept_cluster_is_not_touched(
+    backup: Command, restore: Command, cluster: Cluster, database_name: str, place: Path, tmp_path: Path
+) -> None:
+    ran = await asyncio.to_thread(backup, "base", "--to", tmp_path)
+    assert ran.status == 0, ran.said
+    words = ["base", tmp_path, "--replace", "--data-directory"]
+    refused = await asyncio.to_thread(restore, *words, cluster.directory)
+    assert "a server runs in" in refused.result["error"]
+    kept = place / "kept"
+    kept.mkdir()
+    (kept / "precious").write_text("42")
+    refused = await asyncio.to_thread(restore, "base", tmp_path, "--data-directory", kept)
+    assert "is not empty: name another, or say --replace" in refused.result["error"]
+
+    done = await asyncio.to_thread(restore, *words, kept, "--erp", "", "--database-name", database_name)
+    assert done.status == 0, done.said
+    (aside,) = place.glob("kept.before-*")
+    assert (aside / "precious").read_text() == "42"
+    assert not (kept / "recovery.signal").exists()
+    async with connected(cluster.owner_url(database_name)) as db:
+        # the original knows nothing of what its copy was told
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await db.execute("select * from no_such_table")
+        assert await db.fetchval("select count(*) from audit_log where action = 'database.restored'") == 0

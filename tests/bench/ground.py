@@ -1,0 +1,64 @@
+"""Movements made in SQL, whose books hold: as many as are asked for, at the speed of the disk."""
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+
+from erp_service import schema
+from erp_service.db import Database, asyncpg_arguments
+from erp_service.embedded import Cluster
+from erp_service.roles import Role
+from erp_service.settings import Settings
+from tests.conftest import make_user, settings_for
+
+DATABASE = "bench"
+
+_MASTERS = """
+insert into items (sku, name, unit, description, reorder_point)
+  select 'SKU-' || n, 'Item no. ' || n || case when n % 5 = 0 then ', "größer"' else '' end, 'PCS', null, n % 90
+  from generate_series(1, 4000) n;
+insert into locations (code, name, location_type)
+  select 'L' || n, 'Location ' || n, 'WAREHOUSE' from generate_series(1, 7) n;
+insert into stock_transactions (id, user_id) select gen_random_uuid(), 1 from generate_series(1, 1000);
+"""
+# The sums of the chain are right by the window, and the references by construction: so their triggers can rest.
+_MOVEMENTS = """
+set session_replication_role = replica;
+insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, unit_cost, value,
+    on_hand_after, value_after, occurred_at, reference_no, notes, metadata, user_id)
+  select t.id, 1 + n / 1000, item, location, 'IN', quantity, cost, value,
+    sum(quantity) over place, sum(value) over place,
+    '2024-01-01'::timestamptz + n * interval '7 s', 'PO-' || n / 10,
+    case when n %% 5 = 0 then 'brought by hand, no. ' || n end,
+    jsonb_build_object('customer', (n %% 5000)::text, 'unit_price', cost::text), 1
+  from (
+    select n, 1 + n %% 4000 as item, 1 + n %% 7 as location, (1 + n %% 1000) / 8.0 as quantity,
+      (1 + n %% 300) * 0.25 as cost, round((1 + n %% 1000) / 8.0 * (1 + n %% 300) * 0.25, 4) as value
+    from generate_series(0, %(last)s) n
+  ) made join (select id, row_number() over () - 1 as at from stock_transactions) t on t.at = n %% 1000
+  window place as (partition by item, location order by n)
+  order by n;
+insert into stock_balances (item_id, location_id, on_hand, value)
+  select item_id, location_id, sum(quantity), sum(value) from stock_ledger group by 1, 2;
+set session_replication_role = default;
+"""
+
+
+async def made(cluster: Cluster, directory: Path, rows: int) -> tuple[Settings, int]:
+    """A database with so many movements, and the id of an administrator."""
+    await asyncio.to_thread(cluster.create_database, DATABASE)
+    await schema.migrate(cluster.owner_url(DATABASE))
+    settings = settings_for(cluster, DATABASE, directory)
+    database = Database(settings, name="erp bench")
+    user_id = await make_user(database, Role.ADMIN)
+    await database.close()
+    connection = await asyncpg.connect(**asyncpg_arguments(cluster.owner_url(DATABASE)))
+    try:
+        await connection.execute(_MASTERS)
+        await connection.execute(_MOVEMENTS % {"last": rows - 1})
+        await connection.execute("vacuum analyze")
+        await connection.execute("checkpoint")
+    finally:
+        await connection.close()
+    return settings, user_id

@@ -1,0 +1,171 @@
+"""The stack of compose.yaml in podman, as an operator handles it: the same commands, nothing from inside."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from time import monotonic
+from typing import Any, Literal
+
+import httpx
+
+from tests.acceptance.instances import free_port
+
+ROOT = Path(__file__).parents[2]
+PROJECT = "erptest"
+OWNER = "owner@example.com"
+PASSWORD = "correct-Horse-7-battery"
+
+_HANDED_ON = {"ERP_COMPOSE_FILES"}
+
+Service = Literal["api", "worker", "db", "migrate", "balancer"]
+
+
+class CommandFailed(Exception):
+    """A command of the operator ended with a status other than 0; the message is what it said."""
+
+
+class Stack:
+    """One project; `url` is the balancer's address on this machine, `image` the release that came up first."""
+
+    def __init__(self, image: str, directory: Path) -> None:
+        self.image = image
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.up_seconds = 0.0
+        self.tls_url = f"https://127.0.0.1:{free_port()}"
+        self.secrets = directory / "secrets"
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("ERP_") or name in _HANDED_ON},
+            "COMPOSE_PROJECT_NAME": PROJECT,
+            "ERP_IMAGE": image,
+            "ERP_SECRETS": str(self.secrets),
+            "ERP_HTTP": self.url.removeprefix("http://"),
+            "ERP_HTTPS": self.tls_url.removeprefix("https://"),
+            "ERP_FRONT_SUBNET": "10.89.173.0/24",
+            # all of these clients have one address
+            "ERP_REQUESTS_PER_10_SECONDS": "1000000",
+            "ERP_CONNECTIONS_PER_ADDRESS": "1000",
+            "ERP_LOG_LEVEL": "warning",
+        }
+        self.files = ["compose.yaml", *self.env.get("ERP_COMPOSE_FILES", "").split()]
+
+    async def run(self, *command: str, stdin: bytes | None = None, seconds: float = 300, **env: str) -> str:
+        """What the command wrote to standard output; raises CommandFailed, and TimeoutError after killing it."""
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=ROOT,
+            env={**self.env, **env},
+            stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                out, err = await process.communicate(stdin)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise
+        if process.returncode:
+            raise CommandFailed(f"{' '.join(command)}: {process.returncode}\n{out.decode()}\n{err.decode()}")
+        return out.decode()
+
+    async def compose(self, *command: str) -> str:
+        files = [part for file in self.files for part in ("--file", file)]
+        return await self.run("podman-compose", *files, *command)
+
+    async def inside(self, container: str, *command: str, stdin: bytes | None = None) -> str:
+        return await self.run("podman", "exec", "--interactive", container, *command, stdin=stdin)
+
+    async def up(self) -> None:
+        await self.run("ops/secrets")
+        await self.compose("up", "--detach", "--no-build")
+
+    async def down(self) -> None:
+        """Containers, volumes and networks are gone afterwards, whatever state they were in."""
+        ours = ("--filter", f"label=com.docker.compose.project={PROJECT}", "--quiet")
+        for kind in ("container", "volume", "network"):
+            there = (await self.run("podman", kind, "ls", *(["--all"] if kind == "container" else []), *ours)).split()
+            if there:
+                hard = ["--time", "1", "--volumes"] if kind == "container" else []
+                await self.run("podman", kind, "rm", "--force", *hard, *there)
+
+    async def containers(self, service: Service, *, running: bool = True) -> list[str]:
+        """Their names, in order of their numbers."""
+        found = await self.run(
+            "podman", "ps", *([] if running else ["--all"]), "--format", "{{.Names}}",
+            "--filter", f"label=com.docker.compose.project={PROJECT}",
+            "--filter", f"label=com.docker.compose.service={service}",
+        )  # fmt: skip
+        return sorted(found.split(), key=lambda name: int(name.rpartition("_")[2]))
+
+    async def inspect(self, container: str) -> dict[str, Any]:
+        return json.loads(await self.run("podman", "inspect", container))[0]  # type: ignore[no-any-return]
+
+    async def kill(self, container: str) -> None:
+        """SIGKILL to the process itself, as the kernel does it when memory is short: restart policies count."""
+        os.kill((await self.inspect(container))["State"]["Pid"], signal.SIGKILL)
+
+    async def versions(self, service: Service) -> list[str]:
+        names = await self.containers(service)
+        if not names:
+            return []
+        form = '{{index .Config.Labels "org.opencontainers.image.version"}}'
+        # one of them may go while we ask
+        with contextlib.suppress(CommandFailed):
+            return (await self.run("podman", "inspect", "--format", form, *names)).split()
+        return []
+
+    async def sql(self, statement: str) -> str:
+        (db,) = await self.containers("db")
+        return (await self.inside(db, "psql", "-U", "postgres", "-d", "erp", "-Atc", statement)).strip()
+
+    async def make_owner(self) -> None:
+        (api, *_) = await self.containers("api")
+        await self.inside(api, "erp", "create-user", OWNER, "--role", "SUPER_ADMIN", stdin=PASSWORD.encode())
+
+    async def sign_in(self) -> str:
+        """An access token: good for a quarter of an hour."""
+        async with httpx.AsyncClient(base_url=self.url, timeout=20) as client:
+            answer = await client.post("/api/v1/auth/login", data={"username": OWNER, "password": PASSWORD})
+            assert answer.status_code == 200, answer.text
+            return str(answer.json()["access_token"])
+
+    async def answers(self, path: str = "/health/ready", status: int = 200) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            async with httpx.AsyncClient(base_url=self.url, timeout=5) as client:
+                return (await client.get(path)).status_code == status
+        return False
+
+    async def logs(self) -> str:
+        names = await self.run(
+            "podman", "ps", "--all", "--format", "{{.Names}}", "--filter", f"label=com.docker.compose.project={PROJECT}"
+        )
+        told = []
+        for name in names.split():
+            process = await asyncio.create_subprocess_exec(
+                "podman", "logs", "--tail", "40", name, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            )
+            told.append(f"--- {name}\n{(await process.communicate())[0].decode(errors='replace')}")
+        return "\n".join(told)
+
+
+@contextlib.asynccontextmanager
+async def timed() -> AsyncIterator[list[float]]:
+    """The seconds it took are in the list afterwards."""
+    took: list[float] = []
+    began = monotonic()
+    try:
+        yield took
+    finally:
+        took.append(monotonic() - began)
+
+
+def percentile(values: Iterable[float], part: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else 0.0

@@ -1,0 +1,107 @@
+"""The balancer with a certificate, and nginx in its place, which sends files by itself. After test_stack."""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import eventually
+from tests.containers.clients import FINAL, JOBS
+from tests.containers.stack import PROJECT, Service, Stack
+
+PREFIX = "/-/exports"
+
+
+async def anew(stack: Stack, *services: Service) -> None:
+    """Containers with what the environment says now."""
+    for service in services:
+        await stack.run("podman", "rm", "--force", "--time", "1", *await stack.containers(service, running=False))
+    await stack.compose("up", "--detach", "--no-build", "--no-deps", "--no-recreate", *services)
+
+
+async def exported(client: httpx.AsyncClient) -> dict[str, Any]:
+    job = (await client.post(JOBS, json={"dataset": "stock_movements", "force_new": True})).json()
+
+    async def look() -> dict[str, Any] | None:
+        now: dict[str, Any] = (await client.get(f"{JOBS}/{job['id']}")).json()
+        return now if now["status"] in FINAL else None
+
+    found = await eventually(look, seconds=60)
+    assert found is not None
+    assert found["status"] == "succeeded"
+    return found
+
+
+@pytest.fixture(params=["haproxy", "nginx"])
+async def encrypted(stack: Stack, request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
+    before = dict(stack.env), list(stack.files)
+    pem = stack.secrets / "tls" / "site.pem"
+    key = pem.with_name("key")
+    await stack.run(
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+        "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(pem),
+    )  # fmt: skip
+    pem.write_text(pem.read_text() + key.read_text())
+    stack.env |= {"ERP_TLS_CERTIFICATE": "/etc/tls/site.pem", "ERP_PUBLIC_URL": stack.tls_url}
+    if request.param == "nginx":
+        with_nginx(stack)
+    await anew(stack, "balancer")
+    yield stack
+    stack.env, stack.files = before
+
+
+def with_nginx(stack: Stack) -> None:
+    stack.files = ["compose.yaml", "ops/nginx/compose.yaml"]
+
+
+async def test_certificate_brings_redirects_and_strict_transport(encrypted: Stack) -> None:
+    stack = encrypted
+    authority = str(stack.secrets / "tls" / "site.pem")
+    async with httpx.AsyncClient(verify=authority, timeout=10) as client:
+
+        async def ready() -> bool:
+            try:
+                return (await client.get(f"{stack.tls_url}/health/ready")).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await eventually(ready, seconds=30)
+        told = await client.get(f"{stack.tls_url}/health/ready")
+        assert told.headers["Strict-Transport-Security"].startswith("max-age=")
+        sent_on = await client.get(f"{stack.url}/api/v1/auth/me?x=1", headers={"Host": "evil.example"})
+        assert sent_on.status_code == 308
+        assert sent_on.headers["Location"] == f"{stack.tls_url}/api/v1/auth/me?x=1"
+
+
+async def test_nginx_sends_files_of_the_shared_volume_by_itself(stack: Stack, seen: Callable[[str], None]) -> None:
+    stack.env["ERP_OFFLOAD"] = PREFIX
+    with_nginx(stack)
+    await anew(stack, "balancer", "api")
+    await eventually(stack.answers, seconds=60)
+    headers = {"Authorization": f"Bearer {await stack.sign_in()}"}
+    async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=30) as client:
+        job = await exported(client)
+        link, tag = f"{JOBS}/{job['id']}/download", f'"{job["result"]["sha256"]}"'
+        whole = await client.get(link)
+        assert hashlib.sha256(whole.content).hexdigest() == job["result"]["sha256"]
+        for name, value in (("ETag", tag), ("Content-Type", job["result"]["media_type"])):
+            assert whole.headers.get_list(name) == [value]
+        assert "Repr-Digest" in whole.headers
+        assert "X-Accel-Redirect" not in whole.headers
+        assert job["result"]["filename"] in whole.headers["Content-Disposition"]
+        some = await client.get(link, headers={"Range": "bytes=1000-1999", "If-Range": tag})
+        assert (some.status_code, some.content) == (206, whole.content[1000:2000])
+        assert some.headers["Content-Range"] == f"bytes 1000-1999/{len(whole.content)}"
+        other = await client.get(link, headers={"Range": "bytes=1000-1999", "If-Range": '"other"'})
+        assert (other.status_code, len(other.content)) == (200, len(whole.content))
+        assert (await client.get(link, headers={"If-None-Match": tag})).status_code == 304
+        assert (await client.head(link)).headers["Content-Length"] == str(len(whole.content))
+        # its own place cannot be asked for
+        assert (await client.get(f"{PREFIX}/whole/{job['id']}.1.csv")).status_code == 404
+        anybody = await httpx.AsyncClient(base_url=stack.url).get(link)
+        assert anybody.status_code == 401
+    told = await stack.run("podman", "logs", f"{PROJECT}_balancer_1")
+    assert "/-/exports/whole/" in told
+    seen(f"{len(whole.content) / 1e6:.0f} MB by nginx itself, whole and in part")

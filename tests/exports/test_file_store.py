@@ -1,0 +1,53 @@
+"""What is a directory's alone."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from erp_service.exports.storage.base import Key
+from erp_service.exports.storage.files import FileStore
+
+
+async def put(store: FileStore) -> None:
+    async with store.writing(Key(uuid7(), 1, "csv")) as sink:
+        await sink(b"x")
+
+
+async def test_published_file_is_synced_before_and_its_directory_after_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut must find either nothing or the whole."""
+    did: list[str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def synced(descriptor: int) -> None:
+        did.append("sync directory" if Path(f"/proc/self/fd/{descriptor}").resolve().is_dir() else "sync file")
+        sync(descriptor)
+
+    def renamed(path: Path, target: Any) -> Path:
+        did.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    await put(FileStore(tmp_path))
+    assert did == ["sync file", "rename", "sync directory"]
+
+
+async def test_disk_that_is_full_when_the_file_is_synced_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network's disk takes the writes, and says only then that there is no place for them."""
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space") as told:
+        await put(FileStore(tmp_path))
+    assert told.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []

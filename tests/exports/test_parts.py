@@ -1,0 +1,352 @@
+"""A large export as COPYs of key ranges: the same bytes, whatever the ranges; bounded memory; one end for all."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from uuid import UUID
+
+import asyncpg
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from erp_service.db import Database
+from erp_service.embedded import Cluster
+from erp_service.exports import copy, lifecycle, parts, progress
+from erp_service.exports.catalogue import DATASETS
+from erp_service.exports.datasets import Spec, psql_text, query
+from erp_service.exports.lifecycle import Run
+from erp_service.exports.parts import Line, Ranges, rows_of, together
+from erp_service.exports.reader import Reader
+from erp_service.settings import Settings
+from tests.bench.measured import memory_of, reset_peak
+from tests.chaos.proxy import running as proxied
+from tests.conftest import eventually
+from tests.exports.conftest import JOBS, GatedStore, Psql, Work, copies, done, fill, many_items, reaches, submitted
+
+CSV = {"format": "csv", "encoding": "UTF8"}
+
+
+@pytest.fixture
+def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports of more than 50 rows come in ranges of 7."""
+    monkeypatch.setattr(copy, "COUNTED", 50)
+    monkeypatch.setattr(parts, "_FEWEST", 7)
+    monkeypatch.setattr(parts, "RANGE", 1)
+
+
+async def test_parts_are_byte_for_byte_what_psql_writes(
+    few_are_many: None, staff: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, psql: Psql
+) -> None:
+    """With gaps between ids, wide rows, and line ends and quotes at the ends of ranges."""
+    await fill(owner, int(staff.headers["X-User-Id"]), movements=600)
+    await owner.execute("alter table stock_ledger disable trigger stock_ledger_append_only")
+    await owner.execute("delete from stock_ledger where id % 11 = 0 or id between 200 and 320")
+    await owner.execute("update stock_ledger set notes = repeat('wide, ', 20000) where id % 100 = 1")
+    await owner.execute("analyze")
+    async with work():
+        job = await done(staff, "stock_movements")
+    file = (await staff.get(f"{JOBS}/{job['id']}/download")).content
+    assert file == psql(psql_text(DATASETS["stock_movements"]))
+    assert job["result"]["rows"] == await owner.fetchval("select count(*) from stock_ledger")
+
+
+ASKED = [
+    ("stock_movements", Spec(), True),
+    ("stock_movements", Spec(sort="-id"), True),
+    ("stock_movements", Spec(filter={"from": "2020-03-02T00:00:00Z", "transaction_type": "ADJUSTMENT"}), True),
+    ("stock_movements", Spec(filter={"reference_no": "$1 and {} and %s :name"}, columns=["notes"]), False),
+    ("stock_levels", Spec(), True),
+    ("stock_levels", Spec(filter={"location_id": 2}), True),
+    ("items", Spec(filter={"include_deleted": True}), True),
+    ("items", Spec(sort="id"), True),
+    ("items", Spec(sort="name"), False),
+]
+
+
+async def test_every_question_has_the_same_answer_in_parts_and_as_one(
+    few_are_many: None, settings: Settings, owner: asyncpg.Connection, user: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(owner, user, movements=500)
+    # one item at more places than a range has rows, and many items
+    await owner.execute(
+        "insert into items (sku, name, unit) select 'MORE-' || n, n::text, 'PCS' from generate_series(1, 100) n"
+    )
+    await owner.execute("insert into locations (code, name, location_type) select 'B' || n, 'B', 'BIN' from"
+                        " generate_series(1, 60) n")  # fmt: skip
+    await owner.execute(
+        "insert into stock_balances (item_id, location_id, on_hand, value)"
+        " select i.id, l.id, 1, i.id from items i, locations l where i.sku = 'MORE-9' or (l.id = 2 and i.id > 40)"
+        " or (i.sku = 'MORE-40' and l.id % 2 = 0) on conflict do nothing"
+    )
+    await owner.execute("analyze")
+    asked: list[int] = []
+    counted = parts.copied
+
+    async def noted(readers: list[Reader], *rest: object) -> int:
+        asked.append(len(readers))
+        return await counted(readers, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(parts, "copied", noted)
+    for dataset, spec, apart in ASKED:
+        found = query(DATASETS[dataset], spec)
+        alone, several = bytearray(), bytearray()
+        async with copy.snapshot(settings.listen_url, most_parts=1) as snapshot:
+            rows = await snapshot.copy(found, into(alone), CSV)
+        assert asked == []
+        async with copy.snapshot(settings.listen_url, most_parts=3) as snapshot:
+            assert await snapshot.copy(found, into(several), CSV) == rows == snapshot.rows > 0, (dataset, spec)
+            assert len(snapshot.backends) == (3 if apart else 1)
+        assert several == alone, (dataset, spec)
+        assert asked == [3] * apart, (dataset, spec)
+        asked.clear()
+    assert await copies(owner) == 0
+
+
+def into(bytes_: bytearray) -> Callable[[bytes], Awaitable[None]]:
+    async def sink(data: bytes) -> None:
+        bytes_.extend(data)
+
+    return sink
+
+
+@pytest.mark.parametrize("descending", [False, True])
+async def test_ranges_cover_each_key_once_whatever_the_gaps(
+    descending: bool, settings: Settings, owner: asyncpg.Connection
+) -> None:
+    ids = [1, 2, 3, 50, 51, 1000, 1001, 1002, 1003, 2**40, 2**40 + 1]
+    await owner.execute(
+        "insert into items (id, sku, name, unit) overriding system value select n, n::text, 'x', 'PCS'"
+        " from unnest($1::bigint[]) n",
+        ids,
+    )
+    found = query(DATASETS["items"], Spec(columns=["id"], sort="-id" if descending else "id"))
+    for rows in range(1, 13):
+        async with copy.snapshot(settings.listen_url, most_parts=1) as snapshot:
+            reader, ranges = snapshot.readers[0], Ranges(found, rows)
+            seen: list[int] = []
+            while (part := await ranges.next(reader)) is not None:
+                held = bytearray()
+                assert await reader.copy(part, into(held), CSV) <= rows + 1
+                seen += [int(line) for line in held.split()]
+        assert seen == sorted(ids, reverse=descending)
+
+
+def test_ranges_hold_few_wide_rows_or_many_narrow_ones() -> None:
+    assert rows_of(0) == rows_of(1) == 50_000
+    assert 1000 < rows_of(300) < 50_000
+    assert rows_of(100_000) == 1000
+
+
+Steps = st.lists(st.lists(st.binary(min_size=1, max_size=300), max_size=6), max_size=8)
+
+
+@given(lanes=Steps, pauses=st.lists(st.integers(0, 3), max_size=40), held=st.integers(1, 1000))
+async def test_lines_hand_on_every_byte_in_order_and_hold_no_more_than_they_may(
+    lanes: list[list[bytes]], pauses: list[int], held: int
+) -> None:
+    line, out, waits = Line(held), bytearray(), iter(pauses)
+    most = 0
+
+    async def slowly(data: bytes) -> None:
+        for _ in range(next(waits, 0)):
+            await asyncio.sleep(0)
+        out.extend(data)
+
+    async def feed(pieces: list[bytes], lane: parts.Lane) -> None:
+        nonlocal most
+        for piece in pieces:
+            for _ in range(next(waits, 0)):
+                await asyncio.sleep(0)
+            await line.put(lane, piece)
+            most = max(most, line.bytes)
+        line.end(lane)
+
+    feeding = [feed(pieces, line.join()) for pieces in lanes]
+    line.close()
+    async with asyncio.timeout(10):
+        await together(line.drain(slowly), *feeding)
+    assert out == b"".join(piece for pieces in lanes for piece in pieces)
+    # a piece of each lane may come when the line is full; whose turn it is may always go on
+    assert most <= held + 300 * len(lanes) + 300 * 6
+
+
+class Broken(Exception):
+    pass
+
+
+async def test_one_part_that_fails_stops_the_others_and_leaves_no_connection(
+    few_are_many: None, settings: Settings, owner: asyncpg.Connection, user: int
+) -> None:
+    await fill(owner, user, movements=2000)
+    await owner.execute("analyze")
+
+    async def broken(_: bytes) -> None:
+        raise Broken
+
+    with pytest.raises(Broken):
+        async with copy.snapshot(settings.listen_url, most_parts=3) as snapshot:
+            await snapshot.copy(query(DATASETS["stock_movements"], Spec()), broken, CSV)
+    assert await copies(owner) == 0
+
+
+async def test_part_whose_connection_is_lost_is_an_outage_and_leaves_no_connection(
+    few_are_many: None, settings: Settings, owner: asyncpg.Connection, user: int
+) -> None:
+    await fill(owner, user, movements=2000)
+    await owner.execute("analyze")
+    killed = False
+
+    async def kill(_: bytes) -> None:
+        nonlocal killed
+        if not killed and (killed := len(snapshot.backends) == 3):
+            await owner.execute("select pg_terminate_backend($1)", snapshot.backends[2])
+
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        async with copy.snapshot(settings.listen_url, most_parts=3) as snapshot:
+            await snapshot.copy(query(DATASETS["stock_movements"], Spec()), kill, CSV)
+    assert await copies(owner) == 0
+
+
+async def test_export_goes_on_with_the_connections_there_are(
+    few_are_many: None,
+    settings: Settings,
+    owner: asyncpg.Connection,
+    user: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await fill(owner, user, movements=300)
+    await owner.execute("analyze")
+
+    async def full(_: Reader) -> Reader:
+        raise asyncpg.TooManyConnectionsError
+
+    monkeypatch.setattr(Reader, "open_another", full)
+    held = bytearray()
+    async with copy.snapshot(settings.listen_url, most_parts=3) as snapshot:
+        assert await snapshot.copy(query(DATASETS["stock_movements"], Spec()), into(held), CSV) == 300
+        assert len(snapshot.backends) == 1
+
+
+@pytest.fixture
+def little_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copy, "COUNTED", 20_000)
+    monkeypatch.setattr(parts, "HELD", 256 * 1024)
+
+
+async def test_cancel_in_the_middle_of_any_part_stops_all_of_them_within_a_second(
+    little_is_held: None,
+    viewer: httpx.AsyncClient,
+    owner: asyncpg.Connection,
+    work: Work,
+    store: object,
+) -> None:
+    await many_items(owner)
+    await owner.execute("analyze items")
+    gated = GatedStore(store)  # type: ignore[arg-type]
+    async with work(store=gated):
+        export_id = await submitted(viewer)
+        await gated.reached.wait()
+
+        async def all_wait() -> bool:
+            return await copies(owner) == 3 and await waiting(owner) == 3
+
+        # each in the middle of its range: one whose turn it is and that the store makes wait, two that wait behind it
+        await eventually(all_wait)
+        asked = monotonic()
+        await viewer.post(f"{JOBS}/{export_id}/cancel")
+        await reaches(viewer, export_id, "canceled")
+        assert monotonic() - asked < 3  # a second, and what a loaded machine adds
+        assert await eventually(lambda: none(owner))
+        gated.gate.set()
+        assert (await done(viewer))["result"]["rows"] == 60_000
+
+
+async def none(owner: asyncpg.Connection) -> bool:
+    return await copies(owner) == 0
+
+
+async def waiting(owner: asyncpg.Connection) -> int:
+    return await owner.fetchval(  # type: ignore[no-any-return]
+        "select count(*) from pg_stat_activity where application_name = 'erp export'"
+        " and datname = current_database() and wait_event in ('ClientWrite', 'ClientRead')"
+    )
+
+
+async def no_advance(*_: object, **__: object) -> None:
+    """For a run that no row knows of."""
+
+
+async def test_connection_that_hangs_in_any_part_is_noticed_and_one_that_waits_for_its_turn_is_not(
+    little_is_held: None,
+    settings: Settings,
+    database: Database,
+    cluster: Cluster,
+    owner: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await many_items(owner)
+    await owner.execute("analyze items")
+    monkeypatch.setattr(lifecycle, "advance", no_advance)
+    monkeypatch.setattr(progress, "SILENT", 1.0)
+    monkeypatch.setattr(progress, "EVERY", 0.1)
+    run, gate, reached, got = Run(UUID(int=1), 1, 1), asyncio.Event(), asyncio.Event(), 0
+    async with proxied(cluster.socket_dir) as proxy:
+
+        async def sink(data: bytes) -> None:
+            nonlocal got
+            got += len(data)
+            if got > 3_000_000 and not gate.is_set():
+                reached.set()
+                await gate.wait()
+                proxy.hang()
+
+        async with copy.snapshot(proxy.url(settings.listen_url), most_parts=3) as snapshot:
+            output = copy.Output(sink)
+            copying = snapshot.copy(query(DATASETS["items"], Spec()), output.write, CSV)
+            watching = progress.watch(database, run, snapshot=snapshot, output=output)
+            watched = asyncio.create_task(progress.while_watched(copying, watching))
+            await reached.wait()
+            # all of them wait, and only for us: that is no silence, however long it takes
+            done_, _ = await asyncio.wait([watched], timeout=2.5)
+            assert not done_
+            assert len(snapshot.backends) == 3
+            gate.set()
+            with pytest.raises(ConnectionError, match="hangs"):
+                await asyncio.wait_for(watched, 20)
+            await output.abandon()
+            proxy.heal()
+    assert await eventually(lambda: none(owner))
+
+
+async def test_memory_does_not_grow_with_the_size_of_the_export(
+    settings: Settings, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metabase and others run out of it. 200 MB of rows, half of them in one crowded stretch of wide ones, into a sink
+    that is slower than Postgres."""
+    monkeypatch.setattr(copy, "COUNTED", 20_000)
+    await many_items(owner, 30_000)
+    await owner.execute("alter table items alter column description set storage plain")
+    await owner.execute("update items set description = repeat('wide ', 1000) where id between 10000 and 30000")
+    await owner.execute("update items set description = repeat('wide ', 300) where id > 30000")
+    await owner.execute("vacuum analyze items")
+    size = 0
+
+    async def slowly(data: bytes) -> None:
+        nonlocal size
+        size += len(data)
+        await asyncio.sleep(0.001)
+
+    pid = os.getpid()
+    reset_peak(pid)
+    before = memory_of(pid, "VmRSS")
+    async with copy.snapshot(settings.listen_url, most_parts=3) as snapshot:
+        output = copy.Output(slowly)
+        rows = await snapshot.copy(query(DATASETS["items"], Spec()), output.write, CSV)
+        await output.finish()
+        assert len(snapshot.backends) == 3
+    assert rows == 30_000
+    assert size > 100_000_000
+    assert memory_of(pid) - before < 64
