@@ -20,6 +20,7 @@ RULES = re.compile(
     r"|is for one dataset|is for the format csv|must be none( or \w+)* for"
     r"|must hold no quote|must not hold the delimiter|would be taken for a formula"
     r"|is not a time to run|is not the name of an IANA"
+    r"|must not be (before the year|more than) \d+|must be before `to`"
     r"|anybody tries|made of the e-mail"
     r"|Expected `int`, got `float`"
 )
