@@ -35,6 +35,9 @@ soak: $(VENV)/.dev ## random faults in real processes for MINUTES, from a SEED, 
 bench-exports: $(VENV)/.dev ## exports against psql, each format and compression: seconds, CPU, memory (ROWS, ROUNDS)
 	$(BIN)/python -m tests.bench.exports $(ROWS) --rounds $(ROUNDS)
 
+bench-scaling: $(VENV)/.dev ## requests and exports with 1, 2 and 4 instances and workers, as ratios (ROUNDS)
+	$(BIN)/python -m tests.bench.scaling --rounds $(ROUNDS)
+
 test-browser: $(VENV)/.dev ## the documentation page in headless Chromium; installs Debian's chromium
 	ops/test-browser
 
@@ -87,4 +90,4 @@ $(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.up
 
-.PHONY: help up test test-real chaos soak bench-exports test-browser test-backup test-pooler test-containers image secrets roll lint types format constraints clean
+.PHONY: help up test test-real chaos soak bench-exports bench-scaling test-browser test-backup test-pooler test-containers image secrets roll lint types format constraints clean

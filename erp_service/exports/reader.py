@@ -20,6 +20,8 @@ _LIMITS = {
     "client_connection_check_interval": "5000",
 }
 _BEGIN = "begin isolation level repeatable read read only"
+# where several connections read at once, workers that each would start for a short range only cost
+_NO_HELPERS = "set local max_parallel_workers_per_gather to 0"
 
 
 class Reader:
@@ -59,11 +61,13 @@ class Reader:
 
     async def export(self) -> str:
         """The name under which others may `join` the snapshot, for as long as this transaction lasts."""
+        await self._connection.execute(_NO_HELPERS, timeout=_PLAN_SECONDS)
         name: str = await self.value("select pg_export_snapshot()")
         return name
 
     async def join(self, snapshot: str) -> None:
-        await self._connection.execute(f"{_BEGIN}; set transaction snapshot '{snapshot}'", timeout=_PLAN_SECONDS)
+        joining = f"{_BEGIN}; set transaction snapshot '{snapshot}'; {_NO_HELPERS}"
+        await self._connection.execute(joining, timeout=_PLAN_SECONDS)
 
     async def value(self, sql: str, *arguments: Any) -> Any:
         return await self._connection.fetchval(sql, *arguments, timeout=_PLAN_SECONDS)

@@ -12,6 +12,7 @@ from erp_service.numbers import shortest
 FORMULA_STARTS = "=+-@\t\r\n＝＋－＠"
 """What makes a spreadsheet take a text for a formula (OWASP, CSV Injection), also in full width."""
 
+_STARTS = tuple(FORMULA_STARTS)
 _QUOTED = frozenset(',"\r\n')
 
 
@@ -47,7 +48,7 @@ def _cell(value: Any) -> str:
 
 
 def _text(value: str) -> str:
-    if value.startswith(tuple(FORMULA_STARTS)):
+    if value.startswith(_STARTS):
         value = "'" + value
     if not value or not _QUOTED.isdisjoint(value):
         return '"' + value.replace('"', '""') + '"'

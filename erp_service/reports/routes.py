@@ -1,5 +1,6 @@
 """/api/v1/inventory/reports: read from the replica where there is one that has all that was written."""
 
+import asyncio
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
@@ -133,7 +134,7 @@ async def snapshot_csv(
         include_zero=include_zero,
         limit=MOST_ROWS,
     )
-    return _file("stock-snapshot", SnapshotLine, await state.database.reading(read), dataset="stock_levels")
+    return await _file("stock-snapshot", SnapshotLine, await state.database.reading(read), dataset="stock_levels")
 
 
 @get(f"{_PATH}/movements", role=Role.VIEWER, summary="What came, went and was adjusted", tags=_TAGS)
@@ -198,7 +199,7 @@ async def movements_csv(
         location_id=location_id,
         limit=MOST_ROWS,
     )
-    return _file("stock-movements", MovementsLine, await state.database.reading(read), dataset="stock_movements")
+    return await _file("stock-movements", MovementsLine, await state.database.reading(read), dataset="stock_movements")
 
 
 @get(f"{_PATH}/summary", role=Role.VIEWER, summary="The stock in a few figures", tags=_TAGS)
@@ -237,18 +238,23 @@ def _quantity(threshold: str | None) -> Any:
         raise errors.Invalid(None, Fault(str(exc), parameter="threshold")) from None
 
 
-def _file(name: str, kind: type[msgspec.Struct], found: Any, *, dataset: str) -> Answer[bytes]:
+async def _file(name: str, kind: type[msgspec.Struct], found: Any, *, dataset: str) -> Answer[bytes]:
     if found.next_cursor is not None:
         raise ReportTooLong(dataset)
     now = datetime.now(UTC)
     return Answer(
-        "".join(cells.csv(kind, found.items)).encode(),
+        # in a thread, since all who wait for this instance would wait a tenth of a second more
+        await asyncio.to_thread(_text, kind, found.items),
         media_type=_CSV,
         headers={
             "Content-Disposition": f'attachment; filename="{name}-{now:%Y%m%dT%H%M%SZ}.csv"',
             "Cache-Control": "private, no-store",
         },
     )
+
+
+def _text(kind: type[msgspec.Struct], rows: list[Any]) -> bytes:
+    return "".join(cells.csv(kind, rows)).encode()
 
 
 ROUTES = [snapshot, snapshot_csv, movements, movements_csv, summary, low_stock]

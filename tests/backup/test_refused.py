@@ -93,21 +93,21 @@ async def test_encrypted_backup_without_a_key_is_refused(
     assert "give the secret key's file with --identity" in ran.result["error"]
 
 
-async def test_backup_that_was_forged_whole_but_is_no_dump_is_refused(
-    backup: Command, database_name: str, tmp_path: Path
+async def test_backup_with_right_digests_that_cannot_be_restored_is_refused(
+    backup: Command, database_name: str, kind: str, tmp_path: Path
 ) -> None:
-    """Right digests prove that nothing was damaged, not that it can be restored."""
-    taken = await asyncio.to_thread(backup, "dump", "--to", tmp_path)
+    """Digests prove that nothing was damaged since, not that it was ever good."""
+    taken = await asyncio.to_thread(backup, kind, "--to", tmp_path)
     path = tmp_path / str(taken.result["backup"])
-    dump = path / "database.dump"
-    content = dump.read_bytes()
-    dump.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    file = _main_file(path)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
     subprocess.run(f"cd {path} && sha256sum $(ls | grep -v SUMS) > SHA256SUMS", shell=True, check=True)
 
     checked = await asyncio.to_thread(backup, "check", path)
 
     assert checked.status == 1
-    assert "pg_restore failed" in checked.result["error"]
+    assert ("pg_restore failed" if kind == "dump" else "cannot be unpacked") in checked.result["error"]
 
 
 async def test_database_that_holds_something_is_kept_unless_told_otherwise_and_then_moved_aside(

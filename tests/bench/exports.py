@@ -69,7 +69,11 @@ class Bench(NamedTuple):
         return self.cluster.pid
 
 
-def ways(rows: int, parts: int) -> list[Way]:
+def ways(rows: int, parts: int, only: str = "") -> list[Way]:
+    return [way for way in _ways(rows, parts) if str(way).startswith(only)]
+
+
+def _ways(rows: int, parts: int) -> list[Way]:
     chosen = [Way("csv", "none", 1), Way("csv", "none", parts)]
     chosen += [Way("csv", "gzip", parts), Way("csv", "zstd", parts), Way("csv", "gzip", 1)]
     chosen += [Way("jsonl", compression, parts) for compression in ("none", "gzip", "zstd")]
@@ -209,7 +213,7 @@ def _after(seconds: float) -> asyncio.Event:
     return event
 
 
-async def run(rows: int, rounds: int, parts: int) -> None:
+async def run(rows: int, rounds: int, parts: int, only: str) -> None:
     async with prepared(rows) as bench:
         taken: dict[str, list[Taken]] = {}
         ratios: dict[str, list[float]] = {}
@@ -217,12 +221,12 @@ async def run(rows: int, rounds: int, parts: int) -> None:
         for number in range(rounds):
             psql = await by_psql(bench)
             taken.setdefault(PSQL, []).append(psql)
-            for way in ways(rows, parts):
+            for way in ways(rows, parts, only):
                 if number < way.rounds:
                     found = await by_export(bench, way)
                     taken.setdefault(str(way), []).append(found)
                     ratios.setdefault(str(way), []).append(found.seconds / psql.seconds)
-            if number == 0:
+            if number == 0 and not only:
                 found = await row_by_row(bench)
                 taken[ONE_BY_ONE] = [found]
                 ratios[ONE_BY_ONE] = [found.seconds / psql.seconds]
@@ -261,13 +265,14 @@ def main() -> None:
     parser.add_argument("rows", type=int, nargs="*", default=[1_000_000, 5_000_000])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--parts", type=int, default=Settings(database_url="").export_parts)
+    parser.add_argument("--only", default="", help="ways whose name begins so, such as 'csv,'")
     parser.add_argument("--write", nargs=2, metavar=("URL", "FILE"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.write:
         asyncio.run(write_rows(*asked.write))
         return
     for rows in asked.rows:
-        asyncio.run(run(rows, asked.rounds, asked.parts))
+        asyncio.run(run(rows, asked.rounds, asked.parts, asked.only))
 
 
 if __name__ == "__main__":

@@ -179,6 +179,7 @@ async def test_balancer_trusts_nobody_and_limits_what_comes_in(stack: Stack, cli
     writer.write(b"POST /api/v1/inventory/stock/in HTTP/1.1\r\nHost: erp\r\nContent-Length: 1048577\r\n\r\n")
     assert (await reader.readline()).split()[1] == b"413"
     writer.close()
+    await writer.wait_closed()
     body = {"username": "nobody@example.com", "password": "wrong-Pass-word-1"}
     headers = {"X-Forwarded-For": "203.0.113.9", "X-Request-Id": "from-outside-1"}
     answer = await client.post("/api/v1/auth/login", data=body, headers=headers)
