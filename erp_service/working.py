@@ -3,6 +3,8 @@
 import asyncio
 from functools import partial
 
+import uvloop
+
 from erp_service import schema, telemetry, tracing
 from erp_service.db import Database, wait_until_up
 from erp_service.exports import beside
@@ -42,7 +44,8 @@ def work(settings: Settings, wait_seconds: float) -> int:
     """Work until told to stop; returns the exit status: 0 after a drain, 1 if a part of the worker failed."""
     telemetry.configure(settings)
     tracing.configure(settings, "worker")
-    return asyncio.run(_work(settings, wait_seconds))
+    # one COPY took 13 to 32 % less time on this loop than on the standard one
+    return uvloop.run(_work(settings, wait_seconds))
 
 
 async def _work(settings: Settings, wait_seconds: float) -> int:

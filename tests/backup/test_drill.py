@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from datetime import datetime
@@ -12,9 +13,13 @@ import asyncpg
 import httpx
 import msgspec
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, NullPool
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from erp_service import embedded
-from erp_service.db import Database
+from erp_service import embedded, schema
+from erp_service.db import Database, engine_url
 from erp_service.embedded import Cluster
 from erp_service.exports.storage.registry import open_store, store_fault
 from erp_service.settings import Settings
@@ -204,6 +209,36 @@ async def test_roles_and_grants_come_with_the_database(
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await db.execute("delete from stock_ledger")
     shutil.rmtree(place / "bare")
+
+
+async def test_backup_of_an_older_release_is_brought_to_what_this_one_needs(
+    cluster: Cluster, backup: Command, restore: Command, database_name: str, empty: str, tmp_path: Path
+) -> None:
+    older = f"older_{os.getpid()}"
+    cluster.create_database(older)
+    engine = create_async_engine(engine_url(cluster.owner_url(older)), poolclass=NullPool)
+    async with engine.begin() as connection:
+        await connection.run_sync(_migrate_to_older)
+    await engine.dispose()
+    taken = await asyncio.to_thread(backup, "dump", "--to", tmp_path, "--database", cluster.owner_url(older))
+    assert taken.status == 0, taken.said
+
+    url = cluster.owner_url(empty)
+    done = await asyncio.to_thread(restore, "dump", tmp_path / taken.result["backup"], "--database", url)
+
+    assert done.status == 0, done.said
+    database = Database(settings_for(cluster, empty, tmp_path))
+    async with database.read() as db:
+        assert await schema.behind(db) is None
+    await database.close()
+
+
+def _migrate_to_older(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0006")
 
 
 async def submitted(client: httpx.AsyncClient, dataset: str = "items") -> str:

@@ -123,6 +123,10 @@ class Load:
         began, got = monotonic(), 0
         try:
             async with client.stream("GET", f"{JOBS}/{job}/download") as answer:
+                if self.patient and answer.status_code in (502, 503, 504):
+                    self.counts["asked again"] += 1
+                    await asyncio.sleep(0.5)
+                    return
                 if answer.status_code != 200:
                     self.failures.append(f"download: {answer.status_code}")
                     return
