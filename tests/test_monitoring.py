@@ -20,7 +20,8 @@ _OWN = re.compile(r"\b(?:erp|process)_[a-z_]+[a-z]\b")
 def known() -> set[str]:
     """The names of all series, also of those that have no sample yet."""
     families = {family.name: family.type for family in telemetry.REGISTRY.collect()}
-    names = {"erp_database_up", *(name for name, _ in _MEANINGS.values())}
+    backups = "".join(file.read_text() for file in (OPS / "backups").glob("*.py"))
+    names = {"erp_database_up", *(name for name, _ in _MEANINGS.values()), *re.findall(r"erp_backup_[a-z_]+", backups)}
     for name, kind in families.items():
         names.add(name)
         names |= {"counter": {f"{name}_total"}, "histogram": {f"{name}_bucket", f"{name}_count"}}.get(kind, set())
