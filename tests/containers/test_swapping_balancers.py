@@ -1,6 +1,7 @@
 """The balancer with a certificate, and nginx in its place, which sends files by itself. After test_stack."""
 
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.containers.clients import FINAL, JOBS
 from tests.containers.stack import PROJECT, Service, Stack
 
 PREFIX = "/-/exports"
+FILES = {"haproxy": ["compose.yaml"], "nginx": ["compose.yaml", "ops/nginx/compose.yaml"]}
 
 
 async def anew(stack: Stack, *services: Service) -> None:
@@ -45,20 +47,15 @@ async def encrypted(stack: Stack, request: pytest.FixtureRequest) -> AsyncIterat
     )  # fmt: skip
     pem.write_text(pem.read_text() + key.read_text())
     stack.env |= {"ERP_TLS_CERTIFICATE": "/etc/tls/site.pem", "ERP_PUBLIC_URL": stack.tls_url}
-    if request.param == "nginx":
-        with_nginx(stack)
+    stack.files = FILES[request.param]
     await anew(stack, "balancer")
     yield stack
     stack.env, stack.files = before
 
 
-def with_nginx(stack: Stack) -> None:
-    stack.files = ["compose.yaml", "ops/nginx/compose.yaml"]
-
-
 async def test_certificate_brings_redirects_and_strict_transport(encrypted: Stack) -> None:
     stack = encrypted
-    authority = str(stack.secrets / "tls" / "site.pem")
+    authority = ssl.create_default_context(cafile=str(stack.secrets / "tls" / "site.pem"))
     async with httpx.AsyncClient(verify=authority, timeout=10) as client:
 
         async def ready() -> bool:
@@ -77,7 +74,7 @@ async def test_certificate_brings_redirects_and_strict_transport(encrypted: Stac
 
 async def test_nginx_sends_files_of_the_shared_volume_by_itself(stack: Stack, seen: Callable[[str], None]) -> None:
     stack.env["ERP_OFFLOAD"] = PREFIX
-    with_nginx(stack)
+    stack.files = FILES["nginx"]
     await anew(stack, "balancer", "api")
     await eventually(stack.answers, seconds=60)
     headers = {"Authorization": f"Bearer {await stack.sign_in()}"}
