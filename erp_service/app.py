@@ -1,7 +1,7 @@
 """create_app: the one page that lists routers, middleware in order, plugins and lifespan."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from time import perf_counter
@@ -29,7 +29,6 @@ from erp_service.exports import event_routes, schedule_routes
 from erp_service.exports import routes as export_routes
 from erp_service.exports.events import Hub
 from erp_service.exports.signing import Addresses
-from erp_service.exports.storage.base import Store
 from erp_service.exports.storage.registry import StoreKnown, open_store
 from erp_service.health import Readiness
 from erp_service.inventory import item_routes, location_routes, read_routes, stock_routes
@@ -100,38 +99,10 @@ async def problem_page(slug: FromPath[str]) -> str:
 
 def create_app(settings: Settings) -> Litestar:
     """One instance. Raises SettingsError if tokens cannot be signed safely; connects to nothing before its lifespan."""
-    require_secret(settings)
-    database = Database(settings)
-    notices = Notices(settings.listen_url)
-    gate = Gate(settings, database, Passwords(), Tokens(settings))
-    store = open_store(settings)
-    # asked after the authority in what they do about a notice, so made after it
-    authorities = Authorities(notices, Lookups(database).of)
-    readiness = Readiness([StoreKnown(database, store)])
-    hub = Hub(
-        database,
-        notices,
-        readiness.stopping,
-        most=settings.event_streams,
-        most_per_user=settings.event_streams_per_user,
-    )
-    state = {
-        "settings": settings,
-        "database": database,
-        "notices": notices,
-        "gate": gate,
-        "tokens": gate.tokens,
-        "addresses": Addresses(settings),
-        "authorities": authorities,
-        "store": store,
-        "cluster": metrics.Cluster(database),
-        "readiness": readiness,
-        "hub": hub,
-    }
     return Litestar(
         [*ROUTES, problem_index, problem_page, *documents.routes()],
-        state=State(state),
-        lifespan=[_running(database, notices, hub, gate.passwords), _closing(store)],
+        state=services(settings),
+        lifespan=[_running],
         middleware=[Timed(), Outlived(), DefineMiddleware(BearerAuth, exclude_from_auth_key="exclude_from_auth")],
         before_send=[telemetry.before_send],
         dependencies={
@@ -150,28 +121,50 @@ def create_app(settings: Settings) -> Litestar:
     )
 
 
-def _running(database: Database, notices: Notices, hub: Hub, passwords: Passwords) -> Callable[[Litestar], Any]:
-    @asynccontextmanager
-    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        try:
-            async with notices.listening(), hub.running():
-                yield
-        finally:
-            passwords.close()
-            await database.close()
+def services(settings: Settings) -> State:
+    """What routes and middleware find in `state`."""
+    require_secret(settings)
+    database = Database(settings)
+    notices = Notices(settings.listen_url)
+    gate = Gate(settings, database, Passwords(), Tokens(settings))
+    store = open_store(settings)
+    # asked after the authority in what they do about a notice, so made after it
+    authorities = Authorities(notices, Lookups(database).of)
+    readiness = Readiness([StoreKnown(database, store)])
+    hub = Hub(
+        database,
+        notices,
+        readiness.stopping,
+        most=settings.event_streams,
+        most_per_user=settings.event_streams_per_user,
+    )
+    return State(
+        {
+            "settings": settings,
+            "database": database,
+            "notices": notices,
+            "gate": gate,
+            "tokens": gate.tokens,
+            "addresses": Addresses(settings),
+            "authorities": authorities,
+            "store": store,
+            "cluster": metrics.Cluster(database),
+            "readiness": readiness,
+            "hub": hub,
+        }
+    )
 
-    return lifespan
 
-
-def _closing(store: Store) -> Callable[[Litestar], Any]:
-    @asynccontextmanager
-    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
-        try:
+@asynccontextmanager
+async def _running(app: Litestar) -> AsyncIterator[None]:
+    state = app.state
+    try:
+        async with state.notices.listening(), state.hub.running():
             yield
-        finally:
-            await store.close()
-
-    return lifespan
+    finally:
+        state.gate.passwords.close()
+        await state.store.close()
+        await state.database.close()
 
 
 def _cors(settings: Settings) -> CORSConfig | None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from litestar import Litestar
 from sqlalchemy import insert
 
 from erp_service import embedded, schema, telemetry
-from erp_service.app import create_app
+from erp_service.app import create_app, services
 from erp_service.auth.models import User
 from erp_service.auth.tokens import Claims, Tokens
 from erp_service.db import Database, asyncpg_arguments
@@ -34,6 +35,7 @@ hypothesis_settings.register_profile("dev", deadline=None, suppress_health_check
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 SECRET = "a-secret-for-tests-only-0123456789-abcdefghij"
+ENOUGH = 4 << 30  # bytes of memory that must be free for the databases of the tests
 _numbers = itertools.count()
 T = TypeVar("T")
 
@@ -42,10 +44,16 @@ T = TypeVar("T")
 def cluster() -> Iterator[Cluster]:
     """One PostgreSQL for the test session; fsync is off, for nothing here survives it anyway."""
     with (
-        tempfile.TemporaryDirectory(prefix="erp-tests-") as directory,
+        tempfile.TemporaryDirectory(prefix="erp-tests-", dir=in_memory()) as directory,
         embedded.running(Path(directory), fsync=False, max_connections=200) as running,
     ):
         yield running
+
+
+def in_memory() -> str | None:
+    """A database for each test is a few hundred files each: on a disk, that is most of the tests' time."""
+    memory = Path("/dev/shm")
+    return str(memory) if memory.is_dir() and shutil.disk_usage(memory).free > ENOUGH else None
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +68,7 @@ async def template(cluster: Cluster) -> str:
 @pytest.fixture
 async def database_name(cluster: Cluster, template: str) -> AsyncIterator[str]:
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    await as_owner(cluster, f'create database "{name}" template "{template}"')
+    await as_owner(cluster, f'create database "{name}" template "{template}" strategy file_copy')
     yield name
     await as_owner(cluster, f'drop database "{name}" with (force)')
 
@@ -131,11 +139,17 @@ async def running(app: Litestar) -> AsyncIterator[None]:
         await held
 
 
+@pytest.fixture(scope="session")
+def assembled(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Litestar:
+    """Routes, middleware and plugins: putting them together costs more than most tests, and they hold no state."""
+    return create_app(settings_for(cluster, "nothing", tmp_path_factory.mktemp("nothing")))
+
+
 @pytest.fixture
-async def app(settings: Settings) -> AsyncIterator[Litestar]:
-    app = create_app(settings)
-    async with running(app):
-        yield app
+async def app(assembled: Litestar, settings: Settings) -> AsyncIterator[Litestar]:
+    assembled.state = services(settings)
+    async with running(assembled):
+        yield assembled
 
 
 @pytest.fixture(scope="session")
