@@ -21,7 +21,7 @@ up: $(VENV)/.up ## the whole service on an embedded Postgres, with demo stock, i
 	@$(BIN)/erp up $(ARGS)
 
 test: $(VENV)/.dev ## every test that needs nothing but Python (under ten minutes)
-	$(PYTEST) -n $(WORKERS) --dist loadfile $(T)
+	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(T)
 
 test-real: $(VENV)/.dev ## the Online Retail year, in and out; needs REAL_DATA
 	ERP_REAL_DATA=$(REAL_DATA) $(PYTEST) tests/real $(T)

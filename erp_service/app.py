@@ -7,6 +7,7 @@ from importlib.metadata import version
 from time import perf_counter
 from typing import Any
 
+import msgspec
 from litestar import Litestar, MediaType
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
@@ -130,7 +131,9 @@ def services(settings: Settings) -> State:
     store = open_store(settings)
     # asked after the authority in what they do about a notice, so made after it
     authorities = Authorities(notices, Lookups(database).of)
-    readiness = Readiness([StoreKnown(database, store)])
+    # connections of their own for readiness and metrics, which must not wait until a busy instance has one
+    probes = Database(msgspec.structs.replace(settings, pool_size=2, replica_url=None), name="erp probes")
+    readiness = Readiness(probes, [StoreKnown(probes, store)])
     hub = Hub(
         database,
         notices,
@@ -142,13 +145,14 @@ def services(settings: Settings) -> State:
         {
             "settings": settings,
             "database": database,
+            "probes": probes,
             "notices": notices,
             "gate": gate,
             "tokens": gate.tokens,
             "addresses": Addresses(settings),
             "authorities": authorities,
             "store": store,
-            "cluster": metrics.Cluster(database),
+            "cluster": metrics.Cluster(probes),
             "readiness": readiness,
             "hub": hub,
         }
@@ -164,6 +168,7 @@ async def _running(app: Litestar) -> AsyncIterator[None]:
     finally:
         state.gate.passwords.close()
         await state.store.close()
+        await state.probes.close()
         await state.database.close()
 
 

@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from erp_service.errors import Fault
 from erp_service.numbers import JsonNumber, Number
 
 MOST_FAULTS = 100  # naming every fault of a hostile body would itself block the event loop
+MOST_PARTS = 2000  # so would looking at every part of one; no list or object of ours may have as many
 
 
 def decode(kind: Any, body: bytes) -> Any:
@@ -92,10 +94,10 @@ def _parts(kind: Any, value: Any, at: str) -> Iterator[Fault]:
         if chosen is not None:
             yield from faults(chosen, value, at)
     elif origin is list and isinstance(value, list):
-        for index, part in enumerate(value):
+        for index, part in enumerate(islice(value, MOST_PARTS)):
             yield from faults(arguments[0], part, f"{at}/{index}")
     elif origin is dict and isinstance(value, dict):
-        for key, part in value.items():
+        for key, part in islice(value.items(), MOST_PARTS):
             yield from faults(arguments[0], key, f"{at}/{escape(key)}")
             yield from faults(arguments[1], part, f"{at}/{escape(key)}")
     elif isinstance(value, dict) and inspect.isclass(struct := origin or kind) and issubclass(struct, msgspec.Struct):

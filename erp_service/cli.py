@@ -32,6 +32,9 @@ from erp_service.working import work
 WAIT_SECONDS = 300.0
 """How long a command waits for the database at its start: longer than a server takes to recover from a crash."""
 
+SHORT_WAIT_SECONDS = 20.0
+"""The same of a command that a person waits for: a name that is not resolved at once, a server that restarts."""
+
 _COLUMNS = (TextColumn("{task.description:<12}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
 
 
@@ -126,6 +129,7 @@ def create_user_command(email: str, role: str, name: str) -> None:
 
 
 async def _create_user(loaded: Settings, email: str, name: str, role: Role, password: str) -> int:
+    await wait_until_up(loaded.listen_url, seconds=SHORT_WAIT_SECONDS)
     password_hash = passwords.hashed(password)
     database = Database(loaded, name="erp create-user")
     try:
@@ -172,12 +176,17 @@ def verify_command() -> None:
     """Prove the books, and end with status 1 and the rows at fault if they do not hold."""
     with told():
         loaded = settings.load()
-        findings = asyncio.run(verify.verify(loaded))
+        findings = asyncio.run(_verify(loaded))
         for finding in findings:
             click.echo(str(finding))
         if findings:
             sys.exit(1)
         say("The books hold.")
+
+
+async def _verify(loaded: Settings) -> list[verify.Finding]:
+    await wait_until_up(loaded.listen_url, seconds=SHORT_WAIT_SECONDS)
+    return await verify.verify(loaded)
 
 
 @main.command("settings")

@@ -249,7 +249,8 @@ async def _reached(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         raise
     # asyncpg's own two are what it raises when it is cut off while it connects
     except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
-        raise ConnectionError(f"the database cannot be reached: {exc}") from exc
+        # a TimeoutError says nothing
+        raise ConnectionError(f"the database cannot be reached: {str(exc) or 'no answer in time'}") from exc
     try:
         yield connection
     finally:

@@ -35,16 +35,27 @@ class Check(Protocol):
 class Readiness:
     """What the load balancer is told, and what ends open streams when the instance stops."""
 
-    def __init__(self, checks: list[Check]) -> None:
+    def __init__(self, database: Database, checks: list[Check]) -> None:
+        """`database` is not that of requests: an instance that has all its connections in use is busy, and a balancer
+        that took it out would have the others as busy next."""
+        self._database = database
         self.checks = [schema.behind, *checks]
         self.draining = False
         self.stopping = asyncio.Event()
+        self._looking: asyncio.Task[str | None] | None = None
 
-    async def fault(self, database: Database) -> str | None:
+    async def fault(self) -> str | None:
+        """Why not, or None. However many ask at once, one looks."""
         if self.draining:
             return "This instance is stopping."
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(), name="readiness")
+        # who asked first may go, and the others have their answer
+        return await asyncio.shield(self._looking)
+
+    async def _look(self) -> str | None:
         try:
-            async with asyncio.timeout(3), database.read() as db:
+            async with asyncio.timeout(3), self._database.read() as db:
                 for check in self.checks:
                     if (fault := await check(db)) is not None:
                         return fault
@@ -76,7 +87,7 @@ async def live() -> Answer[Alive]:
 
 
 async def _ready(request: Request[Any, Any, Any], state: State) -> Response[Any]:
-    if (fault := await state.readiness.fault(state.database)) is not None:
+    if (fault := await state.readiness.fault()) is not None:
         return answer(request, NotReady(fault))
     return Answer(Alive())
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import structlog
 
+from erp_service.errors import Refused
 from erp_service.settings import Settings, SettingsError
 
 Kind = Literal["INTERNAL", "SERVER", "CONSUMER"]
@@ -105,9 +106,14 @@ def request(scope: Any, *, request_id: str) -> Iterator[None]:
     method = scope["method"]
     sent = next((v.decode("latin-1") for n, v in scope.get("headers", ()) if n == b"traceparent"), None)
     about = {"http.request.method": method, "request_id": request_id}
+    refused: Refused | None = None
     with span(method, about, kind="SERVER", parent=sent) as current:
         try:
             yield
+        except Refused as exc:
+            # it is answered further out; what a caller did wrong is no failure of ours (OpenTelemetry, HTTP spans)
+            refused = exc
+            scope["state"].setdefault("status", exc.status)
         finally:
             route = scope.get("path_template") or "(no route)"
             current.update_name(f"{method} {route}")
@@ -116,3 +122,5 @@ def request(scope: Any, *, request_id: str) -> Iterator[None]:
                 current.set_attribute("http.response.status_code", status)
                 if status >= 500:
                     current.set_status(_loaded["trace"].StatusCode.ERROR)
+    if refused is not None:
+        raise refused

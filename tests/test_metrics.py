@@ -65,7 +65,7 @@ async def test_database_that_is_away_leaves_no_old_figures(
         raise ConnectionError("the database cannot be reached")
         yield
 
-    monkeypatch.setattr(app.state.database, "read", away)
+    monkeypatch.setattr(app.state.probes, "read", away)
     found = await scraped(client)
     assert found["erp_database_up"] == 0
     assert "erp_workers" not in found

@@ -11,9 +11,14 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from erp_service import tracing
+from erp_service import errors, tracing
 from erp_service.db import Database
 from erp_service.roles import Role
 from erp_service.settings import Settings, SettingsError
@@ -84,6 +89,25 @@ async def test_one_trace_from_the_submission_to_the_file(
     assert {a.key: a.value.int_value for a in submission.attributes}["http.response.status_code"] == 202
     assert not any(secret in span.SerializeToString() for _, span in spans)
     assert f'"trace_id": "{TRACE}"' in (tmp_path / "worker.log").read_text()
+
+
+@pytest.mark.parametrize(("kind", "failed"), [(errors.Unauthorized, False), (errors.Unavailable, True)])
+def test_request_that_is_refused_is_no_failure_of_the_service(
+    monkeypatch: pytest.MonkeyPatch, kind: type[errors.Refused], *, failed: bool
+) -> None:
+    """Whoever floods it with bad tokens must not turn every chart of its errors red."""
+    spans = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    loaded = {"trace": trace, "tracer": provider.get_tracer("t"), "propagator": TraceContextTextMapPropagator()}
+    monkeypatch.setattr(tracing, "_loaded", loaded)
+    scope: dict[str, Any] = {"method": "GET", "path_template": "/x", "state": {}}
+    with pytest.raises(kind), tracing.request(scope, request_id="1"):
+        raise kind
+    (span,) = spans.get_finished_spans()
+    assert span.attributes is not None
+    assert span.attributes["http.response.status_code"] == kind.status
+    assert span.status.status_code is (trace.StatusCode.ERROR if failed else trace.StatusCode.UNSET)
 
 
 async def test_collector_that_is_away_holds_up_nothing(settings: Settings, database: Database, tmp_path: Path) -> None:

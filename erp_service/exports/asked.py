@@ -57,8 +57,10 @@ def asked(who: Principal, settings: Settings, request: ExportRequest) -> Asked:
     return Asked(values, format_, found)
 
 
-def asked_again(who: Principal, row: Any) -> Asked:
-    """The request of a job's row, for whoever tries it again. Raises errors.Forbidden, errors.Invalid."""
+def asked_again(who: Principal, settings: Settings, row: Any) -> Asked:
+    """The request of a job's row, for whoever tries it again, by the limits of now.
+
+    Raises errors.Forbidden, errors.Invalid."""
     spec = msgspec.convert(row.spec, Spec)
     if row.dataset == everything.NAME:
         spec = msgspec.structs.replace(spec, datasets=everything.readable(who.role))
@@ -66,8 +68,10 @@ def asked_again(who: Principal, row: Any) -> Asked:
     format_ = FORMATS[row.format]
     if (why := formats.unavailable(format_)) is not None:
         raise FormatUnavailable(f"cannot be written here: {why}")
-    values = {name: getattr(row, name) for name in ("dataset", "format", "compression", "retention_hours")}
-    return Asked({**values, "spec": msgspec.to_builtins(spec)}, format_, _queries(row.dataset, spec))
+    values = {name: getattr(row, name) for name in ("dataset", "format", "compression")}
+    hours = min(row.retention_hours, settings.export_retention_hours)
+    values |= {"spec": msgspec.to_builtins(spec), "retention_hours": hours}
+    return Asked(values, format_, _queries(row.dataset, spec))
 
 
 def demand_role(who: Principal, dataset: str) -> None:

@@ -5,7 +5,7 @@ caller's values go as arguments to asyncpg's `copy_from_query`, which quotes the
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -238,8 +238,9 @@ def a_flag(value: FilterValue) -> bool:
 
 def a_time(value: FilterValue) -> datetime:
     try:
-        return msgspec.convert(value, _Time)
-    except msgspec.ValidationError:
+        # not every time of the years 1 and 9999 has one in UTC, as which COPY gets it
+        return msgspec.convert(value, _Time).astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError):
         raise ValueError("must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z") from None
 
 

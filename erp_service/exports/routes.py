@@ -17,6 +17,7 @@ from erp_service.db import ReadSession, WriteSession
 from erp_service.errors import Forbidden, RangeNotSatisfiable
 from erp_service.exports import download as downloads
 from erp_service.exports import queries, service, upkeep
+from erp_service.exports.allowed import while_allowed
 from erp_service.exports.models import (
     ExportExpired,
     ExportFinal,
@@ -206,7 +207,7 @@ async def download(
 ) -> FileStream | Answer[None] | Answer[bytes]:
     """The whole file, or what is missing of it. `ETag` is its SHA-256, and `Repr-Digest` too, also for a part.
 
-    The role for the dataset is looked at again each time."""
+    The role for the dataset is looked at again each time, and a download that is under way ends when it goes."""
     file = await service.file(write, who, export_id)
     tag = downloads.strong_etag(file.sha256)
     if _knows(request, tag):
@@ -227,9 +228,8 @@ async def download(
     if (place := _sent_by_nginx(request, state, str(file.key), part)) is not None:
         return Answer(b"", headers={**headers, "Content-Length": "0", "X-Accel-Redirect": place})
     start, stop = (0, file.bytes) if part is None else (part.start, part.stop)
-    return FileStream(
-        state.store.read(file.key, start, stop), status_code=200 if part is None else 206, headers=headers
-    )
+    pieces = while_allowed(state.store.read(file.key, start, stop), state.authorities, request.auth, file.least)
+    return FileStream(pieces, status_code=200 if part is None else 206, headers=headers)
 
 
 def _sent_by_nginx(request: Request[Any, Any, Any], state: State, key: str, part: downloads.Part | None) -> str | None:

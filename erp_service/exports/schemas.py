@@ -39,7 +39,7 @@ class ExportRequest(Struct, forbid_unknown_fields=True, kw_only=True):
         Meta(description="some of the dataset's columns, in this order", examples=[["sku", "quantity"]]),
     ] = None
     filter: Annotated[
-        dict[_Name, _FilterText | int | bool] | None,
+        Annotated[dict[_Name, _FilterText | int | bool], Meta(max_length=20)] | None,
         Meta(description="the words of the list endpoints; all must hold", examples=[{"sku": "10002"}]),
     ] = None
     sort: Annotated[

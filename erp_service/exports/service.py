@@ -42,9 +42,10 @@ WAIT_SECONDS = 30  # Retry-After while too many of one's exports wait
 
 
 class File(NamedTuple):
-    """A published file, as its row has it."""
+    """A published file, as its row has it, and the least role for what is in it."""
 
     key: Key
+    least: Role
     bytes: int
     sha256: str
     media_type: str
@@ -102,13 +103,22 @@ async def submit(db: WriteSession, who: Principal, settings: Settings, request: 
 
     Unless it is forced, asking again while the same request waits or runs gives that job.
     Raises errors.Forbidden, errors.Invalid, TooManyRows, TooManyExports."""
-    wanted = await _possible(db, asked(who, settings, request))
+    wanted = asked(who, settings, request)
+    if (same := await _same(db, who, request, wanted)) is not None:
+        return same
+    # before what costs: who floods us must be refused without anything that others wait for
+    await _demand_place(db, who, settings)
+    await _possible(db, wanted)
     is_small = await admission.is_small(db, *wanted.queries)
     # first the lock: of two submissions at once, the second must see the first
     await admission.lock(db)
-    if not request.force_new and (same := await queries.open_twin(db, who, wanted.values)) is not None:
+    if (same := await _same(db, who, request, wanted)) is not None:
         return same
     return await _insert(db, who, settings, wanted.values, is_small=is_small)
+
+
+async def _same(db: WriteSession, who: Principal, request: ExportRequest, wanted: Asked) -> Shown | None:
+    return None if request.force_new else await queries.open_twin(db, who, wanted.values)
 
 
 async def estimate(db: WriteSession, who: Principal, settings: Settings, request: ExportRequest) -> Estimate:
@@ -128,7 +138,8 @@ async def retry(db: WriteSession, who: Principal, settings: Settings, export_id:
         raise ExportUnfinished
     if row.status == Status.SUCCEEDED:
         raise ExportSucceeded
-    wanted = await _possible(db, asked_again(who, row))
+    await _demand_place(db, who, settings)
+    wanted = await _possible(db, asked_again(who, settings, row))
     is_small = await admission.is_small(db, *wanted.queries)
     return await _insert(db, who, settings, {**wanted.values, "retry_of": export_id}, is_small=is_small)
 
@@ -142,12 +153,8 @@ async def _possible(db: WriteSession, wanted: Asked) -> Asked:
 async def _insert(
     db: WriteSession, who: Principal, settings: Settings, values: dict[str, Any], *, is_small: bool
 ) -> Shown:
-    if who.user_id is None:
-        raise errors.Forbidden("An export belongs to a person.")
     await admission.lock(db)
-    if await admission.waiting(db, who.user_id) >= settings.exports_waiting_per_user:
-        detail = f"{settings.exports_waiting_per_user} of your exports are waiting; no more can."
-        raise TooManyExports(detail, headers={"Retry-After": str(WAIT_SECONDS)})
+    await _demand_place(db, who, settings)
     export_id = uuid7()
     own = {"id": export_id, "user_id": who.user_id, "is_small": is_small, "trace": tracing.carrier()}
     await db.execute(insert(ExportJob).values(**own, **values))
@@ -155,6 +162,15 @@ async def _insert(
     shown = await queries.job(db, who, export_id)
     await record(db, who, "export.submitted", export_id, after=values)
     return shown
+
+
+async def _demand_place(db: WriteSession, who: Principal, settings: Settings) -> None:
+    """Raises errors.Forbidden, TooManyExports."""
+    if who.user_id is None:
+        raise errors.Forbidden("An export belongs to a person.")
+    if await admission.waiting(db, who.user_id) >= settings.exports_waiting_per_user:
+        detail = f"{settings.exports_waiting_per_user} of your exports are waiting; no more can."
+        raise TooManyExports(detail, headers={"Retry-After": str(WAIT_SECONDS)})
 
 
 async def cancel(db: WriteSession, who: Principal, settings: Settings, export_id: UUID) -> Shown:
@@ -207,7 +223,8 @@ async def file(db: Session, who: Principal, export_id: UUID) -> File:
 
     Raises errors.NotFound, errors.Forbidden, ExportNotReady, ExportExpired."""
     row = await queries.readable(db, who, export_id)
-    demand_least(who, queries.least_role(row.dataset, row.spec))
+    least = queries.least_role(row.dataset, row.spec)
+    demand_least(who, least)
     _demand_kept(row)
     if row.status != Status.SUCCEEDED:
         headers = {"Retry-After": "1"} if row.status in OPEN else {}
@@ -215,7 +232,7 @@ async def file(db: Session, who: Principal, export_id: UUID) -> File:
     key = Key.read(row.file_key)
     if key is None:
         raise ValueError(row.file_key)
-    return File(key, row.result_bytes, row.sha256, row.media_type, row.filename)
+    return File(key, least, row.result_bytes, row.sha256, row.media_type, row.filename)
 
 
 def _demand_kept(row: Any) -> None:

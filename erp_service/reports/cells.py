@@ -9,8 +9,9 @@ import msgspec
 
 from erp_service.numbers import shortest
 
-FORMULA_STARTS = "=+-@\t\r\n＝＋－＠"
-"""What makes a spreadsheet take a text for a formula (OWASP, CSV Injection), also in full width."""
+FORMULA_STARTS = "=+-@\t\r\n＝＋－＠\ufeff"
+"""What makes a spreadsheet take a text for a formula (OWASP, CSV Injection), also in full width, and behind a byte
+order mark, which readers remove at the beginning of a file."""
 
 _STARTS = tuple(FORMULA_STARTS)
 _QUOTED = frozenset(',"\r\n')

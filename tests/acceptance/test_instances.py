@@ -69,7 +69,8 @@ async def test_request_that_outlives_the_drain_is_told_to_go_elsewhere(
             await owner.execute("lock table items")
             item = {"sku": "LATE", "name": "Late", "unit": "PCS"}
             asked = asyncio.create_task(client.post("/api/v1/inventory/items", json=item))
-            waits = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()"
+            # pg_locks, since a transaction sees the processes of pg_stat_activity as it first saw them
+            waits = "select from pg_locks where not granted and relation = 'items'::regclass"
             await eventually(lambda: owner.fetch(waits))
             process.signal(signal.SIGTERM)
             answer = await asked

@@ -21,7 +21,7 @@ PASSWORD = "correct-Horse-7-battery"
 
 _HANDED_ON = {"ERP_COMPOSE_FILES"}
 
-Service = Literal["api", "worker", "db", "migrate", "balancer"]
+Service = Literal["api", "worker", "db", "migrate", "balancer", "replica", "backup", "prometheus"]
 
 
 class CommandFailed(Exception):
@@ -37,14 +37,17 @@ class Stack:
         self.url = f"http://127.0.0.1:{port}"
         self.up_seconds = 0.0
         self.tls_url = f"https://127.0.0.1:{free_port()}"
+        self.prometheus_url = f"http://127.0.0.1:{free_port()}"
         self.secrets = directory / "secrets"
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ERP_") or name in _HANDED_ON},
             "COMPOSE_PROJECT_NAME": PROJECT,
             "ERP_IMAGE": image,
+            "ERP_BACKUP_IMAGE": os.environ["ERP_TEST_BACKUP_IMAGE"],
             "ERP_SECRETS": str(self.secrets),
             "ERP_HTTP": self.url.removeprefix("http://"),
             "ERP_HTTPS": self.tls_url.removeprefix("https://"),
+            "ERP_PROMETHEUS": self.prometheus_url.removeprefix("http://"),
             "ERP_FRONT_SUBNET": "10.89.173.0/24",
             # all of these clients have one address
             "ERP_REQUESTS_PER_10_SECONDS": "1000000",
@@ -85,6 +88,18 @@ class Stack:
     async def up(self) -> None:
         await self.run("ops/secrets")
         await self.compose("up", "--detach", "--no-build")
+
+    async def anew(self, *services: Service) -> None:
+        """Containers with what the environment says now, of profiles too: not in order, as `ops/roll` does it."""
+        for service in services:
+            if there := await self.containers(service, running=False):
+                await self.run("podman", "rm", "--force", "--time", "1", *there)
+        await self.compose("up", "--detach", "--no-build", "--no-deps", "--no-recreate", *services)
+
+    async def remove(self, service: Service, volume: str) -> None:
+        """The container and what it kept."""
+        await self.run("podman", "rm", "--force", "--time", "10", *await self.containers(service, running=False))
+        await self.run("podman", "volume", "rm", f"{PROJECT}_{volume}")
 
     async def down(self) -> None:
         """Containers, volumes and networks are gone afterwards, whatever state they were in."""

@@ -88,6 +88,20 @@ async def test_cap_is_told_with_retry_after(viewer: httpx.AsyncClient, settings:
     assert answer.json()["type"] == "/problems/too-many-exports"
 
 
+async def test_flood_of_one_user_is_refused_without_waiting_for_the_lock_of_all(
+    viewer: httpx.AsyncClient, database: Database, settings: Settings
+) -> None:
+    for _ in range(settings.exports_running_per_user + settings.exports_waiting_per_user):
+        await submitted(viewer)
+    async with database.write() as another:
+        await admission.lock(another)
+        async with asyncio.timeout(4):
+            refused = await viewer.post(JOBS, json={"dataset": "items", "force_new": True})
+            same = await viewer.post(JOBS, json={"dataset": "items"})
+    assert refused.status_code == 429
+    assert (same.status_code, same.json()["deduplicated"]) == (202, True)
+
+
 async def test_missed_admissions_are_made_good(
     database: Database, settings: Settings, owner: asyncpg.Connection, user: int
 ) -> None:

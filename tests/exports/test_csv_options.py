@@ -94,7 +94,7 @@ async def test_formula_guard_disarms_every_cell_a_spreadsheet_would_run(
         )
     usual = rows_of(await written(settings, "items", spec(), "csv"))
     guarded = rows_of(await written(settings, "items", spec(formula_guard=True), "csv"))
-    assert len(FORMULA_STARTS) == 11
+    assert len(FORMULA_STARTS) == 12
     texts = [1, 2, 4]
     for plain, found in zip(usual[1:], guarded[1:], strict=True):
         for at in texts:
@@ -102,6 +102,16 @@ async def test_formula_guard_disarms_every_cell_a_spreadsheet_would_run(
             assert not found[at].startswith(tuple(FORMULA_STARTS))
         assert (found[0], found[3]) == (plain[0], plain[3])
     assert any(cell.startswith("'=") for row in guarded for cell in row)
+
+
+async def test_formula_behind_a_byte_order_mark_is_guarded_in_a_file_without_a_header(
+    settings: Settings, owner: asyncpg.Connection
+) -> None:
+    """Whoever opens the file takes the mark of the first cell for the file's, and the rest for a formula."""
+    await owner.execute("insert into items (sku, name, unit, reorder_point) values ('a', $1, 'x', 0)", "\ufeff=1+1")
+    asked = Spec(columns=["name"], csv=CsvOptions(formula_guard=True, header=False))
+    file = await written(settings, "items", asked, "csv")
+    assert file.decode("utf-8-sig") == "'\ufeff=1+1\n"
 
 
 async def test_formula_guard_leaves_negative_numbers_alone(
@@ -139,6 +149,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"csv": {"null": "\t", "delimiter": "\t"}}, ["/csv/null"]),
     ({"csv": {"null": "x" * 21}}, ["/csv/null"]),
     ({"csv": {"null": "=1", "formula_guard": True}}, ["/csv/null"]),
+    ({"csv": {"null": "\ufeff=1", "formula_guard": True}}, ["/csv/null"]),
     ({"csv": {"line_ending": "cr", "quote": "'"}}, ["/csv/line_ending", "/csv/quote"]),
     ({"csv": {"header": "no"}}, ["/csv/header"]),
     ({"format": "jsonl", "csv": {"header": False}}, ["/csv"]),

@@ -67,6 +67,10 @@ FAULTY: list[tuple[dict[str, Any], list[str]]] = [
     ({"filter": {"q": 1.5}}, ["/filter/q"]),
     ({"dataset": "stock_movements", "filter": {"item_id": 0, "from": "2020-01-01T00:00:00"}},
      ["/filter/item_id", "/filter/from"]),
+    # before the first and after the last time that COPY could be given
+    ({"dataset": "stock_movements", "filter": {"from": "0001-01-01T00:00:00+14:00", "to": "9999-12-31T23:59:59-14:00"}},
+     ["/filter/from", "/filter/to"]),
+    ({"filter": {f"f{n}": 1 for n in range(21)}}, ["/filter"]),
 ]  # fmt: skip
 
 
@@ -117,6 +121,15 @@ async def test_values_of_filters_are_taken_as_they_are(
             job = await done(viewer, "stock_movements", filter={"reference_no": word})
             expected = await owner.fetchval("select count(*) from stock_ledger where reference_no = $1", word)
             assert job["result"]["rows"] == expected > 0, word
+
+
+async def test_time_filters_at_the_ends_of_the_calendar_do_not_fail_the_run(
+    viewer: httpx.AsyncClient, work: Work
+) -> None:
+    ends = {"from": "0001-01-01T00:00:00Z", "to": "9999-12-31T23:59:59.999999Z"}
+    async with work():
+        job = await done(viewer, "stock_movements", filter=ends)
+    assert job["status"] == "succeeded"
 
 
 async def test_columns_and_sort_are_the_callers(

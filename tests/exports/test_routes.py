@@ -10,6 +10,7 @@ import httpx
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.datasets import psql_text
 from erp_service.exports.storage.base import Store
+from erp_service.settings import Settings
 from tests.exports.conftest import JOBS, Psql, Work, done, fill, reaches, submitted
 
 
@@ -209,6 +210,18 @@ async def test_retry_makes_a_new_job_of_the_same_request(
     assert (await viewer.get(f"{JOBS}/{job['id']}/download")).content == b"sku\n"
     answer = await viewer.post(f"{JOBS}/{job['id']}/retry")
     assert (answer.status_code, answer.json()["type"]) == (409, "/problems/export-succeeded")
+
+
+async def test_retry_keeps_no_file_longer_than_the_operator_allows_by_now(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, settings: Settings
+) -> None:
+    old = await submitted(viewer)
+    await viewer.post(f"{JOBS}/{old}/cancel")
+    # as it was submitted under another setting
+    await owner.execute("update export_jobs set retention_hours = 8760")
+    new = (await viewer.post(f"{JOBS}/{old}/retry")).json()["id"]
+    kept = await owner.fetchval("select retention_hours from export_jobs where id = $1::text::uuid", new)
+    assert kept == settings.export_retention_hours < 8760
 
 
 async def test_delete_removes_the_file_now_and_leaves_a_record(

@@ -1,39 +1,19 @@
-"""The balancer with a certificate, and nginx in its place, which sends files by itself. After test_stack."""
+"""The balancer with a certificate, and nginx in its place, which sends files by itself."""
 
 import hashlib
 import ssl
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.conftest import eventually
-from tests.containers.clients import FINAL, JOBS
-from tests.containers.stack import PROJECT, Service, Stack
+from tests.containers.books import exported
+from tests.containers.clients import JOBS
+from tests.containers.stack import PROJECT, Stack
 
 PREFIX = "/-/exports"
 FILES = {"haproxy": ["compose.yaml"], "nginx": ["compose.yaml", "ops/nginx/compose.yaml"]}
-
-
-async def anew(stack: Stack, *services: Service) -> None:
-    """Containers with what the environment says now."""
-    for service in services:
-        await stack.run("podman", "rm", "--force", "--time", "1", *await stack.containers(service, running=False))
-    await stack.compose("up", "--detach", "--no-build", "--no-deps", "--no-recreate", *services)
-
-
-async def exported(client: httpx.AsyncClient) -> dict[str, Any]:
-    job = (await client.post(JOBS, json={"dataset": "stock_movements", "force_new": True})).json()
-
-    async def look() -> dict[str, Any] | None:
-        now: dict[str, Any] = (await client.get(f"{JOBS}/{job['id']}")).json()
-        return now if now["status"] in FINAL else None
-
-    found = await eventually(look, seconds=60)
-    assert found is not None
-    assert found["status"] == "succeeded"
-    return found
 
 
 @pytest.fixture(params=["haproxy", "nginx"])
@@ -48,7 +28,7 @@ async def encrypted(stack: Stack, request: pytest.FixtureRequest) -> AsyncIterat
     pem.write_text(pem.read_text() + key.read_text())
     stack.env |= {"ERP_TLS_CERTIFICATE": "/etc/tls/site.pem", "ERP_PUBLIC_URL": stack.tls_url}
     stack.files = FILES[request.param]
-    await anew(stack, "balancer")
+    await stack.anew("balancer")
     yield stack
     stack.env, stack.files = before
 
@@ -75,11 +55,11 @@ async def test_certificate_brings_redirects_and_strict_transport(encrypted: Stac
 async def test_nginx_sends_files_of_the_shared_volume_by_itself(stack: Stack, seen: Callable[[str], None]) -> None:
     stack.env["ERP_OFFLOAD"] = PREFIX
     stack.files = FILES["nginx"]
-    await anew(stack, "balancer", "api")
+    await stack.anew("balancer", "api")
     await eventually(stack.answers, seconds=60)
     headers = {"Authorization": f"Bearer {await stack.sign_in()}"}
     async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=30) as client:
-        job = await exported(client)
+        job = await exported(client, dataset="stock_movements")
         link, tag = f"{JOBS}/{job['id']}/download", f'"{job["result"]["sha256"]}"'
         whole = await client.get(link)
         assert hashlib.sha256(whole.content).hexdigest() == job["result"]["sha256"]

@@ -1,0 +1,40 @@
+"""Downloads end with the right to them: an hour of a slow one must not be an hour more for whoever lost the role."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from time import monotonic
+
+from erp_service.auth.bearer import Credential, authority_of, rights_changed
+from erp_service.principals import Authorities
+from erp_service.roles import Role
+
+EVERY = 0.5
+"""Seconds between two looks, which the cache answers."""
+
+_LOOK_SECONDS = 0.5
+
+
+async def while_allowed(
+    pieces: AsyncIterator[bytes], authorities: Authorities, credential: Credential, least: Role
+) -> AsyncIterator[bytes]:
+    """The pieces, for as long as the reader has the rights they came with. Raises errors.Unauthorized once they are
+    gone; the time of the token or address may pass meanwhile.
+
+    What was allowed goes on while nobody can say whether it still is."""
+    looked_at = monotonic()
+    async for piece in pieces:
+        if monotonic() - looked_at >= EVERY:
+            if await _is_gone(authorities, credential, least):
+                raise rights_changed()
+            looked_at = monotonic()
+        yield piece
+
+
+async def _is_gone(authorities: Authorities, credential: Credential, least: Role) -> bool:
+    try:
+        async with asyncio.timeout(_LOOK_SECONDS):
+            authority = await authority_of(authorities, credential)
+    # the database is away, in one of its many ways
+    except Exception:  # noqa: BLE001
+        return False
+    return authority is None or not authority.role.includes(least)
