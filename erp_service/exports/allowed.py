@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from time import monotonic
 
-from erp_service.auth.bearer import Credential, authority_of, rights_changed
+from erp_service.auth.bearer import Credential, authority_of
 from erp_service.principals import Authorities
 from erp_service.roles import Role
 
@@ -14,18 +14,22 @@ EVERY = 0.5
 _LOOK_SECONDS = 0.5
 
 
+class RightsGone(Exception):
+    """The reader of what is just being sent may no longer have it."""
+
+
 async def while_allowed(
     pieces: AsyncIterator[bytes], authorities: Authorities, credential: Credential, least: Role
 ) -> AsyncIterator[bytes]:
-    """The pieces, for as long as the reader has the rights they came with. Raises errors.Unauthorized once they are
-    gone; the time of the token or address may pass meanwhile.
+    """The pieces, for as long as the reader has the rights they came with. Raises RightsGone; the time of the token or
+    address may pass meanwhile.
 
     What was allowed goes on while nobody can say whether it still is."""
     looked_at = monotonic()
     async for piece in pieces:
         if monotonic() - looked_at >= EVERY:
             if await _is_gone(authorities, credential, least):
-                raise rights_changed()
+                raise RightsGone
             looked_at = monotonic()
         yield piece
 

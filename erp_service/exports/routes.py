@@ -10,14 +10,14 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 from litestar.response import Stream
-from litestar.response.base import ASGIResponse
+from litestar.types import Receive, Scope, Send
 
 from erp_service.auth.refusals import AddressRefused
 from erp_service.db import ReadSession, WriteSession
 from erp_service.errors import Forbidden, RangeNotSatisfiable
 from erp_service.exports import download as downloads
 from erp_service.exports import queries, service, upkeep
-from erp_service.exports.allowed import while_allowed
+from erp_service.exports.allowed import RightsGone, while_allowed
 from erp_service.exports.models import (
     ExportExpired,
     ExportFinal,
@@ -65,8 +65,18 @@ _GONE = ResponseSpec(None, description="Deleted", generate_examples=False)
 class FileStream(Stream):
     """A file's bytes, or for HEAD its headers only."""
 
-    def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> ASGIResponse:
-        return super().to_asgi_response(app, request, **{**options, "is_head_response": request.method == "HEAD"})
+    def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> Any:
+        options["is_head_response"] = request.method == "HEAD"
+        answer = super().to_asgi_response(app, request, **options)
+
+        async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await answer(scope, receive, send)
+            except* RightsGone:
+                # the server closes what was not sent to its end, so nobody takes it for whole
+                log.info("download ended, its reader's rights have changed")
+
+        return answered
 
 
 @get("/api/v1/exports/datasets", role=Role.VIEWER, summary="What can be exported", tags=TAGS)

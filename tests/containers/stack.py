@@ -93,13 +93,19 @@ class Stack:
         """Containers with what the environment says now, of profiles too: not in order, as `ops/roll` does it."""
         for service in services:
             if there := await self.containers(service, running=False):
-                await self.run("podman", "rm", "--force", "--time", "1", *there)
+                await self._rid(there)
         await self.compose("up", "--detach", "--no-build", "--no-deps", "--no-recreate", *services)
 
     async def remove(self, service: Service, volume: str) -> None:
         """The container and what it kept."""
-        await self.run("podman", "rm", "--force", "--time", "10", *await self.containers(service, running=False))
+        await self._rid(await self.containers(service, running=False))
         await self.run("podman", "volume", "rm", f"{PROJECT}_{volume}")
+
+    async def _rid(self, containers: list[str]) -> None:
+        # one that ends by itself just then makes podman 4.3 fail, though it is stopped
+        with contextlib.suppress(CommandFailed):
+            await self.run("podman", "stop", "--ignore", "--time", "1", *containers)
+        await self.run("podman", "rm", "--force", "--ignore", "--volumes", *containers)
 
     async def down(self) -> None:
         """Containers, volumes and networks are gone afterwards, whatever state they were in."""
