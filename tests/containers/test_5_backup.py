@@ -12,6 +12,7 @@ SUMS = (
     "select json_agg(row) from (select item_id, location_id, sum(on_hand), count(*) from stock_balances"
     " group by 1, 2 order by 1, 2) row"
 )
+METRICS = "import urllib.request; print(urllib.request.urlopen('http://backup:9100/metrics.txt').read().decode())"
 
 
 async def test_backup_brings_back_what_a_destroyed_volume_held(stack: Stack, seen: Say) -> None:
@@ -21,6 +22,10 @@ async def test_backup_brings_back_what_a_destroyed_volume_held(stack: Stack, see
         await stack.anew("backup")
         dump = await eventually(partial(newest, stack), seconds=60)
     assert dump is not None
+    (worker, *_) = await stack.containers("worker")
+    # what Prometheus scrapes, from where it would
+    told = await stack.inside(worker, "python", "-c", METRICS)
+    assert 'erp_backup_last_run_ok{kind="dump"} 1' in told.splitlines()
     held = await stack.sql(SUMS)
 
     await stack.run("ops/scale", "api=0", "worker=0")
