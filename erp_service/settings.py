@@ -80,7 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 50
     export_parts: Annotated[
         int, _about("database connections that copy one large export at once; each keeps a core busy", ge=1, le=16)
-    ] = 3
+    ] = 2
     heartbeat_seconds: Annotated[Seconds, _about("how often a worker says that it lives", gt=0, le=300)] = 5
     stalled_seconds: Annotated[Seconds, _about("a worker silent for longer has its jobs taken over", gt=0, le=3600)] = (
         15

@@ -242,6 +242,7 @@ async def test_cancel_in_the_middle_of_any_part_stops_all_of_them_within_a_secon
     owner: asyncpg.Connection,
     work: Work,
     store: object,
+    settings: Settings,
 ) -> None:
     await many_items(owner)
     await owner.execute("analyze items")
@@ -251,9 +252,9 @@ async def test_cancel_in_the_middle_of_any_part_stops_all_of_them_within_a_secon
         await gated.reached.wait()
 
         async def all_wait() -> bool:
-            return await copies(owner) == 3 and await waiting(owner) == 3
+            return await copies(owner) == await waiting(owner) == settings.export_parts
 
-        # each in the middle of its range: one whose turn it is and that the store makes wait, two that wait behind it
+        # each in the middle of its range: one whose turn it is and that the store makes wait, the rest wait behind it
         await eventually(all_wait)
         asked = monotonic()
         await viewer.post(f"{JOBS}/{export_id}/cancel")
