@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple, NewType, TypeVar
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 from sqlalchemy import ColumnElement, DateTime, MetaData, Numeric, Select, event, func, select, text
@@ -287,13 +287,6 @@ async def connect(url: str, *, name: str, **server_settings: str) -> asyncpg.Con
     )
 
 
-def with_database(url: str, database: str) -> str:
-    """The same server, another database."""
-    parts = urlsplit(url)
-    query = urlencode({name: values[-1] for name, values in parse_qs(parts.query).items()}, safe="/")
-    return urlunsplit(parts._replace(path=f"/{database}", query=query))
-
-
 _NOT_YET = (
     OSError,
     TimeoutError,
@@ -322,7 +315,3 @@ async def wait_until_up(url: str, *, seconds: float) -> None:
             else:
                 await connection.close()
                 return
-
-
-async def is_up(db: Session) -> bool:
-    return bool(await db.scalar(text("select true")))

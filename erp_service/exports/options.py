@@ -6,10 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from erp_service.errors import Fault
-
-FORMULA_STARTS = "=+-@\t\r\n＝＋－＠\ufeff"
-"""What makes a spreadsheet take a cell for a formula (OWASP, CSV Injection), also in full width, and behind a byte
-order mark: at the beginning of a file that has no header, readers remove it."""
+from erp_service.reports.cells import FORMULA_STARTS
 
 
 class CsvOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -5,7 +5,7 @@ from typing import Any
 
 from erp_service.exports.datasets import Column, as_text
 from erp_service.exports.formats import About, Format, Options, Write
-from erp_service.exports.options import FORMULA_STARTS
+from erp_service.reports.cells import FORMULA_STARTS
 
 _BOM = b"\xef\xbb\xbf"
 _GUARDED = ", ".join(str(ord(character)) for character in FORMULA_STARTS)

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 from erp_service.exports.datasets import FilterValue, Spec
-from erp_service.exports.options import FORMULA_STARTS, CsvOptions, faults
+from erp_service.exports.options import CsvOptions, faults
+from erp_service.reports.cells import FORMULA_STARTS
 from erp_service.settings import Settings
 from tests.exports.conftest import JOBS, NASTY, Psql, Work, done, fill
 from tests.exports.test_text_formats import downloaded, written

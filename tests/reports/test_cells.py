@@ -10,7 +10,6 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from erp_service.exports import options
 from erp_service.reports import cells
 
 
@@ -59,7 +58,3 @@ def test_no_text_can_be_taken_for_a_formula_and_none_is_lost(text: str) -> None:
     assert row["text"].removeprefix("'") == text.removeprefix("'")
     assert not row["text"].startswith(tuple(cells.FORMULA_STARTS))
     assert (row["number"], row["count"]) == ("-2.5", "-1"), "numbers are numbers"
-
-
-def test_exports_guard_against_the_same() -> None:
-    assert cells.FORMULA_STARTS == options.FORMULA_STARTS
