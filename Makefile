@@ -44,10 +44,13 @@ test-browser: $(VENV)/.dev ## the documentation page in headless Chromium; insta
 test-pooler: $(VENV)/.dev ## the API through pgbouncer in transaction mode; installs Debian's pgbouncer
 	ops/test-pooler $(T)
 
+test-postgres15: $(VENV)/.dev ## what speaks SQL, on the oldest PostgreSQL that is supported; installs Debian's
+	ops/test-postgres15 $(T)
+
 test-backup: $(VENV)/.dev ## the drill: backup, destroy, restore, prove; refusals; installs Debian's age (four minutes)
 	ops/test-backup $(T)
 
-test-containers: $(VENV)/.dev ## the stack in podman: kills, scaling, rolling, outages (ten minutes); installs podman
+test-containers: $(VENV)/.dev ## the stack in podman: kills, silence, scaling, rolling, outages, restores (twelve minutes); installs podman
 	ops/test-containers $(T)
 
 image: ## localhost/erp, the one image for API, worker and migrations; PYTHON_IMAGE and EXTRAS can be set
@@ -90,4 +93,4 @@ $(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.up
 
-.PHONY: help up test test-real chaos soak bench-exports bench-scaling test-browser test-backup test-pooler test-containers image secrets roll lint types format constraints clean
+.PHONY: help up test test-real chaos soak bench-exports bench-scaling test-browser test-postgres15 test-backup test-pooler test-containers image secrets roll lint types format constraints clean

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -35,7 +36,25 @@ Session = ReadSession | WriteSession
 
 PING_SECONDS = 2.0
 
-KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"}
+# The server's side of a connection. The last, in ms, is for a client that vanished before it acknowledged what
+# was sent to it: no keepalive asks then, and Linux would go on sending for a quarter of an hour.
+KEEPALIVE = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+
+# Where transactions hold rows it must be less than the lock_timeout, and no other limit would do: asyncpg prepares a
+# statement by a message after which Postgres counts as busy, not as idle in a transaction, until the next one comes.
+LOST_SECONDS = 8
+_QUIET_SECONDS, _ASK_AGAIN_SECONDS, _ASKED = 4, 2, 2
+_POOL_KEEPALIVE = {
+    "tcp_keepalives_idle": str(_QUIET_SECONDS),
+    "tcp_keepalives_interval": str(_ASK_AGAIN_SECONDS),
+    "tcp_keepalives_count": str(_ASKED),
+    "tcp_user_timeout": str(LOST_SECONDS * 1000),
+}
 
 
 class Base(DeclarativeBase):
@@ -190,7 +209,7 @@ def _engine(url: str, settings: Settings, name: str, *, pooled: bool, more: int 
         }
     else:
         arguments |= {
-            "server_settings": {"application_name": name, "timezone": "UTC", **_limits(settings), **KEEPALIVE},
+            "server_settings": {"application_name": name, "timezone": "UTC", **_limits(settings), **_POOL_KEEPALIVE},
             # a server that hangs does not keep its own limit
             "command_timeout": settings.statement_seconds + 5,
         }
@@ -201,6 +220,7 @@ def _engine(url: str, settings: Settings, name: str, *, pooled: bool, more: int 
         pool_timeout=settings.pool_timeout_seconds,
         connect_args=arguments,
     )
+    event.listen(engine.sync_engine, "connect", _notice_silence)
     event.listen(engine.sync_engine, "checkout", _answers)
     return engine
 
@@ -218,6 +238,24 @@ def _limits(settings: Settings) -> dict[str, str]:
 def _for_this_transaction(settings: Settings) -> Select[*tuple[Any, ...]]:
     """The same limits for one transaction, in one statement."""
     return select(*(func.set_config(name, value, True) for name, value in _limits(settings).items()))
+
+
+def _notice_silence(connection: Any, _record: Any) -> None:
+    """Whoever waits for an answer that cannot come is told after LOST_SECONDS, and not at the end of command_timeout.
+
+    asyncpg sets none of these, nor hands out its socket. Those that the system does not know it goes without."""
+    line = connection.driver_connection._transport.get_extra_info("socket")
+    if line.family == socket.AF_UNIX:
+        return
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", _QUIET_SECONDS),
+        ("TCP_KEEPINTVL", _ASK_AGAIN_SECONDS),
+        ("TCP_KEEPCNT", _ASKED),
+        ("TCP_USER_TIMEOUT", LOST_SECONDS * 1000),
+    ):
+        if hasattr(socket, option):
+            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _answers(connection: Any, _record: Any, _proxy: Any) -> None:

@@ -36,7 +36,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +44,9 @@ from erp_service.processes import signalled_when_parent_dies, stop_servers
 
 PROGRAMS = Path("/var/cache/erp-service")
 LONGEST_SOCKET = 103  # bytes: what macOS takes; Linux takes 107
+
+# The builtin provider sorts by code point, the same on every machine and with every release of the C library.
+LOCALE: Sequence[str] = ("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
 Setting = str | int | bool
 
@@ -210,9 +213,8 @@ def _initdb(cluster: Path, programs: Path, account: Account | None, *, sync: boo
     unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=cluster.parent))
     make_private(unfinished, account)
     command = [str(programs / "initdb"), "-D", place_of(unfinished, account), "-U", "postgres", "--encoding=UTF8"]
-    # The builtin provider sorts by code point, the same on every machine and with every release of the C library.
-    command += ["--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"]
-    command += ["--auth-local=trust", "--auth-host=reject", *(() if sync else ("--no-sync",)), *written(TUNED)]
+    command += [*LOCALE, "--no-instructions", "--auth-local=trust", "--auth-host=reject"]
+    command += [*(() if sync else ("--no-sync",)), *written(TUNED)]
     apart = set_apart(unfinished, account, signal.SIGKILL)
     made = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **apart)
     if made.returncode != 0:

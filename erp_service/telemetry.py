@@ -24,7 +24,8 @@ from erp_service.settings import Settings
 
 log = structlog.stdlib.get_logger("erp")
 
-disable_created_metrics()  # a third of each answer, of which Prometheus makes nothing in this format
+# a third of each answer, of which Prometheus makes nothing in this format
+disable_created_metrics()  # type: ignore[no-untyped-call]
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 requests = Counter("erp_requests", "Answered requests", ["method", "route", "status"], registry=REGISTRY)

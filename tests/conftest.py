@@ -27,12 +27,16 @@ from erp_service.db import Database, asyncpg_arguments
 from erp_service.embedded import Cluster
 from erp_service.roles import Role
 from erp_service.settings import Settings
+from tests import other_server
 
 # CI draws the same examples each time; elsewhere new ones are looked for. A shared machine knows no deadlines.
 _LOADED = [HealthCheck.too_slow]
 hypothesis_settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=_LOADED)
 hypothesis_settings.register_profile("dev", deadline=None, suppress_health_check=_LOADED)
 hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+if "ERP_TEST_POSTGRES" in os.environ:
+    other_server.use(Path(os.environ["ERP_TEST_POSTGRES"]))
 
 SECRET = "a-secret-for-tests-only-0123456789-abcdefghij"
 ENOUGH = 4 << 30  # bytes of memory that must be free for the databases of the tests

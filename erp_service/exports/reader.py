@@ -18,6 +18,8 @@ _LIMITS = {
     "idle_in_transaction_session_timeout": "0",
     # while it sorts or waits, Postgres would not notice that our process is gone
     "client_connection_check_interval": "5000",
+    # it counts too while we do not read: because the store is slow, or other ranges come first
+    "tcp_user_timeout": "120000",
 }
 _BEGIN = "begin isolation level repeatable read read only"
 # where several connections read at once, workers that each would start for a short range only cost

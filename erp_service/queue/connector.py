@@ -26,6 +26,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from erp_service.db import KEEPALIVE as SERVER_KEEPALIVE
 from erp_service.db import WriteSession
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ class JoiningConnector(PsycopgConnector):
             "application_name": name,
             "connect_timeout": 5,
             "options": f"-c timezone=UTC -c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout=10s"
-            " -c idle_in_transaction_session_timeout=5s",
+            " -c idle_in_transaction_session_timeout=5s"
+            + "".join(f" -c {name}={value}" for name, value in SERVER_KEEPALIVE.items()),
         }
         super().__init__(
             pool_factory=_pool,

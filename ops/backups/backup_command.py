@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import fcntl
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ unless asked for. One line of JSON on standard output says how it went.
 exit status: 0 done, 1 failed and nothing was made, 2 wrong command line, 75 another backup is at work
 """
 _MAX_AGE_HOURS = 26.0
+_OK = 'erp_backup_last_run_ok{{kind="{}"}}'
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         one = commands.add_parser(kind, help=f"take a {kind} backup")
         _add_common(one)
         one.add_argument("--keep", type=_keep, default=Keep(), metavar="D/W/M", help="days/weeks/months; 7/5/12")
-        one.add_argument("--metrics", type=Path, metavar="FILE", help="for node_exporter's textfile collector")
+        _add_metrics(one)
         options.add_identity(one)
     commands.choices["dump"].add_argument(
         "--export-files", type=Path, metavar="DIR", help="the directory of the export store, to be kept as well"
@@ -61,13 +63,14 @@ def _parser() -> argparse.ArgumentParser:
         "--scratch",
         type=Path,
         metavar="DIR",
-        help="room for a clear copy of the cluster while it is checked; else TMPDIR",
+        help="room for a clear copy of the cluster while it is checked, of this backup alone; else TMPDIR",
     )
     one = commands.add_parser("wal", help="keep the log, until SIGTERM")
     _add_common(one)
     one.add_argument("--every", type=float, default=10.0, metavar="SECONDS", help="the most that is lost; 10")
     one.add_argument("--spool", type=Path, metavar="DIR", help="where it arrives, in the clear; a disk that stays")
     one.add_argument("--forget", action="store_true", help="drop the slot, so that the server waits for us no more")
+    _add_metrics(one)
     options.add_identity(one)
     one = commands.add_parser("check", help="read a backup to its end")
     one.add_argument("backup", type=Path)
@@ -76,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("status", help="how old the newest backups are; status 1 if too old")
     one.add_argument("--to", type=Path, required=True, metavar="DIR")
     one.add_argument("--max-age-hours", type=float, default=_MAX_AGE_HOURS, metavar="HOURS", help="26")
+    one.add_argument("--kind", choices=KINDS, help="only of this kind")
     return parser
 
 
@@ -84,6 +88,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     options.add_database(parser, "the owner's address; for base and wal, of a role with REPLICATION")
     options.add_recipients(parser)
     options.add_programs(parser)
+
+
+def _add_metrics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--metrics", type=Path, metavar="FILE", help="for node_exporter's textfile collector")
 
 
 def _keep(text: str) -> Keep:
@@ -135,13 +143,13 @@ def _status(given: argparse.Namespace) -> dict[str, Any]:
     """Raises Failed if there is none, or the newest of all is too old."""
     now = datetime.now(UTC)
     found: dict[str, Any] = {}
-    for kind in KINDS:
+    for kind in KINDS if given.kind is None else [given.kind]:
         if all_ := place.backups(given.to, kind):
             newest = all_[-1]
             age = round((now - newest.at).total_seconds())
             found[kind] = {"backup": newest.name, "age_seconds": age, "bytes": newest.bytes, "kept": len(all_)}
     if not found:
-        raise Failed(f"{given.to} holds no backup")
+        raise Failed(f"{given.to} holds no {given.kind or 'backup'}")
     youngest = min(found.values(), key=lambda one: int(one["age_seconds"]))
     if youngest["age_seconds"] > given.max_age_hours * 3600:
         hours = youngest["age_seconds"] / 3600
@@ -158,31 +166,47 @@ def _wal(given: argparse.Namespace) -> int:
             wal.forget(server)
             return {"kind": "wal", "slot": "dropped"}
         kept = 0
-        for line in wal.receive(server, given.to, options.keys(given), given.spool, every=given.every):
+        keys = options.keys(given)
+        for line in wal.receive(server, given.to, keys, given.spool, every=given.every, told=told):
             kept += bool(line["ok"])
             options.tell(line)
         return {"kind": "wal", "kept": kept}
 
-    return options.told("backup", work)
+    def told(whole: bool, until: float | None) -> None:
+        lines: dict[str, float] = {_OK.format("wal"): int(whole)}
+        if until is not None:
+            lines["erp_backup_log_kept_until_timestamp_seconds"] = until
+        # a full disk ends nothing: what stays there then is a moment that gets older and older
+        with contextlib.suppress(OSError):
+            if given.metrics is not None:
+                merge_metrics(given.metrics, lines)
+
+    return options.told("backup", work, lambda result: None if result["ok"] else told(False, None))
 
 
 def write_metrics(path: Path, kind: str, result: dict[str, Any]) -> None:
-    """Renamed into place, since the collector may look at any moment. What a failed run does not know stays."""
+    """What a failed run does not know stays."""
     label = f'{{kind="{kind}"}}'
-    lines: dict[str, Any] = {
-        f"erp_backup_last_run_ok{label}": int(result["ok"]),
+    lines: dict[str, float] = {
+        _OK.format(kind): int(result["ok"]),
         f"erp_backup_last_run_seconds{label}": result["seconds"],
     }
     if result["ok"]:
         lines[f"erp_backup_last_success_timestamp_seconds{label}"] = int(time.time())
         lines[f"erp_backup_bytes{label}"] = result["bytes"]
-    known: dict[str, Any] = {}
-    with contextlib.suppress(FileNotFoundError):
-        known = dict(line.rsplit(" ", 1) for line in path.read_text().splitlines())
-    text = "".join(f"{name} {value}\n" for name, value in sorted({**known, **lines}.items()))
+    merge_metrics(path, lines)
+
+
+def merge_metrics(path: Path, lines: dict[str, float]) -> None:
+    """Under a lock, since `wal` and others may share a file; renamed, since the collector may look at any moment."""
     hidden = path.with_name(f".{path.name}.part")
-    hidden.write_text(text)
-    hidden.rename(path)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known: dict[str, Any] = {}
+        with contextlib.suppress(FileNotFoundError):
+            known = dict(line.rsplit(" ", 1) for line in path.read_text().splitlines())
+        hidden.write_text("".join(f"{name} {value}\n" for name, value in sorted({**known, **lines}.items())))
+        hidden.rename(path)
 
 
 _COMMANDS = {"dump": _dump, "base": _base, "check": _check, "status": _status}

@@ -13,6 +13,8 @@ from .place import Busy
 from .programs import Failed, Server, server_of
 from .sealed import Keys
 
+_KEY_BYTES = 65536
+
 FAILED, BUSY = 1, 75
 """Exit statuses; 2 is a wrong command line, as everywhere. 75 is sysexits.h's: try again later."""
 
@@ -32,10 +34,11 @@ def add_programs(parser: argparse.ArgumentParser) -> None:
 def add_identity(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--identity",
-        type=Path,
+        type=_identity,
         metavar="FILE",
         default=_path("ERP_BACKUP_IDENTITY_FILE"),
-        help="the secret key (age-keygen writes it) of an encrypted backup; else ERP_BACKUP_IDENTITY_FILE",
+        help="the secret key (age-keygen writes it) of an encrypted backup, - to read it from standard input;"
+        " else ERP_BACKUP_IDENTITY_FILE",
     )
 
 
@@ -47,6 +50,15 @@ def add_recipients(parser: argparse.ArgumentParser) -> None:
         default=_path("ERP_BACKUP_RECIPIENTS_FILE"),
         help="encrypt for the public keys in it, one a line: age1... or ssh-...; else ERP_BACKUP_RECIPIENTS_FILE",
     )
+
+
+def _identity(text: str) -> Path:
+    """For `-` a file that is in memory only, and gone when we are: into a container the key comes this way."""
+    if text != "-":
+        return Path(text)
+    descriptor = os.memfd_create("identity")
+    os.write(descriptor, sys.stdin.buffer.read(_KEY_BYTES))
+    return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
 
 
 def _path(variable: str) -> Path | None:

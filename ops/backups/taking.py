@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -16,6 +17,7 @@ from .place import BASE, DUMP, FILES, GLOBALS, PROOF, Kind
 from .programs import Failed, Server, command, complaint, pieces, query, run
 from .sealed import Keys, writing
 
+_SCRATCH = "erp-backup-"
 _LEVEL = 3  # of gzip: a third of the time of the default, and a tenth larger
 
 _ROLES = """
@@ -64,7 +66,10 @@ def base(server: Server, hidden: Path, wanted: Wanted) -> dict[str, Any]:
     if query(server, _TABLESPACES) != "0":
         raise Failed("the cluster has tablespaces of its own, which a base backup of ours does not hold: use dump")
     manifest = _manifest(server, "base", wanted.keys)
-    with tempfile.TemporaryDirectory(prefix="erp-backup-", dir=wanted.scratch) as scratch:
+    # one that was killed left its copy there, in the clear; our caller holds the lock
+    for left in wanted.scratch.glob(f"{_SCRATCH}*") if wanted.scratch is not None else ():
+        shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=wanted.scratch) as scratch:
         copy = Path(scratch) / "base"
         arguments = ["--checkpoint=fast", "--wal-method=stream", "--manifest-checksums=SHA256", "--no-password"]
         run(server, "pg_basebackup", "-D", str(copy), *arguments)

@@ -9,8 +9,9 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +20,22 @@ from .programs import Failed, Server, command, pieces, query, run
 from .sealed import SUFFIX, Keys, reading, writing
 
 SLOT = "erp_backup"
+_CATCH_UP_SECONDS = 5.0
 _SEGMENT = re.compile(r"[0-9A-F]{24}")
 _RECEIVED = re.compile(r"[0-9A-F]{24}(\.partial)?|[0-9A-F]{8}\.history")
 _STORED = re.compile(r"([0-9A-F]{24}|[0-9A-F]{8}\.history)(\.partial)?\.gz(\.age)?")
 _SYSTEM = "select system_identifier from pg_control_system();"
 _SEGMENT_BYTES = "select setting::bigint from pg_settings where name = 'wal_segment_size';"
+_KNOWN = "select exists (select from pg_replication_slots where slot_name = 'erp_backup');"
+_TIMELINE = "select left(pg_walfile_name(pg_current_wal_lsn()), 8);"
+_REACH = """
+select extract(epoch from clock_timestamp()) || ' ' || (pg_current_wal_flush_lsn() - '0/0') || ' '
+  || (restart_lsn - '0/0') from pg_replication_slots where slot_name = 'erp_backup';
+"""
+
+Told = Callable[[bool, float | None], None]
+"""Called after each round: whether all that came is kept, and up to when any moment can be had back: in seconds of the
+epoch, by the server's clock; None if that is not known."""
 
 
 class Archive(NamedTuple):
@@ -35,13 +47,21 @@ class Archive(NamedTuple):
     segment_bytes: int
 
 
+class Reach(NamedTuple):
+    """At `at` the server had written its log up to `written`, and knew that we hold it up to `received`."""
+
+    at: float
+    written: float
+    received: float
+
+
 def archive_of(directory: Path, system_identifier: str) -> Path:
     """One for each cluster: another's segments may have the same names."""
     return directory / f"wal-{system_identifier}"
 
 
 def receive(
-    server: Server, directory: Path, keys: Keys, spool: Path | None, *, every: float
+    server: Server, directory: Path, keys: Keys, spool: Path | None, *, every: float, told: Told
 ) -> Iterator[dict[str, object]]:
     """Until SIGTERM or SIGINT: a line each time something was kept, or could not be.
 
@@ -54,22 +74,66 @@ def receive(
         )
     system = query(server, _SYSTEM)
     kept = archive_of(directory, system)
-    archive = Archive(kept, spool or kept / ".spool", keys, int(query(server, _SEGMENT_BYTES)))
+    # of each cluster its own: what another one left there must not be taken for a part of this one's log
+    own = spool / kept.name if spool is not None else kept / ".spool"
+    archive = Archive(kept, own, keys, int(query(server, _SEGMENT_BYTES)))
     with place.locked(archive.kept), _stopping() as stop:
         archive.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield from _left_behind(server, archive)
         run(server, "pg_receivewal", "--slot", SLOT, "--create-slot", "--if-not-exists", "--no-password")
         arguments = ["-D", str(archive.spool), "--slot", SLOT, "--synchronous", "--no-password"]
         receiving = subprocess.Popen(command(server, "pg_receivewal", *arguments), env=server.environment())
+        before: Reach | None = None
         try:
             while not stop.wait(every):
                 # it connects again by itself for as long as we let it
                 if receiving.poll() is not None:
                     raise Failed(f"pg_receivewal ended, status {receiving.returncode}; what it said stands above")
-                yield from _kept(archive)
+                reach = _reach(server)
+                whole = yield from _kept(archive)
+                # what had been written when we looked the last time has come since, and is kept now
+                arrived = before is not None and reach is not None and reach.received >= before.written
+                told(whole, before.at if whole and arrived and before is not None else None)
+                before = reach
+            _catch_up(server)
         finally:
             receiving.send_signal(signal.SIGINT)
             receiving.wait()
         yield from _kept(archive)
+
+
+def _left_behind(server: Server, archive: Archive) -> Iterator[dict[str, object]]:
+    """A server without our slot, and on a newer timeline than what came, was restored. It does not know the place where
+    we were, and pg_receivewal would ask for it for ever. So what came is kept, and we begin where the server is."""
+    old = {path.name[:8] for path in archive.spool.iterdir() if _SEGMENT.match(path.name)}
+    if not old or query(server, _KNOWN) == "t" or max(old) >= query(server, _TIMELINE):
+        return
+    for name in keep_received(archive):
+        yield {"ok": True, "segment": name}
+    for path in archive.spool.iterdir():
+        path.unlink()
+
+
+def _catch_up(server: Server) -> None:
+    """What was committed just before we were told to stop may still be on its way."""
+    goal, deadline = _reach(server), time.monotonic() + _CATCH_UP_SECONDS
+    while goal is not None and time.monotonic() < deadline:
+        now = _reach(server)
+        if now is None or now.received >= goal.written:
+            return
+        time.sleep(0.05)
+
+
+def _reach(server: Server) -> Reach | None:
+    """None while the server is away. Raises Failed if it has no slot of ours any more, as after a restore."""
+    try:
+        found = query(server, _REACH).split()
+    except Failed:
+        return None
+    if not found:
+        raise Failed(f"the server has no slot {SLOT} any more, or gave it up: start again, if in vain --forget")
+    at, written, received = map(float, found)
+    return Reach(at, written, received)
 
 
 @contextlib.contextmanager
@@ -80,15 +144,20 @@ def _stopping() -> Iterator[threading.Event]:
     yield stop
 
 
-def _kept(archive: Archive) -> Iterator[dict[str, object]]:
+def _kept(archive: Archive) -> Generator[dict[str, object], None, bool]:
+    """Returns whether all that came is kept, without a hole."""
+    whole = True
     try:
         for name in keep_received(archive):
             yield {"ok": True, "segment": name}
     except OSError as exc:
         # a full disk, a share that is away: what came stays in the spool, and is tried again
+        whole = False
         yield {"ok": False, "error": f"the log cannot be kept: {exc}"}
     if hole := first_hole(archive.kept, archive.segment_bytes):
         yield {"ok": False, "error": f"the log has a hole at {hole}: take a base backup now, which ends it"}
+        whole = False
+    return whole
 
 
 def keep_received(archive: Archive) -> Iterator[str]:
@@ -97,8 +166,10 @@ def keep_received(archive: Archive) -> Iterator[str]:
         if not _RECEIVED.fullmatch(path.name):
             continue
         if path.suffix == ".partial":
-            if _changed(archive, path):
+            mark, now = archive.spool / ".kept", f"{path.name} {_digest(path)}"
+            if not mark.exists() or mark.read_text() != now:
                 yield _store(archive, path)
+                mark.write_text(now)
             continue
         target = archive.kept / f"{path.name}.gz"
         # the same cluster's segment of this name has the same bytes, so what is there is never written over
@@ -108,15 +179,6 @@ def keep_received(archive: Archive) -> Iterator[str]:
             grown.unlink()
         if path.suffix != ".history":
             path.unlink()
-
-
-def _changed(archive: Archive, path: Path) -> bool:
-    mark = archive.spool / ".kept"
-    now = f"{path.name} {_digest(path)}"
-    if mark.exists() and mark.read_text() == now:
-        return False
-    mark.write_text(now)
-    return True
 
 
 def _digest(path: Path) -> str:

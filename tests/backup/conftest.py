@@ -61,19 +61,25 @@ def environment(cluster: Cluster, database: str) -> dict[str, str]:
     return {**kept, "ERP_MIGRATION_DATABASE_URL": cluster.owner_url(database)}
 
 
-def ran(name: str, *arguments: object, env: dict[str, str], before: Callable[[], None] | None = None) -> Ran:
-    """ops/NAME, to its end."""
+def ran(
+    name: str,
+    *arguments: object,
+    env: dict[str, str],
+    before: Callable[[], None] | None = None,
+    given: str | None = None,
+) -> Ran:
+    """ops/NAME, to its end; `given` is what it reads from its standard input."""
     command = [sys.executable, str(OPS / name), *(str(argument) for argument in arguments)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, preexec_fn=before)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, preexec_fn=before, input=given)
     lines = done.stdout.splitlines()
     return Ran(done.returncode, json.loads(lines[-1]) if lines else {}, done.stderr)
 
 
 @pytest.fixture
 def backup(cluster: Cluster, database_name: str) -> Callable[..., Ran]:
-    def backup(*arguments: object, before: Callable[[], None] | None = None) -> Ran:
+    def backup(*arguments: object, before: Callable[[], None] | None = None, given: str | None = None) -> Ran:
         words = [*arguments, "--pg-bin", cluster.bin] if arguments[0] != "status" else arguments
-        return ran("backup", *words, env=environment(cluster, database_name), before=before)
+        return ran("backup", *words, env=environment(cluster, database_name), before=before, given=given)
 
     return backup
 

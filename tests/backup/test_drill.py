@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,16 @@ async def test_moment_between_two_bookings_can_be_had_back(
     assert "no base backup that had ended by 2020" in early.result["error"]
     for gone in (place / "late", place / "early"):
         assert not gone.exists()
+
+    # the restored server knows nothing of where the log was received up to: it is followed from where it is
+    spool = next((tmp_path / "spool").glob("wal-*"))
+    assert [path.name[:8] for path in spool.glob("*.partial")] == ["00000001"]
+    with (
+        embedded.running(latest.parent) as restored,
+        kept_log(restored, database, to, "--recipients", keys.recipients, "--spool", tmp_path / "spool"),
+    ):
+        await eventually(partial(_kept, to, "00000002.history.gz.age"))
+    assert [path.name[:8] for path in spool.glob("*.partial")] == ["00000002"]
     for there in (first, latest):
         shutil.rmtree(there.parent)
 
@@ -272,6 +283,10 @@ async def _reached(counted: list[int], number: int) -> bool:
 
 async def _names(store: Path, *ids: str, present: int) -> bool:
     return sum(any(store.glob(f"{id_}.*")) for id_ in ids) == present
+
+
+async def _kept(directory: Path, name: str) -> bool:
+    return any(directory.glob(f"wal-*/{name}"))
 
 
 async def _references(data_dir: Path, database: str) -> list[str]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -115,6 +116,9 @@ async def test_rotation_and_metrics_and_status_say_what_is_there(backup: Command
     assert status.result["dump"]["backup"] == names[2]
     assert 0 <= status.result["dump"]["age_seconds"] < 600
     assert (await asyncio.to_thread(backup, "status", "--to", to, "--max-age-hours", 0)).status == 1
+    assert (await asyncio.to_thread(backup, "status", "--to", to, "--kind", "dump")).status == 0
+    none = await asyncio.to_thread(backup, "status", "--to", to, "--kind", "base")
+    assert (none.status, none.result["error"]) == (1, f"{to} holds no base")
     failed = await asyncio.to_thread(
         backup, "dump", "--to", to, "--metrics", metrics, "--database", "postgresql://nobody@/none?host=/nowhere"
     )
@@ -124,6 +128,41 @@ async def test_rotation_and_metrics_and_status_say_what_is_there(backup: Command
     assert lines['erp_backup_last_run_ok{kind="dump"}'] == "0"
     # the failed run leaves what is known of the last good one
     assert abs(time.time() - float(lines['erp_backup_last_success_timestamp_seconds{kind="dump"}'])) < 600
+
+
+async def test_log_says_up_to_when_it_is_kept_beside_what_others_say_in_the_same_file(
+    cluster: Cluster, database_name: str, owner: asyncpg.Connection, backup: Command, tmp_path: Path
+) -> None:
+    metrics = tmp_path / "erp.prom"
+    metrics.write_text('erp_backup_last_run_ok{kind="dump"} 1\n')
+
+    def told() -> dict[str, float]:
+        lines = (line.rsplit(" ", 1) for line in metrics.read_text().splitlines())
+        return {name: float(value) for name, value in lines}
+
+    async def kept(until: float) -> bool:
+        return told().get("erp_backup_log_kept_until_timestamp_seconds", 0.0) > until
+
+    with kept_log(cluster, database_name, tmp_path / "backups", "--metrics", metrics):
+        await owner.execute("create table t (); drop table t")
+        await eventually(partial(kept, time.time()))
+    assert told()['erp_backup_last_run_ok{kind="wal"}'] == 1
+    away = ["--metrics", metrics, "--database", "postgresql://nobody@/none?host=/nowhere"]
+    assert (await asyncio.to_thread(backup, "wal", "--to", tmp_path / "backups", *away)).status == 1
+    assert told()['erp_backup_last_run_ok{kind="wal"}'] == 0
+    assert told()['erp_backup_last_run_ok{kind="dump"}'] == 1
+    await asyncio.to_thread(backup, "wal", "--to", tmp_path / "backups", "--forget")
+
+
+async def test_key_comes_by_standard_input_and_a_copy_that_was_cut_short_goes(
+    backup: Command, keys: Keys, tmp_path: Path
+) -> None:
+    to, scratch = tmp_path / "backups", tmp_path / "scratch"
+    (scratch / "erp-backup-killed" / "base").mkdir(parents=True)
+    words = ["base", "--to", to, "--scratch", scratch, "--recipients", keys.recipients]
+    taken = await asyncio.to_thread(backup, *words, "--identity", "-", given=keys.identity.read_text())
+    assert (taken.status, taken.result.get("checked")) == (0, "content"), taken.said
+    assert list(scratch.iterdir()) == []
 
 
 async def test_no_password_stands_in_a_command_line(

@@ -21,7 +21,7 @@ PASSWORD = "correct-Horse-7-battery"
 
 _HANDED_ON = {"ERP_COMPOSE_FILES"}
 
-Service = Literal["api", "worker", "db", "migrate", "balancer", "replica", "backup", "prometheus"]
+Service = Literal["api", "worker", "db", "migrate", "balancer", "replica", "backup", "wal", "restore", "prometheus"]
 
 
 class CommandFailed(Exception):
@@ -78,9 +78,9 @@ class Stack:
             raise CommandFailed(f"{' '.join(command)}: {process.returncode}\n{out.decode()}\n{err.decode()}")
         return out.decode()
 
-    async def compose(self, *command: str) -> str:
+    async def compose(self, *command: str, stdin: bytes | None = None) -> str:
         files = [part for file in self.files for part in ("--file", file)]
-        return await self.run("podman-compose", *files, *command)
+        return await self.run("podman-compose", *files, *command, stdin=stdin)
 
     async def inside(self, container: str, *command: str, stdin: bytes | None = None) -> str:
         return await self.run("podman", "exec", "--interactive", container, *command, stdin=stdin)

@@ -102,7 +102,9 @@ async def test_release_that_never_gets_ready_ends_the_roll_and_the_old_goes_on(
     (tmp_path / "Containerfile").write_text(
         f"FROM {next_release}\nENV ERP_EXPORT_STORE=file:///tmp/elsewhere\n"
         "LABEL org.opencontainers.image.version=broken\n"
-        'ENTRYPOINT ["python", "-c", "import sys, time; time.sleep(600) if sys.argv[1] == \'serve\' else None"]\n'
+        # a process number 1 that handles no signal would be waited for until it is killed
+        'ENTRYPOINT ["python", "-c", "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit());'
+        ' signal.pause() if sys.argv[1] == \'serve\' else None"]\n'
     )
     image = f"localhost/{PROJECT}:broken"
     await stack.run("podman", "build", "--quiet", "--tag", image, str(tmp_path))

@@ -1,16 +1,18 @@
 #!/bin/sh
-# Runs once, when the volume is new: the owner, who migrates, the service's own role, which owns nothing, and the one by
-# which a replica follows. None is a superuser. A password that is changed later is changed with `alter role`.
+# Runs once, when the volume is new: the owner, who migrates, the service's own role, which owns nothing, and the two by
+# which a replica and the backups follow. None is a superuser. A password is changed later with `alter role`.
 set -eu
 psql --set ON_ERROR_STOP=1 --quiet --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" <<'SQL'
 \set owner `cat /run/secrets/owner_password`
 \set app `cat /run/secrets/app_password`
 \set replica `cat /run/secrets/replica_password`
+\set backup `cat /run/secrets/backup_password`
 \set database `printf %s "$POSTGRES_DB"`
 create role erp_owner login password :'owner';
 create role erp_app login password :'app';
 create role erp_replica login replication password :'replica';
+create role erp_backup login replication password :'backup';
 alter database :"database" owner to erp_owner;
 SQL
 # `all` is no database that can be replicated
-echo "host replication erp_replica all scram-sha-256" >>"$PGDATA/pg_hba.conf"
+echo "host replication erp_replica,erp_backup all scram-sha-256" >>"$PGDATA/pg_hba.conf"
