@@ -14,6 +14,7 @@ import asyncpg
 from sqlalchemy import ColumnElement, DateTime, MetaData, Numeric, Select, event, func, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
@@ -106,6 +107,8 @@ class Database:
 
     def __init__(self, settings: Settings, *, name: str = "erp") -> None:
         self._primary = _engine(settings.database_url, settings, name, pooled=settings.pooled)
+        self._places = asyncio.Semaphore(settings.pool_size)
+        self._patience = settings.pool_timeout_seconds
         self._reader = self._primary.execution_options(isolation_level="AUTOCOMMIT")
         self._limits = _for_this_transaction(settings) if settings.pooled else None
         self._replica: Replica | None = None
@@ -118,7 +121,7 @@ class Database:
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
-        async with _reached(self._primary) as connection:
+        async with self._in_turn(), _reached(self._primary) as connection:
             transaction = await connection.begin()
             try:
                 if self._limits is not None:
@@ -136,7 +139,7 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
         """On the primary."""
-        async with _reached(self._reader) as connection:
+        async with self._in_turn(), _reached(self._reader) as connection:
             yield ReadSession(connection)
 
     async def reading(self, read: Callable[[ReadSession], Awaitable[T]]) -> T:
@@ -189,6 +192,19 @@ class Database:
         if self._replica is not None:
             await self._replica.close()
         await self._primary.dispose()
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncIterator[None]:
+        """The pool itself lets whoever comes as a connection is given back pass by all who wait for one."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._places.acquire()
+        except TimeoutError:
+            raise PoolTimeout(f"no connection was given back within {self._patience} s") from None
+        try:
+            yield
+        finally:
+            self._places.release()
 
     async def _told(self, statement: str) -> Mapping[str, Any]:
         async with self.read() as db:

@@ -1,12 +1,17 @@
 """Sessions whose connection is lost at the wrong moment."""
 
+import asyncio
+
 import asyncpg
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from erp_service import errors
 from erp_service.db import Database, Session
+from erp_service.settings import Settings
 
 
 async def cut_off(db: Session, owner: asyncpg.Connection) -> None:
@@ -44,3 +49,33 @@ async def test_session_after_one_that_was_cut_off_works(database: Database, owne
         await cut_off(db, owner)
     async with database.read() as db:
         assert await db.scalar(text("select 1")) == 1
+
+
+async def test_whoever_waits_for_a_connection_gets_it_before_those_who_come_later(settings: Settings) -> None:
+    """In the pool itself, who asks in the moment in which one is given back passes all who wait."""
+    database = Database(replace(settings, pool_size=1), name="erp test")
+    order: list[str] = []
+
+    async def ask(name: str, times: int = 1) -> None:
+        for _ in range(times):
+            async with database.read() as db:
+                order.append(name)
+                await db.execute(text("select 1"))
+
+    greedy = asyncio.create_task(ask("greedy", 5))
+    while not order:
+        await asyncio.sleep(0)
+    await asyncio.gather(greedy, ask("first"), ask("second"))
+    await database.close()
+    assert order == ["greedy", "first", "second", *["greedy"] * 4]
+
+
+async def test_whoever_waits_too_long_for_a_connection_is_told_and_leaves_no_place_taken(settings: Settings) -> None:
+    database = Database(replace(settings, pool_size=1, pool_timeout_seconds=0.05), name="erp test")
+    async with database.read():
+        with pytest.raises(PoolTimeout):
+            async with database.read():
+                pass
+    async with database.read() as db:
+        assert await db.scalar(text("select 1")) == 1
+    await database.close()
