@@ -16,7 +16,7 @@ from litestar.middleware import ASGIMiddleware, DefineMiddleware
 from litestar.params import FromPath
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from erp_service import documents, errors, health, idempotency, metrics, problems, telemetry, tracing
+from erp_service import documents, errors, health, idempotency, metrics, problem_answers, problems, telemetry, tracing
 from erp_service.audit import routes as audit_routes
 from erp_service.auth import routes as auth_routes
 from erp_service.auth import user_routes
@@ -83,7 +83,7 @@ class Outlived(ASGIMiddleware):
             if began:
                 raise
             why = errors.Unavailable("This instance stops, and the request took too long for it. Another will answer.")
-            await problems.send_bare(why, scope, send)
+            await problem_answers.send_bare(why, scope, send)
 
 
 @get("/problems", role=PUBLIC, include_in_schema=False, media_type=MediaType.HTML)
@@ -111,7 +111,7 @@ def create_app(settings: Settings) -> Litestar:
             "write": Provide(idempotency.write_session),
             "who": Provide(principal),
         },
-        exception_handlers={**problems.HANDLERS, **idempotency.HANDLERS},
+        exception_handlers={**problem_answers.HANDLERS, **idempotency.HANDLERS},
         request_class=ApiRequest,
         response_class=Answer,
         request_max_body_size=settings.body_limit,

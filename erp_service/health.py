@@ -14,11 +14,12 @@ from msgspec import Meta
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from erp_service import errors, schema
+from erp_service import errors, revisions
 from erp_service.db import Database, ReadSession
 from erp_service.exports import overview
 from erp_service.notices import APPLICATION, Notices
-from erp_service.problems import MEDIA_TYPE, answer
+from erp_service.problem_answers import answer
+from erp_service.problems import MEDIA_TYPE
 from erp_service.queue import overview as queue
 from erp_service.queue.overview import WorkerNow
 from erp_service.replica import ReplicaNow
@@ -39,7 +40,7 @@ class Readiness:
         """`database` is not that of requests: an instance that has all its connections in use is busy, and a balancer
         that took it out would have the others as busy next."""
         self._database = database
-        self.checks = [schema.behind, *checks]
+        self.checks = [revisions.behind, *checks]
         self.draining = False
         self.stopping = asyncio.Event()
         self._looking: asyncio.Task[str | None] | None = None

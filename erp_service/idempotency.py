@@ -7,36 +7,22 @@ them. Only successes are kept: what was refused had no effect, so trying again i
 import hmac
 import re
 from collections.abc import AsyncGenerator
-from datetime import datetime
 from typing import Any
 
 import msgspec
 from litestar import Request
 from litestar.response import Response
 from litestar.types import ExceptionHandlersMap
-from sqlalchemy import BigInteger, ForeignKey, LargeBinary, SmallInteger, Text, func, select, text
-from sqlalchemy.dialects.postgresql import JSONB, insert
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import insert
 
 from erp_service import errors
-from erp_service.db import Base, Database, WriteSession
+from erp_service.db import Database, WriteSession
 from erp_service.errors import Fault
+from erp_service.idempotency_models import KEPT_HOURS, IdempotencyRecord
 
-KEPT_HOURS = 24
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _HEADERS = frozenset({"content-type", "location", "etag", "retry-after"})
-
-
-class IdempotencyRecord(Base):
-    __tablename__ = "idempotency"
-
-    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id"), primary_key=True)
-    key: Mapped[str] = mapped_column(Text, primary_key=True)
-    digest: Mapped[bytes] = mapped_column(LargeBinary)
-    status: Mapped[int] = mapped_column(SmallInteger)
-    headers: Mapped[dict[str, str]] = mapped_column(JSONB)
-    body: Mapped[bytes] = mapped_column(LargeBinary)
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -3,11 +3,10 @@
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar, TypeVarTuple
+from typing import Any, Generic, NamedTuple, TypeVar, TypeVarTuple
 from uuid import UUID
 
 import msgspec
-from litestar.params import QueryParameter
 from sqlalchemy import ColumnElement, Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -18,12 +17,6 @@ from erp_service.errors import INTEGER_LIMIT, Fault
 T = TypeVar("T", bound=msgspec.Struct)
 P = TypeVar("P")
 Ts = TypeVarTuple("Ts")
-
-DEFAULT_LIMIT = 50
-_MOST = 500
-
-Limit = Annotated[int, QueryParameter(ge=1, le=_MOST, description="rows on one page")]
-Cursor = Annotated[str | None, QueryParameter(max_length=1000, description="`next_cursor` of the page before; opaque")]
 
 Column = InstrumentedAttribute[Any] | ColumnElement[Any]
 

@@ -1,28 +1,21 @@
 """The schema of the database: brought to what this code needs, and compared with it."""
 
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
-from erp_service.db import ReadSession, engine_url
-
-_HERE = Path(__file__).parent
+from erp_service import revisions
+from erp_service.db import engine_url
 
 
 def _config() -> Config:
-    # in an installed wheel the migrations lie inside the package, in a checkout beside it
-    inside = _HERE / "migrations"
     config = Config()
-    config.set_main_option("script_location", str(inside if inside.is_dir() else _HERE.parent / "migrations"))
+    config.set_main_option("script_location", str(revisions.DIRECTORY))
     config.set_main_option("path_separator", "os")
     return config
 
@@ -53,7 +46,7 @@ def _is_ahead(connection: Connection) -> bool:
     if connection.scalar(text("select to_regclass('alembic_version')")) is None:
         return False
     present = connection.scalar(text("select version_num from alembic_version"))
-    return present is not None and present not in _revisions()[1]
+    return present is not None and present not in revisions.ours().known
 
 
 def script(connection: Connection, sql: str) -> None:
@@ -67,23 +60,3 @@ def compare(connection: Connection) -> None:
     config = _config()
     config.attributes.update(connection=connection, grants=False)
     command.check(config)
-
-
-@cache
-def _revisions() -> tuple[str | None, frozenset[str]]:
-    scripts = ScriptDirectory.from_config(_config())
-    return scripts.get_current_head(), frozenset(s.revision for s in scripts.walk_revisions())
-
-
-async def behind(db: ReadSession) -> str | None:
-    """Why this code cannot run on the database, or None. A database that is ahead is fine: it was expanded first."""
-    head, known = _revisions()
-    try:
-        present = await db.scalar(text("select version_num from alembic_version"))
-    except ProgrammingError:
-        present = None
-    if present is None:
-        return "The database is empty: run `erp migrate`."
-    if present in known and present != head:
-        return f"The database is at migration {present} and this code needs {head}: run `erp migrate`."
-    return None

@@ -2,7 +2,8 @@
 
 from sqlalchemy import MetaData
 
-from erp_service import idempotency, ratelimit
+from erp_service import idempotency_models as idempotency
+from erp_service import ratelimit
 from erp_service.audit import models as audit
 from erp_service.auth import models as auth
 from erp_service.db import Base

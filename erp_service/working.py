@@ -5,7 +5,7 @@ from functools import partial
 
 import uvloop
 
-from erp_service import schema, telemetry, tracing
+from erp_service import revisions, telemetry, tracing
 from erp_service.db import Database, wait_until_up
 from erp_service.exports import beside
 from erp_service.exports import tasks as exports
@@ -73,7 +73,7 @@ async def _until_fit(settings: Settings) -> None:
         while True:
             try:
                 async with database.read() as db:
-                    fault = await schema.behind(db) or await store_fault(db, database, store)
+                    fault = await revisions.behind(db) or await store_fault(db, database, store)
             except Exception as exc:
                 if not is_outage(exc):
                     raise

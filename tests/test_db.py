@@ -55,16 +55,17 @@ async def test_whoever_waits_for_a_connection_gets_it_before_those_who_come_late
     """In the pool itself, who asks in the moment in which one is given back passes all who wait."""
     database = Database(replace(settings, pool_size=1), name="erp test")
     order: list[str] = []
+    begun = asyncio.Event()
 
     async def ask(name: str, times: int = 1) -> None:
         for _ in range(times):
             async with database.read() as db:
                 order.append(name)
+                begun.set()
                 await db.execute(text("select 1"))
 
     greedy = asyncio.create_task(ask("greedy", 5))
-    while not order:
-        await asyncio.sleep(0)
+    await begun.wait()
     await asyncio.gather(greedy, ask("first"), ask("second"))
     await database.close()
     assert order == ["greedy", "first", "second", *["greedy"] * 4]

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from erp_service import schema
+from erp_service import revisions, schema
 from erp_service.db import Database, engine_url
 from erp_service.embedded import Cluster
 from erp_service.settings import Settings
@@ -36,7 +36,7 @@ async def test_an_empty_database_and_one_behind_are_told_apart_from_one_ahead(
 ) -> None:
     async def fault() -> str | None:
         async with database.read() as db:
-            return await schema.behind(db)
+            return await revisions.behind(db)
 
     assert await fault() is None
     await owner.execute("update alembic_version set version_num = '0001'")

@@ -10,7 +10,7 @@ from erp_service.audit.schemas import AuditPage
 from erp_service.db import ReadSession
 from erp_service.errors import INTEGER_LIMIT
 from erp_service.instants import instants
-from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.page_parameters import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.roles import Role
 from erp_service.routing import Answer, get
 

@@ -10,7 +10,7 @@ from erp_service.auth import queries, service
 from erp_service.auth.refusals import EmailTaken, OwnAccount, RoleOutOfReach
 from erp_service.auth.schemas import NewUser, PasswordReset, RoleChange, UserChange, UserOut, UserPage
 from erp_service.db import ReadSession, WriteSession
-from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.page_parameters import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.principals import Principal
 from erp_service.roles import Role
 from erp_service.routing import Answer, Id, IfMatch, created, delete, demand, get, post, put, tagged

@@ -34,7 +34,7 @@ from erp_service.exports.models import (
 from erp_service.exports.queries import PATH, Shown
 from erp_service.exports.schemas import DatasetName, Datasets, Estimate, ExportJobOut, ExportJobPage, ExportRequest
 from erp_service.exports.storage.registry import address, held
-from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.page_parameters import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.principals import Principal
 from erp_service.roles import Role
 from erp_service.routing import Answer, IfMatch, delete, demand, etag, get, get_or_head, post, tagged

@@ -15,7 +15,7 @@ from erp_service.exports.schedule_models import TooManySchedules
 from erp_service.exports.schedule_schemas import ScheduleBody, ScheduleOut, SchedulePage
 from erp_service.exports.schedules import PATH
 from erp_service.exports.schemas import ExportJobOut
-from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.page_parameters import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.principals import Principal
 from erp_service.roles import Role
 from erp_service.routing import Answer, IfMatch, created, delete, demand, etag, get, post, put, tagged

@@ -15,7 +15,7 @@ from erp_service.exports.models import ExportJob, Status
 from erp_service.exports.running import Resources
 from erp_service.exports.storage.base import Kept, Key, Store
 from erp_service.exports.storage.registry import store_fault
-from erp_service.idempotency import KEPT_HOURS
+from erp_service.idempotency_models import KEPT_HOURS
 from erp_service.telemetry import log
 
 BATCH = 500

@@ -9,7 +9,7 @@ from erp_service.db import ReadSession, WriteSession
 from erp_service.inventory import items, queries
 from erp_service.inventory.models import SkuTaken
 from erp_service.inventory.schemas import ItemBody, ItemOut, ItemPage, ItemStatus
-from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.page_parameters import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.principals import Principal
 from erp_service.roles import Role
 from erp_service.routing import Answer, Id, IfMatch, created, delete, demand, get, post, put, tagged

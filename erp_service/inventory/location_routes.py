@@ -10,7 +10,7 @@ from erp_service.errors import INTEGER_LIMIT
 from erp_service.inventory import locations, queries
 from erp_service.inventory.models import CodeTaken, NegativeStock
 from erp_service.inventory.schemas import LocationBody, LocationOut, LocationPage, LocationType
-from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.page_parameters import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.principals import Principal
 from erp_service.roles import Role
 from erp_service.routing import Answer, Id, IfMatch, created, delete, demand, get, post, put, tagged

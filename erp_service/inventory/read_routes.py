@@ -11,7 +11,7 @@ from erp_service.errors import INTEGER_LIMIT
 from erp_service.instants import instants
 from erp_service.inventory import queries
 from erp_service.inventory.schemas import EntryType, LedgerPage, StockPage
-from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.page_parameters import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.roles import Role
 from erp_service.routing import Answer, get
 

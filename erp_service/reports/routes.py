@@ -14,7 +14,7 @@ from erp_service import errors, numbers
 from erp_service.errors import INTEGER_LIMIT, Fault
 from erp_service.instants import instants
 from erp_service.numbers import QUANTITY_SCALE
-from erp_service.paging import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.page_parameters import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.reports import cells, queries
 from erp_service.reports.models import MOST_ROWS, ReportTooLong
 from erp_service.reports.periods import MOST_DAYS, span

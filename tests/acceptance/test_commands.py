@@ -9,9 +9,11 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
-from erp_service.cli import main
+from erp_service import commands
+from erp_service.cli import COMMANDS, loaded, main
 from erp_service.embedded import Cluster
 from erp_service.settings import Settings
 from tests.acceptance.instances import environment, instance
@@ -32,6 +34,40 @@ def test_help_teaches(command: list[str]) -> None:
     shown = CliRunner().invoke(main, [*command, "--help"])
     assert shown.exit_code == 0
     assert len(shown.output) > 150
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_list_says_of_a_command_what_the_command_says_itself(name: str) -> None:
+    itself, stand_in = loaded(name), main.commands[name]
+    assert itself.name == name
+    for width in (45, 80, 500):
+        assert stand_in.get_short_help_str(width) == itself.get_short_help_str(width)
+
+
+def test_every_command_is_in_the_list() -> None:
+    modules = {path.stem for path in Path(*commands.__path__).glob("*.py")}
+    assert modules - {"__init__", "database"} == {module for module, _ in COMMANDS.values()}
+
+
+def test_a_misspelt_command_is_told_its_name() -> None:
+    shown = CliRunner().invoke(main, ["exprot"])
+    assert shown.exit_code == 2
+    assert "No such command 'exprot'. Did you mean 'export'?" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("words", "begun", "offered"),
+    [
+        ([], "", sorted(COMMANDS)),
+        ([], "s", ["serve", "settings"]),
+        (["export"], "--fil", ["--filter", "--filename"]),
+        (["queue"], "", ["cancel", "retry"]),
+        (["import"], "", ["items", "locations", "movements"]),
+    ],
+)
+def test_shell_completes_commands_and_what_follows_them(words: list[str], begun: str, offered: list[str]) -> None:
+    shell = ShellComplete(main, {}, "erp", "_ERP_COMPLETE")
+    assert [item.value for item in shell.get_completions(words, begun)] == offered
 
 
 def test_settings_lists_every_variable_with_its_meaning_and_masks_secrets() -> None:

@@ -19,7 +19,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from erp_service import embedded, schema
+from erp_service import embedded, revisions
 from erp_service.db import Database, engine_url
 from erp_service.embedded import Cluster
 from erp_service.exports.storage.registry import open_store, store_fault
@@ -240,7 +240,7 @@ async def test_backup_of_an_older_release_is_brought_to_what_this_one_needs(
     assert done.status == 0, done.said
     database = Database(settings_for(cluster, empty, tmp_path))
     async with database.read() as db:
-        assert await schema.behind(db) is None
+        assert await revisions.behind(db) is None
     await database.close()
 
 

@@ -15,12 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from erp_service import settings
+from erp_service.commands.database import told
 from erp_service.db import Database, WriteSession
 from erp_service.exports import overview
 from erp_service.exports.overview import Overview
 from erp_service.queue.overview import WorkerNow
 from erp_service.settings import Settings
-from erp_service.terminal import told
 
 WATCH_SECONDS = 1.0
 
@@ -41,7 +41,7 @@ class JobName(click.ParamType[UUID | int]):
 @click.option("--json", "as_json", is_flag=True, help="For programs: one object.")
 @click.option("--watch", is_flag=True, help="Again each second, until Ctrl-C.")
 @click.pass_context
-def queue_group(context: click.Context, *, as_json: bool, watch: bool) -> None:
+def command(context: click.Context, *, as_json: bool, watch: bool) -> None:
     """What the queue does: workers, what runs, waits, stalls and failed.
 
     \b
@@ -62,18 +62,18 @@ def queue_group(context: click.Context, *, as_json: bool, watch: bool) -> None:
             Console(width=None if sys.stdout.isatty() else 200).print(shown(asyncio.run(_look(loaded))))
 
 
-@queue_group.command("retry")
+@command.command("retry")
 @click.argument("job", type=JobName())
-def retry_command(job: UUID | int) -> None:
+def retry(job: UUID | int) -> None:
     """Try again what failed: an export as a new one of its owner's, another job as it is."""
     with told():
         loaded = settings.load()
         click.echo(asyncio.run(_changed(loaded, lambda db: overview.retry(db, loaded, job))))
 
 
-@queue_group.command("cancel")
+@command.command("cancel")
 @click.argument("job", type=JobName())
-def cancel_command(job: UUID | int) -> None:
+def cancel(job: UUID | int) -> None:
     """End what waits at once, and what runs within a second."""
     with told():
         loaded = settings.load()

@@ -49,7 +49,7 @@ _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 @click.option("--cancel", "canceled", metavar="JOB_ID", type=click.UUID, help="Cancel an export, and do nothing else.")
 @click.option("--url", default=DEFAULT_URL, show_default=True, envvar="ERP_URL", help="The service, or ERP_URL.")
 @click.option("--user", metavar="E-MAIL", help="Sign in instead of using ERP_TOKEN; stays signed in.")
-def export_command(resumed: UUID | None, canceled: UUID | None, **given: Any) -> None:
+def command(resumed: UUID | None, canceled: UUID | None, **given: Any) -> None:
     """Export a dataset of a running service: submit, follow, download, check the digest.
 
     Signs in with ERP_TOKEN, or asks for e-mail and password (standard input, when that is no terminal). A download

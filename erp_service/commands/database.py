@@ -1,0 +1,40 @@
+"""What the commands on a database share: how long they wait for it, and how they end without it."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
+
+from erp_service import errors
+from erp_service.settings import SettingsError
+from erp_service.terminal import say
+
+WAIT_SECONDS = 300.0
+"""How long a command waits for the database at its start: longer than a server takes to recover from a crash."""
+
+SHORT_WAIT_SECONDS = 20.0
+"""The same of a command that a person waits for: a name that is not resolved at once, a server that restarts."""
+
+_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError)
+
+
+@contextmanager
+def told(*kinds: type[Exception]) -> Iterator[None]:
+    """What a person can cause ends in one clear message and status 1, with no stack trace.
+
+    `kinds` are the command's own, beside wrong settings, what a rule refuses, and a database that does not answer."""
+    its_own: tuple[type[Exception], ...] = (SettingsError, *kinds)
+    try:
+        yield
+    except its_own as exc:
+        say(f"erp: {exc}")
+        sys.exit(1)
+    except errors.Refused as exc:
+        faults = "".join(f"\n  {fault.detail}" for fault in exc.faults)
+        say(f"erp: {exc.detail or exc.title}{faults}")
+        sys.exit(1)
+    except _AWAY as exc:
+        say(f"erp: the database cannot be used: {exc}")
+        sys.exit(1)

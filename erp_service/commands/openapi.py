@@ -1,0 +1,21 @@
+"""`erp openapi`: the contract, for machines."""
+
+import json
+
+import click
+
+from erp_service.app import create_app
+from erp_service.documents import mended
+from erp_service.settings import Settings
+
+
+@click.command("openapi")
+def command() -> None:
+    """Print the OpenAPI 3.1 document, for client generators and contract tests.
+
+    It is the one that a running service has at /schema/openapi.json. Needs no database and no settings.
+    """
+    # the document is the same whatever the settings; no token is ever signed with this
+    bare = Settings(database_url="postgresql://", jwt_secret="0123456789abcdefghijklmnopqrstuvwxyz")  # noqa: S106
+    document = mended(create_app(bare).openapi_schema.to_schema())
+    click.echo(json.dumps(document, indent=2))

@@ -1,0 +1,30 @@
+"""`erp verify`: do the books hold?"""
+
+import asyncio
+import sys
+
+import click
+
+from erp_service import settings, verify
+from erp_service.commands.database import SHORT_WAIT_SECONDS, told
+from erp_service.db import wait_until_up
+from erp_service.settings import Settings
+from erp_service.terminal import say
+
+
+@click.command("verify")
+def command() -> None:
+    """Prove the books, and end with status 1 and the rows at fault if they do not hold."""
+    with told():
+        loaded = settings.load()
+        findings = asyncio.run(_verify(loaded))
+        for finding in findings:
+            click.echo(str(finding))
+        if findings:
+            sys.exit(1)
+        say("The books hold.")
+
+
+async def _verify(loaded: Settings) -> list[verify.Finding]:
+    await wait_until_up(loaded.listen_url, seconds=SHORT_WAIT_SECONDS)
+    return await verify.verify(loaded)
