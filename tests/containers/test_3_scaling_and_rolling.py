@@ -104,7 +104,7 @@ async def test_release_that_never_gets_ready_ends_the_roll_and_the_old_goes_on(
         "LABEL org.opencontainers.image.version=broken\n"
         # a process number 1 that handles no signal would be waited for until it is killed
         'ENTRYPOINT ["python", "-c", "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit());'
-        ' signal.pause() if sys.argv[1] == \'serve\' else None"]\n'
+        " signal.pause() if sys.argv[1] == 'serve' else None\"]\n"
     )
     image = f"localhost/{PROJECT}:broken"
     await stack.run("podman", "build", "--quiet", "--tag", image, str(tmp_path))
