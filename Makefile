@@ -47,7 +47,7 @@ test-pooler: $(VENV)/.dev ## the API through pgbouncer in transaction mode; inst
 test-postgres15: $(VENV)/.dev ## what speaks SQL, on the oldest PostgreSQL that is supported; installs Debian's
 	ops/test-postgres15 $(T)
 
-test-backup: $(VENV)/.dev ## the drill: backup, destroy, restore, prove; refusals; installs Debian's age (four minutes)
+test-backup: $(VENV)/.dev ## the drill: backup, destroy, restore, prove; refusals; installs Debian's age (two minutes)
 	ops/test-backup $(T)
 
 test-containers: $(VENV)/.dev ## the stack in podman: kills, silence, scaling, rolling, outages, restores (twelve minutes); installs podman

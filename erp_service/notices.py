@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from erp_service import telemetry
-from erp_service.db import connect
+from erp_service.connections import connect
 
 Hear = Callable[[str | None], None]
 """Called with a payload, or with None after a gap: whatever was known from notices counts no more."""

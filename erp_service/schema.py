@@ -10,7 +10,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
 from erp_service import revisions
-from erp_service.db import engine_url
+from erp_service.connections import engine_url
 
 
 def _config() -> Config:

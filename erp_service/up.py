@@ -19,7 +19,8 @@ import msgspec
 
 from erp_service import demo, embedded, schema, supervise
 from erp_service.auth.service import first_super_admin
-from erp_service.db import Database, wait_until_up
+from erp_service.connections import wait_until_up
+from erp_service.db import Database
 from erp_service.settings import Settings
 from erp_service.supervise import Command
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from erp_service.db import connect
+from erp_service.connections import connect
 from erp_service.exports.models import Status
 from erp_service.exports.storage.base import Key, Missing, Store
 from erp_service.exports.storage.registry import open_store

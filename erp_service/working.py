@@ -6,7 +6,8 @@ from functools import partial
 import uvloop
 
 from erp_service import revisions, telemetry, tracing
-from erp_service.db import Database, wait_until_up
+from erp_service.connections import wait_until_up
+from erp_service.db import Database
 from erp_service.exports import beside
 from erp_service.exports import tasks as exports
 from erp_service.exports.running import is_outage

@@ -23,7 +23,8 @@ from erp_service import embedded, schema, telemetry
 from erp_service.app import create_app, services
 from erp_service.auth.models import User
 from erp_service.auth.tokens import Claims, Tokens
-from erp_service.db import Database, asyncpg_arguments
+from erp_service.connections import asyncpg_arguments
+from erp_service.db import Database
 from erp_service.embedded import Cluster
 from erp_service.roles import Role
 from erp_service.settings import Settings

@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 
 from erp_service import embedded_directory as directory
-from erp_service.db import asyncpg_arguments
+from erp_service.connections import asyncpg_arguments
 from erp_service.embedded import Cluster
 
 CONFLICTS_AFTER = "200ms"

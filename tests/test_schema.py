@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from erp_service import revisions, schema
-from erp_service.db import Database, engine_url
+from erp_service.connections import engine_url
+from erp_service.db import Database
 from erp_service.embedded import Cluster
 from erp_service.settings import Settings
 from tests.conftest import as_owner

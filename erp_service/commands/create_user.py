@@ -8,7 +8,8 @@ from erp_service import errors, settings
 from erp_service.auth import passwords
 from erp_service.auth.service import create_user
 from erp_service.commands.database import SHORT_WAIT_SECONDS, told
-from erp_service.db import Database, wait_until_up
+from erp_service.connections import wait_until_up
+from erp_service.db import Database
 from erp_service.principals import system
 from erp_service.roles import Role
 from erp_service.settings import Settings

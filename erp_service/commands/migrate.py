@@ -6,7 +6,7 @@ import click
 
 from erp_service import schema, settings
 from erp_service.commands.database import WAIT_SECONDS, told
-from erp_service.db import wait_until_up
+from erp_service.connections import wait_until_up
 from erp_service.terminal import say
 
 

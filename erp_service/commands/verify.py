@@ -7,7 +7,7 @@ import click
 
 from erp_service import settings, verify
 from erp_service.commands.database import SHORT_WAIT_SECONDS, told
-from erp_service.db import wait_until_up
+from erp_service.connections import wait_until_up
 from erp_service.settings import Settings
 from erp_service.terminal import say
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import asyncpg
 
-from erp_service.db import Database, connect
+from erp_service.connections import connect
+from erp_service.db import Database
 from erp_service.exports.datasets import Query
 from erp_service.exports.storage.base import Sink
 

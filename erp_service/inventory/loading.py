@@ -20,7 +20,8 @@ from sqlalchemy.pool import NullPool
 
 from erp_service import bodies
 from erp_service.audit.record import record
-from erp_service.db import KEEPALIVE, WriteSession, engine_url
+from erp_service.connections import KEEPALIVE, engine_url
+from erp_service.db import WriteSession
 from erp_service.inventory import bulk, location_lines, movement_lines
 from erp_service.inventory.files import Spooled, spooled
 from erp_service.inventory.models import Import

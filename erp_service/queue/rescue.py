@@ -20,7 +20,7 @@ import asyncpg
 import msgspec
 
 from erp_service import telemetry
-from erp_service.db import connect
+from erp_service.connections import connect
 from erp_service.queue.fencing import Run
 
 log = logging.getLogger(__name__)

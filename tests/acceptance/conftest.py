@@ -10,7 +10,8 @@ import pytest
 
 from erp_service.auth.passwords import hashed
 from erp_service.client import Client, Job
-from erp_service.db import Database, asyncpg_arguments
+from erp_service.connections import asyncpg_arguments
+from erp_service.db import Database
 from erp_service.embedded import Cluster
 from erp_service.roles import Role
 from erp_service.settings import Settings

@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     ["processes"],
     ["settings", "errors", "numbers", "roles", "embedded", "embedded_directory", "supervise"],
-    ["db", "replica", "bodies", "telemetry", "tracing", "notices"],
+    ["connections", "db", "replica", "bodies", "telemetry", "tracing", "notices"],
     ["problems", "paging", "instants", "principals"],
     ["routing", "page_parameters", "problem_answers"],
     ["idempotency", "idempotency_models", "ratelimit", "queue"],

@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from erp_service import embedded
-from erp_service.db import Database, asyncpg_arguments
+from erp_service.connections import asyncpg_arguments
+from erp_service.db import Database
 from erp_service.embedded import Cluster
 from erp_service.roles import Role
 from erp_service.settings import Settings

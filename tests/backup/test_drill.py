@@ -20,7 +20,8 @@ from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from erp_service import embedded, revisions
-from erp_service.db import Database, engine_url
+from erp_service.connections import engine_url
+from erp_service.db import Database
 from erp_service.embedded import Cluster
 from erp_service.exports.storage.registry import open_store, store_fault
 from erp_service.settings import Settings

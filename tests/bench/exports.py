@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from erp_service import embedded
-from erp_service.db import asyncpg_arguments
+from erp_service.connections import asyncpg_arguments
 from erp_service.embedded import Cluster
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.datasets import psql_text

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import asyncpg
 import httpx
 
-from erp_service.db import asyncpg_arguments
+from erp_service.connections import asyncpg_arguments
 from erp_service.embedded import Cluster
 from erp_service.exports.catalogue import ITEMS
 from erp_service.exports.datasets import psql_text

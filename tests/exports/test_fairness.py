@@ -10,7 +10,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from erp_service.db import Database, asyncpg_arguments
+from erp_service.connections import asyncpg_arguments
+from erp_service.db import Database
 from erp_service.exports import admission, datasets
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.datasets import Spec

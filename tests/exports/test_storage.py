@@ -13,7 +13,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
-from erp_service.db import Database, asyncpg_arguments
+from erp_service.connections import asyncpg_arguments
+from erp_service.db import Database
 from erp_service.embedded import Cluster
 from erp_service.exports import upkeep
 from erp_service.exports.storage.base import Described, Kept, Key, Missing, Store

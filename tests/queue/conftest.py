@@ -14,7 +14,8 @@ import asyncpg
 import pytest
 
 from erp_service import embedded, schema
-from erp_service.db import Database, WriteSession, asyncpg_arguments
+from erp_service.connections import asyncpg_arguments
+from erp_service.db import Database, WriteSession
 from erp_service.embedded import Cluster
 from erp_service.queue.connector import defer
 from erp_service.settings import Settings

@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 from procrastinate import Blueprint, JobContext
 
-from erp_service.db import connect
+from erp_service.connections import connect
 from erp_service.queue.connector import JoiningConnector
 from erp_service.queue.hardened import HardenedApp, stopped_by
 from erp_service.queue.rescue import Patience

@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from erp_service import embedded, schema
-from erp_service.db import Database, asyncpg_arguments
+from erp_service.connections import asyncpg_arguments
+from erp_service.db import Database
 from erp_service.embedded import Cluster
 from erp_service.roles import Role
 from erp_service.settings import Settings

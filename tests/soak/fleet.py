@@ -13,7 +13,7 @@ from typing import Literal
 
 import asyncpg
 
-from erp_service.db import connect
+from erp_service.connections import connect
 from erp_service.embedded import Cluster
 from erp_service.queue.rescue import CONNECTION_LOST
 from erp_service.settings import Settings
