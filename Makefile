@@ -44,7 +44,7 @@ test-browser: $(VENV)/.dev ## the documentation page in headless Chromium; insta
 test-pooler: $(VENV)/.dev ## the API through pgbouncer in transaction mode; installs Debian's pgbouncer
 	ops/test-pooler $(T)
 
-test-postgres15: $(VENV)/.dev ## what speaks SQL, on the oldest PostgreSQL that is supported; installs Debian's
+test-postgres15: $(VENV)/.dev ## the same on PostgreSQL 15, the oldest that is supported; installs Debian's (nine minutes)
 	ops/test-postgres15 $(T)
 
 test-backup: $(VENV)/.dev ## the drill: backup, destroy, restore, prove; refusals; installs Debian's age (two minutes)
