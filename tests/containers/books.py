@@ -1,14 +1,13 @@
-"""What all clients of all tests were told, and the proof that the books hold exactly that."""
+"""The proof that the books hold exactly what all clients of all tests were told."""
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 
 from tests.conftest import eventually
-from tests.containers.clients import FINAL, JOBS, Load
+from tests.containers.clients import EXPORTED, FINAL, JOBS, POSTED, Load
 from tests.containers.stack import Stack
 
 Say = Callable[[str], None]
@@ -17,11 +16,6 @@ ROWS = 100_000
 """In the ledger: enough for an export to be met in the middle."""
 
 NOTES = "said at length so that the file is a large one; " * 5
-
-POSTED: Counter[str] = Counter()
-"""What was acknowledged to all clients of all tests."""
-
-EXPORTED: list[str] = []
 
 
 async def load_stock(stack: Stack, api: str) -> None:
@@ -52,9 +46,6 @@ async def final(client: httpx.AsyncClient, job_id: str) -> dict[str, Any]:
 
 async def proven(stack: Stack, load: Load) -> str:
     """No client has anything to complain of, and the books hold exactly what was acknowledged."""
-    # first of all, so that one fault is not every later test's
-    POSTED.update(load.posted)
-    EXPORTED.extend(load.exports)
     assert not load.failures, f"{len(load.failures)} requests failed: {load.failures[:5]}"
     await nothing_lost_or_doubled(stack)
     return ", ".join(f"{count:,} {what}" for what, count in sorted(load.counts.items())) + f"; {load.slowest()}"

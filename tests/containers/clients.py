@@ -17,6 +17,11 @@ STOCK = "/api/v1/inventory/stock"
 JOBS = "/api/v1/exports/jobs"
 FINAL = ("succeeded", "failed", "canceled", "expired")
 
+POSTED: Counter[str] = Counter()
+"""What was acknowledged to all clients of all tests, also of those that failed: one fault is not every later test's."""
+
+EXPORTED: list[str] = []
+
 
 class Load:
     """Posters, readers, downloaders and exporters at once.
@@ -48,6 +53,8 @@ class Load:
         finally:
             self._stopping = True
             await asyncio.gather(*tasks)
+            POSTED.update(self.posted)
+            EXPORTED.extend(self.exports)
 
     def slowest(self) -> str:
         """Of the requests, without downloads."""

@@ -1,15 +1,17 @@
 """The profile `backup`, of its own accord; the volume destroyed, and what it held back: all of a dump, or a moment."""
 
 import json
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.conftest import eventually
-from tests.containers.books import EXPORTED, POSTED, Say, nothing_lost_or_doubled
-from tests.containers.clients import STOCK
+from tests.containers.books import Say, nothing_lost_or_doubled
+from tests.containers.clients import EXPORTED, POSTED, STOCK
 from tests.containers.stack import PROJECT, CommandFailed, Stack, timed
 
 SUMS = (
@@ -22,9 +24,20 @@ KEPT_UNTIL = "erp_backup_log_kept_until_timestamp_seconds"
 RESTORE = ("--profile", "restore", "run", "--rm", "-T", "--no-deps", "restore")
 
 
-async def test_backup_brings_back_what_a_destroyed_volume_held(stack: Stack, seen: Say) -> None:
+@pytest.fixture(autouse=True)
+async def profile(stack: Stack) -> AsyncIterator[None]:
+    """Afterwards no service of the profile is left, nor what they kept."""
     before = dict(stack.env)
     stack.env["COMPOSE_PROFILES"] = "backup"
+    yield
+    stack.env = before
+    if wal := await stack.containers("wal", running=False):
+        await stack.run("podman", "rm", "--force", *wal)
+    await stack.remove("backup", "backups")
+    await stack.run("podman", "volume", "rm", f"{PROJECT}_spool")
+
+
+async def test_backup_brings_back_what_a_destroyed_volume_held(stack: Stack, seen: Say) -> None:
     async with timed() as taken:
         await stack.anew("backup")
         dump = await eventually(partial(newest, stack, "dump"), seconds=60)
@@ -48,14 +61,10 @@ async def test_backup_brings_back_what_a_destroyed_volume_held(stack: Stack, see
     seen(f"a dump of {dump['bytes'] / 1e6:.0f} MB, read back: {taken[0]:.0f} s after the profile was started")
     seen(f"volume destroyed; restored in {restored[0]:.0f} s, ready again {down[0]:.0f} s after; `erp verify` holds")
     seen(f"{sum(POSTED.values()):,} postings and {len(EXPORTED):,} exports acknowledged so far, each there once")
-    stack.env = before
-    await clear(stack)
 
 
 async def test_moment_between_two_bookings_is_brought_back_by_an_encrypted_backup(stack: Stack, seen: Say) -> None:
-    before = dict(stack.env)
-    recipients = "/etc/erp-backup/recipients"
-    stack.env |= {"COMPOSE_PROFILES": "backup", "ERP_BACKUP_RECIPIENTS_FILE": recipients, "ERP_BACKUP_WAL_SECONDS": "1"}
+    stack.env |= {"ERP_BACKUP_RECIPIENTS_FILE": "/etc/erp-backup/recipients", "ERP_BACKUP_WAL_SECONDS": "1"}
     identity = await made_key(stack)
     async with timed() as taken:
         await stack.anew("backup", "wal")
@@ -108,8 +117,6 @@ async def test_moment_between_two_bookings_is_brought_back_by_an_encrypted_backu
         f"a booking was seen to be kept {kept[0]:.1f} s after its answer (2 s and a look, or the name server was slow)"
     )
     seen(f"volume destroyed; at its moment again in {restored[0]:.0f} s, ready after {down[0]:.0f} s in all")
-    stack.env = before
-    await clear(stack)
 
 
 async def made_key(stack: Stack) -> bytes:
@@ -175,14 +182,6 @@ async def metrics(stack: Stack) -> dict[str, float] | None:
 async def log_kept(stack: Stack, until: float) -> bool:
     told = await metrics(stack)
     return told is not None and told.get(KEPT_UNTIL, 0.0) > until
-
-
-async def clear(stack: Stack) -> None:
-    """No service of the profile is left, nor what they kept."""
-    if wal := await stack.containers("wal", running=False):
-        await stack.run("podman", "rm", "--force", *wal)
-    await stack.remove("backup", "backups")
-    await stack.run("podman", "volume", "rm", f"{PROJECT}_spool")
 
 
 async def database_answers(stack: Stack) -> bool:
