@@ -77,7 +77,7 @@ class JoiningConnector(PsycopgConnector):
             "connect_timeout": 5,
             "options": f"-c timezone=UTC -c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout=10s"
             " -c idle_in_transaction_session_timeout=5s"
-            + "".join(f" -c {name}={value}" for name, value in SERVER_KEEPALIVE.items()),
+            + "".join(f" -c {limit}={value}" for limit, value in SERVER_KEEPALIVE.items()),
         }
         super().__init__(
             pool_factory=_pool,
