@@ -40,11 +40,11 @@ from uuid import uuid4
 
 import httpx
 
-from erp_service.client_connection import ClientError as ClientError
-from erp_service.client_connection import Connection, json_of, seconds_of
-from erp_service.client_connection import Refused as Refused
-from erp_service.client_connection import SignedOut as SignedOut
-from erp_service.client_connection import Unreachable as Unreachable
+from erp_service.client_http import ClientError as ClientError
+from erp_service.client_http import Connection, json_of, seconds_of
+from erp_service.client_http import Refused as Refused
+from erp_service.client_http import SignedOut as SignedOut
+from erp_service.client_http import Unreachable as Unreachable
 
 Job = dict[str, Any]
 """As the service answers it: see `GET /api/v1/exports/jobs/{id}` in the documentation of the API."""

@@ -2,7 +2,7 @@
 
 The entry point of a foreign command, and therefore the only module that reads settings when it is imported."""
 
+from erp_service.processes.worker import build
 from erp_service.settings import load
-from erp_service.working import build
 
 app = build(load())

@@ -1,10 +1,12 @@
-"""Runs the migrations on the connection that erp_service.schema gives: one transaction, one migrator at a time."""
+"""Runs the migrations on the connection that erp_service.db.migrate gives: one transaction, one migrator at a time."""
 
 from alembic import context
 from sqlalchemy import text
 
-from erp_service.schema import script
-from erp_service.tables import metadata
+from erp_service.db.base import Base
+from erp_service.db.migrate import script
+from erp_service.features import FEATURES
+from erp_service.registry.feature import load_models
 
 # A run of `erp migrate` on each of two hosts at once: the second waits, then finds nothing to do.
 _LOCK = text("select pg_advisory_xact_lock(727275)")
@@ -38,10 +40,11 @@ def ours(name: str | None, kind: str, _parents: object) -> bool:
     return not (kind == "table" and (name or "").startswith(("procrastinate_", "queue_")))
 
 
+load_models(FEATURES)
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
-    target_metadata=metadata,
+    target_metadata=Base.metadata,
     include_name=ours,
     compare_type=True,
     compare_server_default=True,

@@ -19,15 +19,18 @@ from hypothesis import settings as hypothesis_settings
 from litestar import Litestar
 from sqlalchemy import insert
 
-from erp_service import embedded, schema, telemetry
-from erp_service.app import create_app, services
+from erp_service.access.roles import Role
+from erp_service.app import create_app
 from erp_service.auth.models import User
 from erp_service.auth.tokens import Claims, Tokens
-from erp_service.connections import asyncpg_arguments
-from erp_service.db import Database
-from erp_service.embedded import Cluster
-from erp_service.roles import Role
+from erp_service.db import migrate as schema
+from erp_service.db.connections import asyncpg_arguments
+from erp_service.db.engine import Database
+from erp_service.observability import telemetry
+from erp_service.services import Services, WorkerServices, build_services, build_worker_services
 from erp_service.settings import Settings
+from erp_service.standalone import postgres
+from erp_service.standalone.postgres import Cluster
 from tests import other_server
 
 # CI draws the same examples each time; elsewhere new ones are looked for. A shared machine knows no deadlines.
@@ -50,7 +53,7 @@ def cluster() -> Iterator[Cluster]:
     """One PostgreSQL for the test session; fsync is off, for nothing here survives it anyway."""
     with (
         tempfile.TemporaryDirectory(prefix="erp-tests-", dir=in_memory()) as directory,
-        embedded.running(Path(directory), fsync=False, max_connections=200) as running,
+        postgres.running(Path(directory), fsync=False, max_connections=200) as running,
     ):
         yield running
 
@@ -122,6 +125,14 @@ async def owner(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
+@pytest.fixture
+async def worker_services(settings: Settings) -> AsyncIterator[WorkerServices]:
+    """What a worker process is composed of."""
+    services = build_worker_services(settings)
+    yield services
+    await services.close()
+
+
 @contextlib.asynccontextmanager
 async def running(app: Litestar) -> AsyncIterator[None]:
     """The app's lifespan, which one task must open and close; a fixture's two halves are two tasks."""
@@ -144,15 +155,22 @@ async def running(app: Litestar) -> AsyncIterator[None]:
         await held
 
 
+def services_of(app: Litestar) -> Services:
+    """What the app was composed with, for a test to look into or to break."""
+    services = app.state["services"]
+    assert isinstance(services, Services)
+    return services
+
+
 @pytest.fixture(scope="session")
 def assembled(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Litestar:
     """Routes, middleware and plugins: putting them together costs more than most tests, and they hold no state."""
-    return create_app(settings_for(cluster, "nothing", tmp_path_factory.mktemp("nothing")))
+    return create_app(build_services(settings_for(cluster, "nothing", tmp_path_factory.mktemp("nothing"))))
 
 
 @pytest.fixture
 async def app(assembled: Litestar, settings: Settings) -> AsyncIterator[Litestar]:
-    assembled.state = services(settings)
+    assembled.state["services"] = build_services(settings)
     async with running(assembled):
         yield assembled
 
@@ -164,7 +182,7 @@ async def shared_app(
     """One app for the many tests that store nothing: a database each would be most of their time."""
     name = f"shared_{os.getpid()}"
     await as_owner(cluster, f'create database "{name}" template "{template}"')
-    app = create_app(settings_for(cluster, name, tmp_path_factory.mktemp("shared")))
+    app = create_app(build_services(settings_for(cluster, name, tmp_path_factory.mktemp("shared"))))
     async with running(app):
         yield app
 

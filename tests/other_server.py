@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from erp_service import embedded, embedded_directory
-from erp_service.embedded_directory import Setting
+from erp_service.standalone import postgres, postgres_directory
+from erp_service.standalone.postgres_directory import Setting
 
 
 def use(programs: Path) -> None:
     """From now on, in this process: initdb knows `-c` since 16 and the builtin provider since 17."""
-    embedded_directory.find_programs = lambda account: programs
+    postgres_directory.find_programs = lambda account: programs
     # of the C library, with Debian the same order
-    embedded_directory.LOCALE = ("--locale=C.UTF-8",)
-    tuned: Mapping[str, Setting] = embedded_directory.TUNED
-    embedded_directory.TUNED = {}
-    embedded._FIXED = {**{name: value for name, value in tuned.items() if name != "max_connections"}, **embedded._FIXED}
+    postgres_directory.LOCALE = ("--locale=C.UTF-8",)
+    tuned: Mapping[str, Setting] = postgres_directory.TUNED
+    postgres_directory.TUNED = {}
+    postgres._FIXED = {**{name: value for name, value in tuned.items() if name != "max_connections"}, **postgres._FIXED}

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import asyncpg
 import httpx
 
-from erp_service import embedded_directory as directory
-from erp_service.connections import asyncpg_arguments
-from erp_service.embedded import Cluster
+from erp_service.db.connections import asyncpg_arguments
+from erp_service.standalone import postgres_directory as directory
+from erp_service.standalone.postgres import Cluster
 
 CONFLICTS_AFTER = "200ms"
 """How long a read on the replica may hold up the replay; Postgres's own default is thirty seconds."""

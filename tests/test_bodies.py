@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
-from erp_service import bodies, errors
+from erp_service import errors, validation
+from erp_service.decimals import Quantity
 from erp_service.errors import Fault
-from erp_service.numbers import Quantity
 
 
 class Part(Struct, forbid_unknown_fields=True):
@@ -39,7 +39,7 @@ class Document(Struct, forbid_unknown_fields=True):
 def refused(body: bytes | dict[str, Any], kind: Any = Document) -> dict[str | None, str]:
     raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
     with pytest.raises(errors.Invalid) as caught:
-        bodies.decode(kind, raw)
+        validation.decode(kind, raw)
     assert all(fault.parameter is None for fault in caught.value.faults)
     found = {fault.pointer: fault.detail for fault in caught.value.faults}
     assert len(found) == len(caught.value.faults)
@@ -50,7 +50,7 @@ GOOD = {"kind": "IN", "part": {"sku": "A", "quantity": "1"}}
 
 
 def test_a_good_body_is_taken_as_it_is_meant() -> None:
-    document = bodies.decode(Document, b'{"lines": [{"kind": "IN", "part": {"sku": "A", "quantity": 0.1}}]}')
+    document = validation.decode(Document, b'{"lines": [{"kind": "IN", "part": {"sku": "A", "quantity": 0.1}}]}')
     (line,) = document.lines
     assert isinstance(line, In)
     assert line.part.quantity == Quantity("0.1")
@@ -144,7 +144,7 @@ def test_strings_are_not_numbers_and_numbers_are_not_strings() -> None:
 )
 def test_what_is_not_json_in_utf_8_is_malformed(body: bytes) -> None:
     with pytest.raises(errors.Malformed):
-        bodies.decode(Document, body)
+        validation.decode(Document, body)
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"lines":', b"}"), (b'{"a":', b"}")])
@@ -152,7 +152,7 @@ def test_what_is_not_json_in_utf_8_is_malformed(body: bytes) -> None:
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_body_nested_ten_thousand_deep_is_refused(opening: bytes, closing: bytes, depth: int, whole: bool) -> None:
     with pytest.raises((errors.Malformed, errors.Invalid)):
-        bodies.decode(Document, opening * depth + (b"1" + closing * depth if whole else b""))
+        validation.decode(Document, opening * depth + (b"1" + closing * depth if whole else b""))
 
 
 def test_a_nul_is_named_wherever_it_stands() -> None:
@@ -161,7 +161,7 @@ def test_a_nul_is_named_wherever_it_stands() -> None:
 
 
 def test_a_backslash_before_u0000_is_no_nul() -> None:
-    document = bodies.decode(Document, b'{"lines": [], "metadata": {"a": "\\\\u0000"}}')
+    document = validation.decode(Document, b'{"lines": [], "metadata": {"a": "\\\\u0000"}}')
     assert document.metadata == {"a": "\\u0000"}
 
 
@@ -170,8 +170,8 @@ def test_the_faults_of_a_hostile_body_are_capped_and_do_not_block_the_loop() -> 
     raw = msgspec.json.encode({"lines": [line] * 1000})
     started = time.perf_counter()
     with pytest.raises(errors.Invalid) as caught:
-        bodies.decode(Document, raw)
-    assert len(caught.value.faults) == bodies.MOST_FAULTS == 100
+        validation.decode(Document, raw)
+    assert len(caught.value.faults) == validation.MOST_FAULTS == 100
     assert caught.value.faults[-1].pointer == "/lines/49/part/quantity"
     assert time.perf_counter() - started < 1
 
@@ -180,7 +180,7 @@ def test_a_list_of_two_hundred_thousand_parts_does_not_block_the_loop() -> None:
     raw = msgspec.json.encode({"lines": [], "metadata": {f"k{n}": "v" for n in range(200_000)}, "late": "no"})
     started = time.perf_counter()
     with pytest.raises(errors.Invalid):
-        bodies.decode(Document, raw)
+        validation.decode(Document, raw)
     # looking at each of them took ten times as long
     assert time.perf_counter() - started < 1
 
@@ -208,7 +208,7 @@ def test_any_json_is_taken_or_refused_with_pointers_that_lead_to_the_fault(value
 
 def faults_of(value: Any) -> tuple[Fault, ...]:
     try:
-        bodies.decode(Document, msgspec.json.encode(value))
+        validation.decode(Document, msgspec.json.encode(value))
     except errors.Invalid as exc:
         return exc.faults or (Fault("none was named", pointer="/nowhere"),)
     return ()
@@ -228,4 +228,4 @@ def leads_somewhere(value: Any, pointer: str, *, missing: bool) -> bool:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_taken_or_refused(body: bytes) -> None:
     with pytest.raises((errors.Malformed, errors.Invalid)):
-        bodies.decode(Document, body)
+        validation.decode(Document, body)

@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from erp_service import errors
-from erp_service.db import Database, Session
+from erp_service.db.engine import Database
+from erp_service.db.sessions import Session
 from erp_service.settings import Settings
 
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from erp_service.demo import catalogue, load_demo, movements
+from erp_service.operations.verify import verify
 from erp_service.settings import Settings
-from erp_service.verify import verify
+from erp_service.standalone.demo import catalogue, load_demo, movements
 
 NOW = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
 

@@ -8,19 +8,20 @@ import pytest
 from litestar import Litestar
 
 from erp_service.app import create_app
-from erp_service.db import ReadSession
+from erp_service.db.sessions import ReadSession
+from erp_service.services import build_services
 from erp_service.settings import Settings
-from tests.conftest import client_of, running
+from tests.conftest import client_of, running, services_of
 
 
 async def test_instance_with_all_its_connections_in_use_stays_ready(settings: Settings) -> None:
     """A balancer that took out the busy one would have the others as busy next, until none is left."""
-    app = create_app(msgspec.structs.replace(settings, pool_size=1, pool_timeout_seconds=60))
-    async with running(app), client_of(app) as probe, app.state.database.read():
+    app = create_app(build_services(msgspec.structs.replace(settings, pool_size=1, pool_timeout_seconds=60)))
+    async with running(app), client_of(app) as probe, services_of(app).database.read():
         async with asyncio.timeout(2):
             assert (await probe.get("/health/ready")).status_code == 200
             assert "erp_database_up 1.0" in (await probe.get("/metrics")).text
-        assert app.state.database.pool() == {"size": 1, "in_use": 1}
+        assert services_of(app).database.pool() == {"size": 1, "in_use": 1}
 
 
 async def test_flood_of_probes_costs_one_look(
@@ -36,7 +37,7 @@ async def test_flood_of_probes_costs_one_look(
         at_once -= 1
         return None
 
-    monkeypatch.setattr(app.state.readiness, "checks", [look])
+    monkeypatch.setattr(services_of(app).readiness, "checks", [look])
     answers = await asyncio.gather(*(client.get("/health/ready") for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
     assert looks <= 5

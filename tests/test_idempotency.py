@@ -14,13 +14,16 @@ from litestar.params import JSONBody
 from sqlalchemy import text
 
 from erp_service import errors
+from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
 from erp_service.app import create_app
 from erp_service.audit.record import record
-from erp_service.db import Database, WriteSession
-from erp_service.principals import Principal
-from erp_service.roles import Role
-from erp_service.routing import Answer, created, post
+from erp_service.db.engine import Database
+from erp_service.db.sessions import WriteSession
+from erp_service.services import build_services
 from erp_service.settings import Settings
+from erp_service.web.responses import ApiResponse, created
+from erp_service.web.routing import post
 from tests.conftest import client_of, eventually, make_user, running, token_of
 
 
@@ -32,7 +35,7 @@ class Effect(msgspec.Struct, forbid_unknown_fields=True):
 @post("/test/effects", role=Role.VIEWER)
 async def effect(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Effect]
-) -> Answer[Effect]:
+) -> ApiResponse[Effect]:
     await record(write, who, "test.effected", data.note or "-")
     match data.end:
         case "refused":
@@ -65,7 +68,7 @@ async def two(
 
 
 def _instance(settings: Settings) -> Litestar:
-    app = create_app(settings)
+    app = create_app(build_services(settings))
     app.register(effect)
     return app
 

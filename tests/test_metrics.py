@@ -6,17 +6,19 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import asyncpg
 import httpx
 import pytest
 from litestar import Litestar
 from prometheus_client.parser import text_string_to_metric_families
 
-from erp_service import metrics
-from erp_service.db import Database
+from erp_service.db.engine import Database
+from erp_service.db.sessions import Session
+from erp_service.operations import metrics
+from erp_service.operations.cluster_metrics import ClusterMetrics
+from erp_service.registry.figures import FigureReader
 from erp_service.settings import Settings
 from tests.acceptance.instances import free_port, worker
-from tests.conftest import eventually
+from tests.conftest import eventually, services_of
 
 
 def values(body: str) -> dict[str, float]:
@@ -68,26 +70,21 @@ async def test_database_that_is_away_leaves_no_old_figures(
         raise ConnectionError("the database cannot be reached")
         yield
 
-    monkeypatch.setattr(app.state.probes, "read", away)
+    monkeypatch.setattr(services_of(app).probes, "read", away)
     found = await scraped(client)
     assert found["erp_database_up"] == 0
     assert "erp_workers" not in found
 
 
-async def test_many_scrapes_cost_the_database_one_look(
-    database: Database, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(metrics, "FRESH_SECONDS", 60.0)
+async def test_many_scrapes_cost_the_database_one_look(database: Database) -> None:
     looks = 0
-    figures = metrics._figures
 
-    async def counted(database: Database) -> metrics.Figures:
+    async def counted(_db: Session) -> dict[str, float]:
         nonlocal looks
         looks += 1
-        return await figures(database)
+        return {}
 
-    monkeypatch.setattr(metrics, "_figures", counted)
-    cluster = metrics.Cluster(database)
+    cluster = ClusterMetrics(database, [FigureReader({}, counted)], fresh_seconds=60.0)
     await asyncio.gather(*(cluster.refresh() for _ in range(100)))
     assert looks == 1
 

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from erp_service import telemetry
-from erp_service.db import Database
-from erp_service.metrics import _MEANINGS, Cluster
+from erp_service.db.engine import Database
+from erp_service.features import FEATURES
+from erp_service.observability import telemetry
+from erp_service.operations.cluster_metrics import ClusterMetrics
+from erp_service.registry.feature import load
+from erp_service.registry.figures import FigureReader
 
 OPS = Path(__file__).parents[1] / "ops"
 ALERTS = (OPS / "monitoring/alerts.yml").read_text()
@@ -21,7 +24,8 @@ def known() -> set[str]:
     """The names of all series, also of those that have no sample yet."""
     families = {family.name: family.type for family in telemetry.REGISTRY.collect()}
     backups = "".join(file.read_text() for file in (OPS / "backups").glob("*.py"))
-    names = {"erp_database_up", *(name for name, _ in _MEANINGS.values()), *re.findall(r"erp_backup_[a-z_]+", backups)}
+    cluster = [name for reader in load(FEATURES, "figures", FigureReader) for name in reader.gauges]
+    names = {"erp_database_up", *cluster, *re.findall(r"erp_backup_[a-z_]+", backups)}
     for name, kind in families.items():
         names.add(name)
         names |= {"counter": {f"{name}_total"}, "histogram": {f"{name}_bucket", f"{name}_count"}}.get(kind, set())
@@ -54,5 +58,5 @@ def test_dashboard_is_one_that_grafana_reads() -> None:
 
 def test_cluster_collector_names_what_it_says() -> None:
     registry = CollectorRegistry()
-    registry.register(Cluster(Database.__new__(Database)))
+    registry.register(ClusterMetrics(Database.__new__(Database), []))
     assert [family.name for family in registry.collect()] == ["erp_database_up"]

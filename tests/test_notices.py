@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from erp_service.notices import Notices
+from erp_service.db.notifications import NotificationListener
 from erp_service.settings import Settings
 from tests.conftest import eventually
 
@@ -24,23 +24,23 @@ class Ear:
 
 
 @pytest.fixture
-async def heard(settings: Settings) -> AsyncIterator[tuple[Notices, Ear]]:
-    notices, ear = Notices(settings.database_url), Ear()
+async def heard(settings: Settings) -> AsyncIterator[tuple[NotificationListener, Ear]]:
+    notices, ear = NotificationListener(settings.database_url), Ear()
     notices.subscribe("test_channel", ear)
     async with notices.listening():
         await eventually(lambda: _certain(notices))
         yield notices, ear
 
 
-async def _uncertain(notices: Notices) -> bool:
-    return not notices.certain
+async def _uncertain(notices: NotificationListener) -> bool:
+    return not notices.is_current
 
 
-async def _certain(notices: Notices) -> bool:
-    return notices.certain
+async def _certain(notices: NotificationListener) -> bool:
+    return notices.is_current
 
 
-async def test_a_notice_is_heard(heard: tuple[Notices, Ear], owner: asyncpg.Connection) -> None:
+async def test_a_notice_is_heard(heard: tuple[NotificationListener, Ear], owner: asyncpg.Connection) -> None:
     _, ear = heard
     await owner.execute("select pg_notify('test_channel', '7')")
 
@@ -51,7 +51,7 @@ async def test_a_notice_is_heard(heard: tuple[Notices, Ear], owner: asyncpg.Conn
 
 
 async def test_after_a_gap_everything_is_forgotten_and_later_notices_are_heard(
-    heard: tuple[Notices, Ear], owner: asyncpg.Connection
+    heard: tuple[NotificationListener, Ear], owner: asyncpg.Connection
 ) -> None:
     _, ear = heard
     gaps = ear.heard.count(None)
@@ -70,7 +70,7 @@ async def test_after_a_gap_everything_is_forgotten_and_later_notices_are_heard(
 
 
 async def test_silence_of_a_listener_that_hangs_is_not_trusted(
-    heard: tuple[Notices, Ear], owner: asyncpg.Connection
+    heard: tuple[NotificationListener, Ear], owner: asyncpg.Connection
 ) -> None:
     """The peer is there, and answers no more: no error, no end of file, only no proof."""
     notices, _ = heard
@@ -84,7 +84,7 @@ async def test_silence_of_a_listener_that_hangs_is_not_trusted(
 
 
 async def test_an_instance_starts_without_a_database() -> None:
-    notices = Notices("postgresql://u@/db?host=/nonexistent-directory")
+    notices = NotificationListener("postgresql://u@/db?host=/nonexistent-directory")
     notices.subscribe("test_channel", Ear())
     async with notices.listening():
-        assert not notices.certain
+        assert not notices.is_current

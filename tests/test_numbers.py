@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from erp_service import bodies, errors
-from erp_service.numbers import (
+from erp_service import errors, validation
+from erp_service.decimals import (
     JsonNumber,
     Level,
     Number,
@@ -162,7 +162,7 @@ class Body(msgspec.Struct):
 def test_a_body_may_say_a_number_as_a_string_or_as_a_number_and_never_as_a_binary_float(number: Decimal) -> None:
     text = f"{number:f}"
     for written in (f'"{text}"', text, shortest(number)):
-        body = bodies.decode(Body, b'{"quantity": %b}' % written.encode())
+        body = validation.decode(Body, b'{"quantity": %b}' % written.encode())
         assert body.quantity == number
         assert msgspec.json.encode(trimmed(body.quantity)) == f'"{shortest(number)}"'.encode()
 
@@ -170,4 +170,4 @@ def test_a_body_may_say_a_number_as_a_string_or_as_a_number_and_never_as_a_binar
 @pytest.mark.parametrize("written", ["1e5", "1E5", "1e-3", "1.0e0", "-1e400", "1e999999999", "NaN", "Infinity", "01"])
 def test_a_body_with_a_number_that_is_not_plain_is_refused(written: str) -> None:
     with pytest.raises((errors.Invalid, errors.Malformed)):
-        bodies.decode(Body, b'{"quantity": %b}' % written.encode())
+        validation.decode(Body, b'{"quantity": %b}' % written.encode())

@@ -15,10 +15,11 @@ from sqlalchemy import BigInteger, DateTime, column, select, values
 from sqlalchemy import Text as TextColumn
 from sqlalchemy import Uuid as UuidColumn
 
-from erp_service import errors, paging
-from erp_service.db import Database
+from erp_service import errors
+from erp_service.db import pagination
+from erp_service.db.engine import Database
+from erp_service.db.pagination import Page, SortKey, SortOrder, chosen, orders, page
 from erp_service.errors import INTEGER_LIMIT
-from erp_service.paging import Key, Order, Page, chosen, orders, page
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -32,10 +33,10 @@ class RowPage(Page[Row]):
     """Rows."""
 
 
-_ID = Key(column("id", BigInteger), "id", int)
-_NAME = Key(column("name", TextColumn), "name", str)
-_AT = Key(column("at", DateTime(timezone=True)), "at", datetime)
-_KEY = Key(column("key", UuidColumn), "key", UUID)
+_ID = SortKey(column("id", BigInteger), "id", int)
+_NAME = SortKey(column("name", TextColumn), "name", str)
+_AT = SortKey(column("at", DateTime(timezone=True)), "at", datetime)
+_KEY = SortKey(column("key", UuidColumn), "key", UUID)
 ORDERS = orders({"id": _ID, "name": _NAME, "at": _AT}, _ID) | orders({"key": _KEY}, _KEY)
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
@@ -52,17 +53,17 @@ def tables(draw: st.DrawFn) -> list[Row]:
     return [Row(id_, draw(st.sampled_from(names)), draw(st.sampled_from(times)), draw(st.uuids())) for id_ in ids]
 
 
-async def traverse(database: Database, rows: Sequence[Row], order: Order, limit: int) -> list[Row]:
+async def traverse(database: Database, rows: Sequence[Row], order: SortOrder, limit: int) -> list[Row]:
     kinds: list[Any] = [column("id", BigInteger), column("name", TextColumn), column("at", DateTime(timezone=True))]
     table = values(*kinds, column("key", UuidColumn), name="rows").data([msgspec.structs.astuple(row) for row in rows])
     found = select(table.c.id, table.c.name, table.c.at, table.c.key)
-    keys = [Key(table.c[key.field], key.field, key.kind) for key in order.keys]
+    keys = [SortKey(table.c[key.field], key.field, key.kind) for key in order.keys]
     seen: list[Row] = []
     cursor = None
     async with database.read() as db:
         while True:
             into: Any = RowPage
-            got = await page(db, found, Row, Order(keys, order.descending), limit=limit, cursor=cursor, into=into)
+            got = await page(db, found, Row, SortOrder(keys, order.descending), limit=limit, cursor=cursor, into=into)
             assert len(got.items) == limit or got.next_cursor is None
             seen += got.items
             assert len(seen) <= len(rows)
@@ -93,8 +94,8 @@ async def test_a_traversal_shows_each_row_once_in_order_whatever_the_values(
 )
 def test_a_cursor_gives_back_the_values_that_were_put_in(id_: int, name: str, at: datetime, key: UUID) -> None:
     keys = [_NAME, _AT, _KEY, _ID]
-    cursor = paging._write(Row(id_, name, at, key), keys)
-    assert paging._read(cursor, keys) == [name, at, key, id_]
+    cursor = pagination._write(Row(id_, name, at, key), keys)
+    assert pagination._read(cursor, keys) == [name, at, key, id_]
     assert not set(cursor) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
@@ -133,25 +134,25 @@ def cursor_of(fields: object, values: object) -> str:
 )
 def test_a_cursor_that_was_bent_is_refused(cursor: str) -> None:
     with pytest.raises(errors.Invalid) as caught:
-        paging._read(cursor, [_NAME, _ID])
+        pagination._read(cursor, [_NAME, _ID])
     assert [fault.parameter for fault in caught.value.faults] == ["cursor"]
 
 
 @pytest.mark.parametrize("at", ["2026-01-15T12:00:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "", 0])
 def test_a_time_in_a_cursor_is_one_that_the_database_can_compare(at: object) -> None:
     with pytest.raises(errors.Invalid):
-        paging._read(cursor_of(["at", "id"], [at, 1]), [_AT, _ID])
+        pagination._read(cursor_of(["at", "id"], [at, 1]), [_AT, _ID])
 
 
 @given(st.text(max_size=100) | st.binary(max_size=80).map(lambda raw: base64.urlsafe_b64encode(raw).decode()))
 def test_any_text_for_a_cursor_is_refused_and_never_breaks(cursor: str) -> None:
     with pytest.raises(errors.Invalid):
-        paging._read(cursor, [_NAME, _AT, _KEY, _ID])
+        pagination._read(cursor, [_NAME, _AT, _KEY, _ID])
 
 
 def test_an_order_that_is_not_known_is_refused_with_those_that_are() -> None:
     assert chosen(ORDERS, None, "id") is ORDERS["id"]
-    assert chosen(ORDERS, "-name", "id") == Order([_NAME, _ID], descending=True)
+    assert chosen(ORDERS, "-name", "id") == SortOrder([_NAME, _ID], descending=True)
     with pytest.raises(errors.Invalid) as caught:
         chosen(ORDERS, "price", "id")
     (fault,) = caught.value.faults

@@ -10,11 +10,12 @@ from litestar import Litestar
 from litestar.params import JSONBody
 
 from erp_service import errors
+from erp_service.access.roles import Role
+from erp_service.decimals import Quantity
 from erp_service.errors import INTEGER_LIMIT
-from erp_service.numbers import Quantity
-from erp_service.roles import Role
-from erp_service.routing import PUBLIC, Answer, get, post
-from tests.conftest import client_of, make_user, token_of
+from erp_service.web.responses import ApiResponse
+from erp_service.web.routing import PUBLIC, get, post
+from tests.conftest import client_of, make_user, services_of, token_of
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -29,12 +30,12 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @post("/test/bodies", role=PUBLIC)
-async def bodies(data: JSONBody[Body]) -> Answer[str]:
-    return Answer(str(data.lines[0].quantity))
+async def bodies(data: JSONBody[Body]) -> ApiResponse[str]:
+    return ApiResponse(str(data.lines[0].quantity))
 
 
 @get("/test/bug", role=PUBLIC)
-async def bug() -> Answer[str]:
+async def bug() -> ApiResponse[str]:
     raise RuntimeError("secret detail in /etc/passwd: select * from users")
 
 
@@ -49,8 +50,8 @@ async def anyone(shared_app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture(scope="module")
 async def reader(shared_app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
     """A VIEWER."""
-    user_id = await make_user(shared_app.state.database, Role.VIEWER)
-    async with client_of(shared_app, token_of(shared_app.state.settings, user_id)) as client:
+    user_id = await make_user(services_of(shared_app).database, Role.VIEWER)
+    async with client_of(shared_app, token_of(services_of(shared_app).settings, user_id)) as client:
         yield client
 
 

@@ -16,14 +16,15 @@ from litestar import Litestar
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from erp_service import replica as replicas
-from erp_service import telemetry
-from erp_service.db import Database, ReadSession
-from erp_service.embedded import Cluster
+from erp_service.db import replica as replicas
+from erp_service.db.engine import Database
+from erp_service.db.sessions import ReadSession
+from erp_service.observability import telemetry
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.chaos import proxy as proxies
 from tests.chaos.proxy import Proxy
-from tests.conftest import as_owner, eventually, settings_for
+from tests.conftest import as_owner, eventually, services_of, settings_for
 from tests.exports.conftest import Work, done, reaches, submitted
 from tests.exports.conftest import resources as resources
 from tests.exports.conftest import store as store
@@ -124,7 +125,7 @@ async def test_whoever_writes_reads_it_in_a_report_at_once_while_the_replica_is_
     app: Litestar, admin: httpx.AsyncClient, staff: httpx.AsyncClient, replica: Cluster
 ) -> None:
     """Four lanes that each receive one piece and read the report, again and again. Ten thousand times: tests/chaos."""
-    await in_use(app.state.database)
+    await in_use(services_of(app).database)
     before = answered()
     lanes = await Lanes.of(4, admin, staff)
     async with slowed(replica):
@@ -181,7 +182,7 @@ _ITEM = text("insert into items (sku, name, unit) values (:sku, 'N', 'pcs')")
 async def test_a_replica_that_lags_is_left_after_a_quarter_second_and_taken_back(
     app: Litestar, admin: httpx.AsyncClient, staff: httpx.AsyncClient, replica: Cluster
 ) -> None:
-    database: Database = app.state.database
+    database: Database = services_of(app).database
     await in_use(database)
     lanes = await Lanes.of(1, admin, staff)
     await told(replica, "select pg_wal_replay_pause()")
@@ -220,18 +221,18 @@ async def test_a_replica_that_lags_is_left_after_a_quarter_second_and_taken_back
 async def test_a_replica_that_is_killed_in_the_middle_of_traffic_costs_nobody_an_error(
     app: Litestar, admin: httpx.AsyncClient, staff: httpx.AsyncClient, replica: Cluster
 ) -> None:
-    await in_use(app.state.database)
+    await in_use(services_of(app).database)
     lanes = await Lanes.of(4, admin, staff)
     traffic = asyncio.create_task(lanes.until_stopped())
     await asyncio.wait([traffic], timeout=0.3)
     await asyncio.to_thread(replica.stop, "immediate")
     try:
-        await left(app.state.database, replicas.AWAY)
+        await left(services_of(app).database, replicas.AWAY)
         assert (await admin.get("/health/ready")).status_code == 200
         assert (await admin.get("/health/scaling")).json()["replica"]["lag_bytes"] is None
     finally:
         await asyncio.to_thread(replica.start)
-    await in_use(app.state.database)
+    await in_use(services_of(app).database)
     lanes.stop()
     slowest = await traffic
     assert slowest < SLOWEST
@@ -312,7 +313,7 @@ async def test_who_finds_all_places_taken_reads_the_primary(settings: Settings) 
 
 
 async def test_what_a_read_refuses_is_its_answer(app: Litestar, viewer: httpx.AsyncClient) -> None:
-    await in_use(app.state.database)
+    await in_use(services_of(app).database)
     before = answered()
     answer = await viewer.get("/api/v1/inventory/reports/snapshot", params={"cursor": "x"})
     assert answer.status_code == 422

@@ -11,7 +11,7 @@ from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erp_service import revisions
+from erp_service.db import revisions
 
 Pair = tuple[str, str | None]
 

@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from erp_service import revisions, schema
-from erp_service.connections import engine_url
-from erp_service.db import Database
-from erp_service.embedded import Cluster
+from erp_service.db import migrate as schema
+from erp_service.db import revisions
+from erp_service.db.connections import engine_url
+from erp_service.db.engine import Database
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.conftest import as_owner
 
 

@@ -18,9 +18,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from erp_service import errors, tracing
-from erp_service.db import Database
-from erp_service.roles import Role
+from erp_service import errors
+from erp_service.access.roles import Role
+from erp_service.db.engine import Database
+from erp_service.observability import tracing
 from erp_service.settings import Settings, SettingsError
 from tests.acceptance.instances import free_port, instance, worker
 from tests.acceptance.test_instances import signed_in

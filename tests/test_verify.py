@@ -10,13 +10,14 @@ import asyncpg
 import pytest
 from uuid_utils.compat import uuid7
 
-from erp_service.db import Database
-from erp_service.demo import load_demo
-from erp_service.exports.storage.base import Key
+from erp_service.access.roles import Role
+from erp_service.db.engine import Database
+from erp_service.exports.storage.base import FileKey
 from erp_service.exports.storage.registry import open_store, store_fault
-from erp_service.roles import Role
+from erp_service.operations.verify import all_proofs, verify
+from erp_service.registry.proofs import MOST_ROWS, Finding
 from erp_service.settings import Settings
-from erp_service.verify import CHECKS, MOST_ROWS, Finding, verify
+from erp_service.standalone.demo import load_demo
 from tests.conftest import make_user
 
 
@@ -104,10 +105,10 @@ async def test_each_way_to_spoil_the_books_is_found(settings: Settings, books: a
     found: set[str] = set()
     for name, (statement, checks) in SPOILED.items():
         async with spoiled(settings, books, statement) as findings:
-            assert [finding.check for finding in findings] == checks, name
+            assert [finding.proof for finding in findings] == checks, name
             assert all(finding.rows and finding.total >= len(finding.rows) for finding in findings)
             found.update(checks)
-    assert found == {check.name for check in CHECKS}
+    assert found == {proof.name for proof in all_proofs()} - {"export files"}
     assert await verify(settings) == []
 
 
@@ -151,7 +152,7 @@ async def publish(settings: Settings, database: Database, owner: asyncpg.Connect
     await owner.execute("set session_replication_role = replica")
 
     async def publish() -> UUID:
-        key = Key(uuid7(), 1, "csv")
+        key = FileKey(uuid7(), 1, "csv")
         async with store.writing(key) as write:
             await write(CONTENT)
         await owner.execute(
@@ -178,7 +179,7 @@ async def test_files_of_exports_are_compared_with_what_was_published(
     file[short].write_bytes(CONTENT[:-1])
     file[changed].write_bytes(b"X" + CONTENT[1:])
     (finding,) = await verify(settings)
-    assert finding.check == "export files"
+    assert finding.proof == "export files"
     assert finding.total == 3
     faults = {row["export"]: row["fault"] for row in finding.rows}
     assert faults == {
@@ -195,5 +196,5 @@ async def test_another_store_is_told_instead_of_each_file_that_is_not_in_it(
     await publish()
     (tmp_path / "exports").rename(tmp_path / "elsewhere")
     (finding,) = await verify(settings)
-    assert (finding.check, finding.total) == ("export files", 1)
+    assert (finding.proof, finding.total) == ("export files", 1)
     assert "the export store is the one the database knows" in str(finding)

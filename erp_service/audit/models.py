@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, ForeignKey, Identity, Index, Text, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from erp_service.db import Base
+from erp_service.db.base import Base
 
 
 class AuditEntry(Base):

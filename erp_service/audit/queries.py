@@ -7,10 +7,10 @@ from sqlalchemy import ColumnElement, select
 
 from erp_service.audit.models import AuditEntry
 from erp_service.audit.schemas import AuditOut, AuditPage
-from erp_service.db import ReadSession
-from erp_service.paging import Key, Order, page
+from erp_service.db.pagination import SortKey, SortOrder, page
+from erp_service.db.sessions import ReadSession
 
-NEWEST_FIRST = Order([Key(AuditEntry.id, "id", int)], descending=True)
+NEWEST_FIRST = SortOrder([SortKey(AuditEntry.id, "id", int)], descending=True)
 
 
 async def entries(

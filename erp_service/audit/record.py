@@ -5,9 +5,9 @@ from typing import Any, cast
 import msgspec
 from sqlalchemy import Table, insert
 
+from erp_service.access.principals import Principal
 from erp_service.audit.models import AuditEntry
-from erp_service.db import WriteSession
-from erp_service.principals import Principal
+from erp_service.db.sessions import WriteSession
 
 # made once: every writing request passes here, and building it was a quarter of the time of booking one movement
 _INSERT = insert(cast(Table, AuditEntry.__table__))

@@ -5,14 +5,15 @@ from typing import Annotated
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
+from erp_service.access.roles import Role
 from erp_service.audit import queries
 from erp_service.audit.schemas import AuditPage
-from erp_service.db import ReadSession
+from erp_service.db.sessions import ReadSession
 from erp_service.errors import INTEGER_LIMIT
-from erp_service.instants import instants
-from erp_service.page_parameters import DEFAULT_LIMIT, Cursor, Limit
-from erp_service.roles import Role
-from erp_service.routing import Answer, get
+from erp_service.timestamps import parse_timestamps
+from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.web.responses import ApiResponse
+from erp_service.web.routing import get
 
 _Text = Annotated[str | None, QueryParameter(max_length=200, description="exactly this")]
 
@@ -40,10 +41,10 @@ async def list_entries(
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-) -> Answer[AuditPage]:
+) -> ApiResponse[AuditPage]:
     """Newest first. What a change and its entry say is one transaction: neither is ever there without the other."""
-    first, end = instants(("from", since), ("to", until))
-    return Answer(
+    first, end = parse_timestamps(("from", since), ("to", until))
+    return ApiResponse(
         await queries.entries(
             read,
             user_id=user_id,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from erp_service.paging import Page
+from erp_service.db.pagination import Page
 
 
 class AuditOut(msgspec.Struct, frozen=True):

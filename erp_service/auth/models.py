@@ -7,8 +7,9 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from erp_service import errors
-from erp_service.auth.refusals import EmailTaken
-from erp_service.db import Base
+from erp_service.auth.problems import EmailTaken
+from erp_service.db.base import Base
+from erp_service.registry.housekeeping import Pruning
 
 
 class User(Base):
@@ -60,3 +61,25 @@ class RefreshToken(Base):
     issued_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(index=True)
     used_at: Mapped[datetime | None] = mapped_column()
+
+
+# A used token is kept until it expires, to be recognised when it comes again. A family goes after its tokens and not
+# before: a cascade would lock them after the family, and a refresh locks the other way round.
+HOUSEKEEPING = (
+    Pruning(
+        "refresh tokens",
+        text("""
+        delete from refresh_tokens where digest in (
+          select digest from refresh_tokens where expires_at <= now() limit :batch for update skip locked)
+        """),
+    ),
+    Pruning(
+        "refresh families",
+        text("""
+        delete from refresh_families where id in (
+          select id from refresh_families family
+          where expires_at <= now() and not exists (select from refresh_tokens where family_id = family.id)
+          limit :batch for update skip locked)
+        """),
+    ),
+)

@@ -42,7 +42,7 @@ _LOOKALIKES = str.maketrans("013457@$!", "oieastasi")
 _ROWS = ("0123456789" * 3, "abcdefghijklmnopqrstuvwxyz", "qwertyuiopasdfghjklzxcvbnm", "qwertzuiopasdfghjklyxcvbnm")
 
 
-def faults(password: str, email: str) -> list[str]:
+def weaknesses(password: str, email: str) -> list[str]:
     """Why it cannot be the password of the user with this e-mail; empty when it can.
 
     No classes of characters are demanded: length counts, and not being what everybody tries first."""
@@ -97,7 +97,7 @@ def _bytes(password: str) -> bytes:
     return unicodedata.normalize("NFKC", password).encode(errors="surrogatepass")
 
 
-class Place:
+class HashSlot:
     """A place in the line before the hashing threads."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
@@ -128,13 +128,13 @@ class Passwords:
         self.in_line = 0
 
     @contextmanager
-    def place(self) -> Iterator[Place]:
+    def place(self) -> Iterator[HashSlot]:
         """Take it before the first database connection; raises errors.Unavailable when the line is full."""
         if self.in_line >= self._most:
             raise errors.Unavailable("Too many are signing in at this moment.", headers={"Retry-After": "1"})
         self.in_line += 1
         try:
-            yield Place(self._threads)
+            yield HashSlot(self._threads)
         finally:
             self.in_line -= 1
 

@@ -6,22 +6,22 @@ from sqlalchemy import BigInteger, ColumnElement, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from erp_service import errors
+from erp_service.access.principals import Authority
+from erp_service.access.roles import Role
 from erp_service.auth.models import User
-from erp_service.auth.schemas import Unprinted, UserOut, UserPage
-from erp_service.db import ReadSession, Session
-from erp_service.paging import Key, chosen, orders, page
-from erp_service.principals import Authority
-from erp_service.roles import Role
+from erp_service.auth.schemas import Redacted, UserOut, UserPage
+from erp_service.db.pagination import SortKey, chosen, orders, page
+from erp_service.db.sessions import ReadSession, Session
 
 COLUMNS = (User.id, User.email, User.full_name, User.role, User.is_active, User.created_at, User.last_login_at)
 
-_BY_ID = Key(User.id, "id", int)
-_BY_EMAIL = Key(User.email, "email", str)
-_BY_CREATED_AT = Key(User.created_at, "created_at", datetime)
+_BY_ID = SortKey(User.id, "id", int)
+_BY_EMAIL = SortKey(User.email, "email", str)
+_BY_CREATED_AT = SortKey(User.created_at, "created_at", datetime)
 SORTS = orders({"id": _BY_ID, "email": _BY_EMAIL, "created_at": _BY_CREATED_AT}, unique=_BY_ID)
 
 
-class Account(Unprinted, frozen=True):
+class Account(Redacted, frozen=True):
     """What signing in looks at; not for any answer."""
 
     id: int

@@ -6,9 +6,9 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from erp_service.access.roles import Role
 from erp_service.auth.passwords import LONGEST, SHORTEST
-from erp_service.paging import Page
-from erp_service.roles import Role
+from erp_service.db.pagination import Page
 
 LONGEST_EMAIL = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
 
@@ -41,19 +41,19 @@ NewPassword = Annotated[
 GivenPassword = Annotated[str, Meta(min_length=1, max_length=LONGEST)]
 
 
-class Unprinted(msgspec.Struct, frozen=True):
+class Redacted(msgspec.Struct, frozen=True):
     """Holds a secret, so a log or a traceback gets its name alone."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(...)"
 
 
-class Credentials(Unprinted, frozen=True):
+class Credentials(Redacted, frozen=True):
     email: str
     password: str
 
 
-class TokenPair(Unprinted, frozen=True, kw_only=True):
+class TokenPair(Redacted, frozen=True, kw_only=True):
     """RFC 6749, 5.1. `expires_in` is in seconds, of the access token."""
 
     access_token: str
@@ -62,20 +62,20 @@ class TokenPair(Unprinted, frozen=True, kw_only=True):
     expires_in: Annotated[int, Meta(examples=[900])]
 
 
-class RefreshRequest(Unprinted, frozen=True, forbid_unknown_fields=True):
+class RefreshRequest(Redacted, frozen=True, forbid_unknown_fields=True):
     refresh_token: Annotated[str, Meta(min_length=1, max_length=200)]
 
 
-class PasswordChange(Unprinted, frozen=True, forbid_unknown_fields=True):
+class PasswordChange(Redacted, frozen=True, forbid_unknown_fields=True):
     old_password: GivenPassword
     new_password: NewPassword
 
 
-class PasswordReset(Unprinted, frozen=True, forbid_unknown_fields=True):
+class PasswordReset(Redacted, frozen=True, forbid_unknown_fields=True):
     new_password: NewPassword
 
 
-class NewUser(Unprinted, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class NewUser(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
     email: Email
     full_name: FullName
     role: Role = Role.VIEWER

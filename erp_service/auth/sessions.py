@@ -2,35 +2,32 @@
 
 import hashlib
 import secrets
-from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import ColumnElement, func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from erp_service import errors
+from erp_service.access.principals import Principal
 from erp_service.audit.record import record
-from erp_service.auth import attempts, passwords, queries
+from erp_service.auth import login_limits, passwords, queries
 from erp_service.auth.models import RefreshFamily, RefreshToken, User
-from erp_service.auth.passwords import Passwords, Place
+from erp_service.auth.passwords import HashSlot, Passwords
+from erp_service.auth.problems import RefreshRefused, WrongCredentials
 from erp_service.auth.queries import Account
-from erp_service.auth.refusals import RefreshRefused, WrongCredentials
 from erp_service.auth.schemas import Credentials, PasswordChange, TokenPair
 from erp_service.auth.tokens import Claims, Tokens
-from erp_service.db import Database, WriteSession
+from erp_service.db.engine import Database
+from erp_service.db.sessions import WriteSession
 from erp_service.errors import Fault, Refused
-from erp_service.principals import Principal
 from erp_service.settings import Settings
 
 FAMILY_DAYS = 90
 """However often it is refreshed, a sign-in ends after so many days."""
 
-_PRUNED_AT_ONCE = 500
 
-
-class Gate(msgspec.Struct, frozen=True):
+class LoginContext(msgspec.Struct, frozen=True):
     """What one instance signs people in with."""
 
     settings: Settings
@@ -39,12 +36,12 @@ class Gate(msgspec.Struct, frozen=True):
     tokens: Tokens
 
 
-async def sign_in(gate: Gate, visitor: Principal, given: Credentials) -> TokenPair:
+async def sign_in(gate: LoginContext, visitor: Principal, given: Credentials) -> TokenPair:
     """Raises WrongCredentials, errors.TooMany after too many failures, errors.Unavailable when the line is full.
 
     No database connection is held while the hash is computed."""
     with gate.passwords.place() as place:
-        await attempts.count(gate.database, gate.settings, given.email, visitor.address)
+        await login_limits.count(gate.database, gate.settings, given.email, visitor.address)
         async with gate.database.read() as db:
             account = await queries.account_of_email(db, given.email)
         right = await place.verify(account.password_hash if account else None, given.password)
@@ -56,18 +53,18 @@ async def sign_in(gate: Gate, visitor: Principal, given: Credentials) -> TokenPa
             await record(db, visitor, "user.sign_in_failed", account.id if account else "unknown")
     if pair is None:
         raise WrongCredentials
-    await attempts.succeeded(gate.database, given.email, visitor.address)
+    await login_limits.succeeded(gate.database, given.email, visitor.address)
     return pair
 
 
-async def _renewed(place: Place, account: Account | None, password: str) -> str | None:
+async def _renewed(place: HashSlot, account: Account | None, password: str) -> str | None:
     if account is None or not place.outdated(account.password_hash):
         return None
     return await place.hash(password)
 
 
 async def _enter(
-    db: WriteSession, gate: Gate, visitor: Principal, account: Account, renewed: str | None
+    db: WriteSession, gate: LoginContext, visitor: Principal, account: Account, renewed: str | None
 ) -> TokenPair | None:
     # the row is locked and looked at again: a reset or a deactivation may have committed while we hashed
     entered = (
@@ -86,7 +83,7 @@ async def _enter(
     return await _issue(db, gate, Claims(account.id, entered, family))
 
 
-async def refresh(gate: Gate, visitor: Principal, token: str) -> TokenPair:
+async def refresh(gate: LoginContext, visitor: Principal, token: str) -> TokenPair:
     """A new pair for a token's only use; raises RefreshRefused, and a second use revokes the whole family."""
     async with gate.database.write() as db:
         outcome = await _rotate(db, gate, visitor, token)
@@ -96,7 +93,7 @@ async def refresh(gate: Gate, visitor: Principal, token: str) -> TokenPair:
     return outcome
 
 
-async def _rotate(db: WriteSession, gate: Gate, visitor: Principal, token: str) -> TokenPair | Refused:
+async def _rotate(db: WriteSession, gate: LoginContext, visitor: Principal, token: str) -> TokenPair | Refused:
     # of two who come with one token, the second waits here and then sees it used
     found = (
         await db.execute(
@@ -137,7 +134,7 @@ async def sign_out(db: WriteSession, who: Principal, claims: Claims) -> None:
         await record(db, who, "user.signed_out", who.user_id)
 
 
-async def change_password(gate: Gate, who: Principal, claims: Claims, change: PasswordChange) -> TokenPair:
+async def change_password(gate: LoginContext, who: Principal, claims: Claims, change: PasswordChange) -> TokenPair:
     """Ends all other sign-ins and all access tokens; gives a new pair of this one.
 
     Raises errors.Invalid for a wrong old password or a new one that cannot be, errors.TooMany after failures."""
@@ -145,7 +142,7 @@ async def change_password(gate: Gate, who: Principal, claims: Claims, change: Pa
         async with gate.database.read() as db:
             account = await queries.account_of_user(db, claims.user_id)
         refuse_weak(change.new_password, account.email, "/new_password")
-        await attempts.count(gate.database, gate.settings, account.email, who.address)
+        await login_limits.count(gate.database, gate.settings, account.email, who.address)
         right = await place.verify(account.password_hash, change.old_password)
         new_hash = await place.hash(change.new_password) if right else ""
     async with gate.database.write() as db:
@@ -154,12 +151,12 @@ async def change_password(gate: Gate, who: Principal, claims: Claims, change: Pa
             await record(db, who, "user.password_change_failed", account.id)
     if pair is None:
         raise errors.Invalid(None, Fault("is not your password", pointer="/old_password"))
-    await attempts.succeeded(gate.database, account.email, who.address)
+    await login_limits.succeeded(gate.database, account.email, who.address)
     return pair
 
 
 async def _replace_password(
-    db: WriteSession, gate: Gate, who: Principal, account: Account, family: UUID, new_hash: str
+    db: WriteSession, gate: LoginContext, who: Principal, account: Account, family: UUID, new_hash: str
 ) -> TokenPair | None:
     version = (
         await db.execute(
@@ -183,7 +180,7 @@ async def _replace_password(
 
 def refuse_weak(password: str, email: str, pointer: str) -> None:
     """Raises errors.Invalid that points at the password."""
-    if weak := passwords.faults(password, email):
+    if weak := passwords.weaknesses(password, email):
         raise errors.Invalid(None, *(Fault(fault, pointer=pointer) for fault in weak))
 
 
@@ -192,29 +189,13 @@ async def end_all(db: WriteSession, user_id: int, because: str) -> None:
     await _revoke(db, because, RefreshFamily.user_id == user_id)
 
 
-async def prune(db: WriteSession) -> int:
-    """Forget one batch of what has expired; 0 when nothing is left. A used token is kept until it expires, to be
-    recognised when it comes again."""
-    old_tokens = select(RefreshToken.digest).where(RefreshToken.expires_at <= func.now())
-    gone = await _delete(db, RefreshToken.digest, old_tokens)
-    # not before its tokens: a cascade would lock them after the family, and a refresh locks the other way round
-    has_tokens = select(RefreshToken.digest).where(RefreshToken.family_id == RefreshFamily.id).exists()
-    old_families = select(RefreshFamily.id).where(RefreshFamily.expires_at <= func.now(), ~has_tokens)
-    return gone + await _delete(db, RefreshFamily.id, old_families)
-
-
-async def _delete(db: WriteSession, key: InstrumentedAttribute[Any], old: Select[Any]) -> int:
-    batch = old.limit(_PRUNED_AT_ONCE).with_for_update(skip_locked=True)
-    return len((await db.execute(delete(key.class_).where(key.in_(batch)).returning(key))).all())
-
-
-async def _start_family(db: WriteSession, gate: Gate, user_id: int) -> UUID:
+async def _start_family(db: WriteSession, gate: LoginContext, user_id: int) -> UUID:
     family = uuid7()
     await db.execute(insert(RefreshFamily).values(id=family, user_id=user_id, expires_at=func.now()))
     return family
 
 
-async def _issue(db: WriteSession, gate: Gate, claims: Claims) -> TokenPair:
+async def _issue(db: WriteSession, gate: LoginContext, claims: Claims) -> TokenPair:
     token = secrets.token_urlsafe(32)
     seconds = gate.settings.refresh_token_seconds
     expires_at = (

@@ -5,15 +5,15 @@ import asyncio
 import click
 
 from erp_service import errors, settings
+from erp_service.access.principals import system
+from erp_service.access.roles import Role
 from erp_service.auth import passwords
-from erp_service.auth.service import create_user
-from erp_service.commands.database import SHORT_WAIT_SECONDS, told
-from erp_service.connections import wait_until_up
-from erp_service.db import Database
-from erp_service.principals import system
-from erp_service.roles import Role
+from erp_service.auth.users import create_user
+from erp_service.commands.database import SHORT_WAIT_SECONDS, exit_on_error
+from erp_service.commands.terminal import entered_password, say
+from erp_service.db.connections import wait_until_up
+from erp_service.db.engine import Database
 from erp_service.settings import Settings
-from erp_service.terminal import entered_password, say
 
 
 @click.command("create-user")
@@ -22,9 +22,9 @@ from erp_service.terminal import entered_password, say
 @click.option("--name", default="", help="The full name; the e-mail if left out.")
 def command(email: str, role: str, name: str) -> None:
     """Make a user. Asks for the password, or reads it from standard input when that is no terminal."""
-    with told():
+    with exit_on_error():
         password = entered_password(confirm=True)
-        if faults := passwords.faults(password, email):
+        if faults := passwords.weaknesses(password, email):
             raise errors.Invalid("The password " + ", and ".join(faults) + ".")
         user_id = asyncio.run(_create_user(settings.load(), email, name or email, Role(role), password))
         say(f"Made user {user_id}: {email}, {role}.")

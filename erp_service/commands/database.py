@@ -8,8 +8,8 @@ import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 
 from erp_service import errors
+from erp_service.commands.terminal import say
 from erp_service.settings import SettingsError
-from erp_service.terminal import say
 
 WAIT_SECONDS = 300.0
 """How long a command waits for the database at its start: longer than a server takes to recover from a crash."""
@@ -21,7 +21,7 @@ _AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, S
 
 
 @contextmanager
-def told(*kinds: type[Exception]) -> Iterator[None]:
+def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
     """What a person can cause ends in one clear message and status 1, with no stack trace.
 
     `kinds` are the command's own, beside wrong settings, what a rule refuses, and a database that does not answer."""

@@ -16,7 +16,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from erp_service.client import Client, ClientError, Job, NotIntact, NotSucceeded, SignedOut, Unreachable
-from erp_service.terminal import entered_password, say
+from erp_service.commands.terminal import entered_password, say
 
 REFUSED, USAGE, NOT_INTACT, UNREACHABLE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 4, 130, 141
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from erp_service import settings
-from erp_service.commands.database import told
-from erp_service.inventory.loading import load
-from erp_service.inventory.records import ImportRefused
-from erp_service.principals import system
-from erp_service.terminal import say
+from erp_service.access.principals import system
+from erp_service.commands.database import exit_on_error
+from erp_service.commands.terminal import say
+from erp_service.imports.csv_table import ImportRefused
+from erp_service.imports.service import load
 
 _COLUMNS = (TextColumn("{task.description:<12}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
 
@@ -30,7 +30,7 @@ def command(kind: Literal["items", "locations", "movements"], file: str) -> None
 
     Bad lines are named. The same content is refused a second time.
     """
-    with told(ImportRefused), Progress(*_COLUMNS, console=Console(stderr=True), transient=False) as bar:
+    with exit_on_error(ImportRefused), Progress(*_COLUMNS, console=Console(stderr=True), transient=False) as bar:
         loaded = settings.load()
         task = bar.add_task("reading", total=None)
 

@@ -4,10 +4,11 @@ import asyncio
 
 import click
 
-from erp_service import schema, settings
-from erp_service.commands.database import WAIT_SECONDS, told
-from erp_service.connections import wait_until_up
-from erp_service.terminal import say
+from erp_service import settings
+from erp_service.commands.database import WAIT_SECONDS, exit_on_error
+from erp_service.commands.terminal import say
+from erp_service.db import migrate as schema
+from erp_service.db.connections import wait_until_up
 
 
 @click.command("migrate")
@@ -16,7 +17,7 @@ def command() -> None:
 
     Uses ERP_MIGRATION_DATABASE_URL, the owner's address, or else ERP_DATABASE_URL.
     """
-    with told():
+    with exit_on_error():
         loaded = settings.load()
         url = loaded.migration_database_url or loaded.listen_url
         asyncio.run(_migrate(url))

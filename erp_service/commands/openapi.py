@@ -5,8 +5,9 @@ import json
 import click
 
 from erp_service.app import create_app
-from erp_service.documents import mended
+from erp_service.services import build_services
 from erp_service.settings import Settings
+from erp_service.web.openapi import patched
 
 
 @click.command("openapi")
@@ -17,5 +18,5 @@ def command() -> None:
     """
     # the document is the same whatever the settings; no token is ever signed with this
     bare = Settings(database_url="postgresql://", jwt_secret="0123456789abcdefghijklmnopqrstuvwxyz")  # noqa: S106
-    document = mended(create_app(bare).openapi_schema.to_schema())
+    document = patched(create_app(build_services(bare)).openapi_schema.to_schema())
     click.echo(json.dumps(document, indent=2))

@@ -15,11 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from erp_service import settings
-from erp_service.commands.database import told
-from erp_service.db import Database, WriteSession
-from erp_service.exports import overview
-from erp_service.exports.overview import Overview
-from erp_service.queue.overview import WorkerNow
+from erp_service.commands.database import exit_on_error
+from erp_service.db.engine import Database
+from erp_service.db.sessions import WriteSession
+from erp_service.operations import queue_overview
+from erp_service.operations.queue_overview import Overview
+from erp_service.queue.inspection import WorkerNow
 from erp_service.settings import Settings
 
 WATCH_SECONDS = 1.0
@@ -52,7 +53,7 @@ def command(context: click.Context, *, as_json: bool, watch: bool) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    with told(), suppress(KeyboardInterrupt):
+    with exit_on_error(), suppress(KeyboardInterrupt):
         loaded = settings.load()
         if watch:
             asyncio.run(_watch(loaded))
@@ -66,25 +67,25 @@ def command(context: click.Context, *, as_json: bool, watch: bool) -> None:
 @click.argument("job", type=JobName())
 def retry(job: UUID | int) -> None:
     """Try again what failed: an export as a new one of its owner's, another job as it is."""
-    with told():
+    with exit_on_error():
         loaded = settings.load()
-        click.echo(asyncio.run(_changed(loaded, lambda db: overview.retry(db, loaded, job))))
+        click.echo(asyncio.run(_changed(loaded, lambda db: queue_overview.retry(db, loaded, job))))
 
 
 @command.command("cancel")
 @click.argument("job", type=JobName())
 def cancel(job: UUID | int) -> None:
     """End what waits at once, and what runs within a second."""
-    with told():
+    with exit_on_error():
         loaded = settings.load()
-        click.echo(asyncio.run(_changed(loaded, lambda db: overview.cancel(db, loaded, job))))
+        click.echo(asyncio.run(_changed(loaded, lambda db: queue_overview.cancel(db, loaded, job))))
 
 
 async def _look(loaded: Settings) -> Overview:
     database = Database(loaded, name="erp queue")
     try:
         async with database.read() as db:
-            return await overview.overview(db, loaded)
+            return await queue_overview.overview(db, loaded)
     finally:
         await database.close()
 
@@ -104,7 +105,7 @@ async def _watch(loaded: Settings) -> None:
         with Live(screen=sys.stdout.isatty(), auto_refresh=False) as live:
             while True:
                 async with database.read() as db:
-                    live.update(shown(await overview.overview(db, loaded)), refresh=True)
+                    live.update(shown(await queue_overview.overview(db, loaded)), refresh=True)
                 await asyncio.sleep(WATCH_SECONDS)
     finally:
         await database.close()
@@ -191,7 +192,7 @@ def _state(worker: WorkerNow) -> str:
     return "draining" if worker.draining else "works"
 
 
-def _percent(export: overview.ExportNow) -> str:
+def _percent(export: queue_overview.ExportNow) -> str:
     return f"{export.rows_done:,} rows" if export.percent is None else f"{export.percent:.0f} %"
 
 

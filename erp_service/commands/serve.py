@@ -5,8 +5,8 @@ import sys
 import click
 
 from erp_service import settings
-from erp_service.commands.database import told
-from erp_service.serving import serve
+from erp_service.commands.database import exit_on_error
+from erp_service.processes.api import serve
 
 
 @click.command("serve")
@@ -15,5 +15,5 @@ def command() -> None:
 
     Any number may run on one database. SIGTERM: not ready at once, serves on for ERP_DRAIN_SECONDS, then stops.
     """
-    with told():
+    with exit_on_error():
         sys.exit(serve(settings.load()))

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from erp_service import settings
+from erp_service.commands.terminal import say
 from erp_service.settings import SettingsError
-from erp_service.terminal import say
 
 
 @click.command("settings")

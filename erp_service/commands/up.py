@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from erp_service import up
-from erp_service.commands.database import told
-from erp_service.embedded import EmbeddedFailed
-from erp_service.terminal import say
+from erp_service.commands.database import exit_on_error
+from erp_service.commands.terminal import say
+from erp_service.standalone import up
+from erp_service.standalone.postgres import EmbeddedFailed
 
 
 @click.command("up")
@@ -27,5 +27,5 @@ def command(port: int, data_dir: Path, *, no_demo: bool) -> None:
     Starts an embedded PostgreSQL (or uses ERP_DATABASE_URL), migrates it, makes a first SUPER_ADMIN whose password is
     printed once, loads demo stock, and runs the API and one worker until Ctrl-C.
     """
-    with told(up.CannotStart, EmbeddedFailed):
+    with exit_on_error(up.CannotStart, EmbeddedFailed):
         sys.exit(up.run(port=port, data_dir=data_dir, with_demo=not no_demo, say=say))

@@ -5,8 +5,8 @@ import sys
 import click
 
 from erp_service import settings
-from erp_service.commands.database import WAIT_SECONDS, told
-from erp_service.working import work
+from erp_service.commands.database import WAIT_SECONDS, exit_on_error
+from erp_service.processes.worker import work
 
 
 @click.command("worker")
@@ -16,5 +16,5 @@ def command() -> None:
     Any number may run on one database. SIGTERM: takes no new job, waits ERP_GRACE_SECONDS for those in hand, and puts
     the rest back. The same as: procrastinate --app=erp_service.worker.app worker
     """
-    with told():
+    with exit_on_error():
         sys.exit(work(settings.load(), WAIT_SECONDS))

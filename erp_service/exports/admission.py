@@ -1,19 +1,22 @@
 """Who may run: a few exports of each owner are in the queue at once, and the others wait in their rows.
 
 So owners take turns, and the queue's fetch never walks a backlog. Small exports have a queue of their own, and each
-worker keeps slots that large ones cannot take (working.py): so they pass, however many large ones run and wait."""
+worker keeps slots that large ones cannot take (QUEUES): so they pass, however many large ones run and wait."""
 
 import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from msgspec import Struct
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from erp_service.db import Session, WriteSession
-from erp_service.exports.datasets import Query
+from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports.models import ExportJob, Status
+from erp_service.exports.planning.selection import Query
 from erp_service.queue.connector import defer
+from erp_service.registry.figures import FigureReader
+from erp_service.registry.queues import QueueShare
 
 TASK = "exports:run"
 QUEUE = "exports"
@@ -73,6 +76,47 @@ async def waiting(db: Session, user_id: int) -> int:
         ExportJob.user_id == user_id, ExportJob.status == Status.QUEUED, ExportJob.queue_job_id.is_(None)
     )
     return len((await db.scalars(rows)).all())
+
+
+class Counts(Struct, frozen=True):
+    """`running` exports of all owners, those `waiting` for admission, and for how long the first has not begun."""
+
+    running: int
+    waiting: int
+    oldest: float | None
+
+
+_COUNTS = text("""
+    select count(*) filter (where status <> 'queued') as running,
+      count(*) filter (where status = 'queued' and queue_job_id is null) as waiting,
+      extract(epoch from now() - min(created_at) filter (where status = 'queued'))::float8 as oldest
+    from export_jobs where status in ('queued', 'running', 'canceling')
+""")
+
+
+async def counts(db: Session) -> Counts:
+    return Counts(**(await db.execute(_COUNTS)).mappings().one())
+
+
+_GAUGES = {
+    "erp_exports_running": "Exports in hand",
+    "erp_exports_waiting": "Exports that wait for admission: their owners have their share",
+    "erp_exports_oldest_waiting_seconds": "For how long the first export has not begun",
+}
+
+
+async def _figures(db: Session) -> dict[str, float]:
+    found = await counts(db)
+    return {
+        "erp_exports_running": found.running,
+        "erp_exports_waiting": found.waiting,
+        "erp_exports_oldest_waiting_seconds": max(found.oldest or 0.0, 0.0),
+    }
+
+
+FIGURES = (FigureReader(_GAUGES, _figures),)
+# so that small exports pass, large ones leave a slot to them
+QUEUES = (QueueShare(QUEUE, spare=2), QueueShare(SMALL_QUEUE))
 
 
 class Plan(NamedTuple):

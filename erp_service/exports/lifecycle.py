@@ -10,15 +10,17 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import ColumnElement, func, select, text, update
 
-from erp_service import principals, problems
+from erp_service import problems
+from erp_service.access import principals
 from erp_service.audit.record import record
-from erp_service.db import WriteSession
+from erp_service.db.sessions import WriteSession
 from erp_service.errors import Refused
 from erp_service.exports import admission
-from erp_service.exports.datasets import Spec
-from erp_service.exports.models import CHANNEL, ExportAbandoned, ExportJob, Status
-from erp_service.exports.pace import Pace, percent
-from erp_service.exports.storage.base import Key
+from erp_service.exports.eta import Pace, percent
+from erp_service.exports.models import CHANNEL, ExportJob, Status
+from erp_service.exports.planning.selection import Spec
+from erp_service.exports.problems import ExportAbandoned
+from erp_service.exports.storage.base import FileKey
 
 WORKER = principals.system("erp worker")
 
@@ -53,7 +55,7 @@ class Claimed(msgspec.Struct, frozen=True):
 class Published(msgspec.Struct, frozen=True):
     """What lies in the store, whole and durable."""
 
-    key: Key
+    key: FileKey
     rows: int
     bytes: int
     sha256: str

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from erp_service import errors
-from erp_service.db import Base
+from erp_service.db.base import Base
 
 CHANNEL = "erp_exports"
 """Postgres notifies it, with the job's id, when a status changes; the worker does with progress, twice a second."""
@@ -128,7 +128,7 @@ class ExportStore(Base):
     claimed_at: Mapped[datetime | None] = mapped_column()
 
 
-class StoredFile(Base):
+class DatabaseFile(Base):
     """A file of the store `postgres:`. Only what is `whole` is there for readers, only what is `writing` can grow."""
 
     __tablename__ = "export_files"
@@ -143,7 +143,7 @@ class StoredFile(Base):
     written_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class StoredChunk(Base):
+class DatabaseFileChunk(Base):
     """All of a file's have the same size, see storage/postgres.py, but for its last."""
 
     __tablename__ = "export_chunks"
@@ -151,118 +151,6 @@ class StoredChunk(Base):
     name: Mapped[str] = mapped_column(Text, ForeignKey("export_files.name"), primary_key=True)
     number: Mapped[int] = mapped_column(Integer, primary_key=True)
     data: Mapped[bytes] = mapped_column(LargeBinary)
-
-
-class ExportNotReady(errors.Conflict):
-    """The export has no file: it waits, runs, failed or was canceled.
-
-    While it waits or runs, follow `GET /api/v1/exports/jobs/{id}` and download once its status is `succeeded`."""
-
-    slug, title = "export-not-ready", "The export is not ready"
-
-
-class ExportExpired(errors.Gone):
-    """The file was deleted, on request or because its time was over. `POST .../retry` makes a new export like it."""
-
-    slug, title = "export-expired", "The export has expired"
-
-
-class ExportLost(errors.Gone):
-    """The file is not in the store, though it should be, or has another size.
-
-    Submit the export anew, and tell the operator its id."""
-
-    slug, title = "export-lost", "The export's file is lost"
-
-
-class ExportFinal(errors.Conflict):
-    """The export has ended in a way that leaves nothing to cancel."""
-
-    slug, title = "export-final", "The export has ended"
-
-
-class ExportUnfinished(errors.Conflict):
-    """The export still waits or runs. Cancel it first, or wait until it has ended."""
-
-    slug, title = "export-unfinished", "The export has not ended"
-
-
-class ExportSucceeded(errors.Conflict):
-    """The export's file is there: download it. Only failed, canceled and expired exports can be tried again."""
-
-    slug, title = "export-succeeded", "The export has succeeded"
-
-
-class TooManyExports(errors.TooMany):
-    """So many of your exports wait that no more can be taken. Wait until some have run, or cancel some."""
-
-    slug, title = "too-many-exports", "Too many exports are waiting"
-
-
-class ExportFailed(errors.Internal):
-    """The export could not be made because of a fault of the service, which was logged under the job's id.
-
-    `POST .../retry` tries again."""
-
-    slug, title = "export-failed", "The export failed"
-
-
-class ExportAbandoned(errors.Internal):
-    """The workers that ran the export died under it, too often to try again by itself. Tell the operator its id."""
-
-    slug, title = "export-abandoned", "The export was given up"
-
-
-class ExportForbidden(errors.Forbidden):
-    """When the export's turn came, its owner was no longer active or had no longer the role for the dataset."""
-
-    slug, title = "export-forbidden", "The export's owner may no longer read the dataset"
-
-
-class FormatUnavailable(errors.Refused):
-    """The instance that had to write the export lacks the library that its format takes.
-
-    The catalogue says which formats there are. Tell the operator, or choose another format."""
-
-    status, slug, title = 422, "export-format-unavailable", "The format is not available"
-
-
-class TooManyRows(errors.Refused):
-    """A sheet holds 1,048,575 rows beside its header, and the export has more.
-
-    Narrow it with `filter`, or take a format without that limit: csv, jsonl or parquet."""
-
-    status, slug, title = 422, "too-many-rows", "More rows than the format can hold"
-
-
-class CellTooLong(errors.Refused):
-    """A cell of a sheet holds 32,767 characters, and a text of the export is longer; it is never cut.
-
-    Leave that column or row out, or take a format without that limit: csv, jsonl or parquet."""
-
-    status, slug, title = 422, "cell-too-long", "A text is longer than a cell can hold"
-
-
-class StoreFull(errors.Refused):
-    """The disk that export files lie on is full. Tell the operator, then retry."""
-
-    status, slug, title = 507, "export-store-full", "The export store is full"
-
-
-class StoreUnknown(errors.Refused):
-    """The worker that took the export has a store that is not the one the database knows, so its file would be lost.
-
-    Tell the operator, then retry."""
-
-    status, slug, title = 503, "export-store-unknown", "The worker's export store is not the right one"
-
-
-class StoreUnavailable(errors.Refused):
-    """The store that export files lie in does not answer, or refuses the service.
-
-    An export is tried again for some minutes before it fails with this. Tell the operator, and try again later."""
-
-    status, slug, title = 503, "export-store-unavailable", "The export store does not answer"
 
 
 errors.constraint("export_jobs_transition", lambda: errors.Conflict("The export has just changed. Read it again."))

@@ -9,24 +9,24 @@ from sqlalchemy import BigInteger, Select, Uuid, bindparam, column, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from erp_service import errors
-from erp_service.db import Session
+from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
+from erp_service.db.pagination import SortKey, SortOrder, page
+from erp_service.db.sessions import Session
 from erp_service.exports.catalogue import DATASETS
+from erp_service.exports.eta import Pace
 from erp_service.exports.models import OPEN, ExportJob, Status
-from erp_service.exports.pace import Pace
-from erp_service.exports.progress import said
+from erp_service.exports.run.watch import said
 from erp_service.exports.schemas import ExportJobOut, ExportJobPage, ExportLinks, Result
-from erp_service.paging import Key, Order, page
-from erp_service.principals import Principal
-from erp_service.roles import Role
 
 PATH = "/api/v1/exports/jobs"
 
-_NEWEST_FIRST = Order([Key(ExportJob.id, "id", UUID)], descending=True)
+_NEWEST_FIRST = SortOrder([SortKey(ExportJob.id, "id", UUID)], descending=True)
 _COLUMNS = ExportJob.__table__.c
 _RETRIABLE = (Status.FAILED, Status.CANCELED, Status.EXPIRED)
 
 
-class Shown(msgspec.Struct, frozen=True):
+class VersionedExport(msgspec.Struct, frozen=True):
     """A job with the version that its ETag is made of, and the least role for what is in its file."""
 
     job: ExportJobOut
@@ -38,7 +38,7 @@ class Shown(msgspec.Struct, frozen=True):
         return self.job.status not in OPEN
 
 
-async def job(db: Session, who: Principal, export_id: UUID, *, include_deleted: bool = False) -> Shown:
+async def job(db: Session, who: Principal, export_id: UUID, *, include_deleted: bool = False) -> VersionedExport:
     """One's own, or anybody's for an ADMIN; raises errors.NotFound."""
     found = _visible(who, export_id)
     if not include_deleted:
@@ -75,7 +75,7 @@ async def jobs(
     return await page(db, found, represented, _NEWEST_FIRST, limit=limit, cursor=cursor, into=ExportJobPage)
 
 
-async def open_twin(db: Session, who: Principal, values: Mapping[str, Any]) -> Shown | None:
+async def open_twin(db: Session, who: Principal, values: Mapping[str, Any]) -> VersionedExport | None:
     """The user's own job with these values that still waits or runs."""
     found = select(*_COLUMNS).where(
         ExportJob.user_id == who.user_id,
@@ -89,8 +89,8 @@ async def open_twin(db: Session, who: Principal, values: Mapping[str, Any]) -> S
     return msgspec.structs.replace(twin, job=msgspec.structs.replace(twin.job, deduplicated=True))
 
 
-def _shown(row: Any) -> Shown:
-    return Shown(represented(*row), row.version, least_role(row.dataset, row.spec))
+def _shown(row: Any) -> VersionedExport:
+    return VersionedExport(represented(*row), row.version, least_role(row.dataset, row.spec))
 
 
 def least_role(dataset: str, spec: Mapping[str, Any]) -> Role:
@@ -100,7 +100,7 @@ def least_role(dataset: str, spec: Mapping[str, Any]) -> Role:
     return max((Role.SUPER_ADMIN if one is None else one.role for one in held), key=lambda role: role.rank)
 
 
-async def newer(db: Session, known: Mapping[UUID, int]) -> list[Shown]:
+async def newer(db: Session, known: Mapping[UUID, int]) -> list[VersionedExport]:
     """Of these exports, those whose version is another than the one that is known, by one query for however many."""
     ids = bindparam("ids", list(known), ARRAY(Uuid))
     versions = bindparam("versions", list(known.values()), ARRAY(BigInteger))
@@ -120,7 +120,7 @@ def _visible(who: Principal, export_id: UUID) -> Select[Any]:
     return found if who.role.includes(Role.ADMIN) else found.where(ExportJob.user_id == who.user_id)
 
 
-async def locked(db: Session, who: Principal, export_id: UUID) -> Any:
+async def lock_for_update(db: Session, who: Principal, export_id: UUID) -> Any:
     """The row, which nobody changes until the transaction ends; raises errors.NotFound."""
     found = _visible(who, export_id).where(ExportJob.deleted_at.is_(None)).with_for_update()
     row = (await db.execute(found)).one_or_none()

@@ -6,17 +6,19 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from erp_service.exports import names
-from erp_service.exports.compression import CompressionName
-from erp_service.exports.datasets import ColumnType
-from erp_service.exports.formats import FormatName
+from erp_service.access.roles import Role
+from erp_service.db.pagination import Page
+from erp_service.exports import filenames
+from erp_service.exports.catalogue import DATASETS
+from erp_service.exports.formats.base import FormatName
+from erp_service.exports.formats.compression import CompressionName
+from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.exports.models import Status
-from erp_service.exports.options import CsvOptions
-from erp_service.exports.progress import Progress
-from erp_service.paging import Page
-from erp_service.roles import Role
+from erp_service.exports.run.watch import Progress
+from erp_service.registry.datasets import ColumnType
 
-DatasetName = Literal["items", "locations", "stock_levels", "stock_movements", "audit_log", "users", "all"]
+# what can be exported is what the features register; only a type checker wants a list that is written down
+DatasetName = Literal[(*DATASETS, "all")]  # type: ignore[valid-type]
 
 _Name = Annotated[str, Meta(min_length=1, max_length=50)]
 _FilterText = Annotated[str, Meta(max_length=200)]
@@ -48,9 +50,9 @@ class ExportRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
     csv: Annotated[CsvOptions | None, Meta(description="how CSV is written; for the format csv only")] = None
     filename: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=names.MOST_CHARACTERS)] | None,
+        Annotated[str, Meta(min_length=1, max_length=filenames.MOST_CHARACTERS)] | None,
         Meta(
-            description=f"what the file is called: a plain name with any of {names.MEANING}. Times are those of the"
+            description=f"what the file is called: a plain name with any of {filenames.MEANING}. Times are those of the"
             " snapshot, in UTC; the extension is added where it is missing",
             examples=["{dataset}-{date}.{ext}"],
         ),

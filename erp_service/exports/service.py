@@ -8,34 +8,36 @@ import msgspec
 from sqlalchemy import func, insert, update
 from uuid_utils.compat import uuid7
 
-from erp_service import errors, tracing
+from erp_service import errors
+from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
 from erp_service.audit.record import record
-from erp_service.db import Session, WriteSession
-from erp_service.exports import admission, estimates, everything, formats, limits, queries
-from erp_service.exports.asked import Asked, asked, asked_again
+from erp_service.db.sessions import Session, WriteSession
+from erp_service.exports import admission, queries
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.compression import COMPRESSIONS
-from erp_service.exports.datasets import kind_of
-from erp_service.exports.download import Part
-from erp_service.exports.formats import FORMATS, Format
-from erp_service.exports.models import (
-    OPEN,
+from erp_service.exports.delivery.http_range import Part
+from erp_service.exports.formats import archive, registry
+from erp_service.exports.formats.base import Format
+from erp_service.exports.formats.compression import COMPRESSIONS
+from erp_service.exports.formats.registry import FORMATS
+from erp_service.exports.models import OPEN, ExportJob, Status
+from erp_service.exports.planning import estimates, row_limit
+from erp_service.exports.planning.request import PlannedExport, read_request, reread_request
+from erp_service.exports.problems import (
     ExportExpired,
     ExportFinal,
-    ExportJob,
     ExportNotReady,
     ExportSucceeded,
     ExportUnfinished,
-    Status,
     TooManyExports,
 )
-from erp_service.exports.queries import Shown
+from erp_service.exports.queries import VersionedExport
 from erp_service.exports.schemas import DatasetColumn, DatasetFilter, DatasetOut, Estimate, ExportRequest, FormatOut
-from erp_service.exports.storage.base import Key
-from erp_service.principals import Principal
+from erp_service.exports.storage.base import FileKey
+from erp_service.observability import tracing
 from erp_service.queue.connector import cancel as cancel_queue_job
 from erp_service.queue.connector import is_doing
-from erp_service.roles import Role
+from erp_service.registry.datasets import kind_of
 from erp_service.settings import Settings
 
 WAIT_SECONDS = 30  # Retry-After while too many of one's exports wait
@@ -44,7 +46,7 @@ WAIT_SECONDS = 30  # Retry-After while too many of one's exports wait
 class File(NamedTuple):
     """A published file, as its row has it, and the least role for what is in it."""
 
-    key: Key
+    key: FileKey
     least: Role
     bytes: int
     sha256: str
@@ -74,9 +76,9 @@ def catalogue(who: Principal) -> list[DatasetOut]:
 
 def _everything(written: list[FormatOut]) -> DatasetOut:
     return DatasetOut(
-        name=everything.NAME,
-        description=everything.DESCRIPTION,
-        role=everything.ROLE,
+        name=archive.NAME,
+        description=archive.DESCRIPTION,
+        role=archive.ROLE,
         allowed=True,
         columns=[],
         filters=[],
@@ -92,18 +94,18 @@ def _described(known: Format) -> FormatOut:
         name=known.name,
         media_type=known.media_type,
         extension=known.extension,
-        compressions=list(formats.compressions(known)),
+        compressions=list(registry.compressions(known)),
         most_rows=known.most_rows,
-        unavailable=formats.unavailable(known),
+        unavailable=registry.unavailable(known),
     )
 
 
-async def submit(db: WriteSession, who: Principal, settings: Settings, request: ExportRequest) -> Shown:
+async def submit(db: WriteSession, who: Principal, settings: Settings, request: ExportRequest) -> VersionedExport:
     """The row, and the queue's job if the owner runs few enough: both with the commit, or neither.
 
     Unless it is forced, asking again while the same request waits or runs gives that job.
     Raises errors.Forbidden, errors.Invalid, TooManyRows, TooManyExports."""
-    wanted = asked(who, settings, request)
+    wanted = read_request(who, settings, request)
     if (same := await _same(db, who, request, wanted)) is not None:
         return same
     # before what costs: who floods us must be refused without anything that others wait for
@@ -117,7 +119,9 @@ async def submit(db: WriteSession, who: Principal, settings: Settings, request: 
     return await _insert(db, who, settings, wanted.values, is_small=is_small)
 
 
-async def _same(db: WriteSession, who: Principal, request: ExportRequest, wanted: Asked) -> Shown | None:
+async def _same(
+    db: WriteSession, who: Principal, request: ExportRequest, wanted: PlannedExport
+) -> VersionedExport | None:
     return None if request.force_new else await queries.open_twin(db, who, wanted.values)
 
 
@@ -125,34 +129,34 @@ async def estimate(db: WriteSession, who: Principal, settings: Settings, request
     """What `submit` would come to; takes no place among the exports that wait, and leaves no trace.
 
     Raises errors.Forbidden, errors.Invalid, TooManyRows, errors.Unavailable."""
-    return await estimates.estimated(db, await _possible(db, asked(who, settings, request)))
+    return await estimates.estimated(db, await _possible(db, read_request(who, settings, request)))
 
 
-async def retry(db: WriteSession, who: Principal, settings: Settings, export_id: UUID) -> Shown:
+async def retry(db: WriteSession, who: Principal, settings: Settings, export_id: UUID) -> VersionedExport:
     """A new job for the same request; it belongs to whoever asks.
 
     Raises errors.NotFound, errors.Forbidden, ExportUnfinished, ExportSucceeded, FormatUnavailable, TooManyRows,
     TooManyExports."""
-    row = await queries.locked(db, who, export_id)
+    row = await queries.lock_for_update(db, who, export_id)
     if row.status in OPEN:
         raise ExportUnfinished
     if row.status == Status.SUCCEEDED:
         raise ExportSucceeded
     await _demand_place(db, who, settings)
-    wanted = await _possible(db, asked_again(who, settings, row))
+    wanted = await _possible(db, reread_request(who, settings, row))
     is_small = await admission.is_small(db, *wanted.queries)
     return await _insert(db, who, settings, {**wanted.values, "retry_of": export_id}, is_small=is_small)
 
 
-async def _possible(db: WriteSession, wanted: Asked) -> Asked:
+async def _possible(db: WriteSession, wanted: PlannedExport) -> PlannedExport:
     for query in wanted.queries:
-        await limits.demand_few_rows(db, query, wanted.format)
+        await row_limit.demand_few_rows(db, query, wanted.format)
     return wanted
 
 
 async def _insert(
     db: WriteSession, who: Principal, settings: Settings, values: dict[str, Any], *, is_small: bool
-) -> Shown:
+) -> VersionedExport:
     await admission.lock(db)
     await _demand_place(db, who, settings)
     export_id = uuid7()
@@ -173,11 +177,11 @@ async def _demand_place(db: WriteSession, who: Principal, settings: Settings) ->
         raise TooManyExports(detail, headers={"Retry-After": str(WAIT_SECONDS)})
 
 
-async def cancel(db: WriteSession, who: Principal, settings: Settings, export_id: UUID) -> Shown:
+async def cancel(db: WriteSession, who: Principal, settings: Settings, export_id: UUID) -> VersionedExport:
     """At once while it waits; a run is stopped within a second of the commit. Again changes nothing.
 
     Raises errors.NotFound, ExportFinal."""
-    row = await queries.locked(db, who, export_id)
+    row = await queries.lock_for_update(db, who, export_id)
     if row.status in (Status.SUCCEEDED, Status.FAILED, Status.EXPIRED):
         raise ExportFinal(f"The export has ended: it is {row.status}.")
     if row.status in (Status.QUEUED, Status.RUNNING):
@@ -194,18 +198,18 @@ async def cancel(db: WriteSession, who: Principal, settings: Settings, export_id
     return await queries.job(db, who, export_id)
 
 
-async def delete(db: WriteSession, who: Principal, export_id: UUID) -> Key | None:
+async def delete(db: WriteSession, who: Principal, export_id: UUID) -> FileKey | None:
     """The job is gone for its owner, and its row stays. Returns the file to remove once that is committed.
 
     Raises errors.NotFound, ExportUnfinished."""
-    row = await queries.locked(db, who, export_id)
+    row = await queries.lock_for_update(db, who, export_id)
     if row.status in OPEN:
         raise ExportUnfinished(f"The export is {row.status}.")
     status = Status.EXPIRED if row.status == Status.SUCCEEDED else row.status
     gone = update(ExportJob).where(ExportJob.id == export_id)
     await db.execute(gone.values(status=status, deleted_at=func.now()))
     await record(db, who, "export.deleted", export_id, before={"status": row.status})
-    return Key.read(row.file_key) if row.file_key else None
+    return FileKey.read(row.file_key) if row.file_key else None
 
 
 async def address_given(db: WriteSession, who: Principal, export_id: UUID) -> None:
@@ -229,7 +233,7 @@ async def file(db: Session, who: Principal, export_id: UUID) -> File:
     if row.status != Status.SUCCEEDED:
         headers = {"Retry-After": "1"} if row.status in OPEN else {}
         raise ExportNotReady(f"The export is {row.status}.", headers=headers)
-    key = Key.read(row.file_key)
+    key = FileKey.read(row.file_key)
     if key is None:
         raise ValueError(row.file_key)
     return File(key, least, row.result_bytes, row.sha256, row.media_type, row.filename)

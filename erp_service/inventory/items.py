@@ -3,12 +3,12 @@
 from sqlalchemy import func, insert, select, update
 
 from erp_service import errors
+from erp_service.access.principals import Principal
 from erp_service.audit.record import record
-from erp_service.db import WriteSession
+from erp_service.db.sessions import WriteSession
 from erp_service.inventory.models import Item, Location, StockBalance
 from erp_service.inventory.queries import ITEM_COLUMNS
 from erp_service.inventory.schemas import ItemBody, ItemOut
-from erp_service.principals import Principal
 
 _NAMED = 20  # places that a refusal names; `places` counts them all
 
@@ -30,7 +30,7 @@ async def create(db: WriteSession, who: Principal, body: ItemBody) -> ItemOut:
     return item
 
 
-async def hold(db: WriteSession, item_id: int) -> ItemOut:
+async def lock_for_update(db: WriteSession, item_id: int) -> ItemOut:
     """The item, and nobody else changes it or posts stock of it before the transaction ends.
 
     A posting takes the item's row FOR SHARE: either it has committed when this returns, and its stock is seen by

@@ -17,15 +17,16 @@ from sqlalchemy import exists, select, text
 from uuid_utils.compat import uuid7
 
 from erp_service import errors
-from erp_service.db import WriteSession
+from erp_service.access.principals import Principal
+from erp_service.db.sessions import WriteSession
+from erp_service.decimals import shortest, trimmed
 from erp_service.errors import Fault
-from erp_service.inventory import average
-from erp_service.inventory.average import SETTLEMENT, Balance, DoesNotFit, Effect, NotEnough, Part
-from erp_service.inventory.models import AlreadyReversed, StockTransaction
+from erp_service.inventory import valuation
+from erp_service.inventory.models import StockTransaction
+from erp_service.inventory.problems import AlreadyReversed
 from erp_service.inventory.schemas import EntryType, LedgerEntry
 from erp_service.inventory.stock_schemas import Document
-from erp_service.numbers import shortest, trimmed
-from erp_service.principals import Principal
+from erp_service.inventory.valuation import SETTLEMENT, Balance, DoesNotFit, Effect, EntryAmounts, NotEnough
 
 
 class InsufficientStock(errors.Conflict):
@@ -37,35 +38,35 @@ class InsufficientStock(errors.Conflict):
     slug, title = "insufficient-stock", "Not enough stock"
 
 
-class HeldItem(Struct, frozen=True):
+class LockedItem(Struct, frozen=True):
     id: int
     sku: str
     status: str
 
 
-class HeldPlace(Struct, frozen=True):
+class LockedLocation(Struct, frozen=True):
     id: int
     code: str
     allows_negative: bool
 
 
-class Held(Struct, frozen=True):
+class LockedRows(Struct, frozen=True):
     """Items and places that stay as they are, and undeleted, until the transaction ends. Unknown ones are absent."""
 
-    items: dict[int | str, HeldItem]
+    items: dict[int | str, LockedItem]
     """By id, and by sku."""
-    places: dict[int | str, HeldPlace]
+    places: dict[int | str, LockedLocation]
     """By id, and by code."""
 
 
-class Line(Struct, frozen=True, kw_only=True):
+class PostingLine(Struct, frozen=True, kw_only=True):
     """One movement to post. `item` and places come from `hold`: what is not held cannot be posted to."""
 
     kind: Literal["IN", "OUT", "TRANSFER", "ADJUSTMENT"]
-    item: HeldItem
-    place: HeldPlace
+    item: LockedItem
+    place: LockedLocation
     """Where it comes in or goes out; of a transfer, where it comes from."""
-    to: HeldPlace | None = None
+    to: LockedLocation | None = None
     """Of a transfer, where it goes."""
     quantity: Decimal
     """Above zero; of an adjustment signed, and not zero."""
@@ -96,17 +97,17 @@ select id, code, null, allow_negative_stock from held_places where deleted_at is
 """)
 
 
-async def hold(db: WriteSession, items: Iterable[int | str], places: Iterable[int | str]) -> Held:
+async def lock_for_share(db: WriteSession, items: Iterable[int | str], places: Iterable[int | str]) -> LockedRows:
     """Lock items (by id or sku) and places (by id or code) FOR SHARE: nobody changes or deletes them before we end."""
     item_ids, skus = _parted(items)
     place_ids, codes = _parted(places)
-    held = Held({}, {})
+    held = LockedRows({}, {})
     found = await db.execute(_HOLD, {"item_ids": item_ids, "skus": skus, "place_ids": place_ids, "codes": codes})
     for id_, word, status, allows_negative in found:
         if status is not None:
-            held.items[id_] = held.items[word] = HeldItem(id_, word, status)
+            held.items[id_] = held.items[word] = LockedItem(id_, word, status)
         else:
-            held.places[id_] = held.places[word] = HeldPlace(id_, word, allows_negative)
+            held.places[id_] = held.places[word] = LockedLocation(id_, word, allows_negative)
     return held
 
 
@@ -115,12 +116,14 @@ def _parted(references: Iterable[int | str]) -> tuple[list[int], list[str]]:
     return [r for r in wanted if isinstance(r, int)], [r for r in wanted if isinstance(r, str)]
 
 
-async def post(db: WriteSession, who: Principal, lines: Sequence[Line], *, reverses: UUID | None = None) -> Document:
+async def post(
+    db: WriteSession, who: Principal, lines: Sequence[PostingLine], *, reverses: UUID | None = None
+) -> Document:
     """Apply the lines in sequence, all or none, and write them down as one document.
 
     Raises InsufficientStock, AlreadyReversed, and errors.Invalid for what the ledger cannot hold."""
     places = {(line.item.id, place.id): place for line in lines for place in (line.place, line.to) if place}
-    balances = await lock(db, places)
+    balances = await lock_balances(db, places)
     # asked only now: a reversal that ran beside this one had to lock the same balances, and has committed
     if reverses is not None and await db.scalar(select(exists().where(StockTransaction.reverses == reverses))):
         raise AlreadyReversed
@@ -154,7 +157,7 @@ order by 1, 2 for update of b
 """)
 
 
-async def lock(db: WriteSession, places: dict[_Key, HeldPlace]) -> dict[_Key, Balance]:
+async def lock_balances(db: WriteSession, places: dict[_Key, LockedLocation]) -> dict[_Key, Balance]:
     """Lock the balances of items at places FOR UPDATE, in order; those that are not there yet are made."""
     keys = sorted(places)
     columns: dict[str, Any] = {"items": [item for item, _ in keys], "places": [place for _, place in keys]}
@@ -167,10 +170,10 @@ async def lock(db: WriteSession, places: dict[_Key, HeldPlace]) -> dict[_Key, Ba
     return {(item_id, location_id): Balance(*state) for item_id, location_id, *state in rows}
 
 
-_Step = tuple[EntryType, HeldPlace, Part]
+_Step = tuple[EntryType, LockedLocation, EntryAmounts]
 
 
-def _applied(line: Line, balances: dict[_Key, Balance]) -> list[_Step]:
+def _applied(line: PostingLine, balances: dict[_Key, Balance]) -> list[_Step]:
     """The line's steps, in order; `balances` then holds what they come to."""
     pointer = None if line.pointer is None else f"{line.pointer}/quantity"
     try:
@@ -189,7 +192,7 @@ def _applied(line: Line, balances: dict[_Key, Balance]) -> list[_Step]:
         raise errors.Invalid(f"{shortest(line.quantity)} of {line.item.sku} {exc}.", fault) from None
 
 
-def steps(line: Line, balances: dict[_Key, Balance]) -> Iterator[_Step]:
+def steps(line: PostingLine, balances: dict[_Key, Balance]) -> Iterator[_Step]:
     """What one line does, entry by entry; `balances` then holds what it comes to. Raises NotEnough, DoesNotFit."""
     here = line.item.id, line.place.id
     if line.kind == "TRANSFER":
@@ -198,23 +201,25 @@ def steps(line: Line, balances: dict[_Key, Balance]) -> Iterator[_Step]:
         balances[here], (taken,) = _outward(balances[here], line.quantity, line.worth)
         yield "TRANSFER_OUT", line.place, taken
         there = line.item.id, line.to.id
-        balances[there], parts = average.bring_in(balances[there], line.quantity, -taken.value)
+        balances[there], parts = valuation.bring_in(balances[there], line.quantity, -taken.value)
         yield from (("TRANSFER_IN", line.to, part) for part in parts)
         return
     if line.kind == "OUT" or line.quantity < 0:
         balances[here], parts = _outward(balances[here], abs(line.quantity), line.worth)
     elif line.worth is None:
-        balances[here], parts = average.receive(balances[here], line.quantity, line.unit_cost)
+        balances[here], parts = valuation.receive(balances[here], line.quantity, line.unit_cost)
     else:
-        balances[here], parts = average.bring_in(balances[here], line.quantity, line.worth)
+        balances[here], parts = valuation.bring_in(balances[here], line.quantity, line.worth)
     yield from ((line.kind, line.place, part) for part in parts)
 
 
 def _outward(balance: Balance, quantity: Decimal, worth: Decimal | None) -> Effect:
-    return average.issue(balance, quantity) if worth is None else average.take_back(balance, quantity, worth)
+    return valuation.issue(balance, quantity) if worth is None else valuation.take_back(balance, quantity, worth)
 
 
-def _entry(document: Document, number: int, line: Line, kind: EntryType, place: HeldPlace, part: Part) -> LedgerEntry:
+def _entry(
+    document: Document, number: int, line: PostingLine, kind: EntryType, place: LockedLocation, part: EntryAmounts
+) -> LedgerEntry:
     settles = not part.quantity
     return LedgerEntry(
         id=0,  # until the database has given one

@@ -8,13 +8,14 @@ not, and so two moves that cross meet at the tree's lock alone, where one waits,
 from sqlalchemy import Integer, func, insert, literal, select, text, update
 
 from erp_service import errors
+from erp_service.access.principals import Principal
 from erp_service.audit.record import record
-from erp_service.db import WriteSession
+from erp_service.db.sessions import WriteSession
 from erp_service.errors import Fault
-from erp_service.inventory.models import Item, Location, NegativeStock, StockBalance
+from erp_service.inventory.models import Item, Location, StockBalance
+from erp_service.inventory.problems import NegativeStock
 from erp_service.inventory.queries import LOCATION_COLUMNS
 from erp_service.inventory.schemas import LocationBody, LocationOut
-from erp_service.principals import Principal
 
 DEEPEST = 20  # levels of the tree: whoever walks it, in a report or a form, needs an end
 _NAMED = 20  # rows that a refusal names; a count says how many there are
@@ -40,7 +41,7 @@ class LocationHasChildren(errors.Conflict):
 async def create(db: WriteSession, who: Principal, body: LocationBody) -> LocationOut:
     """Raises errors.Invalid for the parent; a code that is taken is refused by the database (models.CodeTaken)."""
     if body.parent_id is not None:
-        await hold_tree(db)
+        await lock_tree(db)
         await _check_parent(db, None, body.parent_id)
     made = insert(Location).values(**_values(body)).returning(*LOCATION_COLUMNS)
     location = LocationOut(*(await db.execute(made)).one())
@@ -48,7 +49,7 @@ async def create(db: WriteSession, who: Principal, body: LocationBody) -> Locati
     return location
 
 
-async def hold(db: WriteSession, location_id: int) -> LocationOut:
+async def lock_for_update(db: WriteSession, location_id: int) -> LocationOut:
     """The location, and nobody else changes it or posts stock there before the transaction ends.
 
     Raises errors.NotFound."""
@@ -66,7 +67,7 @@ async def replace(db: WriteSession, who: Principal, before: LocationOut, body: L
     if all(getattr(before, name) == value for name, value in values.items()):
         return before
     if body.parent_id is not None and body.parent_id != before.parent_id:
-        await hold_tree(db)
+        await lock_tree(db)
         await _check_parent(db, before.id, body.parent_id)
     if body.allow_negative_stock != before.allow_negative_stock:
         await _allow_negative(db, before, allow=body.allow_negative_stock)
@@ -81,7 +82,7 @@ async def delete(db: WriteSession, who: Principal, before: LocationOut) -> None:
     """Softly: the row and its code stay, for the ledger's sake; `before` is held.
 
     Raises LocationHasStock, LocationHasChildren."""
-    await hold_tree(db)
+    await lock_tree(db)
     await _refuse_stock(db, before)
     await _refuse_children(db, before)
     gone = update(Location).where(Location.id == before.id)
@@ -90,7 +91,7 @@ async def delete(db: WriteSession, who: Principal, before: LocationOut) -> None:
     await record(db, who, "location.deleted", after.id, before=before, after=after)
 
 
-async def hold_tree(db: WriteSession) -> None:
+async def lock_tree(db: WriteSession) -> None:
     """Whoever makes, moves or deletes a part of the tree is alone with it until commit.
 
     Without it, two moves that cross would each find no cycle, and make one together."""

@@ -21,7 +21,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from erp_service import errors
-from erp_service.db import Base, Exact, money_column, quantity_column
+from erp_service.db.base import Base, Exact, money_column, quantity_column
+from erp_service.inventory.problems import AlreadyReversed, CodeTaken, NegativeStock, SkuTaken
 
 
 class Item(Base):
@@ -155,44 +156,6 @@ class StockBalance(Base):
     value: Mapped[Decimal] = mapped_column(money_column(), server_default=text("0"))
     last_average: Mapped[Decimal | None] = mapped_column(Exact(28, 10))
     allows_negative: Mapped[bool] = mapped_column(server_default=text("false"))
-
-
-class Import(Base):
-    """A file that was imported: its digest keeps the same content from being posted twice."""
-
-    __tablename__ = "imports"
-    __table_args__ = (UniqueConstraint("kind", "sha256"),)
-
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    kind: Mapped[str] = mapped_column(Text)
-    sha256: Mapped[str] = mapped_column(Text)
-    filename: Mapped[str] = mapped_column(Text)
-    row_count: Mapped[int] = mapped_column(BigInteger)
-    imported_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class SkuTaken(errors.Conflict):
-    """Another item has this sku. A deleted item keeps its sku, so that the ledger stays readable: choose another."""
-
-    slug, title = "sku-taken", "The sku is taken"
-
-
-class CodeTaken(errors.Conflict):
-    """Another location has this code. A deleted location keeps its code: choose another."""
-
-    slug, title = "code-taken", "The code is taken"
-
-
-class NegativeStock(errors.Conflict):
-    """Stock is below zero here, so negative stock must stay allowed. Correct the stock first, then try again."""
-
-    slug, title = "negative-stock", "Stock is negative here"
-
-
-class AlreadyReversed(errors.Conflict):
-    """The document was reversed before; that is possible once. The reversal itself can be reversed."""
-
-    slug, title = "already-reversed", "The document is already reversed"
 
 
 errors.constraint("items_sku_key", SkuTaken)

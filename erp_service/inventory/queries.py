@@ -19,7 +19,9 @@ from sqlalchemy import (
 )
 
 from erp_service import errors
-from erp_service.db import Session
+from erp_service.db.pagination import SortKey, SortOrder, chosen, orders, page
+from erp_service.db.sessions import Session
+from erp_service.decimals import QUANTITY_SCALE
 from erp_service.inventory.models import Item, Location, StockBalance, StockEntry
 from erp_service.inventory.schemas import (
     EntryType,
@@ -34,8 +36,6 @@ from erp_service.inventory.schemas import (
     StockLevel,
     StockPage,
 )
-from erp_service.numbers import QUANTITY_SCALE
-from erp_service.paging import Key, Order, chosen, orders, page
 
 # Any, since the stubs of SQLAlchemy count no further than ten columns
 ITEM_COLUMNS: tuple[Any, ...] = (
@@ -65,15 +65,17 @@ LOCATION_COLUMNS: tuple[Any, ...] = (
     Location.deleted_at,
 )
 
-_ITEM_ID, _SKU = Key(Item.id, "id", int), Key(Item.sku, "sku", str)
-_LOCATION_ID, _CODE = Key(Location.id, "id", int), Key(Location.code, "code", str)
+_ITEM_ID, _SKU = SortKey(Item.id, "id", int), SortKey(Item.sku, "sku", str)
+_LOCATION_ID, _CODE = SortKey(Location.id, "id", int), SortKey(Location.code, "code", str)
 # sku and code are unique by themselves: a second key would only spoil the use of their index
-ITEM_ORDERS = orders({"id": _ITEM_ID, "name": Key(Item.name, "name", str)}, _ITEM_ID) | orders({"sku": _SKU}, _SKU)
-LOCATION_ORDERS = orders({"id": _LOCATION_ID, "name": Key(Location.name, "name", str)}, _LOCATION_ID) | orders(
+ITEM_ORDERS = orders({"id": _ITEM_ID, "name": SortKey(Item.name, "name", str)}, _ITEM_ID) | orders({"sku": _SKU}, _SKU)
+LOCATION_ORDERS = orders({"id": _LOCATION_ID, "name": SortKey(Location.name, "name", str)}, _LOCATION_ID) | orders(
     {"code": _CODE}, _CODE
 )
-_NEWEST_FIRST = Order([Key(StockEntry.id, "id", int)], descending=True)
-_BY_PLACE = Order([Key(StockBalance.item_id, "item_id", int), Key(StockBalance.location_id, "location_id", int)])
+_NEWEST_FIRST = SortOrder([SortKey(StockEntry.id, "id", int)], descending=True)
+_BY_PLACE = SortOrder(
+    [SortKey(StockBalance.item_id, "item_id", int), SortKey(StockBalance.location_id, "location_id", int)]
+)
 
 
 async def item(db: Session, item_id: int, *, include_deleted: bool = False) -> ItemOut:

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
+from erp_service.db.pagination import Page
+from erp_service.decimals import Level
 from erp_service.errors import INTEGER_LIMIT
-from erp_service.numbers import Level
-from erp_service.paging import Page
 
 ItemStatus = Literal["ACTIVE", "INACTIVE", "DISCONTINUED"]
 LocationType = Literal["WAREHOUSE", "ZONE", "BIN"]

@@ -10,12 +10,14 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import aliased
 
 from erp_service import errors
+from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
 from erp_service.audit.record import record
-from erp_service.bodies import MOST_FAULTS
-from erp_service.db import Session, WriteSession
+from erp_service.db.sessions import Session, WriteSession
+from erp_service.decimals import shortest
 from erp_service.errors import Fault
 from erp_service.inventory import ledger, queries
-from erp_service.inventory.ledger import Held, Line
+from erp_service.inventory.ledger import LockedRows, PostingLine
 from erp_service.inventory.models import StockEntry, StockTransaction
 from erp_service.inventory.schemas import LedgerEntry
 from erp_service.inventory.stock_schemas import (
@@ -28,9 +30,7 @@ from erp_service.inventory.stock_schemas import (
     Reversal,
     Transfer,
 )
-from erp_service.numbers import shortest
-from erp_service.principals import Principal
-from erp_service.roles import Role
+from erp_service.validation import MOST_FAULTS
 
 T = TypeVar("T")
 AnyMovement = Receipt | Issue | Transfer | Adjustment
@@ -76,7 +76,7 @@ async def post_all(db: WriteSession, who: Principal, movements: Sequence[AnyMove
 
 async def _post(db: WriteSession, who: Principal, placed: Sequence[tuple[str, AnyMovement]]) -> Document:
     named = [name for _, movement in placed for name in _names(movement)]
-    held = await ledger.hold(
+    held = await ledger.lock_for_share(
         db,
         items=[name.reference for name in named if name.of == "item"],
         places=[name.reference for name in named if name.of == "location"],
@@ -133,7 +133,7 @@ def _names(movement: AnyMovement) -> Iterator[_Name]:
         yield _Name("location", "to_location_id", "to_location", m.to_location_id, m.to_location)
 
 
-def _line(movement: AnyMovement, at: str, held: Held, now: datetime, faults: list[Fault]) -> Line | None:
+def _line(movement: AnyMovement, at: str, held: LockedRows, now: datetime, faults: list[Fault]) -> PostingLine | None:
     """The movement as the ledger takes it, or None and, in `faults`, why not."""
     item_name, *place_names = _names(movement)
     before = len(faults)
@@ -149,7 +149,7 @@ def _line(movement: AnyMovement, at: str, held: Held, now: datetime, faults: lis
         faults.append(Fault("must lie between 1900 and 5 minutes from now", f"{at}/occurred_at"))
     if len(faults) > before or item is None or places[0] is None:
         return None
-    return Line(
+    return PostingLine(
         kind=_kind(movement),
         item=item,
         place=places[0],
@@ -177,7 +177,7 @@ def _kind(movement: AnyMovement) -> Literal["IN", "OUT", "TRANSFER", "ADJUSTMENT
             return "ADJUSTMENT"
 
 
-def _status_fault(line: Line) -> str | None:
+def _status_fault(line: PostingLine) -> str | None:
     if line.item.status == "INACTIVE" and line.kind != "ADJUSTMENT":
         return f"{line.item.sku} is INACTIVE and takes adjustments only"
     if line.item.status == "DISCONTINUED" and line.kind == "IN":
@@ -193,7 +193,7 @@ async def reverse(db: WriteSession, who: Principal, transaction_id: UUID, body: 
     Raises errors.NotFound, AlreadyReversed, ledger.InsufficientStock, and errors.Conflict for deleted items."""
     original = await read(db, transaction_id)
     movements = [list(group) for _, group in groupby(original.entries, key=lambda entry: entry.line)]
-    held = await ledger.hold(
+    held = await ledger.lock_for_share(
         db,
         items=[entry.item_id for entry in original.entries],
         places=[entry.location_id for entry in original.entries],
@@ -213,7 +213,7 @@ _OPPOSITE: dict[str, Literal["IN", "OUT", "TRANSFER", "ADJUSTMENT"]] = {
 }
 
 
-def _mirrored(movement: Sequence[LedgerEntry], held: Held, reason: str, now: datetime) -> Line:
+def _mirrored(movement: Sequence[LedgerEntry], held: LockedRows, reason: str, now: datetime) -> PostingLine:
     """`movement`: the entries of one line, its own first (of a transfer: what went out, then what came in)."""
     entry = movement[0]
     quantity = -entry.quantity
@@ -223,7 +223,7 @@ def _mirrored(movement: Sequence[LedgerEntry], held: Held, reason: str, now: dat
         place, to = _still_there(held.places, arrived.location_id, arrived.location), place
     elif entry.transaction_type != "ADJUSTMENT":
         quantity = abs(quantity)
-    return Line(
+    return PostingLine(
         kind=_OPPOSITE[entry.transaction_type],
         item=_still_there(held.items, entry.item_id, entry.sku),
         place=place,

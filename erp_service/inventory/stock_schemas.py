@@ -6,9 +6,9 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
+from erp_service.decimals import Quantity, SignedQuantity, UnitCost
 from erp_service.errors import INTEGER_LIMIT
 from erp_service.inventory.schemas import IDENTIFIER_LENGTH, LedgerEntry
-from erp_service.numbers import Quantity, SignedQuantity, UnitCost
 
 MOST_MOVEMENTS = 1_000
 

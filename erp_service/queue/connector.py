@@ -26,8 +26,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from erp_service.connections import KEEPALIVE as SERVER_KEEPALIVE
-from erp_service.db import WriteSession
+from erp_service.db.connections import KEEPALIVE as SERVER_KEEPALIVE
+from erp_service.db.sessions import WriteSession
 
 log = logging.getLogger(__name__)
 

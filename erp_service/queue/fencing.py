@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import psycopg
 from procrastinate import exceptions, jobs, manager
 
-from erp_service import telemetry
+from erp_service.observability import telemetry
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 import asyncpg
 import msgspec
 
-from erp_service import telemetry
-from erp_service.connections import connect
+from erp_service.db.connections import connect
+from erp_service.observability import telemetry
 from erp_service.queue.fencing import Run
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ Reason = Literal["gone", "silent"]
 Key = TypeVar("Key")
 
 
-class Patience(msgspec.Struct, frozen=True, kw_only=True):
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """How long to wait before believing what, in seconds, and how many deaths one job may cause."""
 
     heartbeat: float = 5
@@ -161,7 +161,7 @@ async def _waits_again(connection: asyncpg.Connection, job_id: int) -> bool:
     return True
 
 
-class Sightings(Generic[Key]):
+class PresenceTracker(Generic[Key]):
     """Since when something has been seen, without a gap between two looks."""
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class Lifeline:
     def __init__(
         self,
         url: str,
-        patience: Patience,
+        timeouts: Timeouts,
         *,
         running: Callable[[], set[Run]],
         stop: Callable[[set[Run], str], None],
@@ -191,13 +191,13 @@ class Lifeline:
     ) -> None:
         self.held = asyncio.Event()
         self.draining = False
-        self._url, self._patience = url, patience
+        self._url, self._timeouts = url, timeouts
         self._running, self._stop, self._came_back = running, stop, came_back
         self._beaten = self._looked = self._steady = monotonic()
         self._said_draining = False
-        self._absent: Sightings[Run] = Sightings()
-        self._unknown: Sightings[Run] = Sightings()
-        self._taken: Sightings[Run] = Sightings()
+        self._absent: PresenceTracker[Run] = PresenceTracker()
+        self._unknown: PresenceTracker[Run] = PresenceTracker()
+        self._taken: PresenceTracker[Run] = PresenceTracker()
         self._besides: set[asyncio.Task[None]] = set()
 
     async def hold(self, worker_id: int) -> None:
@@ -210,10 +210,10 @@ class Lifeline:
                     while True:
                         async with self._answer_in_time():
                             await self._look(connection, worker_id)
-                        await asyncio.sleep(self._patience.survey)
+                        await asyncio.sleep(self._timeouts.survey)
             except CONNECTION_LOST as exc:
                 log.warning("worker %s lost its lifeline, connecting again: %r", worker_id, exc)
-            if monotonic() - self._beaten > self._patience.stalled:
+            if monotonic() - self._beaten > self._timeouts.stalled:
                 # By now the others have taken over whatever ran here
                 self._stop(self._running(), "no heartbeat came through")
             await asyncio.sleep(delay)
@@ -221,7 +221,7 @@ class Lifeline:
 
     def _answer_in_time(self) -> asyncio.Timeout:
         # A server or network that hangs without closing is a lost one
-        return asyncio.timeout(max(1.0, self._patience.heartbeat))
+        return asyncio.timeout(max(1.0, self._timeouts.heartbeat))
 
     @asynccontextmanager
     async def _connected(self, worker_id: int) -> AsyncIterator[asyncpg.Connection]:
@@ -247,13 +247,13 @@ class Lifeline:
 
     async def _look(self, connection: asyncpg.Connection, worker_id: int) -> None:
         now = monotonic()
-        if now - self._looked > self._patience.reconnect_grace:
+        if now - self._looked > self._timeouts.reconnect_grace:
             # This process was paused, perhaps with its host and so with the others: let them beat first
             self._steady = now
         self._looked = now
-        if now - self._beaten >= self._patience.heartbeat or self.draining != self._said_draining:
+        if now - self._beaten >= self._timeouts.heartbeat or self.draining != self._said_draining:
             await self._beat(connection, worker_id)
-        doing = await survey(connection, stalled=self._patience.stalled)
+        doing = await survey(connection, stalled=self._timeouts.stalled)
         now = monotonic()
         await self._check_own(connection, [d for d in doing if d.worker_id == worker_id], now)
         await self._rescue(connection, [d for d in doing if d.worker_id != worker_id], now)
@@ -273,9 +273,9 @@ class Lifeline:
 
     async def _rescue(self, connection: asyncpg.Connection, others: list[Doing], now: float) -> None:
         self._absent.look((doing.run for doing in others if doing.gone), now)
-        if now - self._steady < self._patience.reconnect_grace:
+        if now - self._steady < self._timeouts.reconnect_grace:
             return
-        absent = self._absent.at_least(self._patience.absent, now)
+        absent = self._absent.at_least(self._timeouts.absent, now)
         for doing in others:
             if doing.run in absent:
                 await self._put_back(connection, doing, reason="gone")
@@ -284,7 +284,7 @@ class Lifeline:
 
     async def _put_back(self, connection: asyncpg.Connection, doing: Doing, *, reason: Reason | None) -> None:
         try:
-            ending = await put_back(connection, doing, reason=reason, deaths=self._patience.deaths)
+            ending = await put_back(connection, doing, reason=reason, deaths=self._timeouts.deaths)
         except asyncpg.PostgresError as exc:
             # One job that cannot be rescued must not hold up the others; a lost connection shows at the next
             log.error("job %s of worker %s cannot be taken over: %r", doing.run.job_id, doing.worker_id, exc)

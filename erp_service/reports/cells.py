@@ -7,11 +7,8 @@ from typing import Any
 
 import msgspec
 
-from erp_service.numbers import shortest
-
-FORMULA_STARTS = "=+-@\t\r\n＝＋－＠\ufeff"
-"""What makes a spreadsheet take a text for a formula (OWASP, CSV Injection), also in full width, and behind a byte
-order mark, which readers remove at the beginning of a file."""
+from erp_service.decimals import shortest
+from erp_service.formulas import FORMULA_STARTS
 
 _STARTS = tuple(FORMULA_STARTS)
 _QUOTED = frozenset(',"\r\n')

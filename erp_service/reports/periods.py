@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from erp_service import errors
 from erp_service.errors import Fault
-from erp_service.instants import instants, zone
+from erp_service.timestamps import parse_timestamps, parse_zone
 
 MOST_DAYS = 3660
 _EARLIEST = 1900
@@ -25,11 +25,11 @@ def span(since: str | None, until: str | None, timezone: str) -> Span:
     Raises errors.Invalid that names every parameter at fault."""
     faults = []
     try:
-        where = zone(timezone)
+        where = parse_zone(timezone)
     except ValueError as exc:
         faults.append(Fault(str(exc), parameter="timezone"))
-        where = zone("UTC")
-    first, end = instants(("from", since), ("to", until))
+        where = parse_zone("UTC")
+    first, end = parse_timestamps(("from", since), ("to", until))
     now = datetime.now(UTC)
     # nothing lies in the future, and the last hours of the year 9999 have no local time everywhere
     latest = min(end or now, now)

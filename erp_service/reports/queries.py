@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Date, Select, and_, cast, func, literal, or_, select, true
 
-from erp_service.db import Session
+from erp_service.db.pagination import SortKey, SortOrder, page
+from erp_service.db.sessions import Session
 from erp_service.inventory.models import Item, Location, StockBalance, StockEntry
 from erp_service.inventory.queries import stock_as_of, stock_select
-from erp_service.paging import Key, Order, page
 from erp_service.reports.periods import Span
 from erp_service.reports.schemas import (
     LowStockLine,
@@ -22,8 +22,10 @@ from erp_service.reports.schemas import (
     Summary,
 )
 
-_BY_PLACE = Order([Key(StockBalance.item_id, "item_id", int), Key(StockBalance.location_id, "location_id", int)])
-_BY_ITEM = Order([Key(Item.id, "item_id", int)])
+_BY_PLACE = SortOrder(
+    [SortKey(StockBalance.item_id, "item_id", int), SortKey(StockBalance.location_id, "location_id", int)]
+)
+_BY_ITEM = SortOrder([SortKey(Item.id, "item_id", int)])
 
 
 async def snapshot(
@@ -80,7 +82,7 @@ async def movements(
         found = found.where(Item.id == item_id)
     if sku is not None:
         found = found.where(Item.sku == sku)
-    order = Order([Key(Item.id, "item_id", int), Key(moved.c.period, "period", date)], leading=True)
+    order = SortOrder([SortKey(Item.id, "item_id", int), SortKey(moved.c.period, "period", date)], leading=True)
     return await page(db, found, MovementsLine, order, limit=limit, cursor=cursor, into=MovementsPage)
 
 

@@ -6,15 +6,15 @@ from functools import partial
 from typing import Annotated, Any
 
 import msgspec
-from litestar.datastructures import State
+from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import QueryParameter
 
-from erp_service import errors, numbers
+from erp_service import decimals, errors
+from erp_service.access.roles import Role
+from erp_service.db.engine import Database
+from erp_service.decimals import QUANTITY_SCALE
 from erp_service.errors import INTEGER_LIMIT, Fault
-from erp_service.instants import instants
-from erp_service.numbers import QUANTITY_SCALE
-from erp_service.page_parameters import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.reports import cells, queries
 from erp_service.reports.models import MOST_ROWS, ReportTooLong
 from erp_service.reports.periods import MOST_DAYS, span
@@ -27,8 +27,11 @@ from erp_service.reports.schemas import (
     SnapshotPage,
     Summary,
 )
-from erp_service.roles import Role
-from erp_service.routing import Answer, get
+from erp_service.settings import Settings
+from erp_service.timestamps import parse_timestamps
+from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.web.responses import ApiResponse
+from erp_service.web.routing import get
 
 _PATH = "/api/v1/inventory/reports"
 _TAGS = ["reports"]
@@ -73,7 +76,8 @@ To = Annotated[
 
 @get(f"{_PATH}/snapshot", role=Role.VIEWER, summary="What is on hand, and its value", tags=_TAGS)
 async def snapshot(
-    state: State,
+    settings: NamedDependency[Settings],
+    database: NamedDependency[Database],
     sku: Sku = None,
     item_id: ItemId = None,
     location_id: LocationId = None,
@@ -82,12 +86,12 @@ async def snapshot(
     include_zero: IncludeZero = True,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-) -> Answer[SnapshotPage]:
+) -> ApiResponse[SnapshotPage]:
     """By item and location, with its value at moving average, at this moment or by `as_of`."""
-    (instant,) = instants(("as_of", as_of))
+    (instant,) = parse_timestamps(("as_of", as_of))
     read = partial(
         queries.snapshot,
-        currency=state.settings.currency,
+        currency=settings.currency,
         sku=sku,
         item_id=item_id,
         location_id=location_id,
@@ -97,7 +101,7 @@ async def snapshot(
         limit=limit,
         cursor=cursor,
     )
-    return Answer(await state.database.reading(read))
+    return ApiResponse(await database.reading(read))
 
 
 @get(
@@ -110,22 +114,23 @@ async def snapshot(
     media_type=_CSV,
 )
 async def snapshot_csv(
-    state: State,
+    settings: NamedDependency[Settings],
+    database: NamedDependency[Database],
     sku: Sku = None,
     item_id: ItemId = None,
     location_id: LocationId = None,
     descendants: Descendants = False,
     as_of: AsOf = None,
     include_zero: IncludeZero = True,
-) -> Answer[bytes]:
+) -> ApiResponse[bytes]:
     """The snapshot in one file, of one moment, for a spreadsheet: at most 10,000 rows.
 
     By the rules of COPY, except that texts which a spreadsheet would take for formulas get an apostrophe in front.
     For more rows, or every byte as it is stored, export the dataset `stock_levels`."""
-    (instant,) = instants(("as_of", as_of))
+    (instant,) = parse_timestamps(("as_of", as_of))
     read = partial(
         queries.snapshot,
-        currency=state.settings.currency,
+        currency=settings.currency,
         sku=sku,
         item_id=item_id,
         location_id=location_id,
@@ -134,12 +139,13 @@ async def snapshot_csv(
         include_zero=include_zero,
         limit=MOST_ROWS,
     )
-    return await _file("stock-snapshot", SnapshotLine, await state.database.reading(read), dataset="stock_levels")
+    return await _file("stock-snapshot", SnapshotLine, await database.reading(read), dataset="stock_levels")
 
 
 @get(f"{_PATH}/movements", role=Role.VIEWER, summary="What came, went and was adjusted", tags=_TAGS)
 async def movements(
-    state: State,
+    settings: NamedDependency[Settings],
+    database: NamedDependency[Database],
     period: PeriodIn = "month",
     timezone: Timezone = "UTC",
     sku: Sku = None,
@@ -149,12 +155,12 @@ async def movements(
     until: To = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-) -> Answer[MovementsPage]:
+) -> ApiResponse[MovementsPage]:
     """By item and period, for items that moved in it, deleted ones too. Only the part of the first and the last period
     that lies between `from` and `to` is counted. Values are those that were posted."""
     read = partial(
         queries.movements,
-        currency=state.settings.currency,
+        currency=settings.currency,
         period=period,
         span=span(since, until, timezone),
         sku=sku,
@@ -163,7 +169,7 @@ async def movements(
         limit=limit,
         cursor=cursor,
     )
-    return Answer(await state.database.reading(read))
+    return ApiResponse(await database.reading(read))
 
 
 @get(
@@ -176,7 +182,8 @@ async def movements(
     media_type=_CSV,
 )
 async def movements_csv(
-    state: State,
+    settings: NamedDependency[Settings],
+    database: NamedDependency[Database],
     period: PeriodIn = "month",
     timezone: Timezone = "UTC",
     sku: Sku = None,
@@ -184,14 +191,14 @@ async def movements_csv(
     location_id: LocationId = None,
     since: From = None,
     until: To = None,
-) -> Answer[bytes]:
+) -> ApiResponse[bytes]:
     """The movements in one file, of one moment, for a spreadsheet: at most 10,000 rows.
 
     By the rules of COPY, except that texts which a spreadsheet would take for formulas get an apostrophe in front.
     For more rows, or each entry by itself, export the dataset `stock_movements`."""
     read = partial(
         queries.movements,
-        currency=state.settings.currency,
+        currency=settings.currency,
         period=period,
         span=span(since, until, timezone),
         sku=sku,
@@ -199,18 +206,18 @@ async def movements_csv(
         location_id=location_id,
         limit=MOST_ROWS,
     )
-    return await _file("stock-movements", MovementsLine, await state.database.reading(read), dataset="stock_movements")
+    return await _file("stock-movements", MovementsLine, await database.reading(read), dataset="stock_movements")
 
 
 @get(f"{_PATH}/summary", role=Role.VIEWER, summary="The stock in a few figures", tags=_TAGS)
-async def summary(state: State) -> Answer[Summary]:
+async def summary(settings: NamedDependency[Settings], database: NamedDependency[Database]) -> ApiResponse[Summary]:
     """Active items, locations, the value of the stock, what is low, and how much moved lately."""
-    return Answer(await state.database.reading(partial(queries.summary, currency=state.settings.currency)))
+    return ApiResponse(await database.reading(partial(queries.summary, currency=settings.currency)))
 
 
 @get(f"{_PATH}/low-stock", role=Role.VIEWER, summary="What to reorder", tags=_TAGS)
 async def low_stock(
-    state: State,
+    database: NamedDependency[Database],
     threshold: Annotated[
         str | None,
         QueryParameter(
@@ -223,26 +230,26 @@ async def low_stock(
     item_id: ItemId = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
-) -> Answer[LowStockPage]:
+) -> ApiResponse[LowStockPage]:
     """Active items of which, over all locations, no more is on hand than their reorder point; in the order of ids."""
     read = partial(
         queries.low_stock, threshold=_quantity(threshold), sku=sku, item_id=item_id, limit=limit, cursor=cursor
     )
-    return Answer(await state.database.reading(read))
+    return ApiResponse(await database.reading(read))
 
 
 def _quantity(threshold: str | None) -> Any:
     try:
-        return None if threshold is None else numbers.parse(threshold, scale=QUANTITY_SCALE)
+        return None if threshold is None else decimals.parse(threshold, scale=QUANTITY_SCALE)
     except ValueError as exc:
         raise errors.Invalid(None, Fault(str(exc), parameter="threshold")) from None
 
 
-async def _file(name: str, kind: type[msgspec.Struct], found: Any, *, dataset: str) -> Answer[bytes]:
+async def _file(name: str, kind: type[msgspec.Struct], found: Any, *, dataset: str) -> ApiResponse[bytes]:
     if found.next_cursor is not None:
         raise ReportTooLong(dataset)
     now = datetime.now(UTC)
-    return Answer(
+    return ApiResponse(
         # in a thread, since all who wait for this instance would wait a tenth of a second more
         await asyncio.to_thread(_text, kind, found.items),
         media_type=_CSV,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from erp_service.paging import Page
+from erp_service.db.pagination import Page
 
 Period = Literal["day", "week", "month"]
 

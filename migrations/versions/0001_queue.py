@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alembic import op
 
-from erp_service.schema import script
+from erp_service.db.migrate import script
 
 revision = "0001"
 down_revision = None

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from erp_service.schema import script
+from erp_service.db.migrate import script
 
 revision = "0003"
 down_revision = "0002"

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import asyncpg
 import pytest
 
+from erp_service.access.roles import Role
 from erp_service.auth.passwords import hashed
 from erp_service.client import Client, Job
-from erp_service.connections import asyncpg_arguments
-from erp_service.db import Database
-from erp_service.embedded import Cluster
-from erp_service.roles import Role
+from erp_service.db.connections import asyncpg_arguments
+from erp_service.db.engine import Database
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import instance, worker
 from tests.conftest import as_owner, make_user, settings_for, token_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from erp_service import embedded
+from erp_service.standalone import postgres
 
 data_dir, where = Path(sys.argv[1]), sys.argv[2]
 if len(sys.argv) > 3:
@@ -21,10 +21,10 @@ if len(sys.argv) > 3:
     os.setuid(int(sys.argv[3]))
 
 with ExitStack() as stack:
-    clusters: list[embedded.Cluster] = []
+    clusters: list[postgres.Cluster] = []
 
     def start() -> None:
-        clusters.append(stack.enter_context(embedded.running(data_dir)))
+        clusters.append(stack.enter_context(postgres.running(data_dir)))
 
     if where == "main":
         start()

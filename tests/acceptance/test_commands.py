@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from erp_service import commands
 from erp_service.cli import COMMANDS, loaded, main
-from erp_service.embedded import Cluster
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import environment, instance
 from tests.conftest import as_owner
 

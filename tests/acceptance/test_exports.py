@@ -13,8 +13,8 @@ import asyncpg
 import httpx
 import pytest
 
-from erp_service.db import Database
-from erp_service.roles import Role
+from erp_service.access.roles import Role
+from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from tests.acceptance.instances import Process, environment, instance, worker
 from tests.conftest import eventually, make_user, token_of

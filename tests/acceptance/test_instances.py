@@ -10,10 +10,10 @@ import asyncpg
 import httpx
 import pytest
 
-from erp_service.db import Database
-from erp_service.embedded import Cluster
-from erp_service.roles import Role
+from erp_service.access.roles import Role
+from erp_service.db.engine import Database
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import Process, answers, instance
 from tests.conftest import eventually, make_user, token_of
 

@@ -13,16 +13,18 @@ from litestar.routes import HTTPRoute
 from sqlalchemy import UniqueConstraint
 
 from erp_service import errors
+from erp_service.access.roles import Role
 from erp_service.app import create_app
-from erp_service.db import Base, ReadSession, WriteSession
-from erp_service.problems import index, page
-from erp_service.roles import Role
-from erp_service.routing import PUBLIC
+from erp_service.db.base import Base
+from erp_service.db.sessions import ReadSession, WriteSession
+from erp_service.features import FEATURES
+from erp_service.services import build_services
 from erp_service.settings import Settings
-from erp_service.tables import FEATURES
+from erp_service.web.problem_pages import index, page
+from erp_service.web.routing import PUBLIC
 
 SETTINGS = Settings(database_url="postgresql://nobody@/nowhere", jwt_secret="0123456789abcdefghijklmnopqrstuvwxyz")
-APP = create_app(SETTINGS)
+APP = create_app(build_services(SETTINGS))
 
 OPEN = {
     "/api/v1/auth/login",
@@ -101,7 +103,7 @@ def test_a_raw_handler_stops_the_start() -> None:
         return ""
 
     with pytest.raises(ImproperlyConfiguredException, match="declares no role"):
-        create_app(SETTINGS).register(forgotten)
+        create_app(build_services(SETTINGS)).register(forgotten)
 
 
 def test_the_document_names_what_each_list_holds() -> None:

@@ -8,10 +8,10 @@ import httpx
 import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
+from erp_service.access.principals import Principal, system
+from erp_service.access.roles import Role
 from erp_service.audit.record import record
-from erp_service.db import Database
-from erp_service.principals import Principal, system
-from erp_service.roles import Role
+from erp_service.db.engine import Database
 from tests.conftest import make_user
 
 URL = "/api/v1/audit"

@@ -8,10 +8,11 @@ import httpx
 import pytest
 from litestar import Litestar
 
+from erp_service.access.roles import Role
 from erp_service.app import create_app
 from erp_service.auth.passwords import hashed
-from erp_service.db import Database
-from erp_service.roles import Role
+from erp_service.db.engine import Database
+from erp_service.services import build_services
 from erp_service.settings import Settings
 from tests.conftest import client_of, make_user, running
 
@@ -45,7 +46,7 @@ class Instances(NamedTuple):
 
 @pytest.fixture
 async def two(settings: Settings) -> AsyncIterator[Instances]:
-    apps = [create_app(settings), create_app(settings)]
+    apps = [create_app(build_services(settings)), create_app(build_services(settings))]
     async with running(apps[0]), running(apps[1]), client_of(apps[0]) as one, client_of(apps[1]) as other:
         yield Instances(apps, [one, other])
 

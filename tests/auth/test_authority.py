@@ -12,13 +12,13 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from erp_service.db import Database
-from erp_service.notices import PROOF_HOLDS, Notices
-from erp_service.principals import Authorities, Authority
-from erp_service.roles import Role
+from erp_service.access.principals import Authority, AuthorityCache
+from erp_service.access.roles import Role
+from erp_service.db.engine import Database
+from erp_service.db.notifications import PROOF_HOLDS, NotificationListener
 from erp_service.settings import Settings
 from tests.auth.conftest import Instances, bearer, me
-from tests.conftest import eventually, make_user, token_of
+from tests.conftest import eventually, make_user, services_of, token_of
 
 USERS = "/api/v1/users"
 
@@ -29,15 +29,15 @@ async def admin_token(settings: Settings, database: Database) -> str:
 
 
 async def hears(app: Litestar) -> bool:
-    return bool(app.state.notices.certain)
+    return bool(services_of(app).notifications.is_current)
 
 
 async def warm(app: Litestar, client: httpx.AsyncClient, user_id: int, token: str) -> None:
     """The role is in the cache, and the notice of the user's making, which would drop it again, is past."""
-    notices, authorities = app.state.notices, app.state.authorities
+    notices, authorities = services_of(app).notifications, services_of(app).access.authorities
 
     async def proved_since(before: float) -> bool:
-        return bool(notices.certain and notices._proved > before)
+        return bool(notices.is_current and notices._proved > before)
 
     async def kept() -> bool:
         assert (await client.get(USERS, headers=bearer(token))).status_code == 200
@@ -88,7 +88,7 @@ async def test_a_role_is_not_looked_up_for_each_request(
     two: Instances, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app, client = two.apps[0], two.clients[0]
-    authorities: Authorities = app.state.authorities
+    authorities: AuthorityCache = services_of(app).access.authorities
     loaded: list[int] = []
     load = authorities._load
 
@@ -158,7 +158,7 @@ async def test_a_role_is_gone_within_a_second_though_the_listening_connection_ha
     async with deaf(owner):
         await take_role(one, admin_token, user_id)
         assert await seconds_until_refused(other, token) < 1
-        assert not two.apps[1].state.notices.certain
+        assert not services_of(two.apps[1]).notifications.is_current
         # and it goes on working, by looking up
         assert (await me(other, admin_token)).status_code == 200
     await eventually(lambda: hears(two.apps[1]))
@@ -178,11 +178,11 @@ async def test_a_listener_cut_while_it_subscribes_comes_back(
         await add_listener(self, channel, callback)
 
     monkeypatch.setattr(asyncpg.Connection, "add_listener", cut_once)
-    notices = Notices(settings.listen_url)
+    notices = NotificationListener(settings.listen_url)
     notices.subscribe("erp_authority", lambda _: None)
 
     async def certain() -> bool:
-        return notices.certain
+        return notices.is_current
 
     async with notices.listening():
         assert await eventually(certain)
@@ -209,7 +209,7 @@ async def test_what_was_read_before_a_notice_is_not_kept_after_it() -> None:
         return found
 
     notices = SilentNotices()
-    authorities = Authorities(notices, load)  # type: ignore[arg-type]
+    authorities = AuthorityCache(notices, load)  # type: ignore[arg-type]
     for gap in ("1", None):
         role = Role.ADMIN
         reading.clear()
@@ -232,7 +232,7 @@ async def test_a_token_newer_than_the_cache_is_looked_up_and_an_older_one_refuse
     async def load(user_id: int) -> Authority:
         return Authority(user_id, Role.VIEWER, active=True, version=version)
 
-    authorities = Authorities(SilentNotices(), load)  # type: ignore[arg-type]
+    authorities = AuthorityCache(SilentNotices(), load)  # type: ignore[arg-type]
     await authorities.of(1)
     version = 2
     old, new = await authorities.of(1, at_least=1), await authorities.of(1, at_least=2)

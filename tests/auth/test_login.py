@@ -12,11 +12,12 @@ import pytest
 from argon2 import PasswordHasher
 from litestar import Litestar
 
+from erp_service.access.roles import Role
 from erp_service.app import create_app
-from erp_service.auth import attempts
-from erp_service.auth.passwords import Passwords, Place
-from erp_service.db import Database
-from erp_service.roles import Role
+from erp_service.auth import login_limits
+from erp_service.auth.passwords import HashSlot, Passwords
+from erp_service.db.engine import Database
+from erp_service.services import build_services
 from erp_service.settings import Settings
 from tests.auth.conftest import (
     OTHER_PASSWORD,
@@ -29,7 +30,7 @@ from tests.auth.conftest import (
     signed_in,
     slug,
 )
-from tests.conftest import client_of, make_user, running
+from tests.conftest import client_of, make_user, running, services_of
 
 URL = "/api/v1/auth/login"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -192,7 +193,7 @@ async def test_64_guesses_at_once_on_two_instances_are_answered_ten_times(
     assert statuses.count(401) == 10
     assert statuses.count(429) == 54
     refused = next(answer for answer in answers if answer.status_code == 429)
-    assert 1 <= int(refused.headers["retry-after"]) <= attempts.WINDOW
+    assert 1 <= int(refused.headers["retry-after"]) <= login_limits.WINDOW
     # the right password tells a guesser nothing now
     assert (await login(two.clients[0], email)).status_code == 429
     assert (await actions(owner)).count("user.sign_in_failed") == 10, "the audit log cannot be flooded"
@@ -217,7 +218,9 @@ async def test_guessing_from_one_network_does_not_lock_the_owner_out_in_another(
 
 @pytest.fixture
 async def strict(settings: Settings) -> AsyncIterator[Litestar]:
-    app = create_app(msgspec.structs.replace(settings, login_failures_per_account=2, login_failures_per_address=6))
+    app = create_app(
+        build_services(msgspec.structs.replace(settings, login_failures_per_account=2, login_failures_per_address=6))
+    )
     async with running(app):
         yield app
 
@@ -225,11 +228,11 @@ async def strict(settings: Settings) -> AsyncIterator[Litestar]:
 async def test_guessing_from_many_networks_is_slowed_for_the_account(strict: Litestar, join: Join) -> None:
     person = await join()
     statuses: list[int] = []
-    for network in range(2 * attempts.ANYWHERE):
+    for network in range(2 * login_limits.ANYWHERE):
         async with _from(strict, f"198.51.100.{network}") as guesser:
             guesses = await asyncio.gather(*(login(guesser, person.email, "wrong, alas") for _ in range(2)))
             statuses += [guess.status_code for guess in guesses]
-    assert statuses.count(401) == 2 * attempts.ANYWHERE
+    assert statuses.count(401) == 2 * login_limits.ANYWHERE
 
 
 async def test_one_network_cannot_try_one_password_on_every_account(strict: Litestar, join: Join) -> None:
@@ -266,7 +269,7 @@ async def test_a_flood_of_log_ins_is_turned_away_while_others_are_served(app: Li
     turned_away = [answer for answer in answers if answer.status_code == 503]
     assert len(turned_away) > 200
     assert all(slug(answer) == "unavailable" and answer.headers["retry-after"] == "1" for answer in turned_away)
-    passwords: Passwords = app.state.gate.passwords
+    passwords: Passwords = services_of(app).login.passwords
     assert passwords.in_line == 0
 
 
@@ -275,14 +278,14 @@ async def test_a_reset_while_the_old_password_is_checked_wins(
 ) -> None:
     """Otherwise who knows the old password starts a sign-in that the reset does not end."""
     person = await join()
-    verify = Place.verify
+    verify = HashSlot.verify
 
-    async def slow(self: Place, password_hash: str | None, password: str) -> bool:
+    async def slow(self: HashSlot, password_hash: str | None, password: str) -> bool:
         right = await verify(self, password_hash, password)
         await owner.execute("update users set password_hash = 'reset' where id = $1", person.id)
         return right
 
-    monkeypatch.setattr(Place, "verify", slow)
+    monkeypatch.setattr(HashSlot, "verify", slow)
     async with client_of(app) as client:
         assert (await login(client, person.email)).status_code == 401
     assert await owner.fetchval("select count(*) from refresh_families") == 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from erp_service import errors
 from erp_service.auth import passwords
-from erp_service.auth.passwords import Passwords, faults, hashed
+from erp_service.auth.passwords import Passwords, hashed, weaknesses
 from tests.auth.conftest import HASH, PASSWORD
 
 EMAIL = "grace.hopper@example.com"
@@ -28,7 +28,7 @@ EMAIL = "grace.hopper@example.com"
     ],
 )
 def test_a_long_password_that_nobody_tries_first_is_taken(password: str) -> None:
-    assert faults(password, EMAIL) == []
+    assert weaknesses(password, EMAIL) == []
 
 
 @pytest.mark.parametrize(
@@ -54,12 +54,12 @@ def test_a_long_password_that_nobody_tries_first_is_taken(password: str) -> None
     ],
 )
 def test_what_everybody_tries_first_is_no_password(password: str, why: str) -> None:
-    assert any(why in fault for fault in faults(password, EMAIL))
+    assert any(why in fault for fault in weaknesses(password, EMAIL))
 
 
 @given(st.text(), st.emails())
 def test_whatever_is_typed_is_judged_and_never_said_again(password: str, email: str) -> None:
-    for fault in faults(password, email):
+    for fault in weaknesses(password, email):
         assert len(password) < 3 or password not in fault or password in "must be 12 to 200 characters long"
 
 

@@ -8,15 +8,13 @@ import asyncpg
 import httpx
 import pytest
 
-from erp_service.auth import service
-from erp_service.auth.refusals import LastSuperAdmin, RoleOutOfReach
-from erp_service.auth.schemas import (
-    RoleChange,
-)
-from erp_service.db import Database
+from erp_service.access.principals import Principal, system
+from erp_service.access.roles import Role
+from erp_service.auth import users
+from erp_service.auth.problems import LastSuperAdmin, RoleOutOfReach
+from erp_service.auth.schemas import RoleChange
+from erp_service.db.engine import Database
 from erp_service.errors import Unauthorized
-from erp_service.principals import Principal, system
-from erp_service.roles import Role
 from erp_service.settings import Settings
 from tests.auth.conftest import (
     OTHER_PASSWORD,
@@ -150,37 +148,37 @@ async def test_who_lost_the_role_a_moment_ago_has_lost_it_though_the_instance_ha
         await owner.execute(f"update users set {lost} where id = {who.user_id}")
         with pytest.raises(refusal):
             async with database.write() as db:
-                await service.hold(db, who, target)
+                await users.lock_for_update(db, who, target)
 
 
 async def test_not_even_the_system_itself_takes_the_last_super_admin_away(database: Database) -> None:
     """Over HTTP this cannot happen: whoever may try is one too, and cannot try on themselves."""
     only = await make_user(database, Role.SUPER_ADMIN)
-    for attempt in (service.deactivate, partial(service.change_role, wanted=RoleChange(Role.ADMIN, "x"))):
+    for attempt in (users.deactivate, partial(users.change_role, wanted=RoleChange(Role.ADMIN, "x"))):
         with pytest.raises(LastSuperAdmin):
             async with database.write() as db:
-                await attempt(db, system("test"), await service.hold(db, system("test"), only))
+                await attempt(db, system("test"), await users.lock_for_update(db, system("test"), only))
     await make_user(database, Role.SUPER_ADMIN)
     async with database.write() as db:
-        held = await service.hold(db, system("test"), only)
-        assert not (await service.deactivate(db, system("test"), held)).user.is_active
+        held = await users.lock_for_update(db, system("test"), only)
+        assert not (await users.deactivate(db, system("test"), held)).user.is_active
 
 
 async def test_the_first_super_admin_is_made_once_however_many_start_at_once(
     database: Database, owner: asyncpg.Connection
 ) -> None:
     made = await asyncio.gather(
-        *(service.first_super_admin(database, f"admin{n}@example.com", PASSWORD) for n in range(5))
+        *(users.first_super_admin(database, f"admin{n}@example.com", PASSWORD) for n in range(5))
     )
     assert made.count(True) == 1
     assert await owner.fetchval("select count(*) from users") == 1
     assert await actions(owner) == ["user.created"]
-    assert not await service.first_super_admin(database, "later@example.com", PASSWORD)
+    assert not await users.first_super_admin(database, "later@example.com", PASSWORD)
     await owner.execute("update users set is_active = false")
-    assert await service.first_super_admin(database, "later@example.com", PASSWORD)
+    assert await users.first_super_admin(database, "later@example.com", PASSWORD)
 
 
 async def test_the_first_super_admin_takes_no_account_over(database: Database, owner: asyncpg.Connection) -> None:
     await make_user(database, Role.VIEWER, "taken@example.com")
-    assert not await service.first_super_admin(database, "Taken@example.com", PASSWORD)
+    assert not await users.first_super_admin(database, "Taken@example.com", PASSWORD)
     assert await owner.fetchval("select array_agg(role) from users") == ["VIEWER"]

@@ -11,9 +11,9 @@ from hypothesis import settings as examples
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from litestar import Litestar
 
-from erp_service.auth import sessions
-from erp_service.db import Database
-from erp_service.roles import Role
+from erp_service.access.roles import Role
+from erp_service.auth.models import HOUSEKEEPING
+from erp_service.services import WorkerServices
 from erp_service.settings import Settings
 from tests.auth.conftest import (
     OTHER_PASSWORD,
@@ -123,22 +123,23 @@ async def test_an_unused_token_expires_and_each_use_moves_the_end_up_to_a_limit(
     assert "user.refresh_token_reused" not in await actions(owner)
 
 
+async def pruned(services: WorkerServices) -> int:
+    return sum([await services.housekeeping.prune(services.database, each) for each in HOUSEKEEPING])
+
+
 async def test_what_has_expired_is_pruned_and_what_may_come_again_is_kept(
-    client: httpx.AsyncClient, grace: Person, owner: asyncpg.Connection, database: Database
+    client: httpx.AsyncClient, grace: Person, owner: asyncpg.Connection, worker_services: WorkerServices
 ) -> None:
     gone, kept = await signed_in(client, grace.email), await signed_in(client, grace.email)
     newest = (await refresh(client, kept["refresh_token"])).json()
-    async with database.write() as db:
-        assert await sessions.prune(db) == 0
+    assert await pruned(worker_services) == 0
     await owner.execute(
         "update refresh_tokens set expires_at = now() where family_id = (select min(id::text)::uuid from"
         " refresh_families); update refresh_families set expires_at = now()"
         " where id = (select min(id::text)::uuid from refresh_families)"
     )
-    async with database.write() as db:
-        assert await sessions.prune(db) == 2
-    async with database.write() as db:
-        assert await sessions.prune(db) == 0
+    assert await pruned(worker_services) == 2
+    assert await pruned(worker_services) == 0
     assert (await refresh(client, gone["refresh_token"])).status_code == 401
     assert (await refresh(client, kept["refresh_token"])).status_code == 401, "its reuse is still recognised"
     assert (await refresh(client, newest["refresh_token"])).status_code == 401

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erp_service import errors
+from erp_service.access.roles import Role
 from erp_service.app import create_app
 from erp_service.auth.tokens import AUDIENCE, ISSUER, LEEWAY, Claims, Tokens, key_id
-from erp_service.db import Database
-from erp_service.roles import Role
+from erp_service.db.engine import Database
+from erp_service.services import build_services
 from erp_service.settings import Settings
 from tests.auth.conftest import me, slug
 from tests.conftest import SECRET, client_of, make_user, running, token_of
@@ -152,7 +153,7 @@ async def test_an_instance_with_the_new_secret_takes_tokens_of_one_with_the_old(
     settings: Settings, database: Database
 ) -> None:
     rotated = msgspec.structs.replace(settings, jwt_secret=f"{NEWER_SECRET},{SECRET}")
-    app = create_app(rotated)
+    app = create_app(build_services(rotated))
     user_id = await make_user(database, Role.VIEWER)
     async with running(app), client_of(app) as client:
         assert (await me(client, token_of(settings, user_id))).status_code == 200

@@ -6,17 +6,10 @@ from typing import Any
 import asyncpg
 import httpx
 
+from erp_service.access.roles import Role
 from erp_service.auth.queries import Account
-from erp_service.auth.schemas import (
-    Credentials,
-    NewUser,
-    PasswordChange,
-    PasswordReset,
-    RefreshRequest,
-    TokenPair,
-)
-from erp_service.db import Database
-from erp_service.roles import Role
+from erp_service.auth.schemas import Credentials, NewUser, PasswordChange, PasswordReset, RefreshRequest, TokenPair
+from erp_service.db.engine import Database
 from tests.auth.conftest import (
     OTHER_PASSWORD,
     PASSWORD,

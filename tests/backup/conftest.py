@@ -16,12 +16,12 @@ import asyncpg
 import httpx
 import pytest
 
-from erp_service import embedded
-from erp_service.connections import asyncpg_arguments
-from erp_service.db import Database
-from erp_service.embedded import Cluster
-from erp_service.roles import Role
+from erp_service.access.roles import Role
+from erp_service.db.connections import asyncpg_arguments
+from erp_service.db.engine import Database
 from erp_service.settings import Settings
+from erp_service.standalone import postgres
+from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import instance
 from tests.conftest import make_user, token_of
 
@@ -53,7 +53,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def cluster(place: Path) -> Iterator[Cluster]:
-    with embedded.running(place / "original", fsync=False, max_connections=100) as running:
+    with postgres.running(place / "original", fsync=False, max_connections=100) as running:
         yield running
 
 

@@ -19,13 +19,14 @@ from alembic.config import Config
 from sqlalchemy import Connection, NullPool
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from erp_service import embedded, revisions
-from erp_service.connections import engine_url
-from erp_service.db import Database
-from erp_service.embedded import Cluster
+from erp_service.db import revisions
+from erp_service.db.connections import engine_url
+from erp_service.db.engine import Database
 from erp_service.exports.storage.registry import open_store, store_fault
+from erp_service.operations.verify import verify
 from erp_service.settings import Settings
-from erp_service.verify import verify
+from erp_service.standalone import postgres
+from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import instance, worker
 from tests.backup.conftest import Company, Keys, Ran, connected, kept_log, receive, trade
 from tests.chaos.ground import HOLD, HOLDING
@@ -108,7 +109,7 @@ async def test_moment_between_two_bookings_can_be_had_back(
     spool = next((tmp_path / "spool").glob("wal-*"))
     assert [path.name[:8] for path in spool.glob("*.partial")] == ["00000001"]
     with (
-        embedded.running(latest.parent) as restored,
+        postgres.running(latest.parent) as restored,
         kept_log(restored, database, to, "--recipients", keys.recipients, "--spool", tmp_path / "spool"),
     ):
         await eventually(partial(_kept, to, "00000002.history.gz.age"))
@@ -209,7 +210,7 @@ async def test_roles_and_grants_come_with_the_database(
     backup: Command, restore: Command, database_name: str, place: Path, tmp_path: Path
 ) -> None:
     taken = await asyncio.to_thread(backup, "dump", "--to", tmp_path)
-    with embedded.running(place / "bare", fsync=False) as bare:
+    with postgres.running(place / "bare", fsync=False) as bare:
         bare.create_database("erp")
         async with connected(bare.owner_url("postgres")) as db:
             await db.execute("drop role erp_app")
@@ -291,6 +292,6 @@ async def _kept(directory: Path, name: str) -> bool:
 
 
 async def _references(data_dir: Path, database: str) -> list[str]:
-    with embedded.running(data_dir) as cluster:
+    with postgres.running(data_dir) as cluster:
         async with connected(cluster.owner_url(database)) as db:
             return [row[0] for row in await db.fetch("select reference_no from stock_ledger order by id")]

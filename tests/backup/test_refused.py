@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from erp_service.embedded import Cluster
+from erp_service.standalone.postgres import Cluster
 from tests.backup.conftest import Keys, Ran, connected, made_keys
 
 Command = Callable[..., Ran]

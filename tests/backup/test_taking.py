@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from erp_service.embedded import Cluster
+from erp_service.standalone.postgres import Cluster
 from tests.backup.conftest import OPS, Keys, Ran, connected, environment, kept_log
 from tests.conftest import eventually
 

@@ -23,12 +23,12 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from erp_service import embedded
-from erp_service.connections import asyncpg_arguments
-from erp_service.embedded import Cluster
+from erp_service.db.connections import asyncpg_arguments
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.datasets import psql_text
+from erp_service.exports.planning.selection import psql_text
 from erp_service.settings import Settings
+from erp_service.standalone import postgres
+from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import Process, instance, worker
 from tests.bench.ground import DATABASE, made
 from tests.bench.measured import Taken, cpu_of, cpu_of_server, memory_of, reset_peak
@@ -85,7 +85,7 @@ def _ways(rows: int, parts: int) -> list[Way]:
 async def prepared(rows: int) -> AsyncIterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="erp-bench-") as place:
         directory = Path(place)
-        with embedded.running(directory / "postgres", fsync=False, max_connections=60) as cluster:
+        with postgres.running(directory / "postgres", fsync=False, max_connections=60) as cluster:
             began = perf_counter()
             settings, user_id = await made(cluster, directory, rows)
             out.print(f"{rows:,} movements, made in {perf_counter() - began:.0f} s")

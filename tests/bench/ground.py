@@ -5,12 +5,12 @@ from pathlib import Path
 
 import asyncpg
 
-from erp_service import schema
-from erp_service.connections import asyncpg_arguments
-from erp_service.db import Database
-from erp_service.embedded import Cluster
-from erp_service.roles import Role
+from erp_service.access.roles import Role
+from erp_service.db import migrate as schema
+from erp_service.db.connections import asyncpg_arguments
+from erp_service.db.engine import Database
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.conftest import make_user, settings_for
 
 DATABASE = "bench"

@@ -22,8 +22,8 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
-from erp_service import embedded
 from erp_service.settings import Settings
+from erp_service.standalone import postgres
 from tests.acceptance.instances import Process, instance, worker
 from tests.bench.ground import made
 from tests.conftest import eventually, token_of
@@ -155,7 +155,7 @@ async def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement of requests")
     chosen = parser.parse_args()
     out.print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before the start")
-    with tempfile.TemporaryDirectory() as folder, embedded.running(Path(folder) / "postgres") as cluster:
+    with tempfile.TemporaryDirectory() as folder, postgres.running(Path(folder) / "postgres") as cluster:
         settings, user_id = await made(cluster, Path(folder), ROWS)
         few = replace(settings, exports_running_per_user=EXPORTS, exports_waiting_per_user=EXPORTS)
         await measure(few, user_id, Path(folder), chosen.rounds, chosen.seconds)

@@ -13,9 +13,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions as seen
 from selenium.webdriver.support.wait import WebDriverWait
 
+from erp_service.access.roles import Role
 from erp_service.auth import passwords
-from erp_service.db import Database
-from erp_service.roles import Role
+from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from tests.acceptance.instances import Process, instance
 from tests.conftest import make_user

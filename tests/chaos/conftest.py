@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import pytest
 from _pytest.terminal import TerminalReporter
 
-from erp_service import embedded
-from erp_service.db import Database
-from erp_service.embedded import Cluster
-from erp_service.roles import Role
+from erp_service.access.roles import Role
+from erp_service.db.engine import Database
 from erp_service.settings import Settings
+from erp_service.standalone import postgres
+from erp_service.standalone.postgres import Cluster
 from tests.chaos import proxy as proxies
 from tests.chaos.ground import Ground
 from tests.chaos.proxy import Proxy
@@ -27,7 +27,7 @@ def cluster() -> Iterator[Cluster]:
     """One for each process of xdist, so that no restart meets another test."""
     with (
         tempfile.TemporaryDirectory(prefix="erp-chaos-") as directory,
-        embedded.running(Path(directory), fsync=False, max_connections=200) as running,
+        postgres.running(Path(directory), fsync=False, max_connections=200) as running,
     ):
         yield running
 

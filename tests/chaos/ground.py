@@ -13,11 +13,11 @@ from typing import Any, Literal
 import asyncpg
 import httpx
 
-from erp_service.connections import asyncpg_arguments
-from erp_service.embedded import Cluster
-from erp_service.exports.catalogue import ITEMS
-from erp_service.exports.datasets import psql_text
+from erp_service.db.connections import asyncpg_arguments
+from erp_service.exports.planning.selection import psql_text
+from erp_service.inventory.datasets import ITEMS
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import Process, instance, worker
 from tests.chaos.proxy import Proxy
 from tests.conftest import eventually

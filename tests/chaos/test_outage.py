@@ -10,8 +10,8 @@ from typing import Literal
 
 import pytest
 
-from erp_service.embedded import Cluster
-from erp_service.processes import servers
+from erp_service.standalone.child_processes import servers
+from erp_service.standalone.postgres import Cluster
 from tests.chaos.conftest import Record
 from tests.chaos.ground import JOBS, Ground, since
 from tests.chaos.test_pause import never_back

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from erp_service.db import Database
+from erp_service.db.engine import Database
 from erp_service.exports import admission
 from tests.acceptance.instances import Process
 from tests.chaos.conftest import Record

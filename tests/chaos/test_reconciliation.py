@@ -13,10 +13,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from erp_service import schema
-from erp_service.db import Database
-from erp_service.embedded import Cluster
-from erp_service.roles import Role
+from erp_service.access.roles import Role
+from erp_service.db import migrate as schema
+from erp_service.db.engine import Database
+from erp_service.standalone.postgres import Cluster
 from tests.chaos.conftest import Record
 from tests.chaos.ground import JOBS, Ground, since
 from tests.conftest import eventually, make_user, settings_for, token_of

@@ -13,12 +13,13 @@ import msgspec
 import pytest
 from sqlalchemy import update
 
-from erp_service.db import Database, ReadSession
-from erp_service.embedded import Cluster
+from erp_service.db.engine import Database
+from erp_service.db.sessions import ReadSession
 from erp_service.inventory.models import StockBalance
 from erp_service.reports import queries
 from erp_service.reports.schemas import SnapshotPage
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.chaos.conftest import Record
 from tests.conftest import as_owner, eventually, settings_for
 from tests.replication import replica_of, slowed

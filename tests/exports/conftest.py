@@ -11,18 +11,19 @@ from uuid import UUID
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 
-from erp_service.db import Database
-from erp_service.embedded import Cluster
-from erp_service.exports import tasks
-from erp_service.exports.storage.base import Described, Key, Sink, Store
+from erp_service.access.roles import Role
+from erp_service.db.engine import Database
+from erp_service.exports.context import ExportContext
+from erp_service.exports.storage.base import Described, FileKey, Sink, Store
 from erp_service.exports.storage.registry import open_store
-from erp_service.queue.connector import JoiningConnector
-from erp_service.queue.hardened import HardenedApp
-from erp_service.queue.rescue import Patience
-from erp_service.roles import Role
+from erp_service.processes.worker import build_app
+from erp_service.queue.worker import HardenedApp
+from erp_service.services import build_worker_services
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.conftest import eventually, make_user
 from tests.exports.stores import ObjectServer, serving
 
@@ -71,32 +72,28 @@ def object_server() -> Iterator[ObjectServer]:
 
 
 @pytest.fixture
-def resources(settings: Settings, database: Database, store: Store) -> tasks.Resources:
-    return tasks.Resources(settings, database, store)
+def resources(settings: Settings, database: Database, store: Store) -> ExportContext:
+    return ExportContext(settings, database, store)
 
 
 Work = Callable[..., AbstractAsyncContextManager[HardenedApp]]
 
 
 @pytest.fixture
-def work(settings: Settings, resources: tasks.Resources) -> Work:
-    """`async with work():` runs one worker on the queue of exports."""
+def work(settings: Settings) -> Work:
+    """`async with work():` runs one worker as production composes it, on the queues of exports.
+
+    What is given by name stands in the place of what its ExportContext has, such as `store`."""
 
     @contextlib.asynccontextmanager
-    async def work(concurrency: int = 4, **other: Any) -> AsyncIterator[HardenedApp]:
-        app = HardenedApp(
-            connector=JoiningConnector(settings.listen_url),
-            patience=Patience(heartbeat=0.5, stalled=3, reconnect_grace=1),
-            concurrency=concurrency,
-            grace_seconds=other.pop("grace_seconds", 10),
-        )
-        app.gather(tasks.tasks)
-        given = {"resources": resources._replace(**other)}
+    async def work(*, grace_seconds: float = 10, **exports: Any) -> AsyncIterator[HardenedApp]:
+        services = build_worker_services(msgspec.structs.replace(settings, grace_seconds=grace_seconds))
+        given = msgspec.structs.replace(services.exports, **exports)
+        services = msgspec.structs.replace(services, exports=given)
+        app = build_app(services.settings, services)
         async with app.open_async():
             running = asyncio.create_task(
-                app.run_worker_async(
-                    queues=["exports", "exports-small"], install_signal_handlers=False, additional_context=given
-                )
+                app.run_worker_async(queues=["exports", "exports-small"], install_signal_handlers=False)
             )
             try:
                 yield app
@@ -104,6 +101,7 @@ def work(settings: Settings, resources: tasks.Resources) -> Work:
                 running.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await running
+                await services.close()
 
     return work
 
@@ -216,7 +214,7 @@ class GatedStore:
         self.reached, self.gate = asyncio.Event(), asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: Key, described: Described | None = None) -> AsyncIterator[Sink]:
+    async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
         async with self._store.writing(key, described) as sink:
 
             async def write(data: bytes) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.datasets import Column
-from erp_service.exports.formats import About, Format, Options
+from erp_service.exports.formats.base import About, Format, Options
+from erp_service.registry.datasets import Column
 
 ABOUT = About("things", "What <there> is & was.", datetime(2026, 1, 31, 12, 30, tzinfo=UTC))
 

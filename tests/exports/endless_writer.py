@@ -5,12 +5,12 @@ import os
 import sys
 
 from erp_service import settings
-from erp_service.exports.storage.base import Key
+from erp_service.exports.storage.base import FileKey
 from erp_service.exports.storage.registry import open_store
 
 
 async def main(name: str) -> None:
-    store, key = open_store(settings.load()), Key.read(name)
+    store, key = open_store(settings.load()), FileKey.read(name)
     if key is None:
         raise ValueError(name)
     async with store.writing(key) as write:

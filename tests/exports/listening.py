@@ -15,12 +15,13 @@ import msgspec
 from litestar import Litestar
 
 from erp_service.app import create_app
-from erp_service.db import Database
+from erp_service.db.engine import Database
 from erp_service.exports import lifecycle
 from erp_service.exports.lifecycle import Published, Run
-from erp_service.exports.storage.base import Key
+from erp_service.exports.storage.base import FileKey
+from erp_service.services import build_services
 from erp_service.settings import Settings
-from tests.conftest import running
+from tests.conftest import running, services_of
 from tests.exports.conftest import row_of, submitted
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -45,7 +46,7 @@ async def advanced(database: Database, run: Run, rows: int) -> None:
 
 async def published(database: Database, run: Run, rows: int = 1000) -> None:
     file = Published(
-        key=Key(run.export_id, run.attempt, "csv"),
+        key=FileKey(run.export_id, run.attempt, "csv"),
         rows=rows,
         bytes=rows * 10,
         sha256="0" * 64,
@@ -167,12 +168,14 @@ def bearer(client: httpx.AsyncClient) -> str:
 
 async def followed(app: Litestar, count: int) -> bool:
     """So many follow an export on this instance."""
-    return bool(app.state.hub.listeners == count)
+    return bool(services_of(app).live_status.listeners == count)
 
 
 @contextlib.asynccontextmanager
 async def without_notices(settings: Settings) -> AsyncIterator[Litestar]:
     """An instance whose listener cannot connect."""
-    app = create_app(msgspec.structs.replace(settings, queue_database_url="postgresql://u@/db?host=/nonexistent"))
+    app = create_app(
+        build_services(msgspec.structs.replace(settings, queue_database_url="postgresql://u@/db?host=/nonexistent"))
+    )
     async with running(app):
         yield app

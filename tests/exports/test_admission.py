@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from erp_service.db import Database
+from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
+from erp_service.db.engine import Database
+from erp_service.db.outages import is_outage
 from erp_service.exports import admission, lifecycle, service
 from erp_service.exports.lifecycle import Run
-from erp_service.exports.models import ExportFailed, TooManyExports
-from erp_service.exports.running import is_outage
+from erp_service.exports.problems import ExportFailed, TooManyExports
 from erp_service.exports.schemas import ExportRequest
-from erp_service.principals import Principal
-from erp_service.roles import Role
 from erp_service.settings import Settings
 from tests.conftest import make_user
 from tests.exports.conftest import JOBS, submitted

@@ -8,10 +8,10 @@ import httpx
 import pytest
 from litestar import Litestar
 
-from erp_service.exports.allowed import RightsGone, while_allowed
-from erp_service.exports.signing import Signed
-from erp_service.roles import Role
-from tests.conftest import SignIn
+from erp_service.access.roles import Role
+from erp_service.exports.delivery.revocation import RightsGone, while_allowed
+from erp_service.exports.delivery.signed_urls import Signed
+from tests.conftest import SignIn, services_of
 
 
 async def endless() -> AsyncIterator[bytes]:
@@ -34,7 +34,7 @@ async def test_slow_download_ends_when_the_role_is_taken_away(
     app: Litestar, sign_in: SignIn, super_admin: httpx.AsyncClient
 ) -> None:
     admin = await sign_in(Role.ADMIN)
-    pieces = while_allowed(endless(), app.state.authorities, credential(admin), Role.ADMIN)
+    pieces = while_allowed(endless(), services_of(app).access.authorities, credential(admin), Role.ADMIN)
     assert await anext(pieces) == b"x"
     change = {"role": "STAFF", "reason": "another desk"}
     answer = await super_admin.post(f"/api/v1/users/{admin.headers['X-User-Id']}/role", json=change)
@@ -53,8 +53,8 @@ async def test_download_outlives_its_token_and_an_outage_of_the_database(
         asked += 1
         raise ConnectionError("the database cannot be reached")
 
-    monkeypatch.setattr(app.state.authorities, "of", away)
-    pieces = while_allowed(endless(), app.state.authorities, credential(viewer), Role.VIEWER)
+    monkeypatch.setattr(services_of(app).access.authorities, "of", away)
+    pieces = while_allowed(endless(), services_of(app).access.authorities, credential(viewer), Role.VIEWER)
     async with asyncio.timeout(5):
         async for _ in pieces:
             if asked == 2:

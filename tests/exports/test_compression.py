@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.compression import COMPRESSIONS
-from erp_service.exports.copy import PIECE, Output
-from erp_service.exports.datasets import psql_text
-from erp_service.exports.storage.base import Key
+from erp_service.exports.formats.compression import COMPRESSIONS
+from erp_service.exports.planning.selection import psql_text
+from erp_service.exports.run.output import PIECE, Output
+from erp_service.exports.storage.base import FileKey
 from tests.exports.conftest import JOBS, Psql, Work, done, many_items
 from tests.exports.test_text_formats import downloaded
 
@@ -118,7 +118,7 @@ async def test_the_command_line_tools_of_everybody_read_it(tmp_path: Path) -> No
 
 def test_names_of_compressed_files_are_keys_of_the_store() -> None:
     for name in ("csv.gz", "jsonl.zst"):
-        key = Key.read(f"018f0000-0000-7000-8000-000000000000.1.{name}")
+        key = FileKey.read(f"018f0000-0000-7000-8000-000000000000.1.{name}")
         assert key is not None
         assert key.extension == name
 

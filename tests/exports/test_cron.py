@@ -9,8 +9,8 @@ from croniter import croniter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erp_service import instants
-from erp_service.exports import cron
+from erp_service import timestamps
+from erp_service.exports.schedules import cron
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -233,4 +233,4 @@ def test_shortest_pause_between_runs(text: str, minutes: int) -> None:
 @pytest.mark.parametrize("name", ["Europe", "Europe/Atlantis", "../etc/passwd", "/etc/localtime", "a\0b", "", "é", "."])
 def test_what_is_no_time_zone_is_told(name: str) -> None:
     with pytest.raises(ValueError, match="IANA"):
-        instants.zone(name)
+        timestamps.parse_zone(name)

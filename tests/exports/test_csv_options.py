@@ -10,9 +10,10 @@ import httpx
 import polars as pl
 import pytest
 
-from erp_service.exports.datasets import FilterValue, Spec
-from erp_service.exports.options import CsvOptions, faults
-from erp_service.reports.cells import FORMULA_STARTS
+from erp_service.exports.formats.csv_options import CsvOptions, csv_option_faults
+from erp_service.exports.planning.selection import Spec
+from erp_service.formulas import FORMULA_STARTS
+from erp_service.registry.datasets import FilterValue
 from erp_service.settings import Settings
 from tests.exports.conftest import JOBS, NASTY, Psql, Work, done, fill
 from tests.exports.test_text_formats import downloaded, written
@@ -169,8 +170,8 @@ async def test_what_cannot_be_read_back_is_refused_by_its_field(viewer: httpx.As
 
 def test_what_may_stand_for_null() -> None:
     for null in ("", "NULL", "\\N", "null", "-", "'", "$1", "{}", "%s", "x" * 20, "žádná"):
-        assert not list(faults(CsvOptions(null=null))), null
-    assert not list(faults(CsvOptions(null="a,b", delimiter=";")))
+        assert not list(csv_option_faults(CsvOptions(null=null))), null
+    assert not list(csv_option_faults(CsvOptions(null="a,b", delimiter=";")))
 
 
 async def test_null_texts_are_taken_as_they_are(filled: None, settings: Settings) -> None:

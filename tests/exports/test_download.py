@@ -12,10 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from erp_service import errors
-from erp_service.exports import download
-from erp_service.exports.download import Part, wanted
-from erp_service.exports.storage.base import Key, Store
-from erp_service.roles import Role
+from erp_service.access.roles import Role
+from erp_service.exports.delivery import http_range
+from erp_service.exports.delivery.http_range import Part, wanted
+from erp_service.exports.storage.base import FileKey, Store
 from tests.conftest import SignIn, eventually
 from tests.exports.conftest import JOBS, Work, done, many_items, row_of, submitted
 
@@ -74,7 +74,7 @@ def test_if_range_sends_all_of_another_file(if_range: str | None, partial: bool)
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
 def test_disposition_carries_any_name_and_no_other_header(name: str) -> None:
-    header = download.disposition(name)
+    header = http_range.disposition(name)
     assert header.isascii()
     assert not set(header) & set("\r\n\0")
     parsed = Message()
@@ -200,7 +200,7 @@ async def test_expired_file_is_410_at_once(
 async def test_file_that_is_lost_or_cut_short_is_told_and_never_sent(
     fault: str, viewer: httpx.AsyncClient, owner: asyncpg.Connection, job: dict[str, object], store: Store
 ) -> None:
-    key = Key.read((await row_of(owner, str(job["id"])))["file_key"])
+    key = FileKey.read((await row_of(owner, str(job["id"])))["file_key"])
     assert key is not None
     await store.delete(key)
     if fault == "cut short":

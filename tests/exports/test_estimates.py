@@ -6,7 +6,7 @@ import asyncpg
 import httpx
 import pytest
 
-from erp_service.exports.formats import FORMATS
+from erp_service.exports.formats.registry import FORMATS
 from tests.exports.conftest import JOBS, Work, done, fill, many_items, reaches
 
 VALIDATE = f"{JOBS}?validate_only=true"

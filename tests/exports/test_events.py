@@ -15,14 +15,16 @@ import pytest
 from litestar import Litestar
 from sqlalchemy import event
 
+from erp_service.access.roles import Role
 from erp_service.app import create_app
 from erp_service.auth.tokens import Claims, Tokens
-from erp_service.db import Database
-from erp_service.exports import event_routes, lifecycle
+from erp_service.db.engine import Database
+from erp_service.exports import lifecycle
+from erp_service.exports.delivery import status_routes
 from erp_service.exports.lifecycle import Run
-from erp_service.roles import Role
+from erp_service.services import build_services
 from erp_service.settings import Settings
-from tests.conftest import SignIn, client_of, eventually, make_user, running, token_of
+from tests.conftest import SignIn, client_of, eventually, make_user, running, services_of, token_of
 from tests.exports.conftest import JOBS, Work, submitted
 from tests.exports.listening import (
     MOST,
@@ -259,7 +261,7 @@ async def test_stream_and_long_poll_end_when_the_instance_stops(
     """So that they do not hold its exit; the client has been told when to connect again, to another."""
     waiting = asyncio.create_task(viewer.get(f"{JOBS}/{run.export_id}", headers={"Prefer": "wait=60"}))
     await eventually(lambda: followed(app, 2))
-    app.state.readiness.stopping.set()
+    services_of(app).readiness.stopping.set()
     await listener.end(seconds=SOON)
     assert listener.retry is not None
     assert 0 < listener.retry <= 2000
@@ -271,8 +273,8 @@ async def test_stream_and_long_poll_end_when_the_instance_stops(
 async def test_silence_is_broken_by_comments(
     app: Litestar, viewer: httpx.AsyncClient, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert event_routes.KEEP_ALIVE <= 20
-    monkeypatch.setattr(event_routes, "KEEP_ALIVE", 0.05)
+    assert status_routes.KEEP_ALIVE <= 20
+    monkeypatch.setattr(status_routes, "KEEP_ALIVE", 0.05)
     async with listening(app, events_of(run.export_id), bearer(viewer)) as listener:
         await listener.until(lambda seen: len(seen.comments) >= 3)
         assert len(listener.events) == 1
@@ -296,7 +298,7 @@ async def test_slow_listener_delays_nobody_and_gets_the_newest_state_at_last(
 async def test_listener_that_takes_nothing_at_all_is_let_go(
     app: Litestar, viewer: httpx.AsyncClient, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_routes, "_TAKEN_SECONDS", 0.1)
+    monkeypatch.setattr(status_routes, "_TAKEN_SECONDS", 0.1)
     async with listening(app, events_of(run.export_id), bearer(viewer)) as listener:
         listener.taking.clear()
         await eventually(lambda: followed(app, 1))
@@ -306,7 +308,7 @@ async def test_listener_that_takes_nothing_at_all_is_let_go(
 async def test_places_are_limited_for_each_user_and_each_instance_and_given_back(
     settings: Settings, viewer: httpx.AsyncClient, admin: httpx.AsyncClient, run: Run
 ) -> None:
-    app = create_app(msgspec.structs.replace(settings, event_streams=3, event_streams_per_user=2))
+    app = create_app(build_services(msgspec.structs.replace(settings, event_streams=3, event_streams_per_user=2)))
     path = events_of(run.export_id)
     async with running(app), client_of(app, bearer(viewer)) as mine, client_of(app, bearer(admin)) as other:
         async with contextlib.AsyncExitStack() as stack:
@@ -325,7 +327,7 @@ async def test_places_are_limited_for_each_user_and_each_instance_and_given_back
         await eventually(lambda: followed(app, 0))
         # and a refused one has taken none
         assert (await mine.get(events_of(UUID(int=0)))).status_code == 404
-        assert app.state.hub.listeners == 0
+        assert services_of(app).live_status.listeners == 0
         async with listening(app, path, bearer(viewer)) as again:
             await again.event(0)
 
@@ -338,7 +340,7 @@ def counted(app: Litestar) -> Any:
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         statements.append(statement)
 
-    engine = app.state.database._primary.sync_engine
+    engine = services_of(app).database._primary.sync_engine
     event.listen(engine, "before_cursor_execute", note)
     try:
         yield statements
@@ -349,7 +351,7 @@ def counted(app: Litestar) -> Any:
 def crowded(settings: Settings, **more: Any) -> Litestar:
     """An instance with room for a thousand listeners of one user, and with one connection in its pool."""
     room = {"event_streams": 1000, "event_streams_per_user": 1000, "pool_size": 1, "pool_timeout_seconds": 60}
-    return create_app(msgspec.structs.replace(settings, **room, **more))
+    return create_app(build_services(msgspec.structs.replace(settings, **room, **more)))
 
 
 async def test_thousand_listeners_cost_one_connection_and_one_query_for_each_change(
@@ -380,7 +382,7 @@ async def test_thousand_listeners_cost_one_connection_and_one_query_for_each_cha
         )
         # the app of the fixture has its own beside
         assert [row["count"] for row in connections if row["name"] == "erp notices"] == [2]
-        assert app.state.database.pool() == {"size": 1, "in_use": 0}
+        assert services_of(app).database.pool() == {"size": 1, "in_use": 0}
         for one in (run, other):
             await published(database, one)
         for listener in listeners:
@@ -410,7 +412,7 @@ async def test_listener_of_another_instance_hears_of_what_is_done_here(
     settings: Settings, app: Litestar, viewer: httpx.AsyncClient, database: Database
 ) -> None:
     export_id = await submitted(viewer)
-    there = create_app(settings)
+    there = create_app(build_services(settings))
     async with running(there), listening(there, events_of(export_id), bearer(viewer)) as listener:
         await listener.event(0)
         assert (await viewer.post(f"{JOBS}/{export_id}/cancel")).json()["status"] == "canceled"

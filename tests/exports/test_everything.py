@@ -15,10 +15,11 @@ import asyncpg
 import httpx
 import pytest
 
+from erp_service.access.roles import Role
 from erp_service.exports.catalogue import DATASETS
-from erp_service.roles import Role
+from erp_service.exports.storage.proofs import PROOFS
+from erp_service.operations.verify import verify
 from erp_service.settings import Settings
-from erp_service.verify import verify
 from tests.conftest import SignIn, eventually
 from tests.exports.conftest import JOBS, Work, done, fill, reaches, submitted
 
@@ -64,7 +65,7 @@ async def test_each_file_is_byte_for_byte_the_export_of_its_dataset(
             alone = await done(viewer, name, filter={"include_deleted": True} if lifted else {})
             file = await viewer.get(f"{JOBS}/{alone['id']}/download")
             assert archive.read(f"{name}.csv") == file.content, name
-    assert await verify(settings, checks=()) == []
+    assert await verify(settings, PROOFS) == []
     assert job["progress"]["rows_total"] == job["progress"]["rows_done"] == job["result"]["rows"]
     assert job["result"]["filename"].startswith("all-")
     assert job["result"]["filename"].endswith(".zip")

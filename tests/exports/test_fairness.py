@@ -10,14 +10,15 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from erp_service.connections import asyncpg_arguments
-from erp_service.db import Database
-from erp_service.exports import admission, datasets
+from erp_service.access.roles import Role
+from erp_service.db.connections import asyncpg_arguments
+from erp_service.db.engine import Database
+from erp_service.exports import admission
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.datasets import Spec
-from erp_service.roles import Role
+from erp_service.exports.planning import selection
+from erp_service.exports.planning.selection import Spec
+from erp_service.processes.worker import build
 from erp_service.settings import Settings
-from erp_service.working import build
 from tests.conftest import SignIn, eventually
 from tests.exports.conftest import many_items, reaches, submitted
 from tests.exports.test_schedules import SCHEDULES, made
@@ -134,7 +135,7 @@ async def test_twenty_large_exports_of_one_user_take_two_places(
     ],
 )
 async def test_size_is_what_the_planner_thinks(dataset: str, spec: Spec, small: bool, database: Database) -> None:
-    query = datasets.query(DATASETS[dataset], spec)
+    query = selection.query(DATASETS[dataset], spec)
     async with database.write() as db:
         before = await db.scalar(text("show lock_timeout"))
         assert await admission.is_small(db, query) is small

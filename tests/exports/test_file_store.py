@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from uuid_utils.compat import uuid7
 
-from erp_service.exports.storage.base import Key
+from erp_service.exports.storage.base import FileKey
 from erp_service.exports.storage.files import FileStore
 
 
 async def put(store: FileStore) -> None:
-    async with store.writing(Key(uuid7(), 1, "csv")) as sink:
+    async with store.writing(FileKey(uuid7(), 1, "csv")) as sink:
         await sink(b"x")
 
 

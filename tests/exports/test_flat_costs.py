@@ -10,13 +10,16 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from erp_service.db import Database, Session, WriteSession
-from erp_service.exports import queries, service, upkeep
+from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
+from erp_service.db.engine import Database
+from erp_service.db.sessions import Session, WriteSession
+from erp_service.exports import queries, service
 from erp_service.exports.models import Status
 from erp_service.exports.schemas import ExportRequest
-from erp_service.principals import Principal
 from erp_service.queue.connector import defer
-from erp_service.roles import Role
+from erp_service.registry.housekeeping import Pruning
+from erp_service.services import WorkerServices
 from erp_service.settings import Settings
 
 MANY = 10_000
@@ -159,10 +162,12 @@ async def test_workers_row_that_is_deleted_at_the_cost_of_reading_the_whole_queu
 
 
 async def test_upkeep_of_a_long_history_is_done_in_one_round(
-    owner: asyncpg.Connection, database: Database, who: Principal
+    owner: asyncpg.Connection, database: Database, who: Principal, worker_services: WorkerServices
 ) -> None:
     await live_long(owner)
     async with asyncio.timeout(30):
-        await upkeep.prune(database)
+        for part in worker_services.housekeeping.parts:
+            if isinstance(part, Pruning):
+                await worker_services.housekeeping.prune(database, part)
     assert await owner.fetchval("select count(*) from procrastinate_jobs") == MANY // 10
     assert await owner.fetchval("select count(*) from procrastinate_workers") == 0

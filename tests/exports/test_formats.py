@@ -9,11 +9,12 @@ import asyncpg
 import httpx
 import pytest
 
-from erp_service.exports import formats
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.compression import COMPRESSIONS
-from erp_service.exports.formats import FORMATS, FormatName
-from erp_service.exports.options import CsvOptions
+from erp_service.exports.formats import registry
+from erp_service.exports.formats.base import FormatName
+from erp_service.exports.formats.compression import COMPRESSIONS
+from erp_service.exports.formats.csv_options import CsvOptions
+from erp_service.exports.formats.registry import FORMATS
 from tests.exports.conftest import JOBS, Work, reaches, submitted
 
 NEEDING = [name for name in FORMATS if FORMATS[name].needs]
@@ -23,8 +24,8 @@ def test_every_format_of_the_contract_is_known_by_its_name() -> None:
     assert set(FORMATS) == set(FormatName.__args__)  # type: ignore[attr-defined]
     for name, known in FORMATS.items():
         assert known.name == name
-        assert formats.unavailable(known) is None
-        assert set(formats.compressions(known)) == {"none", *(COMPRESSIONS if known.compressible else ())}
+        assert registry.unavailable(known) is None
+        assert set(registry.compressions(known)) == {"none", *(COMPRESSIONS if known.compressible else ())}
 
 
 def test_select_lists_are_constants_in_one_line_that_no_parameter_is_looked_for_in() -> None:

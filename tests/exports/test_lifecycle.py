@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 from uuid_utils.compat import uuid7
 
-from erp_service.db import Database
+from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
+from erp_service.db.engine import Database
 from erp_service.exports import lifecycle, service
 from erp_service.exports.lifecycle import CancelAsked, LostOwnership, Published, Run
-from erp_service.exports.models import ExportFailed, ExportJob, Status
+from erp_service.exports.models import ExportJob, Status
+from erp_service.exports.problems import ExportFailed
 from erp_service.exports.schemas import ExportRequest
-from erp_service.exports.storage.base import Key
-from erp_service.principals import Principal
-from erp_service.roles import Role
+from erp_service.exports.storage.base import FileKey
 from erp_service.settings import Settings
 from tests.exports.conftest import row_of
 
@@ -191,7 +192,7 @@ async def publish(database: Database, run: Run) -> None:
     async with database.write() as db:
         at = await db.scalar(select(ExportJob.created_at).where(ExportJob.id == run.export_id))
         assert at is not None
-        key = Key(run.export_id, run.attempt, "csv")
+        key = FileKey(run.export_id, run.attempt, "csv")
         file = Published(key, 1, 2, "a" * 64, at, "text/csv", "f.csv")
         await lifecycle.publish(db, run, file, retention_hours=1, most_running=2)
 

@@ -10,11 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from litestar import Litestar
 
-from erp_service.db import Database
-from erp_service.exports.events import WAIT_MOST, preferred_wait
+from erp_service.db.engine import Database
+from erp_service.exports.delivery.live_status import WAIT_MOST, preferred_wait
 from erp_service.exports.lifecycle import Run
 from erp_service.settings import Settings
-from tests.conftest import client_of, eventually
+from tests.conftest import client_of, eventually, services_of
 from tests.exports.conftest import JOBS
 from tests.exports.listening import SOON, advanced, bearer, begun, followed, published, without_notices
 
@@ -68,7 +68,7 @@ async def test_long_poll_answers_as_soon_as_the_job_changes_and_holds_no_connect
     await eventually(lambda: followed(app, 30))
 
     async def idle() -> bool:
-        return bool(app.state.database.pool()["in_use"] == 0)
+        return bool(services_of(app).database.pool()["in_use"] == 0)
 
     await eventually(idle)
     await advanced(database, run, 10)
@@ -78,7 +78,7 @@ async def test_long_poll_answers_as_soon_as_the_job_changes_and_holds_no_connect
         assert answer.status_code == 200
         assert answer.json()["progress"]["rows_done"] == 10
         assert answer.headers["Preference-Applied"] == "wait=60"
-    assert app.state.hub.listeners == 0
+    assert services_of(app).live_status.listeners == 0
 
 
 async def test_long_poll_with_the_version_that_is_known_waits_and_with_another_does_not(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from erp_service.exports.download import disposition
-from erp_service.exports.names import MOST_BYTES, PLACEHOLDERS, Named, faults, filled_in
+from erp_service.exports.delivery.http_range import disposition
+from erp_service.exports.filenames import MOST_BYTES, PLACEHOLDERS, Named, filename_faults, filled_in
 
 AT = datetime(2026, 11, 23, 8, 5, 9, 999_999, tzinfo=UTC)
 ID = UUID("01937d2c-0000-7000-8000-0123456789ab")
@@ -21,7 +21,7 @@ def name(template: str | None, extension: str = "csv") -> str:
 
 
 def wrong(template: str) -> list[str]:
-    return list(faults(template, dataset="items", format_="csv", extension="csv"))
+    return list(filename_faults(template, dataset="items", format_="csv", extension="csv"))
 
 
 def test_every_placeholder_is_filled_in() -> None:
@@ -123,7 +123,7 @@ _TEMPLATES = st.lists(
 @example(template="", extension="csv", dataset="items")
 @example(template="{ext}", extension="csv.gz", dataset="items")
 def test_whatever_passes_makes_one_plain_name(template: str, extension: str, dataset: str) -> None:
-    if list(faults(template, dataset=dataset, format_="csv", extension=extension)):
+    if list(filename_faults(template, dataset=dataset, format_="csv", extension=extension)):
         return
     made = filled_in(template, Named(dataset, "csv", extension, AT, ID))
     assert made.endswith(f".{extension}")

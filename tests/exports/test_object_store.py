@@ -11,8 +11,8 @@ import httpx
 import pytest
 from uuid_utils.compat import uuid7
 
-from erp_service.db import Database
-from erp_service.exports.storage.base import ADDRESS_SECONDS, Described, Key, Unreachable
+from erp_service.db.engine import Database
+from erp_service.exports.storage.base import ADDRESS_SECONDS, Described, FileKey, Unreachable
 from erp_service.exports.storage.objects import MARK, PART, ObjectStore, connected
 from tests.exports.object_server import ACCESS_KEY, SECRET_KEY
 from tests.exports.stores import ObjectServer
@@ -26,11 +26,11 @@ def store(object_server: ObjectServer, tmp_path: Path) -> ObjectStore:
 
 
 @pytest.fixture
-def key() -> Key:
-    return Key(uuid7(), 1, "csv")
+def key() -> FileKey:
+    return FileKey(uuid7(), 1, "csv")
 
 
-async def put(store: ObjectStore, key: Key, content: bytes) -> None:
+async def put(store: ObjectStore, key: FileKey, content: bytes) -> None:
     async with store.writing(key, NAMED) as sink:
         await sink(content)
 
@@ -47,7 +47,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("wrong", "said"), REFUSED, ids=[said for _, said in REFUSED])
 async def test_store_that_refuses_is_told_without_a_secret(
-    object_server: ObjectServer, key: Key, wrong: dict[str, str], said: str
+    object_server: ObjectServer, key: FileKey, wrong: dict[str, str], said: str
 ) -> None:
     store = object_server.store("x", **wrong)
     with pytest.raises(Unreachable, match=said) as told:
@@ -59,7 +59,7 @@ async def test_store_that_refuses_is_told_without_a_secret(
 
 @pytest.mark.parametrize("bucket", ["full", "quota"])
 @pytest.mark.parametrize("size", [1, 2 * PART])
-async def test_full_store_is_told(object_server: ObjectServer, key: Key, bucket: str, size: int) -> None:
+async def test_full_store_is_told(object_server: ObjectServer, key: FileKey, bucket: str, size: int) -> None:
     with pytest.raises(OSError, match="full") as told:
         await put(object_server.store("x", bucket), key, bytes(size))
     assert told.value.errno == errno.ENOSPC
@@ -67,7 +67,7 @@ async def test_full_store_is_told(object_server: ObjectServer, key: Key, bucket:
 
 
 async def test_parts_of_a_file_that_failed_are_not_left_behind(
-    object_server: ObjectServer, store: ObjectStore, key: Key
+    object_server: ObjectServer, store: ObjectStore, key: FileKey
 ) -> None:
     before = object_server.uploads()
     during = 0
@@ -87,18 +87,20 @@ async def test_parts_of_a_file_that_failed_are_not_left_behind(
 
 
 async def test_mark_that_outlived_its_upload_does_not_cost_the_file(
-    store: ObjectStore, database: Database, key: Key
+    store: ObjectStore, database: Database, key: FileKey
 ) -> None:
     """The upkeep removes what is not whole: for it, the mark must not make the file look so."""
     await put(store, key, b"x")
-    stale = Key(uuid7(), 1, "csv")
+    stale = FileKey(uuid7(), 1, "csv")
     for marked in (key, stale):
         await store._created(f"{marked}{MARK}", b"")
     found = {kept.key: kept.whole async for kept in store.kept()}
     assert found == {key: True, stale: False}
 
 
-async def test_two_prefixes_of_a_bucket_are_two_stores(object_server: ObjectServer, tmp_path: Path, key: Key) -> None:
+async def test_two_prefixes_of_a_bucket_are_two_stores(
+    object_server: ObjectServer, tmp_path: Path, key: FileKey
+) -> None:
     one, two = (object_server.store(f"{tmp_path.name}{suffix}") for suffix in ("", "-2"))
     await put(one, key, b"x")
     await one.claim("a/b")
@@ -114,7 +116,7 @@ async def anybody() -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_signed_address_gives_the_file_and_its_name_for_minutes_only(
-    store: ObjectStore, key: Key, anybody: httpx.AsyncClient
+    store: ObjectStore, key: FileKey, anybody: httpx.AsyncClient
 ) -> None:
     await put(store, key, b"0123456789")
     address = await store.address(key, "GET")
@@ -131,10 +133,10 @@ async def test_signed_address_gives_the_file_and_its_name_for_minutes_only(
 
 
 async def test_signed_address_is_good_for_nothing_else(
-    store: ObjectStore, key: Key, anybody: httpx.AsyncClient
+    store: ObjectStore, key: FileKey, anybody: httpx.AsyncClient
 ) -> None:
     await put(store, key, b"x")
-    other = Key(key.export_id, 2, key.extension)
+    other = FileKey(key.export_id, 2, key.extension)
     await put(store, other, b"another's")
     address = str(await store.address(key, "GET"))
     assert SECRET_KEY not in address

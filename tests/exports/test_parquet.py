@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from erp_service.exports import parquet
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.datasets import Column
-from erp_service.exports.formats import Options
-from erp_service.exports.parquet import FORMAT, ParquetEncoder, end_of_rows
+from erp_service.exports.formats import parquet
+from erp_service.exports.formats.base import Options
+from erp_service.exports.formats.parquet import PARQUET, ParquetEncoder, end_of_rows
+from erp_service.registry.datasets import Column
 from tests.conftest import eventually
 from tests.exports.conftest import JOBS, NASTY, GatedStore, Work, copies, done, fill, many_items, reaches, submitted
 from tests.exports.encoded import ABOUT, File, encoded, everything, memory_for, records
@@ -62,7 +62,7 @@ def cells(content: bytes) -> list[Any]:
 
 async def written(owner: asyncpg.Connection, known: Column, values: list[Any], of: str) -> bytes:
     source = f"unnest($1::{of}[]) with ordinality as given (value, place) order by place"
-    return await encoded(owner, FORMAT, [known], source, values)
+    return await encoded(owner, PARQUET, [known], source, values)
 
 
 async def test_every_text_is_found_exactly_and_null_is_not_empty(owner: asyncpg.Connection) -> None:
@@ -280,7 +280,7 @@ async def test_every_value_of_every_dataset_is_found(
         jobs = {name: await done(admin, name, format="parquet", filter=everything(name)) for name in DATASETS}
     for name, job in jobs.items():
         answer = await admin.get(f"{JOBS}/{job['id']}/download")
-        assert answer.headers["Content-Type"] == FORMAT.media_type
+        assert answer.headers["Content-Type"] == PARQUET.media_type
         found = table(answer.content)
         assert found.schema.metadata[b"dataset"] == name.encode()
         count = len(stored[name])

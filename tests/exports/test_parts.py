@@ -12,15 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erp_service.db import Database
-from erp_service.embedded import Cluster
-from erp_service.exports import copy, lifecycle, parts, progress
+from erp_service.db.engine import Database
+from erp_service.exports import lifecycle
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.datasets import Spec, psql_text, query
 from erp_service.exports.lifecycle import Run
-from erp_service.exports.parts import Line, Ranges, rows_of, together
-from erp_service.exports.reader import Reader
+from erp_service.exports.planning.selection import Spec, psql_text, query
+from erp_service.exports.run import key_ranges
+from erp_service.exports.run import snapshot as snapshots
+from erp_service.exports.run import watch as progress
+from erp_service.exports.run.connection import SnapshotConnection
+from erp_service.exports.run.key_ranges import OrderedMerge, Ranges, rows_of, together
+from erp_service.exports.run.output import Output
+from erp_service.exports.run.snapshot import open_snapshot
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.bench.measured import memory_of, reset_peak
 from tests.chaos.proxy import running as proxied
 from tests.conftest import eventually
@@ -32,9 +37,9 @@ CSV = {"format": "csv", "encoding": "UTF8"}
 @pytest.fixture
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports of more than 50 rows come in ranges of 7."""
-    monkeypatch.setattr(copy, "COUNTED", 50)
-    monkeypatch.setattr(parts, "_FEWEST", 7)
-    monkeypatch.setattr(parts, "RANGE", 1)
+    monkeypatch.setattr(snapshots, "COUNTED", 50)
+    monkeypatch.setattr(key_ranges, "_FEWEST", 7)
+    monkeypatch.setattr(key_ranges, "RANGE", 1)
 
 
 async def test_parts_are_byte_for_byte_what_psql_writes(
@@ -83,20 +88,20 @@ async def test_every_question_has_the_same_answer_in_parts_and_as_one(
     )
     await owner.execute("analyze")
     asked: list[int] = []
-    counted = parts.copied
+    counted = key_ranges.copied
 
-    async def noted(readers: list[Reader], *rest: object) -> int:
+    async def noted(readers: list[SnapshotConnection], *rest: object) -> int:
         asked.append(len(readers))
         return await counted(readers, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(parts, "copied", noted)
+    monkeypatch.setattr(key_ranges, "copied", noted)
     for dataset, spec, apart in ASKED:
         found = query(DATASETS[dataset], spec)
         alone, several = bytearray(), bytearray()
-        async with copy.snapshot(settings.listen_url, most_parts=1) as snapshot:
+        async with open_snapshot(settings.listen_url, most_parts=1) as snapshot:
             rows = await snapshot.copy(found, into(alone), CSV)
         assert asked == []
-        async with copy.snapshot(settings.listen_url, most_parts=3) as snapshot:
+        async with open_snapshot(settings.listen_url, most_parts=3) as snapshot:
             assert await snapshot.copy(found, into(several), CSV) == rows == snapshot.rows > 0, (dataset, spec)
             assert len(snapshot.backends) == (3 if apart else 1)
         assert several == alone, (dataset, spec)
@@ -124,7 +129,7 @@ async def test_ranges_cover_each_key_once_whatever_the_gaps(
     )
     found = query(DATASETS["items"], Spec(columns=["id"], sort="-id" if descending else "id"))
     for rows in range(1, 13):
-        async with copy.snapshot(settings.listen_url, most_parts=1) as snapshot:
+        async with open_snapshot(settings.listen_url, most_parts=1) as snapshot:
             reader, ranges = snapshot.readers[0], Ranges(found, rows)
             seen: list[int] = []
             while (part := await ranges.next(reader)) is not None:
@@ -147,7 +152,7 @@ Steps = st.lists(st.lists(st.binary(min_size=1, max_size=300), max_size=6), max_
 async def test_lines_hand_on_every_byte_in_order_and_hold_no_more_than_they_may(
     lanes: list[list[bytes]], pauses: list[int], held: int
 ) -> None:
-    line, out, waits = Line(held), bytearray(), iter(pauses)
+    line, out, waits = OrderedMerge(held), bytearray(), iter(pauses)
     most = 0
 
     async def slowly(data: bytes) -> None:
@@ -155,7 +160,7 @@ async def test_lines_hand_on_every_byte_in_order_and_hold_no_more_than_they_may(
             await asyncio.sleep(0)
         out.extend(data)
 
-    async def feed(pieces: list[bytes], lane: parts.Lane) -> None:
+    async def feed(pieces: list[bytes], lane: key_ranges.RangeBuffer) -> None:
         nonlocal most
         for piece in pieces:
             for _ in range(next(waits, 0)):
@@ -187,7 +192,7 @@ async def test_one_part_that_fails_stops_the_others_and_leaves_no_connection(
         raise Broken
 
     with pytest.raises(Broken):
-        async with copy.snapshot(settings.listen_url, most_parts=3) as snapshot:
+        async with open_snapshot(settings.listen_url, most_parts=3) as snapshot:
             await snapshot.copy(query(DATASETS["stock_movements"], Spec()), broken, CSV)
     assert await copies(owner) == 0
 
@@ -205,7 +210,7 @@ async def test_part_whose_connection_is_lost_is_an_outage_and_leaves_no_connecti
             await owner.execute("select pg_terminate_backend($1)", snapshot.backends[2])
 
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
-        async with copy.snapshot(settings.listen_url, most_parts=3) as snapshot:
+        async with open_snapshot(settings.listen_url, most_parts=3) as snapshot:
             await snapshot.copy(query(DATASETS["stock_movements"], Spec()), kill, CSV)
     assert await copies(owner) == 0
 
@@ -220,20 +225,20 @@ async def test_export_goes_on_with_the_connections_there_are(
     await fill(owner, user, movements=300)
     await owner.execute("analyze")
 
-    async def full(_: Reader) -> Reader:
+    async def full(_: SnapshotConnection) -> SnapshotConnection:
         raise asyncpg.TooManyConnectionsError
 
-    monkeypatch.setattr(Reader, "open_another", full)
+    monkeypatch.setattr(SnapshotConnection, "open_another", full)
     held = bytearray()
-    async with copy.snapshot(settings.listen_url, most_parts=3) as snapshot:
+    async with open_snapshot(settings.listen_url, most_parts=3) as snapshot:
         assert await snapshot.copy(query(DATASETS["stock_movements"], Spec()), into(held), CSV) == 300
         assert len(snapshot.backends) == 1
 
 
 @pytest.fixture
 def little_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copy, "COUNTED", 20_000)
-    monkeypatch.setattr(parts, "HELD", 256 * 1024)
+    monkeypatch.setattr(snapshots, "COUNTED", 20_000)
+    monkeypatch.setattr(key_ranges, "HELD", 256 * 1024)
 
 
 async def test_cancel_in_the_middle_of_any_part_stops_all_of_them_within_a_second(
@@ -304,8 +309,8 @@ async def test_connection_that_hangs_in_any_part_is_noticed_and_one_that_waits_f
                 await gate.wait()
                 proxy.hang()
 
-        async with copy.snapshot(proxy.url(settings.listen_url), most_parts=3) as snapshot:
-            output = copy.Output(sink)
+        async with open_snapshot(proxy.url(settings.listen_url), most_parts=3) as snapshot:
+            output = Output(sink)
             copying = snapshot.copy(query(DATASETS["items"], Spec()), output.write, CSV)
             watching = progress.watch(database, run, snapshot=snapshot, output=output)
             watched = asyncio.create_task(progress.while_watched(copying, watching))
@@ -327,7 +332,7 @@ async def test_memory_does_not_grow_with_the_size_of_the_export(
 ) -> None:
     """Metabase and others run out of it. 200 MB of rows, half of them in one crowded stretch of wide ones, into a sink
     that is slower than Postgres."""
-    monkeypatch.setattr(copy, "COUNTED", 20_000)
+    monkeypatch.setattr(snapshots, "COUNTED", 20_000)
     await many_items(owner, 30_000)
     await owner.execute("alter table items alter column description set storage plain")
     await owner.execute("update items set description = repeat('wide ', 1000) where id between 10000 and 30000")
@@ -343,8 +348,8 @@ async def test_memory_does_not_grow_with_the_size_of_the_export(
     pid = os.getpid()
     reset_peak(pid)
     before = memory_of(pid, "VmRSS")
-    async with copy.snapshot(settings.listen_url, most_parts=3) as snapshot:
-        output = copy.Output(slowly)
+    async with open_snapshot(settings.listen_url, most_parts=3) as snapshot:
+        output = Output(slowly)
         rows = await snapshot.copy(query(DATASETS["items"], Spec()), output.write, CSV)
         await output.finish()
         assert len(snapshot.backends) == 3

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import text
 from uuid_utils.compat import uuid7
 
-from erp_service.db import Database
-from erp_service.exports.storage.base import Key
+from erp_service.db.engine import Database
+from erp_service.exports.storage.base import FileKey
 from erp_service.exports.storage.postgres import CHUNK, PostgresStore
 from erp_service.settings import Settings
 from tests.conftest import eventually
@@ -34,8 +34,8 @@ def store(pool: Database) -> PostgresStore:
 
 
 @pytest.fixture
-def key() -> Key:
-    return Key(uuid7(), 1, "csv")
+def key() -> FileKey:
+    return FileKey(uuid7(), 1, "csv")
 
 
 async def rows(owner: asyncpg.Connection) -> tuple[int, int]:
@@ -44,7 +44,9 @@ async def rows(owner: asyncpg.Connection) -> tuple[int, int]:
     return found[0], found[1]
 
 
-async def test_long_export_holds_no_transaction_open(store: PostgresStore, owner: asyncpg.Connection, key: Key) -> None:
+async def test_long_export_holds_no_transaction_open(
+    store: PostgresStore, owner: asyncpg.Connection, key: FileKey
+) -> None:
     """It would hold back vacuum in every table, for as long as it runs."""
     async with store.writing(key) as sink:
         await sink(os.urandom(3 * CHUNK))
@@ -54,7 +56,9 @@ async def test_long_export_holds_no_transaction_open(store: PostgresStore, owner
         assert {tuple(row) for row in states} == {("idle", None)}
 
 
-async def test_slow_download_holds_no_connection_between_pieces(store: PostgresStore, pool: Database, key: Key) -> None:
+async def test_slow_download_holds_no_connection_between_pieces(
+    store: PostgresStore, pool: Database, key: FileKey
+) -> None:
     async with store.writing(key) as sink:
         await sink(bytes(3 * CHUNK))
     readers = [store.read(key, 0, 3 * CHUNK) for _ in range(5)]
@@ -65,7 +69,7 @@ async def test_slow_download_holds_no_connection_between_pieces(store: PostgresS
 
 
 async def test_a_range_reads_only_the_chunks_it_needs_and_of_these_only_a_part(
-    store: PostgresStore, owner: asyncpg.Connection, key: Key
+    store: PostgresStore, owner: asyncpg.Connection, key: FileKey
 ) -> None:
     async with store.writing(key) as sink:
         await sink(bytes(5 * CHUNK))
@@ -79,7 +83,7 @@ async def test_a_range_reads_only_the_chunks_it_needs_and_of_these_only_a_part(
     assert len(found) == CHUNK - 7
 
 
-async def test_only_the_publishing_waits_for_the_disk(store: PostgresStore, pool: Database, key: Key) -> None:
+async def test_only_the_publishing_waits_for_the_disk(store: PostgresStore, pool: Database, key: FileKey) -> None:
     """What the chunks leave out must not be left out by whoever has the connection next."""
     async with store.writing(key) as sink:
         await sink(bytes(CHUNK))
@@ -87,7 +91,7 @@ async def test_only_the_publishing_waits_for_the_disk(store: PostgresStore, pool
             assert await db.scalar(text("show synchronous_commit")) == "on"
 
 
-async def test_full_disk_of_the_database_is_told(store: PostgresStore, owner: asyncpg.Connection, key: Key) -> None:
+async def test_full_disk_of_the_database_is_told(store: PostgresStore, owner: asyncpg.Connection, key: FileKey) -> None:
     await owner.execute("""
         create function full_disk() returns trigger language plpgsql as $$
         begin raise exception 'could not extend file' using errcode = '53100'; end $$;
@@ -101,7 +105,7 @@ async def test_full_disk_of_the_database_is_told(store: PostgresStore, owner: as
     assert await rows(owner) == (0, 0)
 
 
-async def test_database_that_is_away_is_told(settings: Settings, key: Key) -> None:
+async def test_database_that_is_away_is_told(settings: Settings, key: FileKey) -> None:
     away = Database(msgspec.structs.replace(settings, database_url="postgresql://nobody@127.0.0.1:1/none"), name=NAME)
     with pytest.raises(ConnectionError):
         await PostgresStore(away).size(key)
@@ -109,7 +113,7 @@ async def test_database_that_is_away_is_told(settings: Settings, key: Key) -> No
 
 
 async def test_file_that_is_removed_while_it_is_written_stays_removed(
-    store: PostgresStore, owner: asyncpg.Connection, key: Key
+    store: PostgresStore, owner: asyncpg.Connection, key: FileKey
 ) -> None:
     """By the upkeep, which thinks that its writer is dead, in any order with the next chunk."""
     for after in (0, 1, 2):
@@ -132,7 +136,7 @@ async def test_file_that_is_removed_while_it_is_written_stays_removed(
 
 
 async def test_file_is_deleted_in_small_transactions(
-    store: PostgresStore, owner: asyncpg.Connection, key: Key, monkeypatch: pytest.MonkeyPatch
+    store: PostgresStore, owner: asyncpg.Connection, key: FileKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("erp_service.exports.storage.postgres._DELETED", 2)
     async with store.writing(key) as sink:
@@ -153,7 +157,7 @@ async def test_file_is_deleted_in_small_transactions(
 
 
 async def test_deletion_that_was_cut_short_is_not_seen_and_can_be_repeated(
-    store: PostgresStore, owner: asyncpg.Connection, key: Key
+    store: PostgresStore, owner: asyncpg.Connection, key: FileKey
 ) -> None:
     async with store.writing(key) as sink:
         await sink(bytes(3 * CHUNK))

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from erp_service.db import Database
+from erp_service.db.engine import Database
 from erp_service.exports import lifecycle
+from erp_service.exports.eta import MEMORY, Pace, eta_seconds, percent
 from erp_service.exports.lifecycle import Run
-from erp_service.exports.pace import MEMORY, Pace, eta_seconds, percent
 from erp_service.exports.storage.base import Store
 from tests.conftest import eventually
 from tests.exports.conftest import JOBS, GatedStore, Work, many_items, reaches, submitted

@@ -14,11 +14,12 @@ import msgspec
 import pytest
 
 from erp_service.app import create_app
-from erp_service.db import Database
+from erp_service.db.engine import Database
 from erp_service.exports.storage.base import Store, Unreachable
-from erp_service.exports.storage.registry import StoreKnown, open_store, store_fault
+from erp_service.exports.storage.registry import StoreIdentityCheck, open_store, store_fault
+from erp_service.services import build_services
 from erp_service.settings import Settings, SettingsError, describe
-from tests.conftest import client_of, running
+from tests.conftest import client_of, running, services_of
 from tests.exports.object_server import SECRET_KEY
 from tests.exports.stores import KINDS, ObjectServer, having
 
@@ -119,16 +120,17 @@ async def test_store_that_cannot_be_used_is_told(database: Database, settings: S
 async def test_instance_whose_store_was_emptied_or_exchanged_is_not_ready_and_says_why(
     kind: str, settings: Settings, object_server: ObjectServer, tmp_path: Path
 ) -> None:
-    app = create_app(having(settings, kind, object_server, tmp_path))
+    app = create_app(build_services(having(settings, kind, object_server, tmp_path)))
     async with running(app), client_of(app) as client:
         assert (await client.get("/health/ready")).status_code == 200
         other: Any = open_store(having(settings, kind, object_server, tmp_path / "other"))
         if kind == "files":
             shutil.rmtree(tmp_path / "made")
         else:
-            await app.state.store._delete(".erp-export-store")
+            made: Any = services_of(app).exports.store
+            await made._delete(".erp-export-store")
         await says(client, "is empty")
-        await app.state.store.claim("another/one")
+        await services_of(app).exports.store.claim("another/one")
         await says(client, "not the one the database knows")
         await other.close()
 
@@ -159,7 +161,7 @@ async def test_object_store_that_is_away_stops_no_instance_that_has_seen_it_and_
 ) -> None:
     """All instances see the same outage: if they all were not ready for it, stock could not be posted either."""
     store: Any = Silent(open_store(having(settings, "objects", object_server, tmp_path)))
-    seen, new = StoreKnown(database, store), StoreKnown(database, store)
+    seen, new = StoreIdentityCheck(database, store), StoreIdentityCheck(database, store)
     async with database.read() as db:
         assert await seen(db) is None
         store.answers = False

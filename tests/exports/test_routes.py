@@ -8,7 +8,7 @@ import asyncpg
 import httpx
 
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.datasets import psql_text
+from erp_service.exports.planning.selection import psql_text
 from erp_service.exports.storage.base import Store
 from erp_service.settings import Settings
 from tests.exports.conftest import JOBS, Psql, Work, done, fill, reaches, submitted

@@ -14,13 +14,14 @@ import asyncpg
 import httpx
 import pytest
 
-from erp_service.db import Database
-from erp_service.exports import running, store_outage
+from erp_service.db.engine import Database
+from erp_service.exports.context import ExportContext
 from erp_service.exports.lifecycle import Run
-from erp_service.exports.models import StoreUnavailable, StoreUnknown
-from erp_service.exports.storage.base import Described, Key, Sink, Store
+from erp_service.exports.problems import StoreUnavailable, StoreUnknown
+from erp_service.exports.run import attempt as running
+from erp_service.exports.run import store_failures
+from erp_service.exports.storage.base import Described, FileKey, Sink, Store
 from erp_service.exports.storage.files import FileStore
-from erp_service.exports.tasks import Resources
 from tests.conftest import SignIn, eventually
 from tests.exports.conftest import JOBS, GatedStore, Work, copies, done, fill, many_items, reaches, row_of, submitted
 
@@ -117,7 +118,7 @@ async def test_run_that_lost_its_export_stops_and_removes_only_its_own_file(
     async with work(store=gated):
         export_id = await submitted(viewer)
         await gated.reached.wait()
-        rescuers = Key.read(f"{export_id}.2.csv")
+        rescuers = FileKey.read(f"{export_id}.2.csv")
         assert rescuers is not None
         async with store.writing(rescuers) as sink:
             await sink(b"the rescuer's")
@@ -174,7 +175,7 @@ class Stopped(BaseException):
 async def test_crash_between_rename_and_publish_never_looks_whole_and_the_next_attempt_writes_its_own_file(
     viewer: httpx.AsyncClient,
     owner: asyncpg.Connection,
-    resources: Resources,
+    resources: ExportContext,
     store: Store,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -218,7 +219,7 @@ async def test_full_disk_fails_the_export_with_a_problem_that_says_so(
 ) -> None:
     class Full(GatedStore):
         @contextlib.asynccontextmanager
-        async def writing(self, key: Key, described: Described | None = None) -> AsyncIterator[Sink]:
+        async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
             async with store.writing(key, described):
 
                 async def write(_: bytes) -> None:
@@ -283,7 +284,7 @@ class AwayStore:
         self._store, self.times = store, times
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: Key, described: Described | None = None) -> AsyncIterator[Sink]:
+    async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
         async with self._store.writing(key, described) as sink:
             self.times -= 1
             if self.times >= 0:
@@ -306,7 +307,7 @@ async def test_store_that_does_not_answer_for_a_while_is_tried_again(
 async def test_store_that_never_answers_fails_the_export_in_the_end_and_says_so(
     viewer: httpx.AsyncClient, store: Store, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(store_outage.MOST_ATTEMPTS, StoreUnavailable, 2)
+    monkeypatch.setitem(store_failures.MOST_ATTEMPTS, StoreUnavailable, 2)
     async with work(store=AwayStore(store, 100)):
         job = await done(viewer)
     assert (job["status"], job["attempt"]) == ("failed", 2)
@@ -315,7 +316,9 @@ async def test_store_that_never_answers_fails_the_export_in_the_end_and_says_so(
 
 
 def test_pauses_grow_and_the_export_waits_for_minutes_and_not_for_ever() -> None:
-    pauses = {kind: sum(map(store_outage.pause, range(1, most))) for kind, most in store_outage.MOST_ATTEMPTS.items()}
+    pauses = {
+        kind: sum(map(store_failures.pause, range(1, most))) for kind, most in store_failures.MOST_ATTEMPTS.items()
+    }
     assert 300 < pauses[StoreUnavailable] < 600
     assert 3000 < pauses[StoreUnknown] < 4500
 

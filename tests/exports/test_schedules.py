@@ -7,8 +7,8 @@ import asyncpg
 import httpx
 import pytest
 
-from erp_service.exports.schedules import MOST_PER_USER
-from erp_service.roles import Role
+from erp_service.access.roles import Role
+from erp_service.exports.schedules.service import MOST_PER_USER
 from tests.conftest import SignIn
 
 SCHEDULES = "/api/v1/exports/schedules"

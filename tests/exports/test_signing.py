@@ -16,21 +16,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from litestar import Litestar
 
-from erp_service import telemetry
+from erp_service.access.roles import Role
 from erp_service.app import create_app
-from erp_service.auth.refusals import AddressRefused
+from erp_service.auth.problems import AddressRefused
 from erp_service.auth.tokens import Tokens
 from erp_service.errors import Unauthorized
-from erp_service.exports.signing import SECONDS, Addresses, Signed, derived
-from erp_service.roles import Role
+from erp_service.exports.delivery.signed_urls import SECONDS, Signed, SignedUrls, derived
+from erp_service.observability import telemetry
+from erp_service.services import build_services
 from erp_service.settings import Settings
-from tests.conftest import SECRET, SignIn, client_of, eventually, running
+from tests.conftest import SECRET, SignIn, client_of, eventually, running, services_of
 from tests.exports.conftest import JOBS, Work, done, many_items, submitted
 from tests.exports.listening import listening
 
 NEWER_SECRET = "another-secret-for-tests-only-9876543210-zyxwvut"
 SETTINGS = Settings(database_url="postgresql://x/y", jwt_secret=SECRET)
-ADDRESSES = Addresses(SETTINGS)
+ADDRESSES = SignedUrls(SETTINGS)
 PATH = f"{JOBS}/01940000-0000-7000-8000-000000000000/download"
 NOW = 1_800_000_000
 FOR = Signed(7, 3, NOW + SECONDS)
@@ -94,8 +95,8 @@ def test_address_ends_when_its_time_is_over() -> None:
 
 
 def test_after_a_rotation_the_old_secret_still_reads_and_the_new_one_signs() -> None:
-    rotated = Addresses(msgspec.structs.replace(SETTINGS, jwt_secret=f"{NEWER_SECRET}, {SECRET}"))
-    later = Addresses(msgspec.structs.replace(SETTINGS, jwt_secret=NEWER_SECRET))
+    rotated = SignedUrls(msgspec.structs.replace(SETTINGS, jwt_secret=f"{NEWER_SECRET}, {SECRET}"))
+    later = SignedUrls(msgspec.structs.replace(SETTINGS, jwt_secret=NEWER_SECRET))
     assert rotated.read(SIGNATURE, PATH, now=NOW) == FOR
     assert later.read(signature_of(rotated.sign(PATH, FOR)), PATH, now=NOW) == FOR
     with pytest.raises(AddressRefused):
@@ -161,7 +162,7 @@ async def test_address_of_an_earlier_time_is_refused(
     viewer: httpx.AsyncClient, nobody: httpx.AsyncClient, job: dict[str, Any], app: Litestar
 ) -> None:
     signed = Signed(int(viewer.headers["X-User-Id"]), 1, int(time.time()))
-    answer = await nobody.get(app.state.addresses.sign(f"{JOBS}/{job['id']}/download", signed))
+    answer = await nobody.get(services_of(app).signed_urls.sign(f"{JOBS}/{job['id']}/download", signed))
     assert refusal(answer) == (403, "signed-address-refused")
     assert "time" in answer.json()["detail"]
 
@@ -190,7 +191,9 @@ async def test_address_is_good_for_its_user_alone(
     """Somebody else's signature, were it of this address, opens nothing that they could not open themselves."""
     assert (await staff.post(f"{JOBS}/{job['id']}/download-url")).status_code == 404
     of_staff = Signed(int(staff.headers["X-User-Id"]), 1, int(time.time()) + SECONDS)
-    assert (await nobody.get(app.state.addresses.sign(f"{JOBS}/{job['id']}/download", of_staff))).status_code == 404
+    assert (
+        await nobody.get(services_of(app).signed_urls.sign(f"{JOBS}/{job['id']}/download", of_staff))
+    ).status_code == 404
 
 
 async def test_address_is_dead_once_the_role_was_taken_away(
@@ -303,7 +306,7 @@ async def test_signature_is_in_no_log_metric_or_answer(
         async def broken(*_: object) -> None:
             raise RuntimeError("broken on purpose")
 
-        monkeypatch.setattr(app.state.store, "size", broken)
+        monkeypatch.setattr(services_of(app).exports.store, "size", broken)
         answers.append(await nobody.get(address["url"]))
     finally:
         root.removeHandler(kept)
@@ -324,7 +327,7 @@ async def test_address_begins_with_the_public_url_and_not_with_what_the_caller_c
 ) -> None:
     spoofed = await viewer.post(f"{JOBS}/{job['id']}/download-url", headers={"Host": "evil.example.com"})
     assert spoofed.json()["url"].startswith(f"{JOBS}/{job['id']}/download?signature=")
-    public = create_app(msgspec.structs.replace(settings, public_url="https://erp.example.com/inner/"))
+    public = create_app(build_services(msgspec.structs.replace(settings, public_url="https://erp.example.com/inner/")))
     token = viewer.headers["Authorization"].removeprefix("Bearer ")
     async with running(public), client_of(public, token) as client, client_of(public) as anybody:
         address = await given_address(client, job)

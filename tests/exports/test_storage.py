@@ -13,19 +13,19 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
-from erp_service.connections import asyncpg_arguments
-from erp_service.db import Database
-from erp_service.embedded import Cluster
-from erp_service.exports import upkeep
-from erp_service.exports.storage.base import Described, Kept, Key, Missing, Store
+from erp_service.db.connections import asyncpg_arguments
+from erp_service.db.engine import Database
+from erp_service.exports import maintenance
+from erp_service.exports.storage.base import Described, FileKey, Missing, Store, StoredFile
 from erp_service.exports.storage.files import FileStore
 from erp_service.exports.storage.registry import open_store
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import environment
 from tests.conftest import as_owner, settings_for
 from tests.exports.stores import EDGES, KINDS, ObjectServer, having
 
-FAR = upkeep.GRACE * 1000
+FAR = maintenance.GRACE * 1000
 
 
 @pytest.fixture(scope="module")
@@ -58,25 +58,25 @@ async def store(having_it: Settings, base: Settings) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-def key() -> Key:
+def key() -> FileKey:
     return a_key()
 
 
-def a_key(attempt: int = 1) -> Key:
-    return Key(uuid7(), attempt, "csv")
+def a_key(attempt: int = 1) -> FileKey:
+    return FileKey(uuid7(), attempt, "csv")
 
 
-async def put(store: Store, key: Key, content: bytes, piece: int = 100_000) -> None:
+async def put(store: Store, key: FileKey, content: bytes, piece: int = 100_000) -> None:
     async with store.writing(key) as sink:
         for start in range(0, len(content), piece):
             await sink(content[start : start + piece])
 
 
-async def got(store: Store, key: Key, start: int, stop: int) -> bytes:
+async def got(store: Store, key: FileKey, start: int, stop: int) -> bytes:
     return b"".join([piece async for piece in store.read(key, start, stop)])
 
 
-async def listed(store: Store) -> list[Kept]:
+async def listed(store: Store) -> list[StoredFile]:
     return [kept async for kept in store.kept()]
 
 
@@ -104,14 +104,14 @@ async def test_what_was_put_is_read_back_whole_and_in_any_part(kind: str, store:
     await store.delete(key)
 
 
-async def test_empty_file_is_a_file(store: Store, key: Key) -> None:
+async def test_empty_file_is_a_file(store: Store, key: FileKey) -> None:
     await put(store, key, b"")
     assert await store.size(key) == 0
     assert await got(store, key, 0, 0) == b""
     assert [(kept.key, kept.whole, kept.bytes) for kept in await listed(store)] == [(key, True, 0)]
 
 
-async def test_ranges_at_the_edges(kind: str, store: Store, key: Key) -> None:
+async def test_ranges_at_the_edges(kind: str, store: Store, key: FileKey) -> None:
     edge = EDGES[kind][0]
     content = os.urandom(2 * edge + 5)
     await put(store, key, content)
@@ -120,7 +120,7 @@ async def test_ranges_at_the_edges(kind: str, store: Store, key: Key) -> None:
         assert await got(store, key, start, stop) == content[start:stop]
 
 
-async def test_half_written_file_is_nowhere(kind: str, store: Store, key: Key) -> None:
+async def test_half_written_file_is_nowhere(kind: str, store: Store, key: FileKey) -> None:
     size = EDGES[kind][-1] + 1
     async with store.writing(key) as sink:
         await sink(bytes(size))
@@ -134,7 +134,7 @@ async def test_half_written_file_is_nowhere(kind: str, store: Store, key: Key) -
 @pytest.mark.parametrize("why", [RuntimeError, asyncio.CancelledError, KeyboardInterrupt])
 @pytest.mark.parametrize("pieces", [0, 1, 3])
 async def test_failed_writing_leaves_nothing(
-    kind: str, store: Store, key: Key, why: type[BaseException], pieces: int
+    kind: str, store: Store, key: FileKey, why: type[BaseException], pieces: int
 ) -> None:
     async def fail() -> None:
         async with store.writing(key) as sink:
@@ -148,7 +148,7 @@ async def test_failed_writing_leaves_nothing(
     assert await listed(store) == []
 
 
-async def test_writer_canceled_in_the_middle_leaves_nothing(kind: str, store: Store, key: Key) -> None:
+async def test_writer_canceled_in_the_middle_leaves_nothing(kind: str, store: Store, key: FileKey) -> None:
     begun = asyncio.Event()
 
     async def write() -> None:
@@ -167,7 +167,7 @@ async def test_writer_canceled_in_the_middle_leaves_nothing(kind: str, store: St
 
 
 async def test_killed_writer_leaves_nothing_to_read_and_the_upkeep_removes_the_rest(
-    store: Store, having_it: Settings, database: Database, key: Key
+    store: Store, having_it: Settings, database: Database, key: FileKey
 ) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.exports.endless_writer", str(key)),
@@ -186,15 +186,15 @@ async def test_killed_writer_leaves_nothing_to_read_and_the_upkeep_removes_the_r
         await got(store, key, 0, 1)
     (left,) = await listed(store)
     assert (left.key, left.whole) == (key, False)
-    assert await upkeep.remove_orphans(database, store, older_than=left.modified_at + FAR) == 1
+    assert await maintenance.remove_orphans(database, store, older_than=left.modified_at + FAR) == 1
     assert await listed(store) == []
 
 
-async def test_two_attempts_at_once_never_mix(kind: str, store: Store, key: Key) -> None:
+async def test_two_attempts_at_once_never_mix(kind: str, store: Store, key: FileKey) -> None:
     size = EDGES[kind][-1] // 2 + 1
-    keys = [key, Key(key.export_id, 2, key.extension)]
+    keys = [key, FileKey(key.export_id, 2, key.extension)]
 
-    async def write(key: Key) -> None:
+    async def write(key: FileKey) -> None:
         async with store.writing(key) as sink:
             for _ in range(5):
                 await sink(bytes([key.attempt]) * size)
@@ -207,7 +207,7 @@ async def test_two_attempts_at_once_never_mix(kind: str, store: Store, key: Key)
     assert await store.size(keys[1]) == 5 * size
 
 
-async def test_second_writer_of_one_attempt_is_refused_and_harms_nothing(store: Store, key: Key) -> None:
+async def test_second_writer_of_one_attempt_is_refused_and_harms_nothing(store: Store, key: FileKey) -> None:
     async with store.writing(key) as sink:
         await sink(b"mine")
         with pytest.raises(FileExistsError):
@@ -216,7 +216,7 @@ async def test_second_writer_of_one_attempt_is_refused_and_harms_nothing(store: 
     assert await got(store, key, 0, 4) == b"mine"
 
 
-async def test_deleted_file_is_gone_and_deleting_again_is_harmless(kind: str, store: Store, key: Key) -> None:
+async def test_deleted_file_is_gone_and_deleting_again_is_harmless(kind: str, store: Store, key: FileKey) -> None:
     await put(store, key, bytes(3 * EDGES[kind][-1]))
     for _ in range(2):
         await store.delete(key)
@@ -226,7 +226,7 @@ async def test_deleted_file_is_gone_and_deleting_again_is_harmless(kind: str, st
         await got(store, key, 0, 1)
 
 
-async def test_file_shorter_than_the_range_is_told_and_not_cut(kind: str, store: Store, key: Key) -> None:
+async def test_file_shorter_than_the_range_is_told_and_not_cut(kind: str, store: Store, key: FileKey) -> None:
     size = EDGES[kind][0]
     await put(store, key, bytes(size))
     for start, stop in [(0, size + 1), (size - 1, size + 1), (size, size + 1), (2 * size, 2 * size + 1)]:
@@ -234,7 +234,9 @@ async def test_file_shorter_than_the_range_is_told_and_not_cut(kind: str, store:
             await got(store, key, start, stop)
 
 
-async def test_download_of_a_file_that_is_deleted_ends_right_or_not_at_all(kind: str, store: Store, key: Key) -> None:
+async def test_download_of_a_file_that_is_deleted_ends_right_or_not_at_all(
+    kind: str, store: Store, key: FileKey
+) -> None:
     content = os.urandom(4 * EDGES[kind][0])
     await put(store, key, content)
     pieces = []
@@ -249,7 +251,7 @@ async def test_download_of_a_file_that_is_deleted_ends_right_or_not_at_all(kind:
         assert b"".join(pieces) == content
 
 
-async def test_listing_of_a_new_store_is_empty_and_strangers_are_not_in_it(store: Store, key: Key) -> None:
+async def test_listing_of_a_new_store_is_empty_and_strangers_are_not_in_it(store: Store, key: FileKey) -> None:
     assert await listed(store) == []
     await put(store, key, b"x")
     await store.claim("a/b")
@@ -273,7 +275,7 @@ async def test_identity_of_two_who_claim_at_once_is_one(store: Store) -> None:
     assert await store.identity() == claims[0]
 
 
-async def test_only_an_object_store_can_be_asked_by_others(kind: str, store: Store, key: Key) -> None:
+async def test_only_an_object_store_can_be_asked_by_others(kind: str, store: Store, key: FileKey) -> None:
     async with store.writing(key, Described("text/csv", 'attachment; filename="x.csv"')) as sink:
         await sink(b"x")
     assert (await store.address(key, "GET") is not None) == (kind == "objects")
@@ -284,7 +286,7 @@ SOME_ID = "01a208c3-82e2-7174-8a6e-dfbc272fa017"
 
 @given(st.text(alphabet="abcdef0123456789-./\\~\0 csv", max_size=60))
 def test_no_name_is_a_key_that_leads_elsewhere(name: str) -> None:
-    key = Key.read(name)
+    key = FileKey.read(name)
     assert key is None or (str(key) == name and Path(name).name == name and "/" not in name)
 
 
@@ -292,4 +294,4 @@ def test_no_name_is_a_key_that_leads_elsewhere(name: str) -> None:
     "name", ["../x", "a/b", "", "x.csv", f"{SOME_ID}.csv", f"{SOME_ID}.1.csv/..", f"../{SOME_ID}.1.c"]
 )
 def test_names_of_strangers_are_no_keys(name: str) -> None:
-    assert Key.read(name) is None
+    assert FileKey.read(name) is None

@@ -12,11 +12,12 @@ import pytest
 from litestar import Litestar
 
 from erp_service.app import create_app
-from erp_service.embedded import Cluster
-from erp_service.exports.storage.base import Key, Store
+from erp_service.exports.storage.base import FileKey, Store
+from erp_service.operations.verify import verify
+from erp_service.services import build_services
 from erp_service.settings import Settings
-from erp_service.verify import verify
-from tests.conftest import client_of, running, settings_for, token_of
+from erp_service.standalone.postgres import Cluster
+from tests.conftest import client_of, running, services_of, settings_for, token_of
 from tests.exports.conftest import JOBS, Work, done, many_items, row_of
 from tests.exports.stores import KINDS, ObjectServer, having
 
@@ -56,7 +57,7 @@ async def test_file_that_is_gone_is_told_as_lost_and_found_by_the_proof(
 ) -> None:
     async with work():
         job = await done(viewer)
-    key = Key.read((await row_of(owner, job["id"]))["file_key"])
+    key = FileKey.read((await row_of(owner, job["id"]))["file_key"])
     assert key is not None
     await store.delete(key)
     answer = await viewer.get(f"{JOBS}/{job['id']}/download")
@@ -68,7 +69,7 @@ async def test_file_that_is_gone_is_told_as_lost_and_found_by_the_proof(
 @pytest.fixture
 async def sending_on(settings: Settings, viewer: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
     """The same user at an instance that sends downloads on."""
-    app = create_app(msgspec.structs.replace(settings, export_store_redirect=True))
+    app = create_app(build_services(msgspec.structs.replace(settings, export_store_redirect=True)))
     async with running(app), client_of(app, token_of(settings, int(viewer.headers["X-User-Id"]))) as client:
         yield client
 
@@ -118,7 +119,9 @@ async def test_download_while_the_store_is_away_says_when_to_come_again(
     async with work():
         job = await done(viewer)
     away: Any = object_server.store("x", endpoint="http://127.0.0.1:1")
-    app.state.store = away
+    services = services_of(app)
+    broken = msgspec.structs.replace(services.exports, store=away)
+    app.state["services"] = msgspec.structs.replace(services, exports=broken)
     answer = await viewer.get(f"{JOBS}/{job['id']}/download")
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/export-store-unavailable")
     assert answer.headers["Retry-After"] == "5"

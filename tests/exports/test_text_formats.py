@@ -16,13 +16,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from erp_service.embedded import Cluster
-from erp_service.exports import copy
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.datasets import Column, Spec, as_text, query
-from erp_service.exports.formats import FORMATS, About
-from erp_service.exports.options import CsvOptions
+from erp_service.exports.formats.base import About
+from erp_service.exports.formats.csv_options import CsvOptions
+from erp_service.exports.formats.registry import FORMATS
+from erp_service.exports.planning.selection import Spec, as_text, query
+from erp_service.exports.run.snapshot import open_snapshot
+from erp_service.registry.datasets import Column
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.exports.conftest import JOBS, NASTY, Work, copies, done, fill, many_items, reaches, submitted
 
 AWKWARD = [*NASTY, " ", "a\u0000b".replace("\u0000", ""), "\t", "\n", '"', '""', ",", ";", "|", "é" * 300, "x" * 70_000]
@@ -46,7 +48,7 @@ async def written(settings: Settings, dataset: str, spec: Spec, format_: str) ->
 
     asked, chosen = query(DATASETS[dataset], spec, FORMATS[format_].select), FORMATS[format_]
     about = About(dataset, "", datetime.now(UTC))
-    async with copy.snapshot(settings.listen_url, most_parts=1) as snapshot:
+    async with open_snapshot(settings.listen_url, most_parts=1) as snapshot:
         encoder = chosen.encoder(asked.columns, spec.options, sink, about)
         await encoder.begin()
         rows = await snapshot.copy(asked, encoder.write, chosen.copy(spec.options))

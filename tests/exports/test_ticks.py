@@ -7,9 +7,10 @@ import asyncpg
 import httpx
 import pytest
 
-from erp_service.exports import beside, tasks, ticks
-from erp_service.queue.connector import JoiningConnector
-from erp_service.queue.hardened import HardenedApp
+from erp_service.exports.context import ExportContext
+from erp_service.exports.schedules import due as ticks
+from erp_service.processes.worker import build_app
+from erp_service.services import WorkerServices
 from erp_service.settings import Settings
 from tests.conftest import eventually
 from tests.exports.conftest import submitted
@@ -33,7 +34,7 @@ async def shown(client: httpx.AsyncClient, schedule_id: str) -> dict[str, Any]:
     return dict((await client.get(f"{SCHEDULES}/{schedule_id}")).json())
 
 
-async def looked(resources: tasks.Resources) -> int:
+async def looked(resources: ExportContext) -> int:
     """Run everything that is due; how many there were."""
     ran = 0
     while await ticks.run_next(resources):
@@ -42,7 +43,7 @@ async def looked(resources: tasks.Resources) -> int:
 
 
 async def test_workers_that_look_at_once_make_one_job_for_each_tick(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: tasks.Resources
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
 ) -> None:
     ids = [(await made(viewer, spec={"dataset": "items", "force_new": True}))["id"] for _ in range(6)]
     for round_ in range(1, 4):
@@ -55,7 +56,7 @@ async def test_workers_that_look_at_once_make_one_job_for_each_tick(
 
 
 async def test_runs_that_were_missed_are_made_good_once(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: tasks.Resources
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
 ) -> None:
     schedule = await made(viewer, cron="*/5 * * * *")
     await due(owner, schedule["id"], "3 days")
@@ -69,7 +70,7 @@ async def test_runs_that_were_missed_are_made_good_once(
 
 
 async def test_job_of_a_tick_belongs_to_the_owner_and_is_audited_as_theirs(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: tasks.Resources
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
 ) -> None:
     schedule = await made(viewer)
     await due(owner, schedule["id"])
@@ -84,14 +85,14 @@ async def test_job_of_a_tick_belongs_to_the_owner_and_is_audited_as_theirs(
     assert {entry["request_id"] for entry in entries} == {f"schedule {schedule['id']}"}
 
 
-async def test_inactive_and_future_schedules_do_not_run(viewer: httpx.AsyncClient, resources: tasks.Resources) -> None:
+async def test_inactive_and_future_schedules_do_not_run(viewer: httpx.AsyncClient, resources: ExportContext) -> None:
     await made(viewer)
     await made(viewer, is_active=False)
     assert await looked(resources) == 0
 
 
 async def test_role_that_was_taken_away_refuses_the_run_and_the_schedule_stays(
-    admin: httpx.AsyncClient, owner: asyncpg.Connection, resources: tasks.Resources
+    admin: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
 ) -> None:
     schedule = await made(admin, spec={"dataset": "audit_log"})
     await owner.execute("update users set role = 'VIEWER' where id = $1", schedule["owner"])
@@ -111,7 +112,7 @@ async def test_role_that_was_taken_away_refuses_the_run_and_the_schedule_stays(
 
 
 async def test_schedules_of_a_deactivated_owner_do_not_run(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: tasks.Resources
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
 ) -> None:
     schedule = await made(viewer)
     await owner.execute("update users set is_active = false where id = $1", schedule["owner"])
@@ -131,7 +132,7 @@ async def test_schedules_of_a_deactivated_owner_do_not_run(
     ],
 )
 async def test_spec_that_is_no_longer_right_is_told_and_holds_up_nobody(
-    spoiled: str, viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: tasks.Resources
+    spoiled: str, viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
 ) -> None:
     bad, good = await made(viewer), await made(viewer)
     await due(owner, bad["id"], "2 hours")
@@ -145,7 +146,7 @@ async def test_spec_that_is_no_longer_right_is_told_and_holds_up_nobody(
 
 
 async def test_fault_of_the_database_under_one_schedule_holds_up_nobody(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: tasks.Resources
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
 ) -> None:
     bad, good = await made(viewer, spec={"dataset": "locations"}), await made(viewer)
     await due(owner, bad["id"], "2 hours")
@@ -157,7 +158,7 @@ async def test_fault_of_the_database_under_one_schedule_holds_up_nobody(
 
 
 async def test_schedule_whose_next_run_cannot_be_reckoned_is_switched_off_and_says_why(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: tasks.Resources
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
 ) -> None:
     schedule = await made(viewer)
     await due(owner, schedule["id"])
@@ -169,7 +170,7 @@ async def test_schedule_whose_next_run_cannot_be_reckoned_is_switched_off_and_sa
 
 
 async def test_run_waits_for_room_among_the_owners_exports_and_is_given_up_after_a_while(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: tasks.Resources, settings: Settings
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext, settings: Settings
 ) -> None:
     for _ in range(settings.exports_running_per_user + settings.exports_waiting_per_user):
         await submitted(viewer)
@@ -199,7 +200,7 @@ async def test_run_waits_for_room_among_the_owners_exports_and_is_given_up_after
 
 
 async def test_a_run_joins_the_same_request_that_still_waits(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: tasks.Resources
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
 ) -> None:
     schedule = await made(viewer)
     for _ in range(3):
@@ -209,7 +210,7 @@ async def test_a_run_joins_the_same_request_that_still_waits(
 
 
 async def test_a_rolled_back_tick_is_run_by_the_next_look(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: tasks.Resources
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
 ) -> None:
     """A worker that dies in the middle leaves nothing, and holds up only its own schedule while it is dying."""
     one, two = await made(viewer), await made(viewer, spec={"dataset": "locations"})
@@ -226,10 +227,10 @@ async def test_a_rolled_back_tick_is_run_by_the_next_look(
 
 
 async def test_a_worker_ticks_while_it_runs_and_through_a_loss_of_its_connections(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: tasks.Resources, settings: Settings
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, worker_services: WorkerServices, settings: Settings
 ) -> None:
     schedule = await made(viewer, spec={"dataset": "items", "force_new": True})
-    app = HardenedApp(connector=JoiningConnector(settings.listen_url), beside=lambda: beside.keep(resources))
+    app = build_app(settings, worker_services)
 
     async def ran() -> bool:
         return bool(await owner.fetchval("select next_run_at > now() from export_schedules"))
@@ -249,4 +250,4 @@ async def test_a_worker_ticks_while_it_runs_and_through_a_loss_of_its_connection
             worker.cancel()
             await asyncio.gather(worker, return_exceptions=True)
     await due(owner, schedule["id"])
-    assert await looked(resources) == 1, "nobody looks after the worker has ended"
+    assert await looked(worker_services.exports) == 1, "nobody looks after the worker has ended"

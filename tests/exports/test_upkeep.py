@@ -10,12 +10,17 @@ import httpx
 import pytest
 from uuid_utils.compat import uuid7
 
-from erp_service.db import Database
-from erp_service.exports import beside, upkeep
-from erp_service.exports.storage.base import Key, Store
+from erp_service.db.engine import Database
+from erp_service.exports import maintenance
+from erp_service.exports.context import ExportContext
+from erp_service.exports.storage.base import FileKey, Store
 from erp_service.exports.storage.files import FileStore
-from erp_service.exports.tasks import Resources
+from erp_service.features import FEATURES
+from erp_service.queue import background
 from erp_service.queue.connector import defer
+from erp_service.registry.background import BackgroundStep
+from erp_service.registry.feature import load
+from erp_service.services import WorkerServices
 from tests.exports.conftest import JOBS, Work, done, reaches, row_of, submitted
 
 LONG_AGO = (datetime.now(UTC) - timedelta(days=1)).timestamp()
@@ -33,12 +38,12 @@ def age(directory: Path) -> None:
 
 
 async def test_expired_export_loses_its_file_and_keeps_its_record(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, resources: Resources, directory: Path
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, resources: ExportContext, directory: Path
 ) -> None:
     async with work():
         kept, old = await done(viewer, retention_hours=72), await done(viewer, retention_hours=1)
     await owner.execute("update export_jobs set expires_at = now() where id = $1::text::uuid", old["id"])
-    await upkeep.run(resources)
+    await maintenance.run(resources)
     assert [path.name for path in directory.glob("*.csv")] == [f"{kept['id']}.1.csv"]
     job = (await viewer.get(f"{JOBS}/{old['id']}")).json()
     assert (job["status"], job["result"]["sha256"]) == ("expired", old["result"]["sha256"])
@@ -48,7 +53,7 @@ async def test_expired_export_loses_its_file_and_keeps_its_record(
 
 
 async def test_orphans_go_and_named_running_young_and_strange_files_stay(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, resources: Resources, directory: Path
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, resources: ExportContext, directory: Path
 ) -> None:
     async with work():
         job = await done(viewer)
@@ -68,89 +73,36 @@ async def test_orphans_go_and_named_running_young_and_strange_files_stay(
     age(directory)
     young = f"{uuid7()}.7.csv"
     (directory / young).write_text("x")
-    await upkeep.run(resources)
+    await maintenance.run(resources)
     assert {path.name for path in directory.iterdir()} == stay | {young}
     assert (await viewer.get(f"{JOBS}/{job['id']}/download")).status_code == 200
 
 
 async def test_store_of_another_database_is_not_swept(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: Resources, directory: Path
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext, directory: Path
 ) -> None:
-    await upkeep.run(resources)
+    await maintenance.run(resources)
     await owner.execute("update export_store set database_id = gen_random_uuid()")
     stranger = directory / f"{uuid7()}.1.csv"
     stranger.write_text("x")
     age(directory)
-    await upkeep.run(resources)
+    await maintenance.run(resources)
     assert stranger.exists()
 
 
 async def test_export_whose_queue_job_is_gone_is_ended_and_the_next_one_admitted(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: Resources
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
 ) -> None:
     ids = [await submitted(viewer) for _ in range(4)]
     first = await row_of(owner, ids[0])
     await owner.execute("delete from procrastinate_jobs where id = $1", first["queue_job_id"])
-    await upkeep.run(resources)
+    await maintenance.run(resources)
     statuses = [(await viewer.get(f"{JOBS}/{export_id}")).json()["status"] for export_id in ids]
     assert statuses == ["failed", "queued", "queued", "queued"]
     assert (
         await owner.fetchval("select count(*) from export_jobs where status = 'queued' and queue_job_id is not null")
         == 2
     )
-
-
-async def test_old_records_are_pruned_and_young_ones_kept(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: Resources
-) -> None:
-    user = int(viewer.headers["X-User-Id"])
-    for key, age_hours in (("old", 25), ("young", 23)):
-        await owner.execute(
-            "insert into idempotency (user_id, key, digest, status, headers, body, created_at)"
-            " values ($1, $2, '', 200, '{}', '', now() - $3 * interval '1 hour')",
-            user,
-            key,
-            age_hours,
-        )
-        await owner.execute(
-            "insert into rate_limits values ($1, 1, now() - ($2::int - 23) * interval '1 hour')", key, age_hours
-        )
-    await upkeep.run(resources)
-    assert [row["key"] for row in await owner.fetch("select key from idempotency")] == ["young"]
-    assert [row["key"] for row in await owner.fetch("select key from rate_limits")] == ["young"]
-
-
-async def test_queue_jobs_that_ended_are_pruned_and_failed_ones_kept_for_a_week(
-    owner: asyncpg.Connection, resources: Resources
-) -> None:
-    ends = ["cancelled now", "cancelled 2 hours", "failed 2 hours", "failed 8 days", "todo 8 days"]
-    for end in ends:
-        status, _, age = end.partition(" ")
-        job_id = await owner.fetchval(
-            "insert into procrastinate_jobs (queue_name, task_name) values ('exports', $1) returning id", end
-        )
-        if status == "failed":
-            await owner.execute("update procrastinate_jobs set status = 'doing' where id = $1", job_id)
-        await owner.execute("update procrastinate_jobs set status = $2 where id = $1", job_id, status)
-        if age != "now":
-            await owner.execute(
-                "update procrastinate_events set at = now() - $2::text::interval where job_id = $1", job_id, age
-            )
-    await upkeep.run(resources)
-    kept = [row["task_name"] for row in await owner.fetch("select task_name from procrastinate_jobs order by id")]
-    assert kept == ["cancelled now", "failed 2 hours", "todo 8 days"]
-
-
-async def test_workers_that_died_long_ago_are_pruned_in_more_batches_than_one(
-    owner: asyncpg.Connection, resources: Resources
-) -> None:
-    await owner.execute(
-        "insert into procrastinate_workers (last_heartbeat) select now() - interval '2 hours'"
-        f" from generate_series(1, {upkeep.BATCH * 2 + 1})"
-    )
-    alive = await owner.fetchval("insert into procrastinate_workers default values returning id")
-    await upkeep.run(resources)
-    assert [row["id"] for row in await owner.fetch("select id from procrastinate_workers")] == [alive]
 
 
 async def test_worker_does_the_upkeep(
@@ -165,10 +117,11 @@ async def test_worker_does_the_upkeep(
 
 
 async def test_export_is_ended_as_soon_as_its_job_is_given_up(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: Resources
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, worker_services: WorkerServices
 ) -> None:
     export_id = await submitted(viewer)
-    watching = asyncio.create_task(beside.keep(resources))
+    steps = load(FEATURES, "background", BackgroundStep)
+    watching = asyncio.create_task(background.run_background(worker_services, steps))
     try:
         await owner.execute("update procrastinate_jobs set status = 'failed'")
         job = await reaches(viewer, export_id, "failed", seconds=10)
@@ -179,22 +132,22 @@ async def test_export_is_ended_as_soon_as_its_job_is_given_up(
 
 
 async def test_export_whose_job_waits_is_not_ended(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: Resources
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
 ) -> None:
     export_id = await submitted(viewer)
-    await upkeep.abandon_ended(resources)
+    await maintenance.abandon_ended(resources)
     assert (await row_of(owner, export_id))["status"] == "queued"
 
 
 async def test_deleting_that_was_cut_short_is_finished(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, resources: Resources, store: Store
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, resources: ExportContext, store: Store
 ) -> None:
     async with work():
         job = await done(viewer)
     # the row is committed, and the instance died before the file went
     await owner.execute("update export_jobs set status = 'expired', deleted_at = now()")
-    key = Key.read(f"{job['id']}.1.csv")
+    key = FileKey.read(f"{job['id']}.1.csv")
     assert key is not None
     assert await store.size(key) is not None
-    await upkeep.run(resources)
+    await maintenance.run(resources)
     assert await store.size(key) is None

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from openpyxl.utils.escape import unescape
 
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.datasets import Column
-from erp_service.exports.formats import Options
-from erp_service.exports.models import CellTooLong, TooManyRows
-from erp_service.exports.xlsx import FORMAT, MOST_ROWS, XlsxEncoder, letters
-from erp_service.exports.zipped import Zip
+from erp_service.exports.formats.base import Options
+from erp_service.exports.formats.xlsx import MOST_ROWS, XLSX, XlsxEncoder, letters
+from erp_service.exports.formats.zip_stream import Zip
+from erp_service.exports.problems import CellTooLong, TooManyRows
+from erp_service.registry.datasets import Column
 from tests.exports.conftest import JOBS, NASTY, Work, done, fill
 from tests.exports.encoded import ABOUT, File, encoded, everything, memory_for, records
 
@@ -69,7 +69,7 @@ def rows_of(content: bytes) -> str:
 
 async def written(owner: asyncpg.Connection, type_: Any, values: list[Any], of: str) -> bytes:
     source = f"unnest($1::{of}[]) with ordinality as given (value, place) order by place"
-    return await encoded(owner, FORMAT, [column(type_)], source, values)
+    return await encoded(owner, XLSX, [column(type_)], source, values)
 
 
 async def test_every_text_is_found_exactly(owner: asyncpg.Connection) -> None:
@@ -146,7 +146,7 @@ TIMES = {
 async def test_times_are_dates_in_utc_or_else_say_what_they_are(owner: asyncpg.Connection) -> None:
     content = await encoded(
         owner,
-        FORMAT,
+        XLSX,
         [column("timestamp", "value::timestamptz")],
         "unnest($1::text[]) with ordinality as given (value, place) order by place",
         list(TIMES),
@@ -185,7 +185,7 @@ async def test_other_types_are_what_they_are(owner: asyncpg.Connection) -> None:
         column("uuid", "'01a20923-7293-733e-948e-71b991776457'::uuid", "id"),
         column("json", """'{"a": "<\\n>", "b": 1.50}'::jsonb""", "data"),
     ]
-    found = [cell.value for cell in sheet(await encoded(owner, FORMAT, columns, "(values (1)) v"))[2]]
+    found = [cell.value for cell in sheet(await encoded(owner, XLSX, columns, "(values (1)) v"))[2]]
     assert found == [True, False, None, "01a20923-7293-733e-948e-71b991776457", '{"a": "<\\n>", "b": 1.50}']
 
 
@@ -205,7 +205,7 @@ async def test_sheet_has_its_name_a_frozen_header_filters_and_widths(owner: asyn
         ),
         movements=3,
     )
-    content = await encoded(owner, FORMAT, dataset.columns, dataset.source)
+    content = await encoded(owner, XLSX, dataset.columns, dataset.source)
     book = openpyxl.load_workbook(io.BytesIO(content))
     found = book.active
     assert found is not None
@@ -332,7 +332,7 @@ async def test_every_value_of_every_dataset_is_found(
         jobs = {name: await done(admin, name, format="xlsx", filter=everything(name)) for name in DATASETS}
     for name, job in jobs.items():
         answer = await admin.get(f"{JOBS}/{job['id']}/download")
-        assert answer.headers["Content-Type"] == FORMAT.media_type
+        assert answer.headers["Content-Type"] == XLSX.media_type
         found = sheet(answer.content)
         assert found.title == name
         rows = list(found.iter_rows(min_row=2, values_only=True))

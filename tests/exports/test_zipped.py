@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erp_service.exports.zipped import Zip
+from erp_service.exports.formats.zip_stream import Zip
 
 MEMBERS = st.dictionaries(st.text("abc/é", min_size=1), st.lists(st.binary()))
 

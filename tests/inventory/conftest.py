@@ -9,9 +9,9 @@ import asyncpg
 import pytest
 from sqlalchemy import Engine, event
 
-from erp_service.db import Database
+from erp_service.access.principals import system
+from erp_service.db.engine import Database
 from erp_service.inventory import ledger
-from erp_service.principals import system
 from tests.inventory.books import assert_books, stocked
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
@@ -33,8 +33,8 @@ def post(database: Database) -> Post:
         reference_no: str | None = None,
     ) -> Any:
         async with database.write() as db:
-            held = await ledger.hold(db, [sku], [code])
-            line = ledger.Line(
+            held = await ledger.lock_for_share(db, [sku], [code])
+            line = ledger.PostingLine(
                 kind=kind,
                 item=held.items[sku],
                 place=held.places[code],

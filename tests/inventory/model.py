@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-from erp_service.inventory.average import NotEnough
+from erp_service.inventory.valuation import NotEnough
 
 Step = tuple[str, Decimal, Decimal | None]
 """receive (with a unit cost or None), issue, adjust, bring_in or take_back (with a value), and how much."""

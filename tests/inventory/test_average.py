@@ -8,25 +8,25 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from erp_service.inventory import average
-from erp_service.inventory.average import Balance, DoesNotFit, NotEnough
-from erp_service.numbers import shortest
+from erp_service.decimals import shortest
+from erp_service.inventory import valuation
+from erp_service.inventory.valuation import Balance, DoesNotFit, NotEnough
 from tests.inventory.model import Model, Step, half_away
 
 
-def really(balance: Balance, step: Step) -> average.Effect:
+def really(balance: Balance, step: Step) -> valuation.Effect:
     name, quantity, worth = step
     if name == "issue":
-        return average.issue(balance, quantity)
+        return valuation.issue(balance, quantity)
     if name == "adjust":
-        return average.adjust(balance, quantity)
+        return valuation.adjust(balance, quantity)
     if name == "receive":
-        return average.receive(balance, quantity, worth)
+        return valuation.receive(balance, quantity, worth)
     assert worth is not None
     return (
-        average.bring_in(balance, quantity, worth)
+        valuation.bring_in(balance, quantity, worth)
         if name == "bring_in"
-        else average.take_back(balance, quantity, worth)
+        else valuation.take_back(balance, quantity, worth)
     )
 
 
@@ -66,7 +66,7 @@ def test_every_effect_is_that_of_the_model(history: list[Step], negative: bool) 
         assert_sound(before, balance, parts)
 
 
-def assert_sound(before: Balance, after: Balance, parts: tuple[average.Part, ...]) -> None:
+def assert_sound(before: Balance, after: Balance, parts: tuple[valuation.EntryAmounts, ...]) -> None:
     """What must hold whatever the rules are: the sums, the chain, the scales, and no value out of nothing."""
     assert before.on_hand + sum(p.quantity for p in parts) == after.on_hand
     assert before.value + sum(p.value for p in parts) == after.value
@@ -93,48 +93,52 @@ def exponent(number: Decimal) -> int:
 
 
 def test_what_empties_a_balance_takes_all_that_is_left() -> None:
-    balance = average.receive(Balance(), Decimal(3), Decimal("0.3333")).balance
-    first = average.issue(balance, Decimal(1))
-    second = average.issue(first.balance, Decimal(2))
+    balance = valuation.receive(Balance(), Decimal(3), Decimal("0.3333")).balance
+    first = valuation.issue(balance, Decimal(1))
+    second = valuation.issue(first.balance, Decimal(2))
     assert [first.parts[0].value, second.parts[0].value] == [Decimal("-0.3333"), Decimal("-0.6666")]
     assert second.balance == Balance(last_average=Decimal("0.3333"))
 
 
 def test_receipt_without_a_cost_comes_in_at_the_average_then_the_last_known_then_zero() -> None:
-    assert average.receive(Balance(), Decimal(4)).parts[0].value == 0
-    stocked = average.receive(Balance(), Decimal(4), Decimal("2.5")).balance
-    assert average.receive(stocked, Decimal(2)).parts[0].value == 5
-    empty = average.issue(stocked, Decimal(4)).balance
-    assert average.receive(empty, Decimal(2)).parts[0].value == 5
+    assert valuation.receive(Balance(), Decimal(4)).parts[0].value == 0
+    stocked = valuation.receive(Balance(), Decimal(4), Decimal("2.5")).balance
+    assert valuation.receive(stocked, Decimal(2)).parts[0].value == 5
+    empty = valuation.issue(stocked, Decimal(4)).balance
+    assert valuation.receive(empty, Decimal(2)).parts[0].value == 5
 
 
 def test_crossing_back_from_below_zero_is_settled_at_what_the_receipt_was_worth() -> None:
-    below = average.issue(
-        average.receive(Balance(allows_negative=True), Decimal(2), Decimal(10)).balance, Decimal(5)
+    below = valuation.issue(
+        valuation.receive(Balance(allows_negative=True), Decimal(2), Decimal(10)).balance, Decimal(5)
     ).balance
     assert figures(below.on_hand, below.value) == "-3 -30"
-    still_below = average.receive(below, Decimal(1), Decimal(12))
+    still_below = valuation.receive(below, Decimal(1), Decimal(12))
     assert len(still_below.parts) == 1
-    balance, (receipt, settlement) = average.receive(still_below.balance, Decimal(6), Decimal(12))
+    balance, (receipt, settlement) = valuation.receive(still_below.balance, Decimal(6), Decimal(12))
     assert figures(receipt.quantity, receipt.value) == "6 72"
     assert figures(settlement.quantity, settlement.value) == "0 -6"  # 4 left are worth 48, and -18 + 72 = 54
     assert figures(balance.on_hand, balance.value, balance.last_average or Decimal(0)) == "4 48 12"
 
 
 def test_crossing_back_to_exactly_zero_leaves_no_value() -> None:
-    below = average.issue(average.receive(Balance(allows_negative=True), Decimal(1), Decimal(10)).balance, Decimal(3))
-    balance, parts = average.receive(below.balance, Decimal(2), Decimal(11))
+    below = valuation.issue(
+        valuation.receive(Balance(allows_negative=True), Decimal(1), Decimal(10)).balance, Decimal(3)
+    )
+    balance, parts = valuation.receive(below.balance, Decimal(2), Decimal(11))
     assert figures(*(part.value for part in parts)) == "22 -2"
     assert figures(balance.on_hand, balance.value) == "0 0"
 
 
 def test_taking_back_takes_what_came_in_unless_it_is_no_longer_there() -> None:
-    dear = average.receive(average.receive(Balance(), Decimal(1), Decimal(1)).balance, Decimal(1), Decimal(9)).balance
-    assert average.take_back(dear, Decimal(1), Decimal(9)).balance.value == 1
-    less = average.issue(average.receive(dear, Decimal(1), Decimal(0)).balance, Decimal(1)).balance
+    dear = valuation.receive(
+        valuation.receive(Balance(), Decimal(1), Decimal(1)).balance, Decimal(1), Decimal(9)
+    ).balance
+    assert valuation.take_back(dear, Decimal(1), Decimal(9)).balance.value == 1
+    less = valuation.issue(valuation.receive(dear, Decimal(1), Decimal(0)).balance, Decimal(1)).balance
     assert less.value == Decimal("6.6667")
-    assert average.take_back(less, Decimal(1), Decimal(9)).parts[0].value == Decimal("-3.3334")
-    assert average.take_back(less, Decimal(2), Decimal(1)).parts[0].value == Decimal("-6.6667")
+    assert valuation.take_back(less, Decimal(1), Decimal(9)).parts[0].value == Decimal("-3.3334")
+    assert valuation.take_back(less, Decimal(2), Decimal(1)).parts[0].value == Decimal("-6.6667")
 
 
 BIG = Decimal(999999999999)
@@ -143,13 +147,13 @@ BIG = Decimal(999999999999)
 @pytest.mark.parametrize(
     ("balance", "act"),
     [
-        (Balance(BIG, Decimal(0), Decimal(0)), lambda b: average.receive(b, Decimal(1))),
-        (Balance(-BIG, Decimal(0), None, True), lambda b: average.issue(b, Decimal(1))),
-        (Balance(), lambda b: average.receive(b, BIG, BIG)),
-        (Balance(Decimal(1), Decimal(99999999999999)), lambda b: average.receive(b, Decimal(1), Decimal(1))),
+        (Balance(BIG, Decimal(0), Decimal(0)), lambda b: valuation.receive(b, Decimal(1))),
+        (Balance(-BIG, Decimal(0), None, True), lambda b: valuation.issue(b, Decimal(1))),
+        (Balance(), lambda b: valuation.receive(b, BIG, BIG)),
+        (Balance(Decimal(1), Decimal(99999999999999)), lambda b: valuation.receive(b, Decimal(1), Decimal(1))),
         (
             Balance(Decimal("1.000001"), Decimal(45000000000000)),
-            lambda b: average.take_back(b, Decimal(1), Decimal(0)),
+            lambda b: valuation.take_back(b, Decimal(1), Decimal(0)),
         ),
     ],
 )
@@ -168,7 +172,7 @@ def test_shares_of_the_largest_balances_are_exact(on_hand: Decimal, value: Decim
     if not 0 < quantity < on_hand:
         quantity = on_hand
     try:
-        effect = average.issue(Balance(on_hand, value), quantity)
+        effect = valuation.issue(Balance(on_hand, value), quantity)
     except DoesNotFit:
         assert value > 10**17 * (on_hand - quantity) > 0
         return

@@ -11,11 +11,11 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from erp_service.db import Database
+from erp_service.access.principals import system
+from erp_service.db.engine import Database
+from erp_service.decimals import Quantity
 from erp_service.inventory import stock
 from erp_service.inventory.stock_schemas import Issue, Receipt, ReceiptLine, Transfer
-from erp_service.numbers import Quantity
-from erp_service.principals import system
 from tests.conftest import eventually
 from tests.inventory.books import PATH, assert_books, balance, stocked
 

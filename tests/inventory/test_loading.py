@@ -17,10 +17,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erp_service.inventory import loading
-from erp_service.inventory.loading import Kind, Loaded
-from erp_service.inventory.records import MAX_FAULTS, MAX_RECORD, Faults, ImportRefused, Layout, Table
-from erp_service.principals import system
+from erp_service.access.principals import system
+from erp_service.imports import service
+from erp_service.imports.csv_table import MAX_FAULTS, MAX_RECORD, Faults, ImportRefused, Layout, Table
+from erp_service.imports.service import Kind, Loaded
 from erp_service.settings import Settings
 
 ITEMS = "sku,name,unit\nA,Apple,pcs\nB,Pear,pcs\n"
@@ -33,14 +33,14 @@ def load(settings: Settings, tmp_path: Path) -> Load:
     async def load(kind: Kind, content: str | bytes, **more: Any) -> Loaded:
         path = tmp_path / "file.csv"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return await loading.load(settings.database_url, kind, path, who=system("test"), **more)
+        return await service.load(settings.database_url, kind, path, who=system("test"), **more)
 
     return load
 
 
-async def refused(loading: Awaitable[Loaded]) -> list[str]:
+async def refused(service: Awaitable[Loaded]) -> list[str]:
     with pytest.raises(ImportRefused) as caught:
-        await loading
+        await service
     assert caught.value.total >= len(caught.value.faults) > 0
     return [str(fault) for fault in caught.value.faults]
 
@@ -139,7 +139,7 @@ async def test_of_imports_of_one_content_at_once_one_wins(
     path = tmp_path / "items.csv"
     path.write_text("sku,name,unit\n" + "".join(f"S{n},Thing {n},pcs\n" for n in range(3000)))
     outcomes = await asyncio.gather(
-        *(loading.load(settings.database_url, "items", path, who=system("test")) for _ in range(4)),
+        *(service.load(settings.database_url, "items", path, who=system("test")) for _ in range(4)),
         return_exceptions=True,
     )
     assert len([o for o in outcomes if isinstance(o, Loaded)]) == 1
@@ -188,13 +188,13 @@ async def test_a_pipe_is_read_to_its_end(settings: Settings, monkeypatch: pytest
         buffer = io.BytesIO(gzip.compress(ITEMS.encode()))
 
     monkeypatch.setattr(sys, "stdin", Pipe)
-    loaded = await loading.load(settings.database_url, "items", "-", who=system("test"))
+    loaded = await service.load(settings.database_url, "items", "-", who=system("test"))
     assert (loaded.rows, loaded.filename) == (2, "-")
 
 
 async def test_a_file_that_is_not_there_is_no_refusal(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        await loading.load(settings.database_url, "items", tmp_path / "none.csv", who=system("test"))
+        await service.load(settings.database_url, "items", tmp_path / "none.csv", who=system("test"))
 
 
 async def test_locations_may_stand_before_their_parents(load: Load, owner: asyncpg.Connection) -> None:

@@ -15,12 +15,13 @@ from typing import Any
 import asyncpg
 import pytest
 
-from erp_service.db import Database
-from erp_service.inventory import bulk, ledger, loading
-from erp_service.inventory.loading import Loaded
-from erp_service.inventory.movement_lines import LAYOUT
-from erp_service.inventory.records import ImportRefused
-from erp_service.principals import system
+from erp_service.access.principals import system
+from erp_service.db.engine import Database
+from erp_service.imports import bulk_posting, service
+from erp_service.imports.csv_table import ImportRefused
+from erp_service.imports.movement_rows import LAYOUT
+from erp_service.imports.service import Loaded
+from erp_service.inventory import ledger
 from erp_service.settings import Settings
 from tests.inventory.books import assert_books, balance, stocked
 
@@ -35,14 +36,14 @@ def load(settings: Settings, tmp_path: Path) -> Load:
     async def load(content: str, **more: Any) -> Loaded:
         (tmp_path / "movements.csv").write_text(content)
         path = tmp_path / "movements.csv"
-        return await loading.load(settings.database_url, "movements", path, who=system("test"), **more)
+        return await service.load(settings.database_url, "movements", path, who=system("test"), **more)
 
     return load
 
 
-async def refused(loading: Awaitable[Loaded]) -> list[str]:
+async def refused(service: Awaitable[Loaded]) -> list[str]:
     with pytest.raises(ImportRefused) as caught:
-        await loading
+        await service
     return [str(fault) for fault in caught.value.faults]
 
 
@@ -92,8 +93,8 @@ def random_lines(chance: Random, lines: int) -> list[dict[str, str]]:
 
 async def post(database: Database, line: dict[str, str], sku: str) -> bool:
     async with database.write() as db:
-        held = await ledger.hold(db, [sku], [line["location"], line.get("to_location", line["location"])])
-        posted = ledger.Line(
+        held = await ledger.lock_for_share(db, [sku], [line["location"], line.get("to_location", line["location"])])
+        posted = ledger.PostingLine(
             kind=line["type"],  # type: ignore[arg-type]
             item=held.items[sku],
             place=held.places[line["location"]],
@@ -122,7 +123,7 @@ def as_csv(lines: list[dict[str, str]]) -> str:
 async def test_an_import_makes_the_same_books_as_posting_line_by_line(
     seed: int, load: Load, database: Database, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "BATCH", 7)
+    monkeypatch.setattr(bulk_posting, "BATCH", 7)
     await stocked(owner, "A", "B", "posted A", "posted B", places=("MAIN", "SHOP", "OWED-"))
     drawn = random_lines(Random(seed), 160)
     lines = [line for line in drawn if await post(database, line, f"posted {line['sku']}")]
@@ -143,7 +144,7 @@ async def test_an_import_makes_the_same_books_as_posting_line_by_line(
 async def test_lines_of_one_time_and_reference_are_one_document(
     load: Load, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "BATCH", 64)
+    monkeypatch.setattr(bulk_posting, "BATCH", 64)
     await stocked(owner, "A")
     references = ["X"] * 1500 + ["Y", "Y", "", "", "Y"]
     lines = [{"occurred_at": AT, "type": "IN", "sku": "A", "location": "MAIN", "quantity": "1"} for _ in references]
@@ -245,7 +246,7 @@ async def test_every_bad_line_is_named_and_nothing_is_posted(load: Load, owner: 
 async def test_each_line_that_takes_too_much_is_named_with_what_was_there(
     load: Load, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "BATCH", 2)
+    monkeypatch.setattr(bulk_posting, "BATCH", 2)
     await stocked(owner, "A", "B", places=("MAIN", "OWED-"))
     await load(HEADER + f"{AT},IN,A,MAIN,5,,1,,,\n")
     found = await refused(
@@ -275,7 +276,7 @@ async def test_a_second_import_is_refused_and_changes_nothing(load: Load, owner:
 async def test_imports_beside_each_other_and_beside_postings_keep_the_books_right(
     settings: Settings, database: Database, owner: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "BATCH", 50)
+    monkeypatch.setattr(bulk_posting, "BATCH", 50)
     skus = [f"S{n}" for n in range(8)]
     await stocked(owner, *skus, places=("MAIN", "SHOP", "OWED-"))
     expected = 0
@@ -286,7 +287,7 @@ async def test_imports_beside_each_other_and_beside_postings_keep_the_books_righ
         expected += len(lines)
         (tmp_path / f"{seed}.csv").write_text(as_csv(lines))
     importing = asyncio.gather(
-        *(loading.load(settings.database_url, "movements", tmp_path / f"{n}.csv", who=system("test")) for n in (1, 2))
+        *(service.load(settings.database_url, "movements", tmp_path / f"{n}.csv", who=system("test")) for n in (1, 2))
     )
 
     async def keep_posting(seed: int) -> int:

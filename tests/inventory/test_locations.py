@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from erp_service import errors
-from erp_service.db import Database
+from erp_service.access.principals import system
+from erp_service.db.engine import Database
 from erp_service.inventory import ledger, locations
 from erp_service.inventory.schemas import LocationBody
-from erp_service.principals import system
 from tests.conftest import eventually
 from tests.inventory.conftest import Post, Waiting
 
@@ -177,7 +177,7 @@ async def test_a_move_waits_for_one_that_crosses_it_and_then_sees_it(
     a, b = await make(admin, "A"), await make(admin, "B")
     body = LocationBody(code="A", name="Place A", location_type="WAREHOUSE", parent_id=b)
     async with database.write() as db:
-        await locations.replace(db, system("test"), await locations.hold(db, a), body)
+        await locations.replace(db, system("test"), await locations.lock_for_update(db, a), body)
         moving = asyncio.create_task(put(admin, b, "B", parent_id=a))
         await eventually(waiting)
     assert (await moving).status_code == 422
@@ -196,14 +196,14 @@ async def test_any_moves_at_once_leave_a_tree(
             if (id_ := found.scalar()) is None:
                 id_ = (await locations.create(db, system("test"), body)).id
             else:
-                await locations.replace(db, system("test"), await locations.hold(db, id_), body)
+                await locations.replace(db, system("test"), await locations.lock_for_update(db, id_), body)
         ids.append(id_)
 
     async def move(child: int, parent: int) -> None:
         body = LocationBody(code=f"P{child}", name="P", location_type="ZONE", parent_id=ids[parent])
         try:
             async with database.write() as db:
-                await locations.replace(db, system("test"), await locations.hold(db, ids[child]), body)
+                await locations.replace(db, system("test"), await locations.lock_for_update(db, ids[child]), body)
         except errors.Invalid:
             pass
 
@@ -248,7 +248,7 @@ async def test_nothing_is_made_in_a_location_that_is_being_deleted(
 ) -> None:
     a = await make(admin, "A")
     async with database.write() as db:
-        await locations.delete(db, system("test"), await locations.hold(db, a))
+        await locations.delete(db, system("test"), await locations.lock_for_update(db, a))
         making = asyncio.create_task(admin.post(LOCATIONS, json=place("B", parent_id=a)))
         await eventually(waiting)
     assert (await making).status_code == 422
@@ -296,7 +296,7 @@ async def test_a_delete_waits_for_a_receipt_that_is_being_committed_and_is_refus
 ) -> None:
     main, item = await make(admin), await make_item(admin)
     async with database.write() as db:
-        await ledger.hold(db, ["BOLT"], ["MAIN"])
+        await ledger.lock_for_share(db, ["BOLT"], ["MAIN"])
         deleting = asyncio.create_task(admin.delete(f"{LOCATIONS}/{main}"))
         await eventually(waiting)
         await db.exec_driver_sql(
@@ -344,7 +344,7 @@ async def test_switching_the_policy_off_waits_for_an_issue_that_is_being_committ
     main = await make(admin, allow_negative_stock=True)
     item = await make_item(admin)
     async with database.write() as db:
-        await ledger.hold(db, ["BOLT"], ["MAIN"])
+        await ledger.lock_for_share(db, ["BOLT"], ["MAIN"])
         switching = asyncio.create_task(put(admin, main))
         await eventually(waiting)
         await db.exec_driver_sql(

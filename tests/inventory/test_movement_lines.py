@@ -9,10 +9,10 @@ import hypothesis
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from erp_service import bodies
-from erp_service.inventory import movement_lines
-from erp_service.inventory.movement_lines import LAYOUT
-from erp_service.inventory.records import Faults, Table
+from erp_service import validation
+from erp_service.imports import movement_rows
+from erp_service.imports.csv_table import Faults, Table
+from erp_service.imports.movement_rows import LAYOUT
 from erp_service.inventory.stock_schemas import Movements
 
 AT = "2026-01-15T12:00:00Z"
@@ -54,7 +54,7 @@ def test_a_line_is_right_when_a_request_with_it_would_be(line: dict[str, str], e
     writer.writerows([[*names, "extra"], [*line.values(), extra]])
     faults = Faults()
     table = Table(io.BytesIO(written.getvalue().encode()), LAYOUT, faults)
-    (read,) = movement_lines.lines(table, faults, datetime.now(UTC))
+    (read,) = movement_rows.rows(table, faults, datetime.now(UTC))
 
     body: dict[str, Any] = {name: value for name, value in line.items() if value}
     body |= {"metadata": {"extra": extra}} if extra else {}
@@ -68,7 +68,7 @@ def test_a_line_is_right_when_a_request_with_it_would_be(line: dict[str, str], e
     body.setdefault("occurred_at", "")
     if body.get("transaction_type") == "ADJUSTMENT":
         body.setdefault("reason", "imported")
-    wrong = list(bodies.faults(Movements, {"movements": [body]}))
+    wrong = list(validation.faults(Movements, {"movements": [body]}))
     zero = line["transaction_type"] == "ADJUSTMENT" and line["quantity"] == "0"
     assert (read is None) == bool(wrong or zero), (faults.first, wrong)
     assert (read is None) == (faults.total > 0)

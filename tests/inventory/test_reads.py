@@ -12,7 +12,7 @@ import httpx
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from erp_service.db import Database
+from erp_service.db.engine import Database
 from erp_service.inventory import queries
 from tests.inventory.conftest import NOON, Plans, Post
 

@@ -12,9 +12,9 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
-from erp_service import embedded_directory as directory
-from erp_service.embedded import Cluster
 from erp_service.settings import Settings
+from erp_service.standalone import postgres_directory as directory
+from erp_service.standalone.postgres import Cluster
 from tests.conftest import eventually, settings_for
 
 SESSIONS = 3

@@ -11,10 +11,11 @@ import pytest
 from litestar import Litestar
 from sqlalchemy import text
 
+from erp_service.access.roles import Role
 from erp_service.app import create_app
-from erp_service.db import Database
-from erp_service.exports import tasks
-from erp_service.roles import Role
+from erp_service.db.engine import Database
+from erp_service.exports.context import ExportContext
+from erp_service.services import build_services
 from erp_service.settings import Settings
 from tests.auth.conftest import HASH, PASSWORD, login
 from tests.conftest import client_of, eventually, make_user, running, token_of
@@ -29,7 +30,7 @@ STOCK = "/api/v1/inventory/stock"
 
 @pytest.fixture
 async def apps(settings: Settings) -> AsyncIterator[list[Litestar]]:
-    one, other = create_app(settings), create_app(settings)
+    one, other = create_app(build_services(settings)), create_app(build_services(settings))
     async with running(one), running(other):
         yield [one, other]
 
@@ -107,7 +108,7 @@ async def test_a_key_has_one_effect_on_whichever_session(
 
 @pytest.mark.usefixtures("bolt")
 async def test_exports_from_submission_to_file(
-    both: list[httpx.AsyncClient], work: Any, resources: tasks.Resources
+    both: list[httpx.AsyncClient], work: Any, resources: ExportContext
 ) -> None:
     async with work():
         jobs = await asyncio.gather(*(done(client, dataset="items") for client in both for _ in range(3)))

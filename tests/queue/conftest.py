@@ -13,12 +13,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from erp_service import embedded, schema
-from erp_service.connections import asyncpg_arguments
-from erp_service.db import Database, WriteSession
-from erp_service.embedded import Cluster
+from erp_service.db import migrate as schema
+from erp_service.db.connections import asyncpg_arguments
+from erp_service.db.engine import Database
+from erp_service.db.sessions import WriteSession
 from erp_service.queue.connector import defer
 from erp_service.settings import Settings
+from erp_service.standalone import postgres
+from erp_service.standalone.postgres import Cluster
 from tests.conftest import eventually
 
 HERE = Path(__file__).parent
@@ -159,7 +161,7 @@ def own_cluster() -> Iterator[Cluster]:
     """A server that a test may stop and start, as no other test uses it."""
     with (
         tempfile.TemporaryDirectory(prefix="erp-queue-") as directory,
-        embedded.running(Path(directory), fsync=False, max_connections=60) as running,
+        postgres.running(Path(directory), fsync=False, max_connections=60) as running,
     ):
         yield running
 

@@ -12,11 +12,12 @@ from procrastinate.types import JSONDict
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from erp_service.db import Database, WriteSession
-from erp_service.exports.running import is_outage
+from erp_service.db.engine import Database
+from erp_service.db.outages import is_outage
+from erp_service.db.sessions import WriteSession
 from erp_service.queue.connector import JoiningConnector, cancel, defer
 from erp_service.queue.fencing import FencedJobManager
-from erp_service.queue.hardened import HardenedApp, HardenedWorker
+from erp_service.queue.worker import HardenedApp, HardenedWorker
 from erp_service.settings import Settings
 from tests.conftest import eventually
 from tests.queue.conftest import Shop

@@ -20,7 +20,7 @@ from procrastinate.worker import Worker
 import erp_service
 from erp_service.queue.connector import JoiningConnector
 from erp_service.queue.fencing import FencedJobManager
-from erp_service.queue.hardened import NEEDED_TO_THE_END, HardenedApp, HardenedWorker
+from erp_service.queue.worker import NEEDED_TO_THE_END, HardenedApp, HardenedWorker
 
 UPGRADED = "Procrastinate is {}: the hardened queue is checked against 3.10 only; see this module's docstring."
 

@@ -9,7 +9,7 @@ import pytest
 from procrastinate.connector import Notify
 
 from erp_service.queue.connector import JoiningConnector, cancel
-from erp_service.queue.hardened import HardenedApp, WorkerFailed
+from erp_service.queue.worker import HardenedApp, WorkerFailed
 from erp_service.settings import Settings
 from tests.conftest import eventually
 from tests.queue.conftest import Shop, left

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from erp_service.embedded import Cluster
+from erp_service.standalone.postgres import Cluster
 from tests.conftest import eventually
 from tests.queue.conftest import Shop, paused
 

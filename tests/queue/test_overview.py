@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from erp_service import errors
-from erp_service.db import Database
-from erp_service.exports import overview as operators
-from erp_service.queue import overview
+from erp_service.db.engine import Database
+from erp_service.operations import queue_overview as operators
+from erp_service.queue import inspection
 from erp_service.queue.connector import defer
 from erp_service.queue.rescue import LOCK_CLASS, beat
 from erp_service.settings import Settings
@@ -33,9 +33,9 @@ async def deferred(database: Database, **more: str) -> int:
         return await defer(db, "nothing", queue="work", arguments={}, **more)  # type: ignore[arg-type]
 
 
-async def seen(database: Database, *, stalled: float = 30) -> list[overview.JobNow]:
+async def seen(database: Database, *, stalled: float = 30) -> list[inspection.JobNow]:
     async with database.read() as db:
-        return await overview.jobs(db, stalled=stalled)
+        return await inspection.jobs(db, stalled=stalled)
 
 
 async def test_worker_that_lives_and_the_one_that_was_killed(shop: Shop, database: Database) -> None:
@@ -43,9 +43,9 @@ async def test_worker_that_lives_and_the_one_that_was_killed(shop: Shop, databas
     dead.send_signal(signal.SIGKILL)
     dead.wait()
 
-    async def one_is_gone() -> dict[int | None, overview.WorkerNow] | None:
+    async def one_is_gone() -> dict[int | None, inspection.WorkerNow] | None:
         async with database.read() as db:
-            workers = {worker.pid: worker for worker in await overview.workers(db)}
+            workers = {worker.pid: worker for worker in await inspection.workers(db)}
         return workers if {worker.holds_lock for worker in workers.values()} == {True, False} else None
 
     workers = await eventually(one_is_gone)
@@ -71,19 +71,19 @@ async def test_job_that_looks_well_while_its_worker_does_not(
     assert (job.id, job.status, job.worker_id, job.attempt, job.stalled) == (job_id, "doing", 7, 1, stalled)
     assert 0 <= job.seconds < 20
     async with database.read() as db:
-        assert [worker.running for worker in await overview.workers(db)] == [1]
+        assert [worker.running for worker in await inspection.workers(db)] == [1]
 
 
 async def test_oldest_that_waits_is_the_first_that_could_begin(owner: asyncpg.Connection, database: Database) -> None:
     async with database.read() as db:
-        assert await overview.waiting(db) == (0, None)
+        assert await inspection.waiting(db) == (0, None)
     first, later, tomorrow = [await deferred(database) for _ in range(3)]
     await owner.execute("update procrastinate_events set at = now() - interval '90 s' where job_id = $1", first)
     await owner.execute("update procrastinate_events set at = now() - interval '2 h' where job_id = $1", later)
     await owner.execute("update procrastinate_jobs set scheduled_at = now() - interval '5 s' where id = $1", later)
     await owner.execute("update procrastinate_jobs set scheduled_at = now() + interval '1 d' where id = $1", tomorrow)
     async with database.read() as db:
-        many, oldest = await overview.waiting(db)
+        many, oldest = await inspection.waiting(db)
     assert many == 2
     assert oldest is not None
     assert 90 <= oldest < 110
@@ -97,7 +97,7 @@ async def test_job_that_failed_is_shown_with_its_deaths_and_tried_again(
     await end(owner, job_id)
     await owner.execute("insert into queue_deaths (job_id, deaths, last_reason) values ($1, 5, 'gone')", job_id)
     async with database.read() as db:
-        (failed,), (death,) = await overview.failed(db), await overview.deaths(db)
+        (failed,), (death,) = await inspection.failed(db), await inspection.deaths(db)
     assert (failed.id, failed.deaths, death.job_id, death.last_reason) == (job_id, 5, job_id, "gone")
     assert failed.at is not None
     async with database.write() as db:
@@ -106,7 +106,7 @@ async def test_job_that_failed_is_shown_with_its_deaths_and_tried_again(
     entry = await owner.fetchrow("select user_id, action, request_id from audit_log")
     assert tuple(entry) == (None, "job.retried", "erp queue")
     async with database.write() as db:
-        with pytest.raises(overview.NotFailed, match="todo"):
+        with pytest.raises(inspection.NotFailed, match="todo"):
             await operators.retry(db, settings, job_id)
 
 
@@ -116,7 +116,7 @@ async def test_jobs_that_cannot_be_canceled_are_refused_with_a_reason(
     job_id = await deferred(database)
     async with database.write() as db:
         assert "canceled" in await operators.cancel(db, settings, job_id)
-        with pytest.raises(overview.Ended, match="cancelled"):
+        with pytest.raises(inspection.Ended, match="cancelled"):
             await operators.cancel(db, settings, job_id)
         for unknown in (job_id + 1, uuid4()):
             with pytest.raises(errors.NotFound, match=str(unknown)):

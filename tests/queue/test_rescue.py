@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erp_service.queue.rescue import Sightings
+from erp_service.queue.rescue import PresenceTracker
 from tests.conftest import eventually
 from tests.queue.conftest import Shop, paused
 
@@ -193,7 +193,7 @@ async def is_logged(shop: Shop, worker: subprocess.Popen[bytes], words: str) -> 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.sets(st.integers(0, 3)))))
 def test_sightings_count_only_what_was_seen_at_every_look(looks: list[tuple[float, set[int]]]) -> None:
-    sightings: Sightings[int] = Sightings()
+    sightings: PresenceTracker[int] = PresenceTracker()
     now = 0.0
     since: dict[int, float] = {}
     for pause, seen in looks:

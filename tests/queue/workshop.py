@@ -10,10 +10,10 @@ from pathlib import Path
 import asyncpg
 from procrastinate import Blueprint, JobContext
 
-from erp_service.connections import connect
+from erp_service.db.connections import connect
 from erp_service.queue.connector import JoiningConnector
-from erp_service.queue.hardened import HardenedApp, stopped_by
-from erp_service.queue.rescue import Patience
+from erp_service.queue.rescue import Timeouts
+from erp_service.queue.worker import HardenedApp, stopped_by
 
 URL = os.environ["WORKSHOP_URL"]
 tasks = Blueprint()
@@ -82,7 +82,7 @@ async def hang(context: JobContext) -> None:
 logging.basicConfig(level=logging.INFO)
 app = HardenedApp(
     connector=JoiningConnector(URL, name="workshop worker"),
-    patience=Patience(
+    timeouts=Timeouts(
         heartbeat=0.5,
         stalled=float(os.environ.get("WORKSHOP_STALLED", "2")),
         reconnect_grace=float(os.environ.get("WORKSHOP_RECONNECT_GRACE", "1")),

@@ -9,11 +9,11 @@ from typing import NamedTuple, get_args
 import msgspec
 import pytest
 
-from erp_service import schema
-from erp_service.embedded import Cluster
-from erp_service.inventory.loading import Kind, Loaded, load
-from erp_service.principals import system
+from erp_service.access.principals import system
+from erp_service.db import migrate as schema
+from erp_service.imports.service import Kind, Loaded, load
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.conftest import as_owner
 from tests.exports.conftest import psql, resources, store, work
 

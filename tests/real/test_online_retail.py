@@ -8,13 +8,13 @@ import asyncpg
 import httpx
 import pytest
 
+from erp_service.access.principals import system
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.datasets import psql_text
-from erp_service.inventory.loading import load
-from erp_service.inventory.records import ImportRefused
-from erp_service.principals import system
+from erp_service.exports.planning.selection import psql_text
+from erp_service.imports.csv_table import ImportRefused
+from erp_service.imports.service import load
+from erp_service.operations.verify import verify
 from erp_service.settings import Settings
-from erp_service.verify import verify
 from tests.exports.conftest import JOBS, Psql, Work, reaches, submitted
 from tests.real.conftest import DATA, FILES, Year
 

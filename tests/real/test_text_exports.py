@@ -11,9 +11,9 @@ import httpx
 import polars as pl
 import zstandard
 
-from erp_service.exports import copy, parts
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.datasets import psql_text
+from erp_service.exports.planning.selection import psql_text
+from erp_service.exports.run import key_ranges, snapshot
 from tests.exports.conftest import JOBS, Psql, Work, reaches, submitted
 from tests.real.conftest import Year
 
@@ -30,8 +30,8 @@ async def exported(client: httpx.AsyncClient, work: Work, **asked: Any) -> tuple
 
 
 async def test_the_year_comes_in_parts(year: Year, owner: asyncpg.Connection) -> None:
-    assert MOVEMENTS > copy.COUNTED
-    assert await owner.fetchval("select max(id) from stock_ledger") / parts.rows_of(400) > 10
+    assert MOVEMENTS > snapshot.COUNTED
+    assert await owner.fetchval("select max(id) from stock_ledger") / key_ranges.rows_of(400) > 10
 
 
 async def test_gzip_holds_the_bytes_of_psql(year: Year, staff: httpx.AsyncClient, work: Work, psql: Psql) -> None:

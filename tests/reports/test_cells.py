@@ -10,6 +10,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from erp_service.formulas import FORMULA_STARTS
 from erp_service.reports import cells
 
 
@@ -24,7 +25,7 @@ class Row(msgspec.Struct):
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12) | st.text(
     ',"\r\n\\. ab', max_size=6
 )
-plain = texts.filter(lambda text: not text.startswith(tuple(cells.FORMULA_STARTS)))
+plain = texts.filter(lambda text: not text.startswith(tuple(FORMULA_STARTS)))
 numbers = st.decimals(-(10**9), 10**9, places=6, allow_nan=False)
 # Postgres writes years before 1000 without leading zeros in none of its styles but this
 days = st.dates(date(1, 1, 1))
@@ -56,5 +57,5 @@ def test_no_text_can_be_taken_for_a_formula_and_none_is_lost(text: str) -> None:
     written = "".join(cells.csv(Row, [Row(text, None, Decimal("-2.50"), None, -1)]))
     (row,) = csv.DictReader(io.StringIO(written, newline=""))
     assert row["text"].removeprefix("'") == text.removeprefix("'")
-    assert not row["text"].startswith(tuple(cells.FORMULA_STARTS))
+    assert not row["text"].startswith(tuple(FORMULA_STARTS))
     assert (row["number"], row["count"]) == ("-2.5", "-1"), "numbers are numbers"

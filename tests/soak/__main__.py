@@ -20,12 +20,13 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
-from erp_service import embedded, schema
-from erp_service.connections import asyncpg_arguments
-from erp_service.db import Database
-from erp_service.embedded import Cluster
-from erp_service.roles import Role
+from erp_service.access.roles import Role
+from erp_service.db import migrate as schema
+from erp_service.db.connections import asyncpg_arguments
+from erp_service.db.engine import Database
 from erp_service.settings import Settings
+from erp_service.standalone import postgres
+from erp_service.standalone.postgres import Cluster
 from tests.conftest import make_user, settings_for, token_of
 from tests.soak import fleet as fleets
 from tests.soak import verdict
@@ -159,7 +160,7 @@ def main() -> int:
     seed = int(os.environ.get("SEED") or Random().randrange(10**6))
     out.print(f"soak: {minutes:g} minutes, SEED={seed}")
     directory = Path(tempfile.mkdtemp(prefix="erp-soak-"))
-    with embedded.running(directory / "postgres", fsync=False, max_connections=200) as cluster:
+    with postgres.running(directory / "postgres", fsync=False, max_connections=200) as cluster:
         faults = asyncio.run(soak(cluster, directory, minutes, seed))
     if faults:
         out.print(f"FAILED with SEED={seed}; logs in {directory}", *faults, sep="\n  ")

@@ -13,10 +13,10 @@ from typing import Literal
 
 import asyncpg
 
-from erp_service.connections import connect
-from erp_service.embedded import Cluster
+from erp_service.db.connections import connect
 from erp_service.queue.rescue import CONNECTION_LOST
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import environment, free_port
 
 DRAIN_SECONDS = 60.0

@@ -10,9 +10,9 @@ from time import monotonic
 import asyncpg
 from msgspec import Struct
 
-from erp_service.db import Database
-from erp_service.exports import upkeep
-from erp_service.exports.running import Resources
+from erp_service.db.engine import Database
+from erp_service.exports import maintenance
+from erp_service.exports.context import ExportContext
 from erp_service.exports.storage.registry import open_store
 from erp_service.queue.rescue import CONNECTION_LOST, LOCK_CLASS
 from erp_service.settings import Settings
@@ -152,8 +152,8 @@ async def _files(fleet: Fleet, figures: Figures) -> list[str]:
     database = Database(fleet.settings, name="erp soak")
     store = open_store(fleet.settings)
     try:
-        await upkeep.run(Resources(fleet.settings, database, store))
-        figures.swept = await upkeep.remove_orphans(database, store, older_than=datetime.now(UTC))
+        await maintenance.run(ExportContext(fleet.settings, database, store))
+        figures.swept = await maintenance.remove_orphans(database, store, older_than=datetime.now(UTC))
     finally:
         await database.close()
     named = {

@@ -14,7 +14,7 @@ Sink = Callable[[bytes], Awaitable[None]]
 _KEY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9]{1,9})\.([a-z0-9]{1,16}(?:\.[a-z0-9]{1,16})?)")
 
 
-class Key(msgspec.Struct, frozen=True):
+class FileKey(msgspec.Struct, frozen=True):
     """The name of a file carries its export and the attempt that wrote it, so no two writers ever share one."""
 
     export_id: UUID
@@ -25,17 +25,17 @@ class Key(msgspec.Struct, frozen=True):
         return f"{self.export_id}.{self.attempt}.{self.extension}"
 
     @classmethod
-    def read(cls, name: str) -> "Key | None":
+    def read(cls, name: str) -> "FileKey | None":
         """None for a name that no export has: it holds a path, or is a stranger's."""
         if (match := _KEY.fullmatch(name)) is None:
             return None
         return cls(UUID(match[1]), int(match[2]), match[3])
 
 
-class Kept(msgspec.Struct, frozen=True):
+class StoredFile(msgspec.Struct, frozen=True):
     """What lies in the store. `whole` is false for what an attempt that was cut short left behind."""
 
-    key: Key
+    key: FileKey
     bytes: int
     modified_at: datetime
     whole: bool
@@ -67,23 +67,23 @@ class Store(Protocol):
 
     No message of these holds a secret, or what a server answered."""
 
-    def writing(self, key: Key, described: Described | None = None) -> AbstractAsyncContextManager[Sink]:
+    def writing(self, key: FileKey, described: Described | None = None) -> AbstractAsyncContextManager[Sink]:
         """Inside, each call of the sink appends. When left, the file is durable and whole under its key; when left by
         an exception, nothing of it is there. Raises FileExistsError while another writes under this key."""
 
-    async def size(self, key: Key) -> int | None:
+    async def size(self, key: FileKey) -> int | None:
         """In bytes; None if there is no such file."""
 
-    def read(self, key: Key, start: int, stop: int) -> AsyncIterator[bytes]:
+    def read(self, key: FileKey, start: int, stop: int) -> AsyncIterator[bytes]:
         """The bytes from `start` up to but not including `stop`, in pieces; raises Missing."""
 
-    async def address(self, key: Key, method: Method) -> str | None:
+    async def address(self, key: FileKey, method: Method) -> str | None:
         """Where anybody can ask the store itself for the file, for ADDRESS_SECONDS; None if it cannot be asked."""
 
-    async def delete(self, key: Key) -> None:
+    async def delete(self, key: FileKey) -> None:
         """The file and what an attempt left of it; nothing if neither is there."""
 
-    def kept(self) -> AsyncIterator[Kept]:
+    def kept(self) -> AsyncIterator[StoredFile]:
         """All that lies in the store under names of exports."""
 
     async def identity(self) -> str | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiofiles
 
-from erp_service.exports.storage.base import Described, Kept, Key, Method, Missing, Sink
+from erp_service.exports.storage.base import Described, FileKey, Method, Missing, Sink, StoredFile
 
 IDENTITY = ".erp-export-store"
 PIECE = 256 * 1024
@@ -24,7 +24,7 @@ class FileStore:
         self.directory = directory
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: Key, described: Described | None = None) -> AsyncIterator[Sink]:
+    async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
         await asyncio.to_thread(self._make)
         part = self._part(key)
         # "x": an attempt's name is its own, so a file that is there belongs to somebody who thinks the same
@@ -43,13 +43,13 @@ class FileStore:
                 await asyncio.to_thread(part.unlink, missing_ok=True)
                 raise
 
-    async def size(self, key: Key) -> int | None:
+    async def size(self, key: FileKey) -> int | None:
         try:
             return (await asyncio.to_thread(self._path(key).stat)).st_size
         except FileNotFoundError:
             return None
 
-    async def read(self, key: Key, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def read(self, key: FileKey, start: int, stop: int) -> AsyncIterator[bytes]:
         try:
             # open before the first piece: a file that is deleted meanwhile is still read to its end
             async with aiofiles.open(self._path(key), "rb", buffering=0) as file:
@@ -62,14 +62,14 @@ class FileStore:
         except FileNotFoundError:
             raise Missing(str(key)) from None
 
-    async def address(self, key: Key, method: Method) -> str | None:
+    async def address(self, key: FileKey, method: Method) -> str | None:
         return None
 
-    async def delete(self, key: Key) -> None:
+    async def delete(self, key: FileKey) -> None:
         for path in (self._path(key), self._part(key)):
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
-    async def kept(self) -> AsyncIterator[Kept]:
+    async def kept(self) -> AsyncIterator[StoredFile]:
         for found in await asyncio.to_thread(self._list):
             yield found
 
@@ -85,10 +85,10 @@ class FileStore:
     async def close(self) -> None:
         pass
 
-    def _path(self, key: Key) -> Path:
+    def _path(self, key: FileKey) -> Path:
         return self.directory / str(key)
 
-    def _part(self, key: Key) -> Path:
+    def _part(self, key: FileKey) -> Path:
         return self.directory / f"{key}{_PART}"
 
     def _make(self) -> None:
@@ -105,16 +105,18 @@ class FileStore:
         finally:
             os.close(descriptor)
 
-    def _list(self) -> list[Kept]:
+    def _list(self) -> list[StoredFile]:
         found = []
         with contextlib.suppress(FileNotFoundError):
             for path in self.directory.iterdir():
                 whole = not path.name.endswith(_PART)
                 # a file may go while we look
                 with contextlib.suppress(FileNotFoundError):
-                    if (key := Key.read(path.name.removesuffix(_PART))) is not None:
+                    if (key := FileKey.read(path.name.removesuffix(_PART))) is not None:
                         status = path.stat()
-                        found.append(Kept(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC), whole))
+                        found.append(
+                            StoredFile(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC), whole)
+                        )
         return found
 
     def _claim(self, identity: str) -> str:

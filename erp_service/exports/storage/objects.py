@@ -12,7 +12,16 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError
 from obstore.store import from_url
 
-from erp_service.exports.storage.base import ADDRESS_SECONDS, Described, Kept, Key, Method, Missing, Sink, Unreachable
+from erp_service.exports.storage.base import (
+    ADDRESS_SECONDS,
+    Described,
+    FileKey,
+    Method,
+    Missing,
+    Sink,
+    StoredFile,
+    Unreachable,
+)
 
 IDENTITY = ".erp-export-store"
 MARK = ".part"
@@ -80,7 +89,7 @@ class ObjectStore:
         self._store = store
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: Key, described: Described | None = None) -> AsyncIterator[Sink]:
+    async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
         if not await self._created(f"{key}{MARK}", b""):
             raise FileExistsError(errno.EEXIST, "another writes this attempt's file", str(key))
         upload = _Upload(self._store, str(key), _attributes(described))
@@ -97,14 +106,14 @@ class ObjectStore:
         with contextlib.suppress(OSError):
             await self._delete(f"{key}{MARK}")
 
-    async def size(self, key: Key) -> int | None:
+    async def size(self, key: FileKey) -> int | None:
         try:
             with _translated():
                 return int((await obstore.head_async(self._store, str(key)))["size"])
         except FileNotFoundError:
             return None
 
-    async def read(self, key: Key, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def read(self, key: FileKey, start: int, stop: int) -> AsyncIterator[bytes]:
         # a request each, since one for all of it would have to outlast the slowest client
         ahead: asyncio.Task[bytes] | None = None
         try:
@@ -121,16 +130,16 @@ class ObjectStore:
                 ahead.cancel()
                 await asyncio.wait({ahead})
 
-    async def address(self, key: Key, method: Method) -> str | None:
+    async def address(self, key: FileKey, method: Method) -> str | None:
         with _translated():
             expires = timedelta(seconds=ADDRESS_SECONDS)
             return await obstore.sign_async(self._store, method, str(key), expires)
 
-    async def delete(self, key: Key) -> None:
+    async def delete(self, key: FileKey) -> None:
         await self._delete(str(key))
         await self._delete(f"{key}{MARK}")
 
-    async def kept(self) -> AsyncIterator[Kept]:
+    async def kept(self) -> AsyncIterator[StoredFile]:
         pages = aiter(obstore.list(self._store, chunk_size=_LISTED))
         while True:
             with _translated():
@@ -140,10 +149,10 @@ class ObjectStore:
             for found in page:
                 name = found["path"]
                 whole = not name.endswith(MARK)
-                key = Key.read(name.removesuffix(MARK))
+                key = FileKey.read(name.removesuffix(MARK))
                 # a mark that outlived the upload must not make its file look like half of one
                 if key is not None and (whole or await self.size(key) is None):
-                    yield Kept(key, found["size"], found["last_modified"], whole)
+                    yield StoredFile(key, found["size"], found["last_modified"], whole)
 
     async def identity(self) -> str | None:
         try:
@@ -161,7 +170,7 @@ class ObjectStore:
     async def close(self) -> None:
         pass
 
-    async def _piece(self, key: Key, start: int, stop: int) -> bytes:
+    async def _piece(self, key: FileKey, start: int, stop: int) -> bytes:
         try:
             with _translated():
                 found = bytes(await obstore.get_range_async(self._store, str(key), start=start, end=stop))

@@ -10,9 +10,9 @@ from sqlalchemy import TextClause, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from erp_service.db import Database
+from erp_service.db.engine import Database
 from erp_service.exports.models import ExportStore
-from erp_service.exports.storage.base import Described, Kept, Key, Method, Missing, Sink
+from erp_service.exports.storage.base import Described, FileKey, Method, Missing, Sink, StoredFile
 
 CHUNK = 1024 * 1024
 _LISTED = 500
@@ -59,7 +59,7 @@ class PostgresStore:
         self._database = database
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: Key, described: Described | None = None) -> AsyncIterator[Sink]:
+    async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
         if not await _changed(self._database, _BEGIN, name=str(key)):
             raise FileExistsError(errno.EEXIST, "another writes this attempt's file", str(key))
         file = _Growing(self._database, str(key))
@@ -72,13 +72,13 @@ class PostgresStore:
                 await self.delete(key)
             raise
 
-    async def size(self, key: Key) -> int | None:
+    async def size(self, key: FileKey) -> int | None:
         with _translated():
             async with self._database.read() as db:
                 found: int | None = await db.scalar(_SIZE, {"name": str(key)})
                 return found
 
-    async def read(self, key: Key, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def read(self, key: FileKey, start: int, stop: int) -> AsyncIterator[bytes]:
         while start < stop:
             number, offset = divmod(start, CHUNK)
             length = min(stop - start, CHUNK - offset)
@@ -92,16 +92,16 @@ class PostgresStore:
             start += length
             yield piece
 
-    async def address(self, key: Key, method: Method) -> str | None:
+    async def address(self, key: FileKey, method: Method) -> str | None:
         return None
 
-    async def delete(self, key: Key) -> None:
+    async def delete(self, key: FileKey) -> None:
         await _changed(self._database, _HIDE, name=str(key))
         while await _changed(self._database, _THIN, name=str(key), most=_DELETED):
             pass
         await _changed(self._database, _FORGET, name=str(key))
 
-    async def kept(self) -> AsyncIterator[Kept]:
+    async def kept(self) -> AsyncIterator[StoredFile]:
         after = ""
         while True:
             with _translated():
@@ -109,8 +109,8 @@ class PostgresStore:
                     rows = (await db.execute(_KEPT, {"after": after, "most": _LISTED})).all()
             for name, state, written_at, size in rows:
                 after = name
-                if (key := Key.read(name)) is not None:
-                    yield Kept(key, int(size), written_at, whole=state == "whole")
+                if (key := FileKey.read(name)) is not None:
+                    yield StoredFile(key, int(size), written_at, whole=state == "whole")
             if len(rows) < _LISTED:
                 return
 

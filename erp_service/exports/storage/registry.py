@@ -12,13 +12,15 @@ from uuid import uuid4
 import msgspec
 from sqlalchemy import func, select, update
 
-from erp_service.db import Database, ReadSession, Session
-from erp_service.exports.models import ExportStore, StoreUnavailable
-from erp_service.exports.storage.base import Key, Store, Unreachable
+from erp_service.db.engine import Database
+from erp_service.db.sessions import ReadSession, Session
+from erp_service.exports.models import ExportStore
+from erp_service.exports.problems import StoreUnavailable
+from erp_service.exports.storage.base import FileKey, Store, Unreachable
 from erp_service.exports.storage.files import FileStore
 from erp_service.exports.storage.postgres import PostgresStore
+from erp_service.observability.telemetry import log
 from erp_service.settings import Settings, SettingsError
-from erp_service.telemetry import log
 
 T = TypeVar("T")
 
@@ -103,7 +105,7 @@ def open_store(settings: Settings) -> Store:
     return make(settings)
 
 
-async def held(store: Store, key: Key) -> int | None:
+async def held(store: Store, key: FileKey) -> int | None:
     """The file's size for a request; None if it is not there. Raises StoreUnavailable."""
     try:
         return await _answered(store.size(key), _REQUEST_SECONDS)
@@ -111,7 +113,7 @@ async def held(store: Store, key: Key) -> int | None:
         raise _unavailable(exc) from exc
 
 
-async def address(store: Store, key: Key, method: str) -> str | None:
+async def address(store: Store, key: FileKey, method: str) -> str | None:
     """For a request; None if the store cannot be asked by others. Raises StoreUnavailable."""
     try:
         return await _answered(store.address(key, "HEAD" if method == "HEAD" else "GET"), _REQUEST_SECONDS)
@@ -124,7 +126,7 @@ def _unavailable(exc: OSError) -> StoreUnavailable:
     return StoreUnavailable(headers={"Retry-After": "5"})
 
 
-class StoreKnown:
+class StoreIdentityCheck:
     """The check of `health.Readiness`. A store that does not answer was either never seen, or seen to be the right one:
     then the whole fleet may see the same, and must not stop all other work for it."""
 

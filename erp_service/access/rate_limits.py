@@ -1,0 +1,83 @@
+"""Limits that hold across instances: one atomic upsert in an unlogged table, on a connection of its own."""
+
+import math
+from datetime import datetime
+
+import asyncpg
+from sqlalchemy import Integer, Text, TextClause, func, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Mapped, mapped_column
+
+from erp_service import errors
+from erp_service.db.base import Base
+from erp_service.db.engine import Database
+from erp_service.observability import telemetry
+from erp_service.registry.housekeeping import Pruning
+
+
+class RateLimit(Base):
+    """A fixed window for each key. Unlogged: a crash of Postgres forgets the counts, and nothing else."""
+
+    __tablename__ = "rate_limits"
+    __table_args__ = ({"prefixes": ["UNLOGGED"]},)
+
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    taken: Mapped[int] = mapped_column(Integer)
+    resets_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
+_TAKE = text("""
+    insert into rate_limits as held (key, taken, resets_at)
+    values (:key, 1, clock_timestamp() + make_interval(secs => :seconds))
+    on conflict (key) do update set
+      taken = case when held.resets_at <= clock_timestamp() then 1 else held.taken + 1 end,
+      resets_at = case when held.resets_at <= clock_timestamp() then excluded.resets_at else held.resets_at end
+    returning taken, cast(extract(epoch from resets_at - clock_timestamp()) as float8)
+""")
+_GIVE_BACK = text("update rate_limits set taken = greatest(taken - 1, 0) where key = :key")
+_FORGET = text("delete from rate_limits where key = :key")
+_AWAY = (SQLAlchemyError, OSError, TimeoutError, asyncpg.PostgresError)
+
+
+async def take(database: Database, limit: str, key: str, *, most: int, seconds: float) -> None:
+    """Count one use of `key`; raises errors.TooMany with `Retry-After` when `most` in `seconds` are used up.
+
+    Fails open: whoever can read no limits is let through, and the metric says so."""
+    try:
+        async with database.read() as db:
+            taken, remaining = (await db.execute(_TAKE, {"key": f"{limit}:{key}", "seconds": seconds})).one()
+    except _AWAY:
+        telemetry.failed_open.labels(limit).inc()
+        return
+    if taken > most:
+        wait = max(1, math.ceil(remaining))
+        raise errors.TooMany(f"Try again in {wait} seconds.", headers={"Retry-After": str(wait)})
+
+
+async def give_back(database: Database, limit: str, key: str) -> None:
+    """The use did not count after all. Fails open: what succeeded is not refused for its count's sake."""
+    await _lessen(database, limit, _GIVE_BACK, key)
+
+
+async def forget(database: Database, limit: str, key: str) -> None:
+    """Start afresh, after a success. Fails open."""
+    await _lessen(database, limit, _FORGET, key)
+
+
+async def _lessen(database: Database, limit: str, statement: TextClause, key: str) -> None:
+    try:
+        async with database.read() as db:
+            await db.execute(statement, {"key": f"{limit}:{key}"})
+    except _AWAY:
+        telemetry.failed_open.labels(limit).inc()
+
+
+HOUSEKEEPING = (
+    Pruning(
+        "rate limits",
+        text("""
+        delete from rate_limits where key in (
+          select key from rate_limits where resets_at < now() - interval '1 hour' limit :batch)
+        """),
+    ),
+)

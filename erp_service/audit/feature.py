@@ -1,0 +1,11 @@
+"""What audit gives to the service."""
+
+from erp_service.registry.feature import Feature
+
+AUDIT = Feature(
+    name="audit",
+    models=("erp_service.audit.models",),
+    tags=(("audit", "Who did what, when, from where"),),
+    routes=("erp_service.audit.routes:ROUTES",),
+    datasets=("erp_service.audit.datasets:DATASETS",),
+)

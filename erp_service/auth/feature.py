@@ -1,0 +1,26 @@
+"""What auth gives to the service."""
+
+from erp_service.registry.feature import Feature
+
+AUTH = Feature(
+    name="auth",
+    models=("erp_service.auth.models",),
+    tags=(("auth", "Sign in and out"), ("users", "Who may do what")),
+    routes=("erp_service.auth.routes.login:ROUTES", "erp_service.auth.routes.users:ROUTES"),
+    housekeeping=("erp_service.auth.models:HOUSEKEEPING",),
+    datasets=("erp_service.auth.datasets:DATASETS",),
+    event_types=(
+        "user.created",
+        "user.deactivated",
+        "user.password_change_failed",
+        "user.password_changed",
+        "user.password_reset",
+        "user.reactivated",
+        "user.refresh_token_reused",
+        "user.role_changed",
+        "user.sign_in_failed",
+        "user.signed_in",
+        "user.signed_out",
+        "user.updated",
+    ),
+)

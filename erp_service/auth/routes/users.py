@@ -1,0 +1,158 @@
+"""The management of users, over HTTP."""
+
+from typing import Annotated
+
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
+
+from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
+from erp_service.auth import queries
+from erp_service.auth import users as service
+from erp_service.auth.problems import EmailTaken, OwnAccount, RoleOutOfReach
+from erp_service.auth.schemas import NewUser, PasswordReset, RoleChange, UserChange, UserOut, UserPage
+from erp_service.auth.sessions import LoginContext
+from erp_service.db.sessions import ReadSession, WriteSession
+from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.web.responses import ApiResponse, created, require_match, tagged
+from erp_service.web.routing import Id, IfMatch, delete, get, post, put
+
+_BASE = "/api/v1/users"
+_ONE = f"{_BASE}/{{user_id:int}}"
+_TAGS = ["users"]
+
+
+@get(_BASE, role=Role.ADMIN, summary="List users", tags=_TAGS)
+async def list_users(
+    read: NamedDependency[ReadSession],
+    role: Annotated[Role | None, QueryParameter(description="exactly this role")] = None,
+    is_active: Annotated[bool | None, QueryParameter(description="leave out for both")] = None,
+    q: Annotated[str | None, QueryParameter(max_length=200, description="part of the e-mail or the name")] = None,
+    sort: Annotated[
+        str | None, QueryParameter(max_length=50, description="`id` (the default), `email`, `created_at`; `-` reverses")
+    ] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> ApiResponse[UserPage]:
+    """All users, the deactivated ones too."""
+    return ApiResponse(
+        await queries.users(read, role=role, is_active=is_active, q=q, sort=sort, limit=limit, cursor=cursor)
+    )
+
+
+@post(_BASE, role=Role.ADMIN, summary="Make a user", tags=_TAGS, problems=(EmailTaken, RoleOutOfReach))
+async def create_user(
+    write: NamedDependency[WriteSession],
+    who: NamedDependency[Principal],
+    login: NamedDependency[LoginContext],
+    data: JSONBody[NewUser],
+) -> ApiResponse[UserOut]:
+    """An ADMIN makes VIEWER and STAFF; a SUPER_ADMIN any role."""
+    with login.passwords.place() as place:
+        user = await service.register(write, who, place, data)
+    return created(user, f"{_BASE}/{user.id}", version=1)
+
+
+@get(_ONE, role=Role.ADMIN, summary="A user", tags=_TAGS)
+async def get_user(read: NamedDependency[ReadSession], user_id: Id) -> ApiResponse[UserOut]:
+    """`last_login_at` does not change the `ETag`."""
+    return tagged(*await queries.user(read, user_id))
+
+
+@put(
+    _ONE,
+    role=Role.ADMIN,
+    summary="Replace a user",
+    tags=_TAGS,
+    problems=(EmailTaken, RoleOutOfReach, OwnAccount),
+)
+async def update_user(
+    write: NamedDependency[WriteSession],
+    who: NamedDependency[Principal],
+    user_id: Id,
+    data: JSONBody[UserChange],
+    if_match: IfMatch = None,
+) -> ApiResponse[UserOut]:
+    """A change of role or activation ends the user's sign-ins everywhere within a second."""
+    held = await service.lock_for_update(write, who, user_id)
+    require_match(if_match, held.version)
+    held = await service.change(write, who, held, data)
+    return tagged(held.user, held.version)
+
+
+@delete(
+    _ONE,
+    role=Role.ADMIN,
+    summary="Deactivate a user",
+    tags=_TAGS,
+    problems=(RoleOutOfReach, OwnAccount),
+)
+async def deactivate_user(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], user_id: Id, if_match: IfMatch = None
+) -> ApiResponse[None]:
+    """Users are never deleted, since ledger and audit log name them. Ends their sign-ins within a second."""
+    held = await service.lock_for_update(write, who, user_id)
+    require_match(if_match, held.version)
+    await service.deactivate(write, who, held)
+    return ApiResponse(None, status_code=204)
+
+
+@post(
+    f"{_ONE}/reactivate",
+    role=Role.ADMIN,
+    status_code=200,
+    summary="Reactivate a user",
+    tags=_TAGS,
+    problems=(RoleOutOfReach, OwnAccount),
+)
+async def reactivate_user(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], user_id: Id
+) -> ApiResponse[UserOut]:
+    """With the role and the password from before."""
+    held = await service.reactivate(write, who, await service.lock_for_update(write, who, user_id))
+    return tagged(held.user, held.version)
+
+
+@post(
+    f"{_ONE}/role",
+    role=Role.ADMIN,
+    status_code=200,
+    summary="Change a role",
+    tags=_TAGS,
+    problems=(RoleOutOfReach, OwnAccount),
+)
+async def change_role(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], user_id: Id, data: JSONBody[RoleChange]
+) -> ApiResponse[UserOut]:
+    """Audited with before, after and reason. Ends the user's sign-ins everywhere within a second."""
+    held = await service.change_role(write, who, await service.lock_for_update(write, who, user_id), data)
+    return tagged(held.user, held.version)
+
+
+@post(
+    f"{_ONE}/reset-password",
+    role=Role.SUPER_ADMIN,
+    status_code=204,
+    summary="Set another user's password",
+    tags=_TAGS,
+    idempotent=False,
+    problems=(OwnAccount,),
+)
+async def reset_password(
+    who: NamedDependency[Principal], login: NamedDependency[LoginContext], user_id: Id, data: JSONBody[PasswordReset]
+) -> ApiResponse[None]:
+    """Ends the user's sign-ins everywhere within a second."""
+    await service.reset_password(login, who, user_id, data.new_password)
+    return ApiResponse(None, status_code=204)
+
+
+ROUTES = [
+    list_users,
+    create_user,
+    get_user,
+    update_user,
+    deactivate_user,
+    reactivate_user,
+    change_role,
+    reset_password,
+]

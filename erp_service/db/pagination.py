@@ -1,0 +1,118 @@
+"""Lists by keyset: page 10,000 costs what page 1 costs, and no row is shown twice."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any, Generic, NamedTuple, TypeVar, TypeVarTuple
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute
+
+from erp_service import errors
+from erp_service.db.sessions import Session
+from erp_service.errors import INTEGER_LIMIT, Fault
+
+T = TypeVar("T", bound=msgspec.Struct)
+P = TypeVar("P")
+Ts = TypeVarTuple("Ts")
+
+Column = InstrumentedAttribute[Any] | ColumnElement[Any]
+
+
+class Page(msgspec.Struct, Generic[T]):
+    """`next_cursor` is null on the last page.
+
+    Each list names its own, `class ItemPage(Page[ItemOut])`, and says `items: list[ItemOut]` again: the OpenAPI
+    document would otherwise say no more than "a struct"."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+class SortKey(NamedTuple):
+    """A column to sort by and the field of the answer that holds its value. The last key must be unique."""
+
+    column: Column
+    field: str
+    kind: type[int] | type[str] | type[date] | type[datetime] | type[UUID]
+
+
+class SortOrder(NamedTuple):
+    """`leading` for keys of several tables: no index knows such a row, but one finds where the first key begins."""
+
+    keys: Sequence[SortKey]
+    descending: bool = False
+    leading: bool = False
+
+
+def orders(keys: Mapping[str, SortKey], unique: SortKey) -> dict[str, SortOrder]:
+    """What `?sort=` may say: each name upwards and, with a minus, downwards."""
+    found = {}
+    for name, key in keys.items():
+        both = [key] if key == unique else [key, unique]
+        found[name] = SortOrder(both)
+        found[f"-{name}"] = SortOrder(both, descending=True)
+    return found
+
+
+def chosen(known: Mapping[str, SortOrder], sort: str | None, default: str) -> SortOrder:
+    """The order that `?sort=` names; raises errors.Invalid that names the known ones."""
+    if (order := known.get(sort or default)) is None:
+        raise errors.Invalid(None, Fault(f"is not one of {', '.join(sorted(known))}", parameter="sort"))
+    return order
+
+
+async def page(
+    db: Session,
+    select: Select[*Ts],
+    make: Callable[[*Ts], T],
+    order: SortOrder,
+    *,
+    limit: int,
+    cursor: str | None,
+    into: Callable[[list[T], str | None], P],
+) -> P:
+    """Up to `limit` rows after `cursor`, each made by `make` of the selected columns, in `order`.
+
+    `into` is the list's own Page class. Raises errors.Invalid for a cursor that is not of this list and order."""
+    columns = [key.column for key in order.keys]
+    if cursor is not None:
+        values = _read(cursor, order.keys)
+        after, row = tuple_(*values), tuple_(*columns)
+        if order.leading:
+            select = select.where(columns[0] <= values[0] if order.descending else columns[0] >= values[0])
+        select = select.where(row < after if order.descending else row > after)
+    select = select.order_by(*(c.desc() if order.descending else c.asc() for c in columns)).limit(limit + 1)
+    items = [make(*row) for row in await db.execute(select)]
+    more = len(items) > limit
+    del items[limit:]
+    return into(items, _write(items[-1], order.keys) if more else None)
+
+
+def _write(item: msgspec.Struct, keys: Sequence[SortKey]) -> str:
+    values = msgspec.json.encode([[key.field for key in keys], [getattr(item, key.field) for key in keys]])
+    return base64.urlsafe_b64encode(values).rstrip(b"=").decode()
+
+
+def _read(cursor: str, keys: Sequence[SortKey]) -> list[Any]:
+    try:
+        text = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        names, raw = msgspec.json.decode(text, type=tuple[list[str], list[Any]])
+        if names != [key.field for key in keys]:
+            raise ValueError("of another list or order")
+        values = [msgspec.convert(value, key.kind) for value, key in zip(raw, keys, strict=True)]
+        if any(isinstance(v, str) and "\0" in v for v in values):
+            raise ValueError("NUL")
+        if any(isinstance(v, int) and abs(v) > INTEGER_LIMIT for v in values):
+            raise ValueError("too large")
+        if any(isinstance(v, datetime) and v.tzinfo is None for v in values):
+            raise ValueError("no zone")
+        values = [v.astimezone(UTC) if isinstance(v, datetime) else v for v in values]
+    except (ValueError, OverflowError, msgspec.MsgspecError):
+        fault = Fault(
+            "is not a cursor of this list: send `next_cursor` of the page before, unchanged", parameter="cursor"
+        )
+        raise errors.Invalid(None, fault) from None
+    return values

@@ -1,0 +1,137 @@
+"""/api/v1/exports/jobs/{id}/download"""
+
+from typing import Annotated, Any
+
+from litestar import Request
+from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import HeaderParameter
+from litestar.response import Stream
+from litestar.types import Receive, Scope, Send
+
+from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
+from erp_service.auth.bearer import Access
+from erp_service.auth.problems import AddressRefused
+from erp_service.db.sessions import WriteSession
+from erp_service.errors import Forbidden, RangeNotSatisfiable
+from erp_service.exports import service
+from erp_service.exports.context import ExportContext
+from erp_service.exports.delivery import http_range as downloads
+from erp_service.exports.delivery.revocation import RightsGone, while_allowed
+from erp_service.exports.problems import (
+    ExportExpired,
+    ExportLost,
+    ExportNotReady,
+    StoreUnavailable,
+)
+from erp_service.exports.routes import ONE, TAGS, ExportId
+from erp_service.exports.storage.registry import address, held
+from erp_service.observability.telemetry import log
+from erp_service.settings import Settings
+from erp_service.web.responses import ApiResponse, etag_matches
+from erp_service.web.routing import get_or_head
+
+_BYTES = ResponseSpec(bytes, description="The file", media_type="*/*", generate_examples=False)
+_SOME_BYTES = ResponseSpec(bytes, description="The part that `Range` names", media_type="*/*", generate_examples=False)
+_KNOWN = ResponseSpec(None, description="The file is the one that `If-None-Match` names", generate_examples=False)
+_ELSEWHERE = ResponseSpec(
+    None,
+    description="The file at the object store itself, if the operator set it so: `Location` is an address that needs no"
+    " token and lives five minutes. Do not send yours there. Its `ETag` is the object store's own",
+    generate_examples=False,
+)
+
+
+class FileStream(Stream):
+    """A file's bytes, or for HEAD its headers only."""
+
+    def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> Any:
+        options["is_head_response"] = request.method == "HEAD"
+        answer = super().to_asgi_response(app, request, **options)
+
+        async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await answer(scope, receive, send)
+            except* RightsGone:
+                # the server closes what was not sent to its end, so nobody takes it for whole
+                log.info("download ended, its reader's rights have changed")
+
+        return answered
+
+
+@get_or_head(
+    f"{ONE}/download",
+    role=Role.VIEWER,
+    summary="Download an export",
+    tags=TAGS,
+    problems=(
+        Forbidden,
+        AddressRefused,
+        ExportNotReady,
+        ExportExpired,
+        ExportLost,
+        RangeNotSatisfiable,
+        StoreUnavailable,
+    ),
+    signed=True,
+    responses={200: _BYTES, 206: _SOME_BYTES, 304: _KNOWN, 307: _ELSEWHERE},
+)
+async def download(
+    write: NamedDependency[WriteSession],
+    who: NamedDependency[Principal],
+    request: Request[Any, Any, Any],
+    exports: NamedDependency[ExportContext],
+    access: NamedDependency[Access],
+    export_id: ExportId,
+    range_: Annotated[
+        str | None, HeaderParameter(name="Range", max_length=200, description="one range of bytes; others are ignored")
+    ] = None,
+    if_range: Annotated[
+        str | None, HeaderParameter(name="If-Range", max_length=200, description="the `ETag` of what you have of it")
+    ] = None,
+) -> FileStream | ApiResponse[None] | ApiResponse[bytes]:
+    """The whole file, or what is missing of it. `ETag` is its SHA-256, and `Repr-Digest` too, also for a part.
+
+    The role for the dataset is looked at again each time, and a download that is under way ends when it goes."""
+    file = await service.file(write, who, export_id)
+    tag = downloads.strong_etag(file.sha256)
+    if etag_matches(request.headers.get("If-None-Match"), tag):
+        return ApiResponse(None, status_code=304, headers={"ETag": tag, "Cache-Control": "private, no-store"})
+    size = await held(exports.store, file.key)
+    if size != file.bytes:
+        log.error("export's file is lost", export_id=str(export_id), expected=file.bytes, found=size)
+        raise ExportLost
+    part = None
+    if request.method == "GET":
+        part = downloads.wanted(range_, if_range, tag, file.bytes)
+        await service.downloaded(write, who, export_id, part)
+    if exports.settings.export_store_redirect and (elsewhere := await address(exports.store, file.key, request.method)):
+        return ApiResponse(None, status_code=307, headers={"Location": elsewhere, "Cache-Control": "private, no-store"})
+    headers = downloads.headers(
+        media_type=file.media_type, sha256=file.sha256, filename=file.filename, size=file.bytes, part=part
+    )
+    if (place := _sent_by_nginx(request, exports.settings, str(file.key), part)) is not None:
+        return ApiResponse(b"", headers={**headers, "Content-Length": "0", "X-Accel-Redirect": place})
+    start, stop = (0, file.bytes) if part is None else (part.start, part.stop)
+    pieces = while_allowed(exports.store.read(file.key, start, stop), access.authorities, request.auth, file.least)
+    return FileStream(pieces, status_code=200 if part is None else 206, headers=headers)
+
+
+def _sent_by_nginx(
+    request: Request[Any, Any, Any], settings: Settings, key: str, part: downloads.Part | None
+) -> str | None:
+    if request.method != "GET":
+        return None
+    # uvicorn puts an address without a port there if, and only if, it believed a trusted proxy's X-Forwarded-For
+    forwarded = request.client is not None and request.client.port == 0
+    return downloads.accelerated(
+        settings.export_store_accel,
+        request.headers.get("X-Accel-Offload"),
+        forwarded=forwarded,
+        key=key,
+        part=part,
+    )
+
+
+ROUTES = [download]

@@ -1,0 +1,64 @@
+"""The formats that exports come in: what each is made of, and the registry of them.
+
+Every format is a COPY of a select list that Postgres renders, then an encoder over its bytes. A large export may run as
+several COPYs of key ranges on one snapshot; an encoder sees one stream of rows, in order, and never knows.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, Protocol
+
+from erp_service.exports.formats.csv_options import CsvOptions
+from erp_service.registry.datasets import Column
+
+FormatName = Literal["csv", "jsonl", "xlsx", "parquet"]
+
+Options = CsvOptions
+"""What formats are told besides the columns. Only CSV heeds it."""
+
+Write = Callable[[bytes], Awaitable[None]]
+
+
+class About(NamedTuple):
+    """What a file says of itself, in the formats that have a place for it. `dataset` is a plain word."""
+
+    dataset: str
+    description: str
+    snapshot_at: datetime
+
+
+class Encoder(Protocol):
+    """Turns the bytes of COPY into those of the file, and hands them on as they come."""
+
+    async def begin(self) -> None:
+        """What stands before the first row."""
+
+    async def write(self, data: bytes) -> None:
+        """Rows in order, cut anywhere."""
+
+    async def finish(self, rows: int) -> None:
+        """What stands after the last row; `rows` is how many the server counted."""
+
+
+class Format(NamedTuple):
+    """`select` gives a list of constants with no `$` and no line break; `copy` the options of asyncpg's
+    `copy_from_query`, which never ask for a header: encoders write it, so that parts join.
+
+    The module of a format with `needs` can be imported without that library: the encoder loads it when it is made."""
+
+    name: str
+    media_type: str
+    extension: str
+    select: Callable[[Sequence[Column], Options], str]
+    copy: Callable[[Options], Mapping[str, Any]]
+    encoder: Callable[[Sequence[Column], Options, Write, About], Encoder]
+    compressible: bool = False
+    most_rows: int | None = None
+    needs: str | None = None
+
+
+class Kind(NamedTuple):
+    """What a file is to those who get it."""
+
+    media_type: str
+    extension: str

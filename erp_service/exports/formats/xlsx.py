@@ -1,0 +1,294 @@
+"""XLSX: one sheet with typed cells, whose rows Postgres renders as XML and which are zipped as they come.
+
+No value is ever changed silently. What Excel cannot hold as it is becomes text that says it exactly:
+
+- numbers of more than 15 significant digits, all that Excel keeps (its cells are binary doubles);
+- times before 1 March 1900, where Excel's calendar has a day that never was, and after the year 9999.
+
+Times are dates in UTC, kept and shown to the nearest millisecond; that is the one thing that is lost. Null is no cell,
+an empty text is a cell with an empty text. Texts are inline strings, which no program takes for formulas,
+in cells formatted as text, so that they stay texts when somebody edits them. What Excel would cut, rows after 1,048,576
+and texts of more than 32,767 UTF-16 units, fails the export with an error that says so.
+
+Rendered and deflated by Postgres and zlib, a row takes about a tenth of the time that XlsxWriter takes for it."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+from erp_service.exports.formats.base import About, Format, Options, Write
+from erp_service.exports.formats.zip_stream import Zip
+from erp_service.exports.problems import CellTooLong, TooManyRows
+from erp_service.registry.datasets import Column, ColumnType
+
+MOST_ROWS = 1_048_575
+"""Beside the header's."""
+
+MOST_UNITS = 32_767
+PIECE = 256 * 1024
+
+_LEVEL = 2  # of zlib: 6 takes four times as long for a file 15 % smaller
+_NUMBER, _TOO_LONG = b"\x03", b"\x04"  # stand in what Postgres renders for the row's number, and for a text too long
+_WIDTHS: Mapping[ColumnType, int] = {
+    "integer": 10,
+    "decimal": 14,
+    "text": 24,
+    "timestamp": 24,
+    "boolean": 8,
+    "uuid": 38,
+    "json": 40,
+}
+_TIME, _HEADER, _TEXT = 1, 2, 3  # cellXfs in _STYLES
+
+# What XML or Excel would read otherwise, as regular expressions of Postgres. A literal `_x0041_` would be an A, also
+# where its last underscore is the first of an escaped control character.
+_CONTROL = r"\x01-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff"
+_ESCAPE_LIKE = rf"_(?=x[0-9A-Fa-f]{{4}}[_{_CONTROL}])"
+_SPECIAL = rf"[&<>\n\r{_CONTROL}]|{_ESCAPE_LIKE}"
+_REFERENCES = (("'&'", "&amp;"), ("'<'", "&lt;"), ("'>'", "&gt;"), ("E'\\n'", "&#10;"), ("E'\\r'", "&#13;"))
+_UNPRINTABLE = [*range(0x01, 0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0xFFFE, 0xFFFF]
+
+
+def _text(sql: str, where: str, *, name: str, is_plain: bool = False) -> str:
+    value = sql if is_plain else _escaped(sql, name)
+    return f"""E'<c r="{where}" s="{_TEXT}" t="inlineStr"><is><t xml:space="preserve">' || {value} || '</t></is></c>'"""
+
+
+def _escaped(sql: str, name: str) -> str:
+    # in UTF-16 a character beyond the basic plane is two units; no text has more units than bytes
+    units = rf"length({sql}) + length(regexp_replace({sql}, '[^\U00010000-\U0010FFFF]', '', 'g'))"
+    controls = rf"regexp_replace({sql}, '{_ESCAPE_LIKE}', '_x005F_', 'g')"
+    for code in _UNPRINTABLE:
+        controls = f"replace({controls}, U&'\\{code:04X}', '_x{code:04X}_')"
+    inner = f"case when {sql} ~ '[{_CONTROL}]|{_ESCAPE_LIKE}' then {controls} else {sql} end"
+    for plain, reference in _REFERENCES:
+        inner = f"replace({inner}, {plain}, '{reference}')"
+    return (
+        f"case when octet_length({sql}) > {MOST_UNITS} and {units} > {MOST_UNITS} then E'\\x04{name}\\x04'"
+        f" when {sql} ~ '{_SPECIAL}' then {inner} else {sql} end"
+    )
+
+
+def _integer(sql: str, where: str, name: str) -> str:
+    number = f"""E'<c r="{where}"><v>' || {sql} || '</v></c>'"""
+    text = _text(f"({sql})::text", where, name=name, is_plain=True)
+    return f"case when {sql} between -999999999999999 and 999999999999999 then {number} else {text} end"
+
+
+def _decimal(sql: str, where: str, name: str) -> str:
+    # the first condition spares most numbers the second, which counts digits; NaN and infinity are greater than any
+    shortest = f"trim_scale({sql})"
+    digits = f"length(btrim(replace({shortest}::text, '.', ''), '-0'))"
+    held = (
+        f"(abs({sql}) < 1000000000 and scale({sql}) <= 6)"
+        f" or (abs({sql}) < 1e300 and scale({sql}) < 300 and {digits} <= 15)"
+    )
+    number = f"""E'<c r="{where}"><v>' || {shortest} || '</v></c>'"""
+    text = _text(f"{shortest}::text", where, name=name, is_plain=True)
+    return f"case when {held} then {number} else {text} end"
+
+
+def _timestamp(sql: str, where: str, name: str) -> str:
+    # days since 30 December 1899, as a double, which is what a date is to Excel
+    days = f"(date_part('epoch', {sql}) / 86400 + 25569)"
+    number = f"""E'<c r="{where}" s="{_TIME}"><v>' || {days} || '</v></c>'"""
+    said = f"""to_char({sql} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+    text = _text(f"case when isfinite({sql}) then {said} else ({sql})::text end", where, name=name, is_plain=True)
+    return f"case when {sql} >= '1900-03-01 00:00Z' and {sql} < '10000-01-01 00:00Z' then {number} else {text} end"
+
+
+def _boolean(sql: str, where: str, _name: str) -> str:
+    return f"""E'<c r="{where}" t="b"><v>' || ({sql})::int || '</v></c>'"""
+
+
+_CELLS: Mapping[ColumnType, Callable[[str, str, str], str]] = {
+    "integer": _integer,
+    "decimal": _decimal,
+    "timestamp": _timestamp,
+    "boolean": _boolean,
+    "uuid": lambda sql, where, name: _text(f"({sql})::text", where, name=name, is_plain=True),
+    "text": lambda sql, where, name: _text(sql, where, name=name),
+    "json": lambda sql, where, name: _text(f"({sql})::text", where, name=name),
+}
+
+
+def _select(columns: Sequence[Column], _options: Options) -> str:
+    cells = ", ".join(
+        _CELLS[column.type](f"({column.sql})", f"{letters(index)}\\x03", column.name)
+        for index, column in enumerate(columns, 1)
+    )
+    return f"""concat(E'<row r="\\x03">', {cells}, '</row>') as row"""
+
+
+def _copy(_options: Options) -> Mapping[str, Any]:
+    # one column comes out raw, a row a line: what is rendered holds no line break and neither of these bytes
+    return {"format": "csv", "quote": "\x01", "delimiter": "\x02", "encoding": "UTF8"}
+
+
+def letters(index: int) -> str:
+    """The name of a column counted from 1: A, Z, AA."""
+    name = ""
+    while index:
+        index, digit = divmod(index - 1, 26)
+        name = chr(ord("A") + digit) + name
+    return name
+
+
+class XlsxEncoder:
+    """Numbers the rows and zips them, in pieces, in threads; holds two pieces at most."""
+
+    def __init__(self, columns: Sequence[Column], _options: Options, write: Write, about: About) -> None:
+        self._columns, self._write, self._about = columns, write, about
+        self._zip = Zip(_LEVEL)
+        self._buffer = bytearray()
+        self._rows = 0
+
+    async def begin(self) -> None:
+        book = b"".join(self._zip.whole(name, _XML + part.encode()) for name, part in _parts(self._about))
+        sheet = self._zip.begin("xl/worksheets/sheet1.xml")
+        await self._write(book + sheet + self._zip.add(_XML + _head(self._columns).encode()))
+
+    async def write(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) >= PIECE and (end := self._buffer.rfind(b"\n") + 1):
+            piece = bytes(self._buffer[:end])
+            del self._buffer[:end]
+            await self._write(await asyncio.to_thread(self._packed, piece))
+
+    async def finish(self, rows: int) -> None:
+        last = await asyncio.to_thread(self._packed, bytes(self._buffer))
+        if self._rows != rows:
+            raise RuntimeError(f"{self._rows} rows arrived of the {rows} that the server copied")
+        column, row = letters(len(self._columns)), rows + 1
+        end = f'</sheetData><autoFilter ref="A1:{column}{row}"/></worksheet>'
+        tail = self._zip.add(end.encode()) + self._zip.end()
+        book = _workbook(self._about.dataset, f"$A$1:${column}${row}")
+        tail += self._zip.whole("xl/workbook.xml", _XML + book.encode())
+        await self._write(last + tail + self._zip.directory())
+
+    def _packed(self, piece: bytes) -> bytes:
+        rows = piece.split(b"\n")
+        if rows.pop():
+            raise RuntimeError("the last row was cut")
+        first = self._rows + 2
+        self._rows += len(rows)
+        if self._rows > MOST_ROWS:
+            raise TooManyRows
+        if _TOO_LONG in piece:
+            raise _too_long(rows, first)
+        numbered = [row.replace(_NUMBER, b"%d" % number) for number, row in enumerate(rows, first)]
+        return self._zip.add(b"".join(numbered))
+
+
+def _too_long(rows: Sequence[bytes], first: int) -> CellTooLong:
+    number, row = next((number, row) for number, row in enumerate(rows, first) if _TOO_LONG in row)
+    column = row.split(_TOO_LONG)[1].decode()
+    return CellTooLong(
+        f"Row {number} has a text in {column} that is longer than the {MOST_UNITS:,} characters a cell can hold."
+    )
+
+
+_XML = b'<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
+_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006"
+_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+_TYPES = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+_CORE = "application/vnd.openxmlformats-package.core-properties+xml"
+
+_CONTENT_TYPES = (
+    f'<Types xmlns="{_PACKAGE}/content-types">'
+    '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+    '<Default Extension="xml" ContentType="application/xml"/>'
+    f'<Override PartName="/xl/workbook.xml" ContentType="{_TYPES}.sheet.main+xml"/>'
+    f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{_TYPES}.worksheet+xml"/>'
+    f'<Override PartName="/xl/styles.xml" ContentType="{_TYPES}.styles+xml"/>'
+    f'<Override PartName="/docProps/core.xml" ContentType="{_CORE}"/></Types>'
+)
+_RELATIONS = (
+    f'<Relationships xmlns="{_PACKAGE}/relationships">'
+    f'<Relationship Id="rId1" Type="{_OFFICE}/relationships/officeDocument" Target="xl/workbook.xml"/>'
+    f'<Relationship Id="rId2" Type="{_PACKAGE}/relationships/metadata/core-properties" Target="docProps/core.xml"/>'
+    "</Relationships>"
+)
+_BOOK_RELATIONS = (
+    f'<Relationships xmlns="{_PACKAGE}/relationships">'
+    f'<Relationship Id="rId1" Type="{_OFFICE}/relationships/worksheet" Target="worksheets/sheet1.xml"/>'
+    f'<Relationship Id="rId2" Type="{_OFFICE}/relationships/styles" Target="styles.xml"/></Relationships>'
+)
+_STYLES = (
+    f'<styleSheet xmlns="{_MAIN}">'
+    '<numFmts count="1"><numFmt numFmtId="164" formatCode="yyyy\\-mm\\-dd\\ hh:mm:ss.000"/></numFmts>'
+    '<fonts count="2"><font><sz val="11"/><name val="Calibri"/><family val="2"/></font>'
+    '<font><b/><sz val="11"/><name val="Calibri"/><family val="2"/></font></fonts>'
+    '<fills count="3"><fill><patternFill patternType="none"/></fill><fill><patternFill patternType="gray125"/></fill>'
+    '<fill><patternFill patternType="solid"><fgColor rgb="FFE7ECF2"/><bgColor indexed="64"/></patternFill></fill>'
+    "</fills>"
+    '<borders count="1"><border><left/><right/><top/><bottom/><diagonal/></border></borders>'
+    '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/></cellStyleXfs>'
+    '<cellXfs count="4"><xf numFmtId="0" fontId="0" fillId="0" borderId="0" xfId="0"/>'
+    '<xf numFmtId="164" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
+    '<xf numFmtId="49" fontId="1" fillId="2" borderId="0" xfId="0" applyNumberFormat="1" applyFont="1" applyFill="1"/>'
+    '<xf numFmtId="49" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/></cellXfs>'
+    '<cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/></cellStyles></styleSheet>'
+)
+
+
+def _parts(about: About) -> list[tuple[str, str]]:
+    """What a workbook has around its sheet. The first names the others, and tells programs what the file is."""
+    return [
+        ("[Content_Types].xml", _CONTENT_TYPES),
+        ("_rels/.rels", _RELATIONS),
+        ("xl/_rels/workbook.xml.rels", _BOOK_RELATIONS),
+        ("xl/styles.xml", _STYLES),
+        ("docProps/core.xml", _properties(about)),
+    ]
+
+
+def _properties(about: About) -> str:
+    at = f"{about.snapshot_at:%Y-%m-%dT%H:%M:%SZ}"
+    return (
+        f'<cp:coreProperties xmlns:cp="{_PACKAGE}/metadata/core-properties" xmlns:dc="http://purl.org/dc/elements/1.1/"'
+        ' xmlns:dcterms="http://purl.org/dc/terms/" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">'
+        f"<dc:title>{escape(about.dataset)}</dc:title>"
+        f"<dc:description>{escape(about.description)} As of {at}. All times are in UTC.</dc:description>"
+        f'<dcterms:created xsi:type="dcterms:W3CDTF">{at}</dcterms:created></cp:coreProperties>'
+    )
+
+
+def _head(columns: Sequence[Column]) -> str:
+    """The sheet up to its second row."""
+    # the button of the filter takes the room of four letters
+    widths = [max(_WIDTHS[column.type], len(column.name) + 4) for column in columns]
+    cols = "".join(f'<col min="{n}" max="{n}" width="{width}" customWidth="1"/>' for n, width in enumerate(widths, 1))
+    cells = "".join(
+        f'<c r="{letters(n)}1" s="{_HEADER}" t="inlineStr"><is><t>{escape(column.name)}</t></is></c>'
+        for n, column in enumerate(columns, 1)
+    )
+    return (
+        f'<worksheet xmlns="{_MAIN}"><sheetViews><sheetView tabSelected="1" workbookViewId="0">'
+        '<pane ySplit="1" topLeftCell="A2" activePane="bottomLeft" state="frozen"/></sheetView></sheetViews>'
+        f'<cols>{cols}</cols><sheetData><row r="1">{cells}</row>'
+    )
+
+
+def _workbook(sheet: str, area: str) -> str:
+    """With the hidden name that Excel itself gives to the area of a filter, and the header on each printed page."""
+    return (
+        f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}/relationships"><bookViews><workbookView/></bookViews>'
+        f'<sheets><sheet name={quoteattr(sheet)} sheetId="1" r:id="rId1"/></sheets><definedNames>'
+        f'<definedName name="_xlnm._FilterDatabase" localSheetId="0" hidden="1">{sheet}!{area}</definedName>'
+        f'<definedName name="_xlnm.Print_Titles" localSheetId="0">{sheet}!$1:$1</definedName>'
+        "</definedNames></workbook>"
+    )
+
+
+XLSX = Format(
+    name="xlsx",
+    media_type=f"{_TYPES}.sheet",
+    extension="xlsx",
+    select=_select,
+    copy=_copy,
+    encoder=XlsxEncoder,
+    most_rows=MOST_ROWS,
+)

@@ -1,0 +1,45 @@
+"""Schedules: exports that are submitted by the clock, as their owner."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from erp_service import errors
+from erp_service.db.base import Base
+
+
+class ExportSchedule(Base):
+    """`next_run_at` is the run that comes, or is due. After a run that could not be submitted for now, `again_at`
+    says when to try again."""
+
+    __tablename__ = "export_schedules"
+    __table_args__ = (
+        CheckConstraint("is_active = (next_run_at is not null)", name="next_run_of_active"),
+        Index("export_schedules_user_id_id_idx", "user_id", "id"),
+        Index("export_schedules_due_idx", "next_run_at", postgresql_where=text("is_active")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id"))
+    cron: Mapped[str] = mapped_column(Text)
+    timezone: Mapped[str] = mapped_column(Text)
+    spec: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    is_active: Mapped[bool] = mapped_column(server_default=text("true"))
+    next_run_at: Mapped[datetime | None] = mapped_column()
+    again_at: Mapped[datetime | None] = mapped_column()
+    last_run_at: Mapped[datetime | None] = mapped_column()
+    last_export_id: Mapped[UUID | None] = mapped_column(ForeignKey("export_jobs.id"))
+    last_error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class TooManySchedules(errors.Conflict):
+    """You have as many schedules as one user may have. Delete one that is no longer needed."""
+
+    slug, title = "too-many-schedules", "You have too many schedules"

@@ -1,0 +1,73 @@
+"""What clients send and get about schedules."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from msgspec import Meta, Struct
+
+from erp_service.db.pagination import Page
+from erp_service.exports.models import Status
+from erp_service.exports.schemas import ExportRequest
+
+_SPEC = {"dataset": "stock_levels", "format": "csv"}
+
+_Cron = Annotated[
+    str,
+    Meta(
+        min_length=9,
+        max_length=200,
+        description="minute, hour, day of month (`L`: the last), month, day of week: five fields of cron; at most"
+        " every 5 minutes",
+        examples=["0 6 * * mon-fri", "30 23 L * *"],
+    ),
+]
+_Zone = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        description="the IANA time zone that `cron` is in. What its clock skips when it is set forward runs right"
+        " after that; what it shows twice when it is set back runs the first time",
+        examples=["Europe/Berlin"],
+    ),
+]
+
+
+class ScheduleBody(Struct, forbid_unknown_fields=True, kw_only=True):
+    """When to export what: `spec` is the body of `POST /api/v1/exports/jobs`."""
+
+    cron: _Cron
+    timezone: _Zone = "UTC"
+    spec: Annotated[ExportRequest, Meta(examples=[_SPEC])]
+    is_active: Annotated[bool, Meta(description="false: it is kept, and does not run")] = True
+
+
+class LastJob(Struct):
+    """The export that the last run submitted, or joined, as it is now."""
+
+    id: UUID
+    status: Status
+
+
+class ScheduleOut(Struct):
+    """A schedule. `last_error` is a problem (RFC 9457) if the last run was refused, and null otherwise."""
+
+    id: UUID
+    owner: Annotated[int, Meta(description="the id of the user as whom it runs")]
+    cron: str
+    timezone: str
+    spec: Annotated[dict[str, Any], Meta(description="as it was sent, with defaults", examples=[_SPEC])]
+    is_active: bool
+    next_run_at: Annotated[datetime | None, Meta(description="null while it is not active")]
+    last_run_at: Annotated[datetime | None, Meta(description="when it last ran, or was refused")]
+    last_job: LastJob | None
+    last_error: dict[str, Any] | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class SchedulePage(Page[ScheduleOut]):
+    """Schedules, newest first."""
+
+    items: list[ScheduleOut]

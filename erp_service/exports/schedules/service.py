@@ -1,0 +1,241 @@
+"""What people do with schedules. Each in the caller's transaction; ticks.py runs what is due."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from sqlalchemy import Select, delete, func, insert, select, text, update
+from uuid_utils.compat import uuid7
+
+from erp_service import errors
+from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
+from erp_service.audit.record import record
+from erp_service.auth import queries as auth_queries
+from erp_service.db.pagination import SortKey, SortOrder, page
+from erp_service.db.sessions import Session, WriteSession
+from erp_service.errors import Fault
+from erp_service.exports import service
+from erp_service.exports.models import ExportJob, Status
+from erp_service.exports.planning.request import read_request
+from erp_service.exports.problems import ExportForbidden
+from erp_service.exports.queries import VersionedExport as ShownExport
+from erp_service.exports.schedules import cron
+from erp_service.exports.schedules.models import ExportSchedule, TooManySchedules
+from erp_service.exports.schedules.schemas import LastJob, ScheduleBody, ScheduleOut, SchedulePage
+from erp_service.exports.schemas import ExportRequest
+from erp_service.settings import Settings
+from erp_service.timestamps import parse_zone
+
+PATH = "/api/v1/exports/schedules"
+MOST_PER_USER = 50
+SHORTEST_MINUTES = 5
+
+_COLUMNS = ExportSchedule.__table__.c
+_SELECTED = select(*_COLUMNS, ExportJob.status.label("export_status")).outerjoin(
+    ExportJob, ExportJob.id == ExportSchedule.last_export_id
+)
+_NEWEST_FIRST = SortOrder([SortKey(ExportSchedule.id, "id", UUID)], descending=True)
+_STATUSES = list(Status)
+
+
+class VersionedSchedule(msgspec.Struct, frozen=True):
+    """A schedule with the version that its ETag is made of."""
+
+    schedule: ScheduleOut
+    version: int
+
+
+async def schedule(db: Session, who: Principal, schedule_id: UUID) -> VersionedSchedule:
+    """One's own, or anybody's for an ADMIN; raises errors.NotFound."""
+    return _shown(await _one(db, _visible(who, schedule_id), schedule_id))
+
+
+async def schedules(
+    db: Session, who: Principal, *, mine: bool, is_active: bool | None, limit: int, cursor: str | None
+) -> SchedulePage:
+    """Raises errors.Forbidden if another's schedules are asked for by anybody but an ADMIN; errors.Invalid."""
+    found = _SELECTED
+    if mine:
+        found = found.where(ExportSchedule.user_id == who.user_id)
+    elif not who.role.includes(Role.ADMIN):
+        raise errors.Forbidden("The schedules of others are for the role ADMIN.")
+    if is_active is not None:
+        found = found.where(ExportSchedule.is_active == is_active)
+    return await page(db, found, _represented, _NEWEST_FIRST, limit=limit, cursor=cursor, into=SchedulePage)
+
+
+async def lock_for_update(db: WriteSession, who: Principal, schedule_id: UUID) -> VersionedSchedule:
+    """The schedule, which nobody changes or runs before the transaction ends; raises errors.NotFound."""
+    found = _visible(who, schedule_id).with_for_update(of=ExportSchedule)
+    return _shown(await _one(db, found, schedule_id))
+
+
+async def create(db: WriteSession, who: Principal, settings: Settings, body: ScheduleBody) -> VersionedSchedule:
+    """Raises errors.Forbidden, errors.Invalid, TooManySchedules."""
+    if who.user_id is None:
+        raise errors.Forbidden("A schedule belongs to a person.")
+    next_run_at = await _next_run(db, body)
+    _check_spec(who, settings, body.spec)
+    # one at a time for each user, or two at once would both be the last that is allowed
+    await db.execute(text("select pg_advisory_xact_lock(727277, :user)"), {"user": who.user_id % 2**31})
+    present = await db.scalar(select(func.count()).where(ExportSchedule.user_id == who.user_id))
+    if present is not None and present >= MOST_PER_USER:
+        raise TooManySchedules(f"One user may have {MOST_PER_USER}.")
+    values = _values(body)
+    schedule_id = uuid7()
+    made = insert(ExportSchedule).values(id=schedule_id, user_id=who.user_id, next_run_at=next_run_at, **values)
+    await db.execute(made)
+    await record(db, who, "schedule.created", schedule_id, after=values)
+    return await schedule(db, who, schedule_id)
+
+
+async def replace(
+    db: WriteSession, who: Principal, settings: Settings, held: VersionedSchedule, body: ScheduleBody
+) -> VersionedSchedule:
+    """All that a client may write, anew; what changes nothing leaves no trace. Raises errors.Forbidden, errors.Invalid.
+
+    When it runs next is reckoned anew only if that may have changed, so that an edit cannot lose a run that is due."""
+    before, values = held.schedule, _values(body)
+    old = {name: getattr(before, name) for name in values}
+    if old == values:
+        return held
+    if body.is_active or before.spec != values["spec"]:
+        _check_spec(await _as_owner(db, before.owner, who), settings, body.spec)
+    next_run_at = await _next_run(db, body)
+    if all(old[name] == values[name] for name in ("cron", "timezone", "is_active")):
+        next_run_at = before.next_run_at
+    changed = update(ExportSchedule).where(ExportSchedule.id == before.id)
+    changed = changed.values(**values, next_run_at=next_run_at, again_at=None, last_error=None)
+    await db.execute(changed.values(version=ExportSchedule.version + 1, updated_at=func.now()))
+    await record(db, who, "schedule.updated", before.id, before=old, after=values)
+    return await schedule(db, who, before.id)
+
+
+async def remove(db: WriteSession, who: Principal, held: VersionedSchedule) -> None:
+    """The exports that it submitted stay."""
+    await db.execute(delete(ExportSchedule).where(ExportSchedule.id == held.schedule.id))
+    before = {name: getattr(held.schedule, name) for name in ("owner", "cron", "timezone", "spec", "is_active")}
+    await record(db, who, "schedule.deleted", held.schedule.id, before=before)
+
+
+async def run(db: WriteSession, who: Principal, settings: Settings, held: VersionedSchedule) -> ShownExport:
+    """Now, besides what the clock says. Raises errors.Forbidden, errors.Invalid, TooManyExports."""
+    found = held.schedule
+    owner = await _as_owner(db, found.owner, who)
+    shown = await submitted(db, owner, settings, found.spec)
+    await ran(db, found.id, export_id=shown.job.id)
+    await record(db, who, "schedule.run", found.id, after={"export_id": str(shown.job.id)})
+    return shown
+
+
+async def ran(db: WriteSession, schedule_id: UUID, **values: Any) -> None:
+    """Note that it ran just now, with `export_id`, or was refused, with `last_error`."""
+    export_id = values.pop("export_id", None)
+    if export_id is not None:
+        values |= {"last_export_id": export_id, "last_error": None}
+    changed = update(ExportSchedule).where(ExportSchedule.id == schedule_id)
+    await db.execute(changed.values(version=ExportSchedule.version + 1, last_run_at=func.now(), **values))
+
+
+async def submitted(db: WriteSession, owner: Principal, settings: Settings, spec: dict[str, Any]) -> ShownExport:
+    """The schedule's export, by the ordinary way. Raises errors.Forbidden, errors.Invalid, TooManyExports."""
+    try:
+        request = msgspec.convert(spec, ExportRequest)
+    except msgspec.ValidationError as exc:
+        # written by another version of this service
+        raise errors.Invalid("The spec can no longer be read.", Fault(str(exc), pointer="/spec")) from None
+    return await service.submit(db, owner, settings, request)
+
+
+async def owner_now(db: Session, user_id: int, *, request_id: str | None, address: str | None = None) -> Principal:
+    """The owner with the role of this moment; raises ExportForbidden if they are no longer active."""
+    authority = await auth_queries.authority(db, user_id)
+    if authority is None or not authority.active:
+        raise ExportForbidden("Its owner is no longer active.")
+    return Principal(user_id, authority.role, request_id, address)
+
+
+async def _as_owner(db: Session, owner: int, who: Principal) -> Principal:
+    return await owner_now(db, owner, request_id=who.request_id, address=who.address)
+
+
+def timing(cron_text: str, timezone: str, after: datetime) -> datetime:
+    """The first run later than `after`; raises errors.Invalid that names what cannot be used."""
+    faults, where = [], None
+    try:
+        where = parse_zone(timezone)
+    except ValueError as exc:
+        faults.append(Fault(str(exc), pointer="/timezone"))
+    try:
+        found = cron.read(cron_text)
+        if found.shortest < SHORTEST_MINUTES:
+            raise ValueError(f"runs {found.shortest} min apart, and {SHORTEST_MINUTES} min is the least")
+        if where is not None:
+            return cron.next_run(found, where, after)
+    except ValueError as exc:
+        faults.append(Fault(f"is not a time to run: {exc}", pointer="/cron"))
+    raise errors.Invalid(None, *faults)
+
+
+async def _next_run(db: WriteSession, body: ScheduleBody) -> datetime | None:
+    """By the clock of the database, as there is only one."""
+    now = (await db.execute(select(func.now()))).scalar_one()
+    found = timing(body.cron, body.timezone, now)
+    return found if body.is_active else None
+
+
+def _check_spec(owner: Principal, settings: Settings, spec: ExportRequest) -> None:
+    try:
+        read_request(owner, settings, spec)
+    except errors.Invalid as exc:
+        inside = [msgspec.structs.replace(fault, pointer=f"/spec{fault.pointer or ''}") for fault in exc.faults]
+        raise errors.Invalid(exc.detail, *inside) from None
+
+
+def _values(body: ScheduleBody) -> dict[str, Any]:
+    return {
+        "cron": body.cron,
+        "timezone": body.timezone,
+        "spec": msgspec.to_builtins(body.spec),
+        "is_active": body.is_active,
+    }
+
+
+def _visible(who: Principal, schedule_id: UUID) -> Select[Any]:
+    found = _SELECTED.where(ExportSchedule.id == schedule_id)
+    return found if who.role.includes(Role.ADMIN) else found.where(ExportSchedule.user_id == who.user_id)
+
+
+async def _one(db: Session, found: Select[Any], schedule_id: UUID) -> Any:
+    row = (await db.execute(found)).one_or_none()
+    if row is None:
+        raise errors.NotFound(f"You have no schedule {schedule_id}.")
+    return row
+
+
+def _shown(row: Any) -> VersionedSchedule:
+    """What is shown of the export changes with its status only, so the ETag does too."""
+    shown = _represented(*row)
+    state = 0 if shown.last_job is None else 1 + _STATUSES.index(shown.last_job.status)
+    return VersionedSchedule(shown, row.version * 10 + state)
+
+
+def _represented(*values: Any) -> ScheduleOut:
+    row = dict(zip([*_COLUMNS.keys(), "export_status"], values, strict=True))
+    last = None if row["last_export_id"] is None else LastJob(row["last_export_id"], Status(row["export_status"]))
+    return ScheduleOut(
+        id=row["id"],
+        owner=row["user_id"],
+        cron=row["cron"],
+        timezone=row["timezone"],
+        spec=row["spec"],
+        is_active=row["is_active"],
+        next_run_at=row["next_run_at"],
+        last_run_at=row["last_run_at"],
+        last_job=last,
+        last_error=row["last_error"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )

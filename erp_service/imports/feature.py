@@ -1,0 +1,9 @@
+"""What imports gives to the service."""
+
+from erp_service.registry.feature import Feature
+
+IMPORTS = Feature(
+    name="imports",
+    models=("erp_service.imports.models",),
+    event_types=("import.items", "import.locations", "import.movements"),
+)

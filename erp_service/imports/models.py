@@ -1,0 +1,28 @@
+"""Imported files."""
+
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Identity,
+    Text,
+    UniqueConstraint,
+    func,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from erp_service.db.base import Base
+
+
+class Import(Base):
+    """A file that was imported: its digest keeps the same content from being posted twice."""
+
+    __tablename__ = "imports"
+    __table_args__ = (UniqueConstraint("kind", "sha256"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(Text)
+    filename: Mapped[str] = mapped_column(Text)
+    row_count: Mapped[int] = mapped_column(BigInteger)
+    imported_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,144 @@
+"""Items, locations, stock levels and stock movements, as they can be exported."""
+
+from erp_service.access.roles import Role
+from erp_service.decimals import MONEY_SCALE, PRECISION, QUANTITY_SCALE
+from erp_service.registry.datasets import (
+    Column,
+    Dataset,
+    Filter,
+    a_time,
+    an_id,
+    deleted_filter,
+    one_of,
+    search_filter,
+    some_text,
+)
+
+_QUANTITY = (PRECISION, QUANTITY_SCALE)
+_MONEY = (PRECISION, MONEY_SCALE)
+
+
+ITEMS = Dataset(
+    name="items",
+    description="What is kept in stock.",
+    role=Role.VIEWER,
+    source="items i",
+    key=("i.id",),
+    sorts={"id": "i.id", "sku": "i.sku", "name": "i.name"},
+    columns=(
+        Column("id", "integer", "i.id", "the item's id"),
+        Column("sku", "text", "i.sku", "its unique number"),
+        Column("name", "text", "i.name", "its name"),
+        Column("unit", "text", "i.unit", "what it is counted in"),
+        Column("status", "text", "i.status", "ACTIVE, INACTIVE or DISCONTINUED"),
+        Column("description", "text", "i.description", "more about it"),
+        Column("reorder_point", "decimal", "i.reorder_point", "at or below this, stock is low", _QUANTITY),
+        Column("created_at", "timestamp", "i.created_at", "when it was entered"),
+        Column("updated_at", "timestamp", "i.updated_at", "when it was last changed"),
+        Column("deleted_at", "timestamp", "i.deleted_at", "when it was deleted"),
+    ),
+    filters=(
+        search_filter("i.sku", "i.name"),
+        Filter("sku", some_text, "i.sku = {}", "this sku"),
+        Filter("status", one_of("ACTIVE", "INACTIVE", "DISCONTINUED"), "i.status = {}", "this status"),
+        deleted_filter("i.deleted_at is null"),
+    ),
+)
+
+LOCATIONS = Dataset(
+    name="locations",
+    description="Where stock is kept.",
+    role=Role.VIEWER,
+    source="locations l left join locations p on p.id = l.parent_id",
+    key=("l.id",),
+    sorts={"id": "l.id", "code": "l.code", "name": "l.name"},
+    columns=(
+        Column("id", "integer", "l.id", "the location's id"),
+        Column("code", "text", "l.code", "its unique code"),
+        Column("name", "text", "l.name", "its name"),
+        Column("location_type", "text", "l.location_type", "WAREHOUSE, ZONE or BIN"),
+        Column("address", "text", "l.address", "where that is"),
+        Column("parent_id", "integer", "l.parent_id", "the location it is part of"),
+        Column("parent", "text", "p.code", "the code of that"),
+        Column("allow_negative_stock", "boolean", "l.allow_negative_stock", "whether stock may go below zero there"),
+        Column("created_at", "timestamp", "l.created_at", "when it was entered"),
+        Column("updated_at", "timestamp", "l.updated_at", "when it was last changed"),
+        Column("deleted_at", "timestamp", "l.deleted_at", "when it was deleted"),
+    ),
+    filters=(
+        search_filter("l.code", "l.name"),
+        Filter("code", some_text, "l.code = {}", "this code"),
+        Filter("location_type", one_of("WAREHOUSE", "ZONE", "BIN"), "l.location_type = {}", "this type"),
+        Filter("parent_id", an_id, "l.parent_id = {}", "directly part of this location"),
+        deleted_filter("l.deleted_at is null"),
+    ),
+)
+
+STOCK_LEVELS = Dataset(
+    name="stock_levels",
+    description="What is on hand of each item at each location, and its value at moving average.",
+    role=Role.VIEWER,
+    source="stock_balances b join items i on i.id = b.item_id join locations l on l.id = b.location_id",
+    key=("b.item_id", "b.location_id"),
+    columns=(
+        Column("item_id", "integer", "b.item_id", "the item"),
+        Column("sku", "text", "i.sku", "its sku"),
+        Column("name", "text", "i.name", "its name"),
+        Column("unit", "text", "i.unit", "what it is counted in"),
+        Column("location_id", "integer", "b.location_id", "the location"),
+        Column("location", "text", "l.code", "its code"),
+        Column("on_hand", "decimal", "b.on_hand", "how much is there", _QUANTITY),
+        Column("value", "decimal", "b.value", "what that is worth", _MONEY),
+        Column("unit_value", "decimal", "round(b.value / nullif(b.on_hand, 0), 6)", "of one unit, at moving average"),
+    ),
+    filters=(
+        Filter("sku", some_text, "i.sku = {}", "this item"),
+        Filter("item_id", an_id, "b.item_id = {}", "this item"),
+        Filter("location_id", an_id, "b.location_id = {}", "this location"),
+    ),
+)
+
+STOCK_MOVEMENTS = Dataset(
+    name="stock_movements",
+    description="The ledger: every movement of stock there ever was.",
+    role=Role.VIEWER,
+    source="stock_ledger e join items i on i.id = e.item_id join locations l on l.id = e.location_id",
+    key=("e.id",),
+    sorts={"id": "e.id"},
+    columns=(
+        Column("id", "integer", "e.id", "of one item at one location, ids are in the order of effects"),
+        Column("transaction_id", "uuid", "e.transaction_id", "the document it was posted in"),
+        Column("line", "integer", "e.line", "the line in that"),
+        Column("transaction_type", "text", "e.entry_type", "IN, OUT, TRANSFER_IN, TRANSFER_OUT or ADJUSTMENT"),
+        Column("sku", "text", "i.sku", "the item's sku"),
+        Column("name", "text", "i.name", "the item's name"),
+        Column("location", "text", "l.code", "the location's code"),
+        Column("quantity", "decimal", "e.quantity", "signed: what left is below zero", _QUANTITY),
+        Column("unit", "text", "i.unit", "what it is counted in"),
+        Column("unit_cost", "decimal", "e.unit_cost", "as it was posted", _MONEY),
+        Column("value", "decimal", "e.value", "signed", _MONEY),
+        Column("occurred_at", "timestamp", "e.occurred_at", "when it happened"),
+        Column("recorded_at", "timestamp", "e.recorded_at", "when it was posted"),
+        Column("reference_no", "text", "e.reference_no", "the paper behind it"),
+        Column("notes", "text", "e.notes", "notes"),
+        Column("reason", "text", "e.reason", "why it was adjusted"),
+        Column("metadata", "json", "e.metadata", "what else was posted with it"),
+        Column("user_id", "integer", "e.user_id", "who posted it; empty for the service itself"),
+    ),
+    filters=(
+        Filter("item_id", an_id, "e.item_id = {}", "this item"),
+        Filter("sku", some_text, "i.sku = {}", "this item"),
+        Filter("location_id", an_id, "e.location_id = {}", "this location"),
+        Filter(
+            "transaction_type",
+            one_of("IN", "OUT", "TRANSFER_IN", "TRANSFER_OUT", "ADJUSTMENT"),
+            "e.entry_type = {}",
+            "this type",
+        ),
+        Filter("reference_no", some_text, "e.reference_no = {}", "this reference"),
+        Filter("from", a_time, "e.occurred_at >= {}", "occurred at this time or later"),
+        Filter("to", a_time, "e.occurred_at < {}", "occurred before this time"),
+    ),
+)
+
+DATASETS = (ITEMS, LOCATIONS, STOCK_LEVELS, STOCK_MOVEMENTS)

@@ -1,0 +1,64 @@
+"""What must hold of the ledger and its balances at every instant."""
+
+from erp_service.registry.proofs import Proof
+
+PROOFS = (
+    Proof(
+        "balances",
+        "what is on hand, and its value, are the sums of the ledger",
+        """
+        select item_id, location_id, b.on_hand, l.quantity as ledger_quantity, b.value, l.value as ledger_value
+        from stock_balances b full join (
+          select item_id, location_id, sum(quantity) as quantity, sum(value) as value
+          from stock_ledger group by item_id, location_id
+        ) l using (item_id, location_id)
+        where b.on_hand is distinct from coalesce(l.quantity, 0) or b.value is distinct from coalesce(l.value, 0)
+        """,
+    ),
+    Proof(
+        "chain",
+        "each entry goes on from where the one before it, of the same item at the same place, ended",
+        """
+        select id, item_id, location_id, on_hand_before, quantity, on_hand_after, value_before, value, value_after
+        from (
+          select id, item_id, location_id, quantity, value, on_hand_after, value_after,
+            coalesce(lag(on_hand_after) over place, 0) as on_hand_before,
+            coalesce(lag(value_after) over place, 0) as value_before
+          from stock_ledger window place as (partition by item_id, location_id order by id)
+        ) e
+        where on_hand_after <> on_hand_before + quantity or value_after <> value_before + value
+        """,
+    ),
+    Proof(
+        "transfers",
+        "what the transfers of a document take of an item they also bring, in quantity and value",
+        """
+        select transaction_id, item_id, sum(quantity) as quantity, sum(value) as value
+        from stock_ledger where entry_type in ('TRANSFER_IN', 'TRANSFER_OUT')
+        group by transaction_id, item_id having sum(quantity) <> 0 or sum(value) <> 0
+        """,
+    ),
+    Proof(
+        "negative stock",
+        "stock is below zero only where the location allows it",
+        """
+        select item_id, location_id, on_hand
+        from stock_balances b join locations l on l.id = b.location_id
+        where on_hand < 0 and not l.allow_negative_stock
+        """,
+    ),
+    Proof(
+        "empty places",
+        "nothing on hand is worth nothing",
+        "select item_id, location_id, on_hand, value from stock_balances where on_hand = 0 and value <> 0",
+    ),
+    Proof(
+        "flags",
+        "balances know whether their location allows negative stock",
+        """
+        select item_id, location_id, allows_negative, l.allow_negative_stock
+        from stock_balances b join locations l on l.id = b.location_id
+        where b.allows_negative <> l.allow_negative_stock
+        """,
+    ),
+)

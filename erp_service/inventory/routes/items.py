@@ -1,0 +1,97 @@
+"""/api/v1/inventory/items"""
+
+from typing import Annotated, Literal
+
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
+
+from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
+from erp_service.db.sessions import ReadSession, WriteSession
+from erp_service.inventory import items, queries
+from erp_service.inventory.problems import SkuTaken
+from erp_service.inventory.schemas import ItemBody, ItemOut, ItemPage, ItemStatus
+from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.web.responses import ApiResponse, created, require_match, tagged
+from erp_service.web.routing import Id, IfMatch, delete, get, post, put
+
+_PATH = "/api/v1/inventory/items"
+_ONE = f"{_PATH}/{{item_id:int}}"
+_TAGS = ["items"]
+
+Sort = Literal["id", "-id", "name", "-name", "sku", "-sku"]
+IncludeDeleted = Annotated[bool, QueryParameter(description="also what was deleted")]
+
+
+@get(_PATH, role=Role.VIEWER, summary="List items", tags=_TAGS)
+async def list_items(
+    read: NamedDependency[ReadSession],
+    q: Annotated[
+        str | None, QueryParameter(max_length=200, description="part of the sku or the name, in any case")
+    ] = None,
+    sku: Annotated[str | None, QueryParameter(max_length=200, description="exactly this sku")] = None,
+    status: Annotated[ItemStatus | None, QueryParameter(description="only items with this status")] = None,
+    include_deleted: IncludeDeleted = False,
+    sort: Annotated[Sort | None, QueryParameter(description="`id` if absent; downwards with a minus")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    cursor: Cursor = None,
+) -> ApiResponse[ItemPage]:
+    """Keyset pages: follow `next_cursor`, or the `Link` header, until it is null."""
+    return ApiResponse(
+        await queries.items(
+            read,
+            q=q,
+            sku=sku,
+            status=status,
+            include_deleted=include_deleted,
+            sort=sort,
+            limit=limit,
+            cursor=cursor,
+        )
+    )
+
+
+@get(_ONE, role=Role.VIEWER, summary="An item", tags=_TAGS)
+async def get_item(
+    read: NamedDependency[ReadSession], item_id: Id, include_deleted: IncludeDeleted = False
+) -> ApiResponse[ItemOut]:
+    """With its `ETag`. A deleted item is 404 without `include_deleted=true`."""
+    item = await queries.item(read, item_id, include_deleted=include_deleted)
+    return tagged(item, item.version)
+
+
+@post(_PATH, role=Role.ADMIN, summary="Make an item", tags=_TAGS, status_code=201, problems=(SkuTaken,))
+async def create_item(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[ItemBody]
+) -> ApiResponse[ItemOut]:
+    """The sku must be new: also one of a deleted item is taken."""
+    item = await items.create(write, who, data)
+    return created(item, f"{_PATH}/{item.id}", item.version)
+
+
+@put(_ONE, role=Role.ADMIN, summary="Replace an item", tags=_TAGS, problems=(SkuTaken,))
+async def replace_item(
+    write: NamedDependency[WriteSession],
+    who: NamedDependency[Principal],
+    item_id: Id,
+    data: JSONBody[ItemBody],
+    if_match: IfMatch = None,
+) -> ApiResponse[ItemOut]:
+    """All of it: a field that is left out gets its default. What changes nothing keeps the `ETag`."""
+    held = await items.lock_for_update(write, item_id)
+    require_match(if_match, held.version)
+    item = await items.replace(write, who, held, data)
+    return tagged(item, item.version)
+
+
+@delete(_ONE, role=Role.ADMIN, summary="Delete an item", tags=_TAGS, problems=(items.ItemHasStock,))
+async def delete_item(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], item_id: Id, if_match: IfMatch = None
+) -> None:
+    """Softly: ledger and sku stay. Refused while there is stock of it anywhere, also below zero."""
+    held = await items.lock_for_update(write, item_id)
+    require_match(if_match, held.version)
+    await items.delete(write, who, held)
+
+
+ROUTES = [list_items, get_item, create_item, replace_item, delete_item]

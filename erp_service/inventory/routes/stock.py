@@ -1,0 +1,162 @@
+"""/api/v1/inventory/stock: what comes in, goes out, moves, is corrected, and is taken back."""
+
+from typing import Annotated
+from uuid import UUID
+
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, PathParameter
+from msgspec.structs import asdict
+
+from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
+from erp_service.db.sessions import ReadSession, WriteSession
+from erp_service.inventory import stock
+from erp_service.inventory.ledger import InsufficientStock
+from erp_service.inventory.problems import AlreadyReversed
+from erp_service.inventory.stock import ItemNotActive, TooManyEntries
+from erp_service.inventory.stock_schemas import (
+    Adjustment,
+    Document,
+    Issue,
+    Movements,
+    PostedEntry,
+    Receipt,
+    Reversal,
+    Transfer,
+)
+from erp_service.web.responses import ApiResponse, created, tagged
+from erp_service.web.routing import get, post
+
+_PATH = "/api/v1/inventory/stock"
+_DOCUMENT = f"{_PATH}/transactions/{{transaction_id:uuid}}"
+_TAGS = ["stock"]
+
+TransactionId = Annotated[UUID, PathParameter(description="`transaction_id` of the document")]
+
+
+@post(f"{_PATH}/in", role=Role.STAFF, summary="Receive", tags=_TAGS, status_code=201, problems=[ItemNotActive])
+async def receive(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Receipt]
+) -> ApiResponse[PostedEntry]:
+    """Stock comes in at its unit cost; without one at the present average, else at the last known one, else at zero.
+
+    Answers the ledger entry. Where stock was below zero and no longer is, `settlement` holds a second entry, of
+    quantity zero, after which what is on hand has the value of what came in."""
+    return _entry(await stock.post_one(write, who, data))
+
+
+@post(
+    f"{_PATH}/out",
+    role=Role.STAFF,
+    summary="Issue",
+    tags=_TAGS,
+    status_code=201,
+    problems=[InsufficientStock, ItemNotActive],
+)
+async def issue(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Issue]
+) -> ApiResponse[PostedEntry]:
+    """Stock goes out at moving average. Answers the ledger entry, whose quantity and value are below zero.
+
+    409 `/problems/insufficient-stock` with `available` if there is not enough and the location does not allow
+    negative stock."""
+    return _entry(await stock.post_one(write, who, data))
+
+
+@post(
+    f"{_PATH}/transfer",
+    role=Role.STAFF,
+    summary="Transfer",
+    tags=_TAGS,
+    status_code=201,
+    problems=[InsufficientStock, ItemNotActive],
+)
+async def transfer(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Transfer]
+) -> ApiResponse[Document]:
+    """Stock goes from one place to another, and brings in exactly the value that it took out.
+
+    Answers the document with both ledger entries, TRANSFER_OUT first."""
+    return _document(await stock.post_one(write, who, data))
+
+
+@post(
+    f"{_PATH}/adjustment",
+    role=Role.ADMIN,
+    summary="Adjust",
+    tags=_TAGS,
+    status_code=201,
+    problems=[InsufficientStock],
+)
+async def adjust(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Adjustment]
+) -> ApiResponse[PostedEntry]:
+    """A correction with its reason: what was found comes in, what is missing goes out, both at moving average.
+
+    Answers the ledger entry, like a receipt with its `settlement`."""
+    return _entry(await stock.post_one(write, who, data))
+
+
+@post(
+    f"{_PATH}/movements",
+    role=Role.STAFF,
+    summary="Post a document",
+    tags=_TAGS,
+    status_code=201,
+    problems=[InsufficientStock, ItemNotActive],
+)
+async def post_movements(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Movements]
+) -> ApiResponse[Document]:
+    """Up to 1,000 movements of any kind, applied in their order, all or none.
+
+    Each line sees what the lines before it left. `errors` names every bad line (`/movements/17/quantity`); where
+    there is not enough stock, the first such line. A line of type ADJUSTMENT needs the role ADMIN."""
+    return _document(await stock.post_all(write, who, data.movements))
+
+
+@get(_DOCUMENT, role=Role.STAFF, summary="A document", tags=_TAGS, problems=[TooManyEntries])
+async def get_transaction(read: NamedDependency[ReadSession], transaction_id: TransactionId) -> ApiResponse[Document]:
+    """What was posted together, with its ledger entries in the order of their effects."""
+    document = await stock.read(read, transaction_id)
+    # a document never changes but for one thing, once: that it is taken back
+    return tagged(document, 1 if document.reversed_by is None else 2)
+
+
+@post(
+    f"{_DOCUMENT}/reverse",
+    role=Role.ADMIN,
+    summary="Reverse a document",
+    tags=_TAGS,
+    status_code=201,
+    problems=[InsufficientStock, AlreadyReversed, TooManyEntries],
+)
+async def reverse(
+    write: NamedDependency[WriteSession],
+    who: NamedDependency[Principal],
+    transaction_id: TransactionId,
+    data: JSONBody[Reversal],
+) -> ApiResponse[Document]:
+    """Takes a document back, whole and once, by new entries of the opposite kind in the opposite order.
+
+    What goes out again takes the value that it brought in, as far as that is still there, else the moving average;
+    what comes in again brings the value that it took out. The reversal is a document too, and can be reversed."""
+    return _document(await stock.reverse(write, who, transaction_id, data))
+
+
+def _entry(document: Document) -> ApiResponse[PostedEntry]:
+    entry, settlement = (*document.entries, None)[:2]
+    if entry is None:
+        raise ValueError("a document without entries")
+    return created(PostedEntry(**asdict(entry), settlement=settlement), _address(document))
+
+
+def _document(document: Document) -> ApiResponse[Document]:
+    return created(document, _address(document))
+
+
+def _address(document: Document) -> str:
+    return f"{_PATH}/transactions/{document.transaction_id}"
+
+
+ROUTES = [receive, issue, transfer, adjust, post_movements, get_transaction, reverse]

@@ -1,0 +1,11 @@
+"""What operations gives to the service."""
+
+from erp_service.registry.feature import Feature
+
+OPERATIONS = Feature(
+    name="operations",
+    tags=(("health", "For probes, load balancers and operators"),),
+    routes=("erp_service.operations.health:ROUTES", "erp_service.operations.metrics:ROUTES"),
+    tasks=("erp_service.operations.tasks:TASKS",),
+    queues=("erp_service.operations.tasks:QUEUES",),
+)

@@ -1,0 +1,148 @@
+"""The queue as operators see it: with the exports that its jobs make, and those that it does not know of yet."""
+
+from datetime import datetime
+from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy import select, text
+
+from erp_service import errors
+from erp_service.access.principals import Principal, system
+from erp_service.audit.record import record
+from erp_service.auth import queries as auth_queries
+from erp_service.db.sessions import Session, WriteSession
+from erp_service.exports import service
+from erp_service.exports.models import ExportJob
+from erp_service.queue import inspection as queue
+from erp_service.settings import Settings
+
+OPERATOR = "erp queue"
+"""Who did it, in the audit log: whoever may run the command has the database, so there is no user to name."""
+
+
+class ExportNow(Struct, frozen=True):
+    """An export that the queue has; `percent` of its rows, where their number is known."""
+
+    id: UUID
+    queue_job_id: int
+    dataset: str
+    owner: str
+    status: str
+    rows_done: int
+    rows_total: int | None
+    percent: float | None
+
+
+class Owner(Struct, frozen=True):
+    """`admitted` exports are in the queue, `waiting` ones wait for admission, the first for `oldest` seconds."""
+
+    owner: str
+    admitted: int
+    waiting: int
+    oldest: float | None
+
+
+class FailedExport(Struct, frozen=True):
+    id: UUID
+    dataset: str
+    owner: str
+    at: datetime | None
+    problem: str
+    reason: str
+
+
+class Overview(Struct, frozen=True):
+    """All of it. Times are in seconds; lists are cut at 100 lines, counts are not."""
+
+    workers: list[queue.WorkerNow]
+    depths: list[queue.Depth]
+    jobs: list[queue.JobNow]
+    oldest_waiting: float | None
+    exports: list[ExportNow]
+    owners: list[Owner]
+    failed_jobs: list[queue.Failed]
+    failed_exports: list[FailedExport]
+    deaths: list[queue.Deaths]
+
+
+_EXPORTS = text("""
+    select export.id, queue_job_id, dataset, u.email as owner, status, rows_done, rows_total,
+      case when rows_total > 0 then least(100, round(100.0 * rows_done / rows_total, 1))::float8 end as percent
+    from export_jobs export join users u on u.id = user_id
+    where status in ('queued', 'running', 'canceling') and queue_job_id is not null order by queue_job_id limit :most
+""")
+
+_OWNERS = text("""
+    select u.email as owner, count(queue_job_id) as admitted, count(*) - count(queue_job_id) as waiting,
+      extract(epoch from now() - min(export.created_at) filter (where queue_job_id is null))::float8 as oldest
+    from export_jobs export join users u on u.id = user_id
+    where status in ('queued', 'running', 'canceling') group by u.email order by waiting desc, u.email limit :most
+""")
+
+_FAILED = text("""
+    select export.id, dataset, u.email as owner, finished_at as at, error ->> 'type' as problem,
+      coalesce(error ->> 'detail', error ->> 'title', '') as reason
+    from export_jobs export join users u on u.id = user_id
+    where status = 'failed' and deleted_at is null and finished_at > now() - interval '7 days'
+    order by export.id desc limit :most
+""")
+
+
+async def overview(db: Session, settings: Settings) -> Overview:
+    most = {"most": queue.MOST}
+    return Overview(
+        workers=await queue.workers(db),
+        depths=await queue.depths(db),
+        jobs=await queue.jobs(db, stalled=settings.stalled_seconds),
+        oldest_waiting=(await queue.waiting(db))[1],
+        exports=[ExportNow(**row) for row in (await db.execute(_EXPORTS, most)).mappings()],
+        owners=[Owner(**row) for row in (await db.execute(_OWNERS, most)).mappings()],
+        failed_jobs=await queue.failed(db),
+        failed_exports=[FailedExport(**row) for row in (await db.execute(_FAILED, most)).mappings()],
+        deaths=await queue.deaths(db),
+    )
+
+
+async def retry(db: WriteSession, settings: Settings, job: UUID | int) -> str:
+    """Try an export again as a new one of its owner's, or a job of another kind as it is; says what was done.
+
+    Raises errors.NotFound, errors.Forbidden, errors.Conflict, TooManyExports."""
+    export_id = await _behind(db, job)
+    if isinstance(export_id, int):
+        await queue.retry(db, export_id)
+        await record(db, system(OPERATOR), "job.retried", job)
+        return f"Job {job} waits again."
+    owner = await _owner(db, export_id)
+    shown = await service.retry(db, owner, settings, export_id)
+    await record(db, system(OPERATOR), "export.retried", export_id, after={"id": str(shown.job.id)})
+    return f"Export {shown.job.id} tries {export_id} again."
+
+
+async def cancel(db: WriteSession, settings: Settings, job: UUID | int) -> str:
+    """Says what was done. Raises errors.NotFound, errors.Conflict."""
+    export_id = await _behind(db, job)
+    if isinstance(export_id, int):
+        await queue.cancel(db, export_id)
+        await record(db, system(OPERATOR), "job.canceled", job)
+        return f"Job {job} is canceled, or stops within a second."
+    shown = await service.cancel(db, system(OPERATOR), settings, export_id)
+    return f"Export {export_id} is {shown.job.status}."
+
+
+async def _behind(db: Session, job: UUID | int) -> UUID | int:
+    """The export that a job of the queue makes, or the job itself if it makes none."""
+    if isinstance(job, UUID):
+        return job
+    export_id: UUID | None = await db.scalar(select(ExportJob.id).where(ExportJob.queue_job_id == job))
+    return export_id or job
+
+
+async def _owner(db: Session, export_id: UUID) -> Principal:
+    """As whom the export runs: with the role that its owner has now, in the operator's name."""
+    user_id = await db.scalar(select(ExportJob.user_id).where(ExportJob.id == export_id))
+    if user_id is None:
+        raise errors.NotFound(f"There is no export {export_id}.")
+    authority = await auth_queries.authority(db, user_id)
+    if authority is None or not authority.active:
+        raise errors.Forbidden(f"The owner of export {export_id} is no longer active.")
+    return Principal(user_id, authority.role, request_id=OPERATOR)

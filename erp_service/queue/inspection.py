@@ -1,0 +1,267 @@
+"""What the queue does at this moment, for operators, and what they can do about it."""
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+from sqlalchemy import text
+
+from erp_service import errors
+from erp_service.db.sessions import Session, WriteSession
+from erp_service.queue.connector import cancel as cancel_job
+from erp_service.queue.rescue import LOCK_CLASS
+from erp_service.registry.figures import FigureReader
+from erp_service.registry.housekeeping import Pruning
+
+MOST = 100
+"""Lines of each list; what is counted is counted whole."""
+
+
+class WorkerNow(Struct, frozen=True):
+    """A worker that is registered. `heartbeat_age` in seconds; `holds_lock` is whether Postgres knows it alive."""
+
+    id: int
+    host: str | None
+    pid: int | None
+    heartbeat_age: float
+    draining: bool
+    holds_lock: bool
+    running: int
+
+
+class Depth(Struct, frozen=True):
+    """How many jobs of a queue have a status. Those that succeed leave the queue at once."""
+
+    queue: str
+    status: str
+    jobs: int
+
+
+class JobNow(Struct, frozen=True):
+    """A job in hand, or one that waits. `attempt` counts from 1; `seconds` since it began, or since it could have.
+
+    `stalled` says why it is about to be taken from its worker: that one is `gone`, or `silent` for too long."""
+
+    id: int
+    queue: str
+    task: str
+    status: str
+    attempt: int
+    worker_id: int | None
+    seconds: float
+    cancel_asked: bool
+    stalled: Literal["gone", "silent"] | None
+
+
+class Failed(Struct, frozen=True):
+    """A job that the queue gave up; `deaths` is how many workers died under it."""
+
+    id: int
+    queue: str
+    task: str
+    attempts: int
+    at: datetime | None
+    deaths: int
+
+
+class Deaths(Struct, frozen=True):
+    """Workers died or fell silent under a job, which has not succeeded since."""
+
+    job_id: int
+    status: str
+    deaths: int
+    last_reason: str
+    last_worker_id: int | None
+    last_at: datetime
+
+
+_ALIVE = """
+    exists (select from pg_locks where locktype = 'advisory' and granted and objsubid = 2
+      and database = (select oid from pg_database where datname = current_database())
+      and classid = cast(:lock_class as bigint)::oid and objid = worker.id::oid)
+"""
+
+_WORKERS = text(f"""
+    select worker.id, place.host, place.pid, coalesce(place.draining, false) as draining, {_ALIVE} as holds_lock,
+      extract(epoch from now() - worker.last_heartbeat)::float8 as heartbeat_age,
+      (select count(*) from procrastinate_jobs job where job.worker_id = worker.id and job.status = 'doing') as running
+    from procrastinate_workers worker left join queue_workers place on place.worker_id = worker.id
+    order by worker.id limit :most
+""")  # noqa: S608 a constant of this module
+
+_DEPTHS = text("""
+    select queue_name as queue, status::text, count(*) as jobs from procrastinate_jobs group by 1, 2 order by 1, 2
+""")
+
+_JOBS = text(f"""
+    select job.id, job.queue_name as queue, job.task_name as task, job.status::text, job.attempts + 1 as attempt,
+      job.worker_id, job.abort_requested as cancel_asked,
+      coalesce(extract(epoch from now() - greatest(event.at, job.scheduled_at)), 0)::float8 as seconds,
+      case when job.status <> 'doing' then null when worker.id is null or not {_ALIVE} then 'gone'
+        when worker.last_heartbeat < now() - make_interval(secs => :stalled) then 'silent' end as stalled
+    from procrastinate_jobs job
+    left join procrastinate_workers worker on worker.id = job.worker_id
+    left join lateral (
+      select max(at) as at from procrastinate_events
+      where job_id = job.id and type in ('deferred', 'started', 'deferred_for_retry')
+    ) event on true
+    where job.status in ('todo', 'doing') and (job.scheduled_at is null or job.scheduled_at <= now())
+    order by job.status desc, job.priority desc, job.id limit :most
+""")  # noqa: S608 a constant of this module
+
+_FAILED = text("""
+    select job.id, job.queue_name as queue, job.task_name as task, job.attempts,
+      (select max(at) from procrastinate_events where job_id = job.id and type = 'failed') as at,
+      coalesce(death.deaths, 0) as deaths
+    from procrastinate_jobs job left join queue_deaths death on death.job_id = job.id
+    where job.status = 'failed' order by job.id desc limit :most
+""")
+
+_DEATHS = text("""
+    select job_id, job.status::text, deaths, last_reason, last_worker_id, last_at
+    from queue_deaths join procrastinate_jobs job on job.id = job_id order by last_at desc limit :most
+""")
+
+_WAITING = text("""
+    select count(distinct job.id), extract(epoch from now() - min(greatest(event.at, job.scheduled_at)))::float8
+    from procrastinate_jobs job
+    left join procrastinate_events event on event.job_id = job.id and event.type = 'deferred'
+    where job.status = 'todo' and (job.scheduled_at is null or job.scheduled_at <= now())
+""")
+
+_NOTIFY = text("""
+    select pg_notify(channel, json_build_object('type', 'job_inserted', 'job_id', id)::text)
+    from procrastinate_jobs job,
+      unnest(array['procrastinate_queue_v1#' || job.queue_name, 'procrastinate_any_queue_v1']) channel
+    where id = :id
+""")
+
+_RETRY = text("select procrastinate_retry_job_v2(:id, now(), null, null, null)")
+_STATUS = text("select status::text from procrastinate_jobs where id = :id for update")
+
+
+class Unknown(errors.NotFound):
+    """The queue has no job of this number: it succeeded, was removed after its time, or never was."""
+
+    slug, title = "unknown-job", "There is no such job"
+
+
+class NotFailed(errors.Conflict):
+    """Only a job that failed can be tried again."""
+
+    slug, title = "job-not-failed", "The job has not failed"
+
+
+class Ended(errors.Conflict):
+    """The job has ended, so there is nothing to cancel."""
+
+    slug, title = "job-ended", "The job has ended"
+
+
+async def workers(db: Session) -> list[WorkerNow]:
+    rows = await db.execute(_WORKERS, {"lock_class": LOCK_CLASS, "most": MOST})
+    return [WorkerNow(**row) for row in rows.mappings()]
+
+
+async def depths(db: Session) -> list[Depth]:
+    return [Depth(**row) for row in (await db.execute(_DEPTHS)).mappings()]
+
+
+async def jobs(db: Session, *, stalled: float) -> list[JobNow]:
+    """Those in hand first, then those that could begin, in the order in which they will."""
+    rows = await db.execute(_JOBS, {"lock_class": LOCK_CLASS, "stalled": stalled, "most": MOST})
+    return [JobNow(**row) for row in rows.mappings()]
+
+
+async def waiting(db: Session) -> tuple[int, float | None]:
+    """How many jobs could begin, and for how many seconds the first of them waits; None if none does."""
+    many, oldest = (await db.execute(_WAITING)).one()
+    return many, None if oldest is None else max(0.0, oldest)
+
+
+async def failed(db: Session) -> list[Failed]:
+    return [Failed(**row) for row in (await db.execute(_FAILED, {"most": MOST})).mappings()]
+
+
+async def deaths(db: Session) -> list[Deaths]:
+    return [Deaths(**row) for row in (await db.execute(_DEATHS, {"most": MOST})).mappings()]
+
+
+async def retry(db: WriteSession, job_id: int) -> None:
+    """Let a job that failed wait again, and tell the workers. Raises Unknown, NotFailed."""
+    status = await _status(db, job_id)
+    if status != "failed":
+        raise NotFailed(f"Job {job_id} is {status}; only one that failed can be tried again.")
+    await db.execute(_RETRY, {"id": job_id})
+    # upstream tells of jobs that are inserted, and of no others
+    await db.execute(_NOTIFY, {"id": job_id})
+
+
+async def cancel(db: WriteSession, job_id: int) -> None:
+    """At once while it waits; whichever worker runs it is asked to stop. Raises Unknown, Ended."""
+    status = await _status(db, job_id)
+    if not await cancel_job(db, job_id):
+        raise Ended(f"Job {job_id} has ended: it is {status}.")
+
+
+async def _status(db: WriteSession, job_id: int) -> str:
+    status: str | None = await db.scalar(_STATUS, {"id": job_id})
+    if status is None:
+        raise Unknown(f"The queue has no job {job_id}; those that succeed leave it at once.")
+    return status
+
+
+_GAUGES = {
+    "erp_workers": "Workers that hold their lock",
+    "erp_workers_draining": "Of them, those that take no new job",
+    "erp_queue_jobs_waiting": "Jobs that could begin if a worker had room",
+    "erp_queue_oldest_waiting_seconds": "For how long the first of these waits",
+    "erp_queue_jobs_failed": "Jobs given up in the last seven days",
+}
+
+
+async def _figures(db: Session) -> dict[str, float]:
+    alive = [worker for worker in await workers(db) if worker.holds_lock]
+    ready, oldest = await waiting(db)
+    return {
+        "erp_workers": len(alive),
+        "erp_workers_draining": sum(worker.draining for worker in alive),
+        "erp_queue_jobs_waiting": ready,
+        "erp_queue_oldest_waiting_seconds": oldest or 0.0,
+        "erp_queue_jobs_failed": sum(depth.jobs for depth in await depths(db) if depth.status == "failed"),
+    }
+
+
+FIGURES = (FigureReader(_GAUGES, _figures),)
+
+HOUSEKEEPING = (
+    # canceled and given up: whoever asks why has the export's own row, and of a failed job its queue row too
+    Pruning(
+        "jobs that ended",
+        text("""
+        delete from procrastinate_jobs where id in (
+          select job.id from procrastinate_events event join procrastinate_jobs job on job.id = event.job_id
+          where event.type in ('succeeded', 'cancelled', 'aborted') and event.at < now() - interval '1 hour'
+            and job.status in ('succeeded', 'cancelled', 'aborted')
+          limit :batch for update of job skip locked)
+        """),
+    ),
+    Pruning(
+        "jobs that failed",
+        text("""
+        delete from procrastinate_jobs where id in (
+          select job.id from procrastinate_events event join procrastinate_jobs job on job.id = event.job_id
+          where event.type = 'failed' and event.at < now() - interval '7 days' and job.status = 'failed'
+          limit :batch for update of job skip locked)
+        """),
+    ),
+    # one that was only cut off comes back as who it was
+    Pruning(
+        "workers that are gone",
+        text("""
+        delete from procrastinate_workers where id in (
+          select id from procrastinate_workers where last_heartbeat < now() - interval '1 hour'
+          limit :batch for update skip locked)
+        """),
+    ),
+)

@@ -1,0 +1,14 @@
+"""What each worker does beside its jobs, and not as one of them: a worker full of long exports still does it."""
+
+from collections.abc import Awaitable, Callable
+
+from msgspec import Struct
+
+from erp_service.registry.services import ServiceSet
+
+
+class BackgroundStep(Struct, frozen=True):
+    """`run` is called about once a second in every worker, and must be safe to run in several at once."""
+
+    name: str
+    run: Callable[[ServiceSet], Awaitable[None]]

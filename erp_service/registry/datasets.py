@@ -1,0 +1,116 @@
+"""How a feature describes a dataset that can be exported: its columns, filters and sorts, as constants.
+
+All SQL in a dataset is constant and holds no `$` and no line break: COPY takes no parameters."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import Meta
+
+from erp_service.access.roles import Role
+from erp_service.errors import INTEGER_LIMIT
+
+ColumnType = Literal["integer", "decimal", "text", "timestamp", "boolean", "uuid", "json"]
+FilterValue = str | int | bool
+Value = str | int | bool | datetime
+
+
+class Column(NamedTuple):
+    """`digits`: of a decimal, its precision and its scale as Postgres counts them."""
+
+    name: str
+    type: ColumnType
+    sql: str
+    description: str
+    digits: tuple[int, int] = (38, 6)
+
+
+class Filter(NamedTuple):
+    """A word of the dataset's list endpoint. `{}` in `sql` stands for the value.
+
+    A `lifts` filter has no `sql`: the condition it names holds unless the filter is true."""
+
+    name: str
+    read: Callable[[FilterValue], Value]
+    sql: str
+    description: str
+    lifts: bool = False
+
+
+class Dataset(NamedTuple):
+    """`sorts` maps a name to the expression to sort by; `key` is unique, ends every order, and is the default.
+
+    `source` begins with the table of the key. The key's first part is an integer that is never null."""
+
+    name: str
+    description: str
+    role: Role
+    columns: Sequence[Column]
+    source: str
+    key: Sequence[str]
+    filters: Sequence[Filter] = ()
+    sorts: Mapping[str, str] = {}
+
+    @property
+    def table(self) -> str:
+        """The table of the key, with its alias."""
+        return " ".join(self.source.split()[:2])
+
+
+# How filters read their values: each raises ValueError that says what is wrong.
+
+
+def an_id(value: FilterValue) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= INTEGER_LIMIT:
+        raise ValueError(f"must be a whole number from 1 to {INTEGER_LIMIT}")
+    return value
+
+
+def some_text(value: FilterValue) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 200:
+        raise ValueError("must be a text of 1 to 200 characters")
+    return value
+
+
+def a_flag(value: FilterValue) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def a_time(value: FilterValue) -> datetime:
+    try:
+        # not every time of the years 1 and 9999 has one in UTC, as which COPY gets it
+        return msgspec.convert(value, _Time).astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError):
+        raise ValueError("must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z") from None
+
+
+_Time = Annotated[datetime, Meta(tz=True)]
+
+
+def one_of(*choices: str) -> Callable[[FilterValue], str]:
+    def read(value: FilterValue) -> str:
+        if value not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return str(value)
+
+    return read
+
+
+def kind_of(read: Callable[[FilterValue], Any]) -> str:
+    """How the catalogue names what a filter takes."""
+    kinds: dict[Any, str] = {an_id: "integer", a_flag: "boolean", a_time: "timestamp"}
+    return kinds.get(read, "text")
+
+
+def deleted_filter(condition: str) -> Filter:
+    return Filter("includedeleted_filter", a_flag, condition, "true: the deleted ones too", lifts=True)
+
+
+def search_filter(*columns: str) -> Filter:
+    found = " or ".join(f"position(lower({{}}) in lower({column})) > 0" for column in columns)
+    names = " or ".join(column.partition(".")[2] for column in columns)
+    return Filter("q", some_text, f"({found})", f"a part of {names}, upper and lower case alike")

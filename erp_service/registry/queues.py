@@ -1,0 +1,16 @@
+"""How the slots of a worker are shared between queues."""
+
+from msgspec import Struct
+
+
+class QueueShare(Struct, frozen=True):
+    """A queue that workers fetch from. A worker runs at most `most` of its jobs at once, and leaves `spare` slots to
+    other queues: so small exports pass large ones, however many of those run and wait."""
+
+    name: str
+    most: int | None = None
+    spare: int = 0
+
+    def of(self, slots: int) -> int:
+        """How many jobs of this queue a worker with so many slots runs at once."""
+        return max(1, min(slots - self.spare, slots if self.most is None else self.most))

@@ -1,0 +1,9 @@
+"""What reports gives to the service."""
+
+from erp_service.registry.feature import Feature
+
+REPORTS = Feature(
+    name="reports",
+    tags=(("reports", "What is on hand, what moved, what is low"),),
+    routes=("erp_service.reports.routes:ROUTES",),
+)

@@ -1,0 +1,114 @@
+"""What a process is composed of: built here, for processes and tests alike, and found by type everywhere else."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from erp_service.access.principals import AuthorityCache
+from erp_service.auth.authority_loader import AuthorityLoader
+from erp_service.auth.bearer import Access
+from erp_service.auth.passwords import Passwords
+from erp_service.auth.sessions import LoginContext
+from erp_service.auth.tokens import Tokens
+from erp_service.db.engine import Database
+from erp_service.db.notifications import NotificationListener
+from erp_service.exports.context import ExportContext
+from erp_service.exports.delivery.live_status import LiveStatus
+from erp_service.exports.delivery.signed_urls import SignedUrls
+from erp_service.exports.storage.registry import StoreIdentityCheck, open_store
+from erp_service.features import FEATURES
+from erp_service.operations.cluster_metrics import ClusterMetrics
+from erp_service.operations.housekeeping import Housekeeping
+from erp_service.operations.readiness import ProbeDatabase, Readiness
+from erp_service.registry.feature import load
+from erp_service.registry.figures import FigureReader
+from erp_service.registry.housekeeping import HousekeepingStep, Pruning
+from erp_service.registry.services import ServiceSet
+from erp_service.settings import Settings, require_secret
+
+
+class Services(ServiceSet, frozen=True):
+    """One instance of the API. Each field is a dependency of handlers, by its name."""
+
+    settings: Settings
+    database: Database
+    notifications: NotificationListener
+    access: Access
+    login: LoginContext
+    signed_urls: SignedUrls
+    exports: ExportContext
+    live_status: LiveStatus
+    probes: ProbeDatabase
+    readiness: Readiness
+    cluster_metrics: ClusterMetrics
+
+
+class WorkerServices(ServiceSet, frozen=True):
+    """One worker. Tasks, background steps and housekeeping find in it what they need."""
+
+    settings: Settings
+    database: Database
+    exports: ExportContext
+    housekeeping: Housekeeping
+
+    async def close(self) -> None:
+        await self.exports.store.close()
+        await self.database.close()
+
+
+def build_services(settings: Settings) -> Services:
+    """Connects to nothing yet.
+
+    Raises SettingsError if tokens cannot be signed safely, or the store is of no known kind."""
+    require_secret(settings)
+    database = Database(settings)
+    notifications = NotificationListener(settings.listen_url)
+    tokens, signed_urls = Tokens(settings), SignedUrls(settings)
+    store = open_store(settings)
+    # LiveStatus acts on the same notifications, and asks the authorities then: they must have heard first
+    authorities = AuthorityCache(notifications, AuthorityLoader(database).of)
+    probes = ProbeDatabase(settings)
+    readiness = Readiness(probes, [StoreIdentityCheck(probes, store)])
+    return Services(
+        settings=settings,
+        database=database,
+        notifications=notifications,
+        access=Access(tokens, authorities, signed_urls),
+        signed_urls=signed_urls,
+        login=LoginContext(settings, database, Passwords(), tokens),
+        exports=ExportContext(settings, database, store),
+        live_status=LiveStatus(
+            database,
+            notifications,
+            readiness.stopping,
+            most=settings.event_streams,
+            most_per_user=settings.event_streams_per_user,
+        ),
+        probes=probes,
+        readiness=readiness,
+        cluster_metrics=ClusterMetrics(probes, load(FEATURES, "figures", FigureReader)),
+    )
+
+
+@asynccontextmanager
+async def running(services: Services) -> AsyncIterator[None]:
+    """Listens for notifications and follows exports inside; closes everything in the end."""
+    try:
+        async with services.notifications.listening(), services.live_status.running():
+            yield
+    finally:
+        services.login.passwords.close()
+        await services.exports.store.close()
+        await services.probes.close()
+        await services.database.close()
+
+
+def build_worker_services(settings: Settings) -> WorkerServices:
+    """Connects to nothing yet. Raises SettingsError if the store is of no known kind."""
+    database = Database(settings, name="erp worker")
+    prunings = load(FEATURES, "housekeeping", Pruning | HousekeepingStep)  # type: ignore[arg-type]
+    return WorkerServices(
+        settings=settings,
+        database=database,
+        exports=ExportContext(settings, database, open_store(settings)),
+        housekeeping=Housekeeping(prunings),
+    )

@@ -1,0 +1,42 @@
+"""Instants in query parameters: RFC 3339 with its zone, or a fault that says what is wrong; and time zones by name."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Meta
+
+from erp_service import errors
+from erp_service.errors import Fault
+
+_ZONED = Annotated[datetime, Meta(tz=True)]
+_LOST_PLUS = re.compile(r"T.* [0-9]{2}:?[0-9]{2}$", re.ASCII)
+
+
+def parse_timestamps(*given: tuple[str, str | None]) -> list[datetime | None]:
+    """Named query parameters as instants in UTC; raises errors.Invalid that names every one that is none."""
+    found: list[datetime | None] = []
+    faults = []
+    for name, text in given:
+        try:
+            # not every time of the years 1 and 9999 has one in UTC
+            found.append(None if text is None else msgspec.convert(text, _ZONED).astimezone(UTC))
+        except (msgspec.ValidationError, OverflowError):
+            detail = "must be a time with its zone, such as 2026-01-31T12:00:00Z"
+            if text is not None and _LOST_PLUS.search(text):
+                detail = "has lost its plus sign: in an address write + as %2B, as in 2026-01-31T12:00:00%2B01:00"
+            faults.append(Fault(detail, parameter=name))
+    if faults:
+        raise errors.Invalid(None, *faults)
+    return found
+
+
+def parse_zone(name: str) -> ZoneInfo:
+    """An IANA time zone; raises ValueError."""
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError, LookupError):
+        # what is no name can be a directory, or lead out of the database
+        raise ValueError("is not the name of an IANA time zone, such as Europe/Berlin") from None

@@ -1,0 +1,150 @@
+"""Bodies are decoded straight into their structs, strictly; what does not fit is named, all of it, with pointers.
+
+msgspec stops at the first fault, a person wants them all; and it would take `1_000`, `NaN` and Arabic digits for
+numbers, so those types are our own (numbers.py).
+"""
+
+import inspect
+import types
+import typing
+from collections.abc import Iterator
+from functools import cache
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from erp_service import errors
+from erp_service.decimals import JsonNumber, Number
+from erp_service.errors import Fault
+
+MOST_FAULTS = 100  # naming every fault of a hostile body would itself block the event loop
+MOST_PARTS = 2000  # so would looking at every part of one; no list or object of ours may have as many
+
+
+def decode(kind: Any, body: bytes) -> Any:
+    """The body as a `kind`; raises errors.Malformed, or errors.Invalid that names every fault."""
+    try:
+        value = _decoder(kind).decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise errors.Invalid(None, *_first(faults(kind, parse(body)))) from None
+    # a backslash of its own can also stand before "u0000"; the second look is exact
+    if b"\\u0000" in body and (bad := _first(nuls(parse(body)))):
+        raise errors.Invalid(None, *bad)
+    return value
+
+
+@cache
+def _decoder(kind: Any) -> "msgspec.json.Decoder[Any]":
+    return msgspec.json.Decoder(kind, dec_hook=read_hook, float_hook=JsonNumber)
+
+
+def _first(found: Iterator[Fault]) -> list[Fault]:
+    return [fault for fault, _ in zip(found, range(MOST_FAULTS), strict=False)]
+
+
+def read_hook(kind: type, value: object) -> object:
+    """msgspec's `dec_hook`: the project's own types in bodies."""
+    if issubclass(kind, Number):
+        return kind.read(value)
+    raise NotImplementedError(kind)
+
+
+def parse(body: bytes) -> Any:
+    """Untyped JSON, its numbers still text; raises errors.Malformed."""
+    try:
+        return _RAW.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise errors.Malformed("The body is not JSON in UTF-8.") from None
+    except RecursionError:
+        raise errors.Malformed("The body is nested too deep.") from None
+
+
+_RAW = msgspec.json.Decoder(float_hook=JsonNumber)
+
+
+def faults(kind: Any, value: Any, at: str = "") -> Iterator[Fault]:
+    """Every fault of `value` as a `kind`, with JSON pointers."""
+    try:
+        msgspec.convert(value, kind, dec_hook=read_hook)
+    except msgspec.ValidationError as exc:
+        found = False
+        for part in _parts(kind, value, at):
+            found = True
+            yield part
+        if not found:
+            message = without_path(str(exc)).replace("JsonNumber", "float").replace("`str`", "`string`")
+            yield Fault(_instead_of_pattern(kind, message) or message, pointer=at)
+
+
+def _instead_of_pattern(kind: Any, message: str) -> str | None:
+    """A person is not told a regular expression where the type says in words what it means: `extra={"fault": ...}`."""
+    if not message.startswith("Expected `string` matching regex"):
+        return None
+    extras = [meta.extra or {} for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
+    return next((extra["fault"] for extra in extras if "fault" in extra), None)
+
+
+def _parts(kind: Any, value: Any, at: str) -> Iterator[Fault]:
+    while typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        chosen = _choose([k for k in arguments if k is not types.NoneType], value)
+        if chosen is not None:
+            yield from faults(chosen, value, at)
+    elif origin is list and isinstance(value, list):
+        for index, part in enumerate(islice(value, MOST_PARTS)):
+            yield from faults(arguments[0], part, f"{at}/{index}")
+    elif origin is dict and isinstance(value, dict):
+        for key, part in islice(value.items(), MOST_PARTS):
+            yield from faults(arguments[0], key, f"{at}/{escape(key)}")
+            yield from faults(arguments[1], part, f"{at}/{escape(key)}")
+    elif isinstance(value, dict) and inspect.isclass(struct := origin or kind) and issubclass(struct, msgspec.Struct):
+        yield from _fields(kind, struct, value, at)
+
+
+def _fields(kind: Any, struct: type[msgspec.Struct], value: dict[str, Any], at: str) -> Iterator[Fault]:
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    for name, field in fields.items():
+        if name in value:
+            yield from faults(field.type, value[name], f"{at}/{escape(name)}")
+        elif field.required:
+            yield Fault("is missing", pointer=f"{at}/{escape(name)}")
+    config = struct.__struct_config__
+    if config.forbid_unknown_fields:
+        for name in value.keys() - fields.keys() - {config.tag_field}:
+            yield Fault("is not a field here", pointer=f"{at}/{escape(name)}")
+
+
+def _choose(kinds: list[Any], value: Any) -> Any:
+    if len(kinds) == 1:
+        return kinds[0]
+    for kind in kinds:
+        config = getattr(kind, "__struct_config__", None)
+        if isinstance(value, dict) and config and config.tag_field and value.get(config.tag_field) == config.tag:
+            return kind
+    return None
+
+
+def nuls(value: Any, at: str = "") -> Iterator[Fault]:
+    """JSON may say NUL, Postgres cannot store it."""
+    if isinstance(value, str) and "\0" in value:
+        yield Fault("must not contain NUL", pointer=at)
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from nuls(key, f"{at}/{escape(key)}")
+            yield from nuls(part, f"{at}/{escape(key)}")
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from nuls(part, f"{at}/{index}")
+
+
+def escape(key: str) -> str:
+    """One reference token of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1").replace("\0", "\\u0000")
+
+
+def without_path(message: str) -> str:
+    """msgspec's message alone: the path that it adds is said as a pointer instead."""
+    return message.partition(" - at `")[0]

@@ -1,0 +1,10 @@
+"""What web gives to the service."""
+
+from erp_service.registry.feature import Feature
+
+WEB = Feature(
+    name="web",
+    models=("erp_service.web.idempotency_models",),
+    routes=("erp_service.web.problem_pages:ROUTES", "erp_service.web.openapi:ROUTES"),
+    housekeeping=("erp_service.web.idempotency_models:HOUSEKEEPING",),
+)

@@ -1,0 +1,58 @@
+"""The response class of routes, ETags, and what `If-Match` and `If-None-Match` mean."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from litestar import Request
+from litestar.response import Response
+from litestar.response.base import ASGIResponse
+
+from erp_service import errors
+from erp_service.db.pagination import Page
+from erp_service.web.routing import T
+
+_ALSO_OF_304 = ("Preference-Applied", "Vary", "Retry-After")
+
+
+class ApiResponse(Response[T]):
+    """The only response class of routes: kept for the Idempotency-Key, 304 for a known ETag, Link for a next page."""
+
+    def to_asgi_response(self, *, request: Request[Any, Any, Any], **options: Any) -> ASGIResponse:  # type: ignore[override]
+        if isinstance(self.content, Page) and self.content.next_cursor is not None:
+            kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+            following = urlencode([*kept, ("cursor", self.content.next_cursor)])
+            self.headers["Link"] = f'<{request.url.path}?{following}>; rel="next"'
+        answer = super().to_asgi_response(request=request, **options)
+        etag = self.headers.get("ETag")
+        if request.method == "GET" and etag and etag_matches(request.headers.get("If-None-Match"), etag):
+            also = {name: self.headers[name] for name in _ALSO_OF_304 if name in self.headers}
+            answer = ASGIResponse(status_code=304, headers={"ETag": etag, **also})
+        request.state.answer = answer
+        return answer
+
+
+def tagged(content: T, version: int, **headers: str) -> ApiResponse[T]:
+    """A single resource with the `ETag` of its version."""
+    return ApiResponse(content, headers={"ETag": etag(version), **headers})
+
+
+def created(content: T, location: str, version: int | None = None) -> ApiResponse[T]:
+    headers = {"Location": location} | ({"ETag": etag(version)} if version is not None else {})
+    return ApiResponse(content, status_code=201, headers=headers)
+
+
+def etag(version: int) -> str:
+    return f'"{version}"'
+
+
+def require_match(if_match: str | None, version: int) -> None:
+    """Raises errors.Stale unless `If-Match` is absent, `*`, or names this version."""
+    if if_match is not None and not etag_matches(if_match, etag(version)):
+        raise errors.Stale("It was changed after you read it.", headers={"ETag": etag(version)})
+
+
+def etag_matches(header: str | None, etag: str) -> bool:
+    """Whether `If-Match` or `If-None-Match` holds this tag."""
+    if header is None:
+        return False
+    return header.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in header.split(","))

@@ -1,0 +1,159 @@
+"""Routes that cannot forget their role: get, post, put, patch, delete."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import litestar
+from litestar.connection import ASGIConnection
+from litestar.exceptions import ImproperlyConfiguredException
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import HeaderParameter, PathParameter
+from litestar.plugins import ReceiveRoutePlugin
+from litestar.routes import BaseRoute
+
+from erp_service import errors
+from erp_service.access.roles import Role
+from erp_service.errors import INTEGER_LIMIT, Fault, Refused
+from erp_service.problems import MEDIA_TYPE, Problem
+
+T = TypeVar("T")
+
+PUBLIC = None
+"""The role of a route that needs no token."""
+
+Id = Annotated[int, PathParameter(ge=1, le=INTEGER_LIMIT)]
+IfMatch = Annotated[
+    str | None,
+    HeaderParameter(name="If-Match", max_length=1000, description="The `ETag` you read; 412 if it is another by now."),
+]
+
+Path = str | list[str]
+Handler = Callable[..., Any]
+Register = Callable[[Handler], HTTPRouteHandler]
+
+
+def get(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
+    """`signed=True` where the signature of an address, in the query, may stand for a token."""
+    return _route(litestar.get, path, role, problems, options)
+
+
+def get_or_head(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
+    """For what has a body worth asking about before it is fetched. The handler sends none for HEAD."""
+    return _route(litestar.route, path, role, problems, {"http_method": ["GET", "HEAD"], **options})
+
+
+def post(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
+    """`idempotent=False` for what must not be kept: answers that hold secrets."""
+    return _route(litestar.post, path, role, problems, options)
+
+
+def put(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
+    return _route(litestar.put, path, role, problems, options)
+
+
+def patch(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
+    return _route(litestar.patch, path, role, problems, options)
+
+
+def delete(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
+    return _route(litestar.delete, path, role, problems, options)
+
+
+def _route(
+    method: Any, path: Path, role: Role | None, problems: Sequence[type[Refused]], options: dict[str, Any]
+) -> Register:
+    idempotent = options.pop("idempotent", method is litestar.post and role is not PUBLIC)
+    signed = options.pop("signed", False)
+
+    def register(handler: Handler) -> HTTPRouteHandler:
+        etag_matches = inspect.signature(handler).parameters
+        implied: list[type[Refused]] = [errors.Internal, errors.Unavailable, errors.Invalid]
+        if role is not PUBLIC:
+            implied.append(errors.Unauthorized)
+            if role is not Role.VIEWER:
+                implied.append(errors.Forbidden)
+        if "data" in etag_matches:
+            implied += [errors.Malformed, errors.TooLarge, errors.UnsupportedMedia]
+        if "{" in str(path):
+            implied.append(errors.NotFound)
+        if "if_match" in etag_matches:
+            implied.append(errors.Stale)
+        return method(  # type: ignore[no-any-return]
+            path,
+            opt={"role": role, "exclude_from_auth": role is PUBLIC, "idempotent": idempotent, "signed": signed},
+            guards=[_as_declared] if role is PUBLIC else [_least_role, _as_declared],
+            security=[{}] if role is PUBLIC else [{"password": []}, *([{"signature": []}] if signed else [])],
+            description=_description(handler, role, idempotent=idempotent),
+            responses=_documented([*implied, *problems], idempotent=idempotent) | options.pop("responses", {}),
+            **options,
+        )(handler)
+
+    return register
+
+
+def _description(handler: Handler, role: Role | None, *, idempotent: bool) -> str:
+    said = inspect.cleandoc(handler.__doc__ or "")
+    who = "No token is needed." if role is PUBLIC else f"Least role: **{role}**."
+    once = " Takes an `Idempotency-Key`." if idempotent else ""
+    return f"{said}\n\n{who}{once}".strip()
+
+
+def _documented(kinds: Iterable[type[Refused]], *, idempotent: bool) -> dict[int, ResponseSpec]:
+    titles: dict[int, list[str]] = {}
+    for kind in [*kinds, *(_KEY_PROBLEMS if idempotent else ())]:
+        line = f"{kind.title} (`/problems/{kind.slug}`)"
+        if line not in titles.setdefault(kind.status, []):
+            titles[kind.status].append(line)
+    return {
+        status: ResponseSpec(Problem, generate_examples=False, description="; ".join(lines), media_type=MEDIA_TYPE)
+        for status, lines in sorted(titles.items())
+    }
+
+
+_KEY_PROBLEMS = (errors.KeyReused, errors.StillRunning)
+
+
+def _least_role(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    if not connection.user.role.includes(role := handler.opt["role"]):
+        raise errors.Forbidden(f"This needs the role {role} or a higher one; yours is {connection.user.role}.")
+
+
+def _as_declared(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """A misspelt filter must not list everything, and `/items/1_0` is no id though `int()` takes it."""
+    known: Mapping[str, bool] = handler.opt["query"]
+    faults = []
+    for name, values in connection.query_params.dict().items():
+        if name not in known:
+            detail = f"is not a parameter here; known: {', '.join(sorted(known)) or 'none'}"
+            faults.append(Fault(detail, parameter=name[:100]))
+        elif len(values) > 1:
+            faults.append(Fault("is given more than once", parameter=name))
+        elif not known[name] and str(values[0]).lower() == "null":
+            # the framework takes it for None, and the filter would be none
+            faults.append(Fault("is not a value: leave the parameter out instead", parameter=name))
+    if faults:
+        raise errors.Invalid(None, *faults[:20])
+    ids = [value for value in connection.path_params.values() if isinstance(value, int)]
+    segments = connection.scope["path"].split("/")
+    if any(str(value) not in segments or not 0 < value <= INTEGER_LIMIT for value in ids):
+        raise errors.NotFound
+
+
+class RolesDeclared(ReceiveRoutePlugin):
+    """Stops the start of a service that has a route with no role; notes which query parameters each route
+    knows, and whether any text is a value of theirs."""
+
+    def receive_route(self, route: BaseRoute) -> None:
+        for handler in getattr(route, "route_handlers", []):
+            if "OPTIONS" in handler.http_methods:
+                continue
+            if "role" not in handler.opt:
+                raise ImproperlyConfiguredException(f"{route.path} declares no role: {handler.handler_name}")
+            model = handler.create_kwargs_model(path_parameters=getattr(route, "path_parameters", {}))
+            fields = handler.parsed_fn_signature.parameters
+            handler.opt["query"] = {
+                param.field_alias: str in (fields[param.field_name].annotation, *fields[param.field_name].args)
+                for param in model.expected_query_params
+            } | ({"signature": True} if handler.opt.get("signed") else {})
