@@ -1,28 +1,23 @@
-"""Every feature of the service: the only such list.
+"""Every feature of the service, in order: the only such list.
 
-A new feature is a folder with a `feature.py`, and one line here."""
+A new feature is a folder with a `feature.py` that has one value `FEATURE`, and its name here. Features are found by
+their names, so that this module imports none of them, and all of them may read it."""
 
-from erp_service.access.feature import ACCESS
-from erp_service.audit.feature import AUDIT
-from erp_service.auth.feature import AUTH
-from erp_service.exports.feature import EXPORTS
-from erp_service.imports.feature import IMPORTS
-from erp_service.inventory.feature import INVENTORY
-from erp_service.operations.feature import OPERATIONS
-from erp_service.queue.feature import QUEUE
+import pkgutil
+
 from erp_service.registry.feature import Feature
-from erp_service.reports.feature import REPORTS
-from erp_service.web.feature import WEB
 
-FEATURES: tuple[Feature, ...] = (
-    ACCESS,
-    WEB,
-    QUEUE,
-    AUTH,
-    INVENTORY,
-    REPORTS,
-    IMPORTS,
-    EXPORTS,
-    AUDIT,
-    OPERATIONS,
+NAMES = (
+    "access",
+    "web",
+    "queue",
+    "auth",
+    "inventory",
+    "reports",
+    "imports",
+    "exports",
+    "audit",
+    "operations",
 )
+
+FEATURES: tuple[Feature, ...] = tuple(pkgutil.resolve_name(f"erp_service.{name}.feature:FEATURE") for name in NAMES)

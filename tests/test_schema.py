@@ -27,7 +27,7 @@ async def test_models_and_migrations_agree(settings: Settings) -> None:
 async def test_several_hosts_may_migrate_at_once(cluster: Cluster) -> None:
     await as_owner(cluster, "create database migrated_at_once")
     url = cluster.owner_url("migrated_at_once")
-    code = f"import asyncio; from erp_service import schema; asyncio.run(schema.migrate({url!r}))"
+    code = f"import asyncio; from erp_service.db.migrate import migrate; asyncio.run(migrate({url!r}))"
     hosts = [await asyncio.create_subprocess_exec(sys.executable, "-c", code) for _ in range(3)]
     assert [await host.wait() for host in hosts] == [0, 0, 0]
     await as_owner(cluster, "drop database migrated_at_once")

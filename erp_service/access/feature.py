@@ -2,7 +2,7 @@
 
 from erp_service.registry.feature import Feature
 
-ACCESS = Feature(
+FEATURE = Feature(
     name="access",
     models=("erp_service.access.rate_limits",),
     housekeeping=("erp_service.access.rate_limits:HOUSEKEEPING",),

@@ -2,7 +2,7 @@
 
 from erp_service.registry.feature import Feature
 
-AUDIT = Feature(
+FEATURE = Feature(
     name="audit",
     models=("erp_service.audit.models",),
     tags=(("audit", "Who did what, when, from where"),),

@@ -2,7 +2,7 @@
 
 from erp_service.registry.feature import Feature
 
-AUTH = Feature(
+FEATURE = Feature(
     name="auth",
     models=("erp_service.auth.models",),
     tags=(("auth", "Sign in and out"), ("users", "Who may do what")),

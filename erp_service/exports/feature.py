@@ -2,7 +2,7 @@
 
 from erp_service.registry.feature import Feature
 
-EXPORTS = Feature(
+FEATURE = Feature(
     name="exports",
     models=("erp_service.exports.models", "erp_service.exports.schedules.models"),
     tags=(("exports", "Heavy exports: submit, follow, download"),),

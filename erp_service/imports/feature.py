@@ -2,7 +2,7 @@
 
 from erp_service.registry.feature import Feature
 
-IMPORTS = Feature(
+FEATURE = Feature(
     name="imports",
     models=("erp_service.imports.models",),
     event_types=("import.items", "import.locations", "import.movements"),

@@ -2,7 +2,7 @@
 
 from erp_service.registry.feature import Feature
 
-INVENTORY = Feature(
+FEATURE = Feature(
     name="inventory",
     models=("erp_service.inventory.models",),
     tags=(

@@ -2,7 +2,7 @@
 
 from erp_service.registry.feature import Feature
 
-OPERATIONS = Feature(
+FEATURE = Feature(
     name="operations",
     tags=(("health", "For probes, load balancers and operators"),),
     routes=("erp_service.operations.health:ROUTES", "erp_service.operations.metrics:ROUTES"),

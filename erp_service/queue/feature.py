@@ -2,7 +2,7 @@
 
 from erp_service.registry.feature import Feature
 
-QUEUE = Feature(
+FEATURE = Feature(
     name="queue",
     housekeeping=("erp_service.queue.inspection:HOUSEKEEPING",),
     figures=("erp_service.queue.inspection:FIGURES",),

@@ -107,7 +107,7 @@ def kind_of(read: Callable[[FilterValue], Any]) -> str:
 
 
 def deleted_filter(condition: str) -> Filter:
-    return Filter("includedeleted_filter", a_flag, condition, "true: the deleted ones too", lifts=True)
+    return Filter("include_deleted", a_flag, condition, "true: the deleted ones too", lifts=True)
 
 
 def search_filter(*columns: str) -> Filter:

@@ -2,7 +2,7 @@
 
 from erp_service.registry.feature import Feature
 
-REPORTS = Feature(
+FEATURE = Feature(
     name="reports",
     tags=(("reports", "What is on hand, what moved, what is low"),),
     routes=("erp_service.reports.routes:ROUTES",),

@@ -2,7 +2,7 @@
 
 from erp_service.registry.feature import Feature
 
-WEB = Feature(
+FEATURE = Feature(
     name="web",
     models=("erp_service.web.idempotency_models",),
     routes=("erp_service.web.problem_pages:ROUTES", "erp_service.web.openapi:ROUTES"),

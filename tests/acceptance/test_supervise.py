@@ -15,13 +15,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SUPERVISOR = """
 import os, sys
-from erp_service import supervise
+from erp_service.standalone import supervisor
 mark, grace, tended, patch, *codes = sys.argv[1:]
-commands = [supervise.Command(f"child {n}", [sys.executable, "-c", code]) for n, code in enumerate(codes)]
-supervise.FIRST_PAUSE = 0.02
+commands = [supervisor.Command(f"child {n}", [sys.executable, "-c", code]) for n, code in enumerate(codes)]
+supervisor.FIRST_PAUSE = 0.02
 exec(patch)
 sys.exit(
-    supervise.run(
+    supervisor.run(
         commands,
         {**os.environ, "MARK": mark},
         grace=float(grace),
@@ -30,7 +30,7 @@ sys.exit(
     )
 )
 """
-WITHOUT_KERNEL = "supervise.dies_with_us = lambda: False; supervise.signalled_when_parent_dies = lambda number: None"
+WITHOUT_KERNEL = "supervisor.dies_with_us = lambda: False; supervisor.signalled_when_parent_dies = lambda number: None"
 # In one piece, so that nobody else's line comes between; not by `print`, in which a signal's handler cannot print.
 SAYS = """
 import os, signal, sys, time
@@ -150,7 +150,7 @@ def test_child_that_keeps_dying_stops_everything() -> None:
 
 
 def test_command_that_cannot_be_started_stops_everything() -> None:
-    with supervisor(ORDERLY, patch="commands.append(supervise.Command('lost', ['/no/such/program']))") as process:
+    with supervisor(ORDERLY, patch="commands.append(supervisor.Command('lost', ['/no/such/program']))") as process:
         assert "/no/such/program" in heard(process, "say")
         assert process.wait(30) == 1
 

@@ -190,9 +190,9 @@ async def test_a_listener_cut_while_it_subscribes_comes_back(
 
 
 class SilentNotices:
-    """Hears what the test says, and is always certain."""
+    """Hears what the test says, and is always current."""
 
-    certain = True
+    is_current = True
 
     def subscribe(self, _channel: str, hear: object) -> None:
         self.hear = hear

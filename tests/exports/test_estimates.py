@@ -35,7 +35,7 @@ async def test_rows_are_the_planners_estimate_where_counting_would_take_long(
 ) -> None:
     await many_items(owner, 20_000)
     await owner.execute("analyze items")
-    monkeypatch.setattr("erp_service.exports.estimates.COUNTED", 10_000)
+    monkeypatch.setattr("erp_service.exports.planning.estimates.COUNTED", 10_000)
     found = await estimate(viewer)
     assert found["rows_is_estimate"] is True
     assert found["rows"] == pytest.approx(20_000, rel=0.1)
@@ -123,7 +123,7 @@ async def test_more_rows_than_a_sheet_holds_are_refused_here_too(
     await many_items(owner, 2_000)
     await owner.execute("analyze items")
     few = {**FORMATS, "xlsx": FORMATS["xlsx"]._replace(most_rows=1_999)}
-    monkeypatch.setattr("erp_service.exports.asked.FORMATS", few)
+    monkeypatch.setattr("erp_service.exports.planning.request.FORMATS", few)
     for path in (VALIDATE, JOBS):
         for dataset in ("items", "all"):
             answer = await viewer.post(path, json={"dataset": dataset, "format": "xlsx"})

@@ -42,7 +42,7 @@ def test_select_lists_are_constants_in_one_line_that_no_parameter_is_looked_for_
 def test_an_instance_loads_no_library_of_a_format_before_it_writes_it() -> None:
     """They are heavy, and API instances need none of them."""
     program = (
-        "import sys; from erp_service.exports.formats import FORMATS, unavailable;"
+        "import sys; from erp_service.exports.formats.registry import FORMATS, unavailable;"
         " print([unavailable(FORMATS[name]) for name in FORMATS], 'pyarrow' in sys.modules)"
     )
     said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
