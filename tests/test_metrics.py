@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from litestar import Litestar
 from prometheus_client.parser import text_string_to_metric_families
 
 from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
-from erp_service.operations import metrics
+from erp_service.features import FEATURES
 from erp_service.operations.cluster_metrics import ClusterMetrics
+from erp_service.registry.feature import load
 from erp_service.registry.figures import FigureReader
 from erp_service.settings import Settings
 from tests.acceptance.instances import free_port, worker
@@ -34,9 +36,13 @@ async def scraped(client: httpx.AsyncClient) -> dict[str, float]:
     return values(answer.text)
 
 
-@pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "FRESH_SECONDS", 0.0)
+@pytest.fixture
+def app(app: Litestar) -> Litestar:
+    """Each scrape looks again, however soon."""
+    services = services_of(app)
+    figures = ClusterMetrics(services.probes, load(FEATURES, "figures", FigureReader), fresh_seconds=0.0)
+    app.state["services"] = msgspec.structs.replace(services, cluster_metrics=figures)
+    return app
 
 
 async def test_cluster_is_shown_by_every_instance(client: httpx.AsyncClient, viewer: httpx.AsyncClient) -> None:

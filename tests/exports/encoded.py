@@ -58,8 +58,9 @@ async def records(connection: asyncpg.Connection, name: str) -> list[tuple[Any, 
 
 _MEASURED = """
 import asyncio, sys
-from erp_service.exports.datasets import Column
-from erp_service.exports.formats import FORMATS, Options
+from erp_service.exports.formats.base import Options
+from erp_service.exports.formats.registry import FORMATS
+from erp_service.registry.datasets import Column
 from tests.exports.encoded import ABOUT, peak
 
 async def main(name, row, rows):

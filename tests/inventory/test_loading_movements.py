@@ -307,7 +307,7 @@ async def test_imports_beside_each_other_and_beside_postings_keep_the_books_righ
 KILLED = """
 import asyncio, sys
 from erp_service.imports import service as loading
-from erp_service.principals import system
+from erp_service.access.principals import system
 
 def tell(done, total, phase):
     if phase == "posting":
