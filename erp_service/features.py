@@ -8,7 +8,6 @@ import pkgutil
 from erp_service.registry.feature import Feature
 
 NAMES = (
-    "access",
     "web",
     "queue",
     "auth",

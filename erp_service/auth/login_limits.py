@@ -13,9 +13,9 @@ networks. None of the counts depends on whether the account exists.
 import hashlib
 import ipaddress
 
-from erp_service.access import rate_limits
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
+from erp_service.web import rate_limits
 
 WINDOW = 300  # seconds
 ANYWHERE = 10  # times as many failures of one account, over all networks
