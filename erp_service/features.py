@@ -1,4 +1,4 @@
-"""Every feature of the service, in order: the only such list.
+"""Every feature of the service, in order: the only such list. Each may import those before it, and none after it.
 
 A new feature is a folder with a `feature.py` that has one value `FEATURE`, and its name here. Features are found by
 their names, so that this module imports none of them, and all of them may read it."""
@@ -10,12 +10,12 @@ from erp_service.registry.feature import Feature
 NAMES = (
     "web",
     "queue",
+    "audit",
     "auth",
     "inventory",
     "reports",
     "imports",
     "exports",
-    "audit",
     "operations",
 )
 

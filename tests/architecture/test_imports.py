@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from erp_service.features import NAMES
 from tests.architecture.source import (
     LOADERS,
     MODULES,
@@ -34,14 +35,7 @@ ORDER = [
     ["access"],
     ["registry"],
     ["features"],
-    ["queue", "web"],
-    ["audit"],
-    ["auth"],
-    ["inventory"],
-    ["reports"],
-    ["imports"],
-    ["exports"],
-    ["operations"],
+    *([name] for name in NAMES),
     ["services"],
     ["app"],
     ["processes"],
