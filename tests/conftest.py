@@ -31,7 +31,7 @@ from erp_service.services import Services, WorkerServices, build_services, build
 from erp_service.settings import Settings
 from erp_service.standalone import postgres
 from erp_service.standalone.postgres import Cluster
-from tests import other_server
+from tests.support import other_server
 
 # CI draws the same examples each time; elsewhere new ones are looked for. A shared machine knows no deadlines.
 _LOADED = [HealthCheck.too_slow]

@@ -22,7 +22,7 @@ from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.chaos.conftest import Record
 from tests.conftest import as_owner, eventually, settings_for
-from tests.replication import replica_of, slowed
+from tests.support.replication import replica_of, slowed
 
 LANES, TIMES = 10, 1000
 

@@ -25,7 +25,7 @@ from erp_service.services import build_worker_services
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.conftest import eventually, make_user
-from tests.exports.stores import ObjectServer, serving
+from tests.exports.storage.stores import ObjectServer, serving
 
 JOBS = "/api/v1/exports/jobs"
 

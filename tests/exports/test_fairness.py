@@ -21,7 +21,7 @@ from erp_service.processes.worker import build
 from erp_service.settings import Settings
 from tests.conftest import SignIn, eventually
 from tests.exports.conftest import many_items, reaches, submitted
-from tests.exports.test_schedules import SCHEDULES, made
+from tests.exports.schedules.test_routes import SCHEDULES, made
 
 SECOND = 1.0
 

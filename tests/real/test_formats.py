@@ -14,7 +14,7 @@ import pytest
 
 from erp_service.exports.catalogue import DATASETS
 from tests.exports.conftest import JOBS, Work, reaches, submitted
-from tests.exports.encoded import records
+from tests.exports.formats.encoded import records
 from tests.real.conftest import Year
 from tests.real.test_online_retail import MOVEMENTS
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.inventory.conftest import NOON, Plans, Post
-from tests.inventory.test_reads import fill, make_item, make_place
+from tests.inventory.test_stock_queries import fill, make_item, make_place
 from tests.reports.model import Books
 
 REPORTS = "/api/v1/inventory/reports"

@@ -1,6 +1,6 @@
 """An S3-speaking server for the tests: moto's, behind a gate that looks at signatures and plays the server's bad days.
 
-`python -m tests.exports.object_server` prints its port, and ends with its parent's end of the pipe."""
+`python -m tests.exports.storage.object_server` prints its port, and ends with its parent's end of the pipe."""
 
 import hashlib
 import hmac

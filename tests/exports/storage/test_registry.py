@@ -20,8 +20,8 @@ from erp_service.exports.storage.registry import StoreIdentityCheck, open_store,
 from erp_service.services import build_services
 from erp_service.settings import Settings, SettingsError, describe
 from tests.conftest import client_of, running, services_of
-from tests.exports.object_server import SECRET_KEY
-from tests.exports.stores import KINDS, ObjectServer, having
+from tests.exports.storage.object_server import SECRET_KEY
+from tests.exports.storage.stores import KINDS, ObjectServer, having
 
 
 class Places:

@@ -10,9 +10,9 @@ import yaml
 
 from erp_service import settings
 from erp_service.settings import PREFIX, Settings
-from tests.test_monitoring import known
+from tests.ops.test_monitoring import known
 
-FOLDER = Path(__file__).parents[1] / "ops/kubernetes"
+FOLDER = Path(__file__).parents[2] / "ops/kubernetes"
 VERSION = "1.31"
 
 

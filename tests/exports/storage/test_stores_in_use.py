@@ -19,7 +19,7 @@ from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.conftest import client_of, running, services_of, settings_for, token_of
 from tests.exports.conftest import JOBS, Work, done, many_items, row_of
-from tests.exports.stores import KINDS, ObjectServer, having
+from tests.exports.storage.stores import KINDS, ObjectServer, having
 
 
 @pytest.fixture(params=KINDS)

@@ -14,7 +14,7 @@ from erp_service.services import WorkerServices
 from erp_service.settings import Settings
 from tests.conftest import eventually
 from tests.exports.conftest import submitted
-from tests.exports.test_schedules import SCHEDULES, made
+from tests.exports.schedules.test_routes import SCHEDULES, made
 
 
 async def due(owner: asyncpg.Connection, schedule_id: str, ago: str = "1 second") -> None:

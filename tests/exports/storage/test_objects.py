@@ -14,8 +14,8 @@ from uuid_utils.compat import uuid7
 from erp_service.db.engine import Database
 from erp_service.exports.storage.base import ADDRESS_SECONDS, Described, FileKey, Unreachable
 from erp_service.exports.storage.objects import MARK, PART, ObjectStore, connected
-from tests.exports.object_server import ACCESS_KEY, SECRET_KEY
-from tests.exports.stores import ObjectServer
+from tests.exports.storage.object_server import ACCESS_KEY, SECRET_KEY
+from tests.exports.storage.stores import ObjectServer
 
 NAMED = Described("text/csv; charset=utf-8", "attachment; filename=\"x.csv\"; filename*=UTF-8''x.csv")
 

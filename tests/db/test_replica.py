@@ -29,7 +29,7 @@ from tests.exports.conftest import Work, done, reaches, submitted
 from tests.exports.conftest import resources as resources
 from tests.exports.conftest import store as store
 from tests.exports.conftest import work as work
-from tests.replication import Lanes, replica_of, slowed, told
+from tests.support.replication import Lanes, replica_of, slowed, told
 
 SUMMARY = "/api/v1/inventory/reports/summary"
 SLOWEST = 5.0

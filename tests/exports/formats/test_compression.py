@@ -21,7 +21,7 @@ from erp_service.exports.planning.selection import psql_text
 from erp_service.exports.run.output import PIECE, Output
 from erp_service.exports.storage.base import FileKey
 from tests.exports.conftest import JOBS, Psql, Work, done, many_items
-from tests.exports.test_text_formats import downloaded
+from tests.exports.formats.test_text import downloaded
 
 
 def opened(compression: str, file: bytes) -> bytes:

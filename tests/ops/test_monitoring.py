@@ -14,7 +14,7 @@ from erp_service.operations.cluster_metrics import ClusterMetrics
 from erp_service.registry.feature import load
 from erp_service.registry.figures import FigureReader
 
-OPS = Path(__file__).parents[1] / "ops"
+OPS = Path(__file__).parents[2] / "ops"
 ALERTS = (OPS / "monitoring/alerts.yml").read_text()
 DASHBOARD = (OPS / "monitoring/dashboard.json").read_text()
 _OWN = re.compile(r"\b(?:erp|process)_[a-z_]+[a-z]\b")

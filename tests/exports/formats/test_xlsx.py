@@ -26,7 +26,7 @@ from erp_service.exports.formats.zip_stream import Zip
 from erp_service.exports.problems import CellTooLong, TooManyRows
 from erp_service.registry.datasets import Column
 from tests.exports.conftest import JOBS, NASTY, Work, done, fill
-from tests.exports.encoded import ABOUT, File, encoded, everything, memory_for, records
+from tests.exports.formats.encoded import ABOUT, File, encoded, everything, memory_for, records
 
 DATABASE = examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHEET = "xl/worksheets/sheet1.xml"

@@ -16,7 +16,7 @@ from erp_service.formulas import FORMULA_STARTS
 from erp_service.registry.datasets import FilterValue
 from erp_service.settings import Settings
 from tests.exports.conftest import JOBS, NASTY, Psql, Work, done, fill
-from tests.exports.test_text_formats import downloaded, written
+from tests.exports.formats.test_text import downloaded, written
 
 COLUMNS = ["id", "sku", "name", "reorder_point", "description"]
 

@@ -12,9 +12,9 @@ import msgspec
 
 from erp_service.exports.storage import files, objects, postgres
 from erp_service.settings import Settings
-from tests.exports.object_server import ACCESS_KEY, BUCKET, REGION, SECRET_KEY
+from tests.exports.storage.object_server import ACCESS_KEY, BUCKET, REGION, SECRET_KEY
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 KINDS = ["files", "objects", "postgres"]
 EDGES = {"files": [files.PIECE], "objects": [objects.PIECE, objects.PART], "postgres": [postgres.CHUNK]}
@@ -45,7 +45,7 @@ class ObjectServer(NamedTuple):
 
 @contextlib.contextmanager
 def serving() -> Iterator[ObjectServer]:
-    command = [sys.executable, "-m", "tests.exports.object_server"]
+    command = [sys.executable, "-m", "tests.exports.storage.object_server"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:

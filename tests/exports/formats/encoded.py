@@ -61,7 +61,7 @@ import asyncio, sys
 from erp_service.exports.formats.base import Options
 from erp_service.exports.formats.registry import FORMATS
 from erp_service.registry.datasets import Column
-from tests.exports.encoded import ABOUT, peak
+from tests.exports.formats.encoded import ABOUT, peak
 
 async def main(name, row, rows):
     async def write(data):
@@ -89,6 +89,6 @@ def peak() -> int:
 def memory_for(format_: str, row: str, rows: int) -> int:
     """Bytes above its idle size that a process of its own has at most while it encodes so many rows like this one."""
     command = [sys.executable, "-c", _MEASURED, format_, row, str(rows)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert done.returncode == 0, done.stderr
     return int(done.stdout)

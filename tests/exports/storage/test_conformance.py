@@ -23,7 +23,7 @@ from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import environment
 from tests.conftest import as_owner, settings_for
-from tests.exports.stores import EDGES, KINDS, ObjectServer, having
+from tests.exports.storage.stores import EDGES, KINDS, ObjectServer, having
 
 FAR = maintenance.GRACE * 1000
 
@@ -170,7 +170,7 @@ async def test_killed_writer_leaves_nothing_to_read_and_the_upkeep_removes_the_r
     store: Store, having_it: Settings, database: Database, key: FileKey
 ) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.exports.endless_writer", str(key)),
+        *(sys.executable, "-m", "tests.exports.storage.endless_writer", str(key)),
         env=environment(having_it),
         stdout=asyncio.subprocess.PIPE,
     )

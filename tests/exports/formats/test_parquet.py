@@ -25,7 +25,7 @@ from erp_service.exports.formats.parquet import PARQUET, ParquetEncoder, end_of_
 from erp_service.registry.datasets import Column
 from tests.conftest import eventually
 from tests.exports.conftest import JOBS, NASTY, GatedStore, Work, copies, done, fill, many_items, reaches, submitted
-from tests.exports.encoded import ABOUT, File, encoded, everything, memory_for, records
+from tests.exports.formats.encoded import ABOUT, File, encoded, everything, memory_for, records
 
 DATABASE = examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXTS = [
