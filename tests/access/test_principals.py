@@ -17,8 +17,10 @@ from erp_service.access.roles import Role
 from erp_service.db.engine import Database
 from erp_service.db.notifications import PROOF_HOLDS, NotificationListener
 from erp_service.settings import Settings
-from tests.auth.conftest import Instances, bearer, me
-from tests.conftest import eventually, make_user, services_of, token_of
+from tests.auth.people import bearer, me
+from tests.support.apps import Instances, services_of
+from tests.support.users import make_user, token_of
+from tests.support.waiting import eventually
 
 USERS = "/api/v1/users"
 

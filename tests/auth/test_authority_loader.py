@@ -10,7 +10,7 @@ from erp_service.auth import queries
 from erp_service.auth.authority_loader import AuthorityLoader
 from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
-from tests.conftest import make_user
+from tests.support.users import make_user
 
 
 class Asked:

@@ -16,16 +16,10 @@ from erp_service.auth.schemas import RoleChange
 from erp_service.db.engine import Database
 from erp_service.errors import Unauthorized
 from erp_service.settings import Settings
-from tests.auth.conftest import (
-    OTHER_PASSWORD,
-    PASSWORD,
-    Instances,
-    actions,
-    bearer,
-    me,
-    slug,
-)
-from tests.conftest import SignIn, make_user, token_of
+from tests.auth.people import OTHER_PASSWORD, PASSWORD, actions, bearer, me, slug
+from tests.support.apps import Instances
+from tests.support.clients import SignIn
+from tests.support.users import make_user, token_of
 
 URL = "/api/v1/users"
 NEW = {"email": "new@example.com", "full_name": "New Person", "role": "STAFF", "password": PASSWORD}

@@ -10,18 +10,8 @@ from erp_service.access.roles import Role
 from erp_service.auth.queries import Account
 from erp_service.auth.schemas import Credentials, NewUser, PasswordChange, PasswordReset, RefreshRequest, TokenPair
 from erp_service.db.engine import Database
-from tests.auth.conftest import (
-    OTHER_PASSWORD,
-    PASSWORD,
-    Join,
-    actions,
-    login,
-    me,
-    refresh,
-    signed_in,
-    slug,
-)
-from tests.conftest import make_user
+from tests.auth.people import OTHER_PASSWORD, PASSWORD, Join, actions, login, me, refresh, signed_in, slug
+from tests.support.users import make_user
 
 URL = "/api/v1/users"
 NEW = {"email": "new@example.com", "full_name": "New Person", "role": "STAFF", "password": PASSWORD}

@@ -14,7 +14,7 @@ from erp_service.db.connections import engine_url
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
-from tests.conftest import as_owner
+from tests.support.databases import as_owner
 
 
 async def test_models_and_migrations_agree(settings: Settings) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from erp_service.db.notifications import NotificationListener
 from erp_service.settings import Settings
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 # of this test's database: others listen on the same server
 LISTENER = "application_name = 'erp notices' and datname = current_database()"

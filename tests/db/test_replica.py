@@ -24,12 +24,13 @@ from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.chaos import proxy as proxies
 from tests.chaos.proxy import Proxy
-from tests.conftest import as_owner, eventually, services_of, settings_for
-from tests.exports.conftest import Work, done, reaches, submitted
-from tests.exports.conftest import resources as resources
-from tests.exports.conftest import store as store
-from tests.exports.conftest import work as work
-from tests.support.replication import Lanes, replica_of, slowed, told
+from tests.exports.jobs import done, reaches, submitted
+from tests.support.apps import services_of
+from tests.support.databases import as_owner, value_of
+from tests.support.replication import Lanes, replica_of, slowed
+from tests.support.settings import settings_for
+from tests.support.waiting import eventually
+from tests.support.workers import Work
 
 SUMMARY = "/api/v1/inventory/reports/summary"
 SLOWEST = 5.0
@@ -185,7 +186,7 @@ async def test_a_replica_that_lags_is_left_after_a_quarter_second_and_taken_back
     database: Database = services_of(app).database
     await in_use(database)
     lanes = await Lanes.of(1, admin, staff)
-    await told(replica, "select pg_wal_replay_pause()")
+    await value_of(replica, "select pg_wal_replay_pause()")
     try:
         began = monotonic()
         await lanes.run(1)
@@ -207,7 +208,7 @@ async def test_a_replica_that_lags_is_left_after_a_quarter_second_and_taken_back
         assert 'erp_replica_in_use{host="local"}' in metrics
         assert 'erp_replica_lag_bytes{host="local"} 0.0' not in metrics
     finally:
-        await told(replica, "select pg_wal_replay_resume()")
+        await value_of(replica, "select pg_wal_replay_resume()")
     await in_use(database)
 
     async def caught_up() -> bool:
@@ -331,9 +332,11 @@ async def test_a_promoted_replica_is_left_and_so_is_one_that_did_not_follow_the_
             database = Database(msgspec.structs.replace(settings, replica_url=second.app_url(database_name)))
             try:
                 await in_use(database)
-                await told(second, "select pg_promote()")
-                assert not await told(second, "select pg_is_in_recovery()")
-                await told(second, "insert into items (sku, name, unit) values ('PHANTOM', 'N', 'pcs')", database_name)
+                await value_of(second, "select pg_promote()")
+                assert not await value_of(second, "select pg_is_in_recovery()")
+                await value_of(
+                    second, "insert into items (sku, name, unit) values ('PHANTOM', 'N', 'pcs')", database_name
+                )
 
                 async def count(db: ReadSession) -> int:
                     return int(await db.scalar(text("select count(*) from items")) or 0)
@@ -388,12 +391,12 @@ async def test_an_export_gets_a_connection_to_the_replica_as_of_an_instant_of_th
             assert await db.scalar(text("select count(*) from pg_stat_activity where pid = :pid"), {"pid": pid}) == 1
     finally:
         await found.connection.close()
-    await told(replica, "select pg_wal_replay_pause()")
+    await value_of(replica, "select pg_wal_replay_pause()")
     try:
         await owner.execute("insert into items (sku, name, unit) values ('NUT', 'N', 'pcs')")
         assert await database.connect_to_replica(name="erp export") is None
     finally:
-        await told(replica, "select pg_wal_replay_resume()")
+        await value_of(replica, "select pg_wal_replay_resume()")
 
 
 # On the replica alone, reading a unit takes half a minute
@@ -423,7 +426,7 @@ async def test_an_export_that_dies_with_the_replica_is_made_from_the_primary(
     await owner.execute(HELD_ON_REPLICA)
     async with work():
         export_id = await submitted(admin)
-        assert await eventually(lambda: told(replica, COPYING)) == 1
+        assert await eventually(lambda: value_of(replica, COPYING)) == 1
         assert await owner.fetchval(COPYING) == 0
         await asyncio.to_thread(replica.stop, "immediate")
         try:

@@ -15,9 +15,12 @@ from erp_service.exports import lifecycle
 from erp_service.exports.eta import MEMORY, Pace, eta_seconds, percent
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.storage.base import Store
-from tests.conftest import eventually
-from tests.exports.conftest import JOBS, GatedStore, Work, many_items, reaches, submitted
-from tests.exports.listening import MOST, NOON, advanced, begun
+from tests.exports.attempts import MOST, NOON, advanced, begun
+from tests.exports.data import many_items
+from tests.exports.jobs import JOBS, reaches, submitted
+from tests.exports.storage.gated_store import GatedStore
+from tests.support.waiting import eventually
+from tests.support.workers import Work
 
 ROWS = st.integers(0, 2_000_000_000)
 

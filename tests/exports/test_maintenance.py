@@ -21,7 +21,8 @@ from erp_service.queue.connector import defer
 from erp_service.registry.background import BackgroundStep
 from erp_service.registry.feature import load
 from erp_service.services import WorkerServices
-from tests.exports.conftest import JOBS, Work, done, reaches, row_of, submitted
+from tests.exports.jobs import JOBS, done, reaches, row_of, submitted
+from tests.support.workers import Work
 
 LONG_AGO = (datetime.now(UTC) - timedelta(days=1)).timestamp()
 

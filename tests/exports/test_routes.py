@@ -11,7 +11,10 @@ from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.planning.selection import psql_text
 from erp_service.exports.storage.base import Store
 from erp_service.settings import Settings
-from tests.exports.conftest import JOBS, Psql, Work, done, fill, reaches, submitted
+from tests.exports.data import fill
+from tests.exports.jobs import JOBS, done, reaches, submitted
+from tests.support.psql import Psql
+from tests.support.workers import Work
 
 
 async def test_every_dataset_is_byte_for_byte_what_psql_copy_writes(

@@ -14,8 +14,9 @@ from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.inventory import items, ledger
 from erp_service.inventory.schemas import ItemBody
-from tests.conftest import eventually
-from tests.inventory.conftest import NOON, Plans, Post, Waiting
+from tests.inventory.posting import NOON, Post
+from tests.support.statements import Plans, Waiting
+from tests.support.waiting import eventually
 
 ITEMS = "/api/v1/inventory/items"
 LOCATIONS = "/api/v1/inventory/locations"

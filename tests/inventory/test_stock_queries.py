@@ -14,23 +14,12 @@ from hypothesis import strategies as st
 
 from erp_service.db.engine import Database
 from erp_service.inventory import queries
-from tests.inventory.conftest import NOON, Plans, Post
+from tests.inventory.posting import NOON, Post
+from tests.inventory.stock import fill, make_item, make_place
+from tests.support.statements import Plans
 
 CURRENT = "/api/v1/inventory/stock/current"
 LEDGER = "/api/v1/inventory/stock/ledger"
-
-
-async def make_item(admin: httpx.AsyncClient, sku: str) -> int:
-    answer = await admin.post("/api/v1/inventory/items", json={"sku": sku, "name": f"The {sku}", "unit": "pcs"})
-    id_: int = answer.json()["id"]
-    return id_
-
-
-async def make_place(admin: httpx.AsyncClient, code: str, parent_id: int | None = None, negative: bool = False) -> int:
-    body = {"code": code, "name": code, "location_type": "BIN", "parent_id": parent_id}
-    answer = await admin.post("/api/v1/inventory/locations", json={**body, "allow_negative_stock": negative})
-    id_: int = answer.json()["id"]
-    return id_
 
 
 async def on_hand(client: httpx.AsyncClient, **params: Any) -> list[tuple[str, str, str, str]]:
@@ -392,23 +381,6 @@ async def test_page_10_000_of_the_ledger_is_an_index_scan(
             plan = await plans()
             assert f"Index Scan Backward using {index}" in plan, plan
             assert "Sort" not in plan, plan
-
-
-async def fill(owner: asyncpg.Connection) -> None:
-    """1,000 items at 4 places with 3 entries at each; S7 has 4,000 more of them at each of two places."""
-    await owner.execute("""
-        insert into items (sku, name, unit) select 'S' || n, 'N' || n, 'pcs' from generate_series(1, 1000) n;
-        insert into locations (code, name, location_type) select 'L' || n, 'L', 'BIN' from generate_series(1, 4) n;
-        insert into stock_transactions (id) values ('00000000-0000-7000-8000-000000000001');
-        insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, value,
-            on_hand_after, value_after, occurred_at, reference_no)
-          select '00000000-0000-7000-8000-000000000001', 1, i.id, l.id, 'IN', 1, 1, n, n,
-            '2026-01-10T12:00:00Z'::timestamptz + n * interval '1 day', 'R' || i.id
-          from items i, locations l, generate_series(1, case when i.sku = 'S7' and l.id <= 2 then 4003 else 3 end) n;
-        insert into stock_balances (item_id, location_id, on_hand, value)
-          select item_id, location_id, sum(quantity), sum(value) from stock_ledger group by 1, 2;
-        analyze items, locations, stock_ledger, stock_balances;
-    """)
 
 
 def _cursor(fields: list[str], values: list[object]) -> str:

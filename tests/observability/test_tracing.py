@@ -23,9 +23,9 @@ from erp_service.access.roles import Role
 from erp_service.db.engine import Database
 from erp_service.observability import tracing
 from erp_service.settings import Settings, SettingsError
-from tests.acceptance.instances import free_port, instance, worker
-from tests.acceptance.test_instances import signed_in
-from tests.conftest import eventually, make_user
+from tests.acceptance.instances import free_port, instance, signed_in, worker
+from tests.support.users import make_user
+from tests.support.waiting import eventually
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 

@@ -11,7 +11,8 @@ from erp_service.app import create_app
 from erp_service.db.sessions import ReadSession
 from erp_service.services import build_services
 from erp_service.settings import Settings
-from tests.conftest import client_of, running, services_of
+from tests.support.apps import running, services_of
+from tests.support.clients import client_of
 
 
 async def test_instance_with_all_its_connections_in_use_stays_ready(settings: Settings) -> None:

@@ -20,7 +20,8 @@ from erp_service.registry.feature import load
 from erp_service.registry.figures import FigureReader
 from erp_service.settings import Settings
 from tests.acceptance.instances import free_port, worker
-from tests.conftest import eventually, services_of
+from tests.support.apps import services_of
+from tests.support.waiting import eventually
 
 
 def values(body: str) -> dict[str, float]:

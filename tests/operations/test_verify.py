@@ -18,7 +18,7 @@ from erp_service.operations.verify import all_proofs, verify
 from erp_service.registry.proofs import MOST_ROWS, Finding
 from erp_service.settings import Settings
 from erp_service.standalone.demo import load_demo
-from tests.conftest import make_user
+from tests.support.users import make_user
 
 
 @pytest.fixture

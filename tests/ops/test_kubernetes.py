@@ -10,7 +10,7 @@ import yaml
 
 from erp_service import settings
 from erp_service.settings import PREFIX, Settings
-from tests.ops.test_monitoring import known
+from tests.ops.series import known
 
 FOLDER = Path(__file__).parents[2] / "ops/kubernetes"
 VERSION = "1.31"

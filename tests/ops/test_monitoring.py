@@ -2,34 +2,17 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from erp_service.db.engine import Database
-from erp_service.features import FEATURES
-from erp_service.observability import telemetry
 from erp_service.operations.cluster_metrics import ClusterMetrics
-from erp_service.registry.feature import load
-from erp_service.registry.figures import FigureReader
+from tests.ops.series import OPS, known
 
-OPS = Path(__file__).parents[2] / "ops"
 ALERTS = (OPS / "monitoring/alerts.yml").read_text()
 DASHBOARD = (OPS / "monitoring/dashboard.json").read_text()
 _OWN = re.compile(r"\b(?:erp|process)_[a-z_]+[a-z]\b")
-
-
-def known() -> set[str]:
-    """The names of all series, also of those that have no sample yet."""
-    families = {family.name: family.type for family in telemetry.REGISTRY.collect()}
-    backups = "".join(file.read_text() for file in (OPS / "backups").glob("*.py"))
-    cluster = [name for reader in load(FEATURES, "figures", FigureReader) for name in reader.gauges]
-    names = {"erp_database_up", *cluster, *re.findall(r"erp_backup_[a-z_]+", backups)}
-    for name, kind in families.items():
-        names.add(name)
-        names |= {"counter": {f"{name}_total"}, "histogram": {f"{name}_bucket", f"{name}_count"}}.get(kind, set())
-    return names
 
 
 @pytest.mark.parametrize("text", [ALERTS, DASHBOARD], ids=["alerts", "dashboard"])

@@ -15,8 +15,9 @@ from erp_service.queue import inspection
 from erp_service.queue.connector import defer
 from erp_service.queue.rescue import LOCK_CLASS, beat
 from erp_service.settings import Settings
-from tests.conftest import SignIn, eventually
-from tests.queue.conftest import Shop
+from tests.queue.shop import Shop
+from tests.support.clients import SignIn
+from tests.support.waiting import eventually
 
 JOBS = "/api/v1/exports/jobs"
 

@@ -16,6 +16,7 @@ import httpx
 from erp_service.db.connections import asyncpg_arguments
 from erp_service.standalone import postgres_directory as directory
 from erp_service.standalone.postgres import Cluster
+from tests.support.databases import value_of
 
 CONFLICTS_AFTER = "200ms"
 """How long a read on the replica may hold up the replay; Postgres's own default is thirty seconds."""
@@ -54,15 +55,6 @@ def _made(primary: Cluster, data_dir: Path) -> Cluster:
     return replica
 
 
-async def told(cluster: Cluster, statement: str, database: str = "postgres") -> object:
-    """What its superuser is told."""
-    connection = await asyncpg.connect(**asyncpg_arguments(cluster.owner_url(database)))
-    try:
-        return await connection.fetchval(statement)
-    finally:
-        await connection.close()
-
-
 @contextlib.asynccontextmanager
 async def slowed(replica: Cluster) -> AsyncIterator[None]:
     """Its replay stops and goes: mostly for less than a reader waits, now and then for more."""
@@ -84,7 +76,7 @@ async def slowed(replica: Cluster) -> AsyncIterator[None]:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         await connection.close()
-        await told(replica, "select pg_wal_replay_resume()")
+        await value_of(replica, "select pg_wal_replay_resume()")
 
 
 class Lane(NamedTuple):

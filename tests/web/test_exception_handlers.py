@@ -15,7 +15,9 @@ from erp_service.decimals import Quantity
 from erp_service.errors import INTEGER_LIMIT
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import PUBLIC, get, post
-from tests.conftest import client_of, make_user, services_of, token_of
+from tests.support.apps import services_of
+from tests.support.clients import client_of
+from tests.support.users import make_user, token_of
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):

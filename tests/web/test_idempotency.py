@@ -24,7 +24,10 @@ from erp_service.services import build_services
 from erp_service.settings import Settings
 from erp_service.web.responses import ApiResponse, created
 from erp_service.web.routing import post
-from tests.conftest import client_of, eventually, make_user, running, token_of
+from tests.support.apps import running
+from tests.support.clients import client_of
+from tests.support.users import make_user, token_of
+from tests.support.waiting import eventually
 
 
 class Effect(msgspec.Struct, forbid_unknown_fields=True):

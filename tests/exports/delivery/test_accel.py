@@ -9,7 +9,9 @@ import pytest
 from litestar import Litestar
 
 from erp_service.settings import Settings, SettingsError, load
-from tests.exports.conftest import JOBS, Work, done, many_items
+from tests.exports.data import many_items
+from tests.exports.jobs import JOBS, done
+from tests.support.workers import Work
 
 PREFIX = "/-/exports"
 OFFLOAD = {"X-Accel-Offload": PREFIX}

@@ -16,8 +16,11 @@ from erp_service.access.roles import Role
 from erp_service.exports.delivery import http_range
 from erp_service.exports.delivery.http_range import Part, wanted
 from erp_service.exports.storage.base import FileKey, Store
-from tests.conftest import SignIn, eventually
-from tests.exports.conftest import JOBS, Work, done, many_items, row_of, submitted
+from tests.exports.data import many_items
+from tests.exports.jobs import JOBS, done, row_of, submitted
+from tests.support.clients import SignIn
+from tests.support.waiting import eventually
+from tests.support.workers import Work
 
 ETAG = '"abc"'
 

@@ -24,20 +24,14 @@ from erp_service.exports.delivery import status_routes
 from erp_service.exports.lifecycle import Run
 from erp_service.services import build_services
 from erp_service.settings import Settings
-from tests.conftest import SignIn, client_of, eventually, make_user, running, services_of, token_of
-from tests.exports.conftest import JOBS, Work, submitted
-from tests.exports.listening import (
-    MOST,
-    SOON,
-    Listener,
-    advanced,
-    bearer,
-    begun,
-    followed,
-    listening,
-    published,
-    without_notices,
-)
+from tests.exports.attempts import MOST, advanced, begun, published
+from tests.exports.jobs import JOBS, submitted
+from tests.exports.listening import SOON, Listener, bearer, followed, listening, without_notices
+from tests.support.apps import running, services_of
+from tests.support.clients import SignIn, client_of
+from tests.support.users import make_user, token_of
+from tests.support.waiting import eventually
+from tests.support.workers import Work
 
 
 def events_of(export_id: object) -> str:

@@ -14,9 +14,12 @@ from erp_service.db.engine import Database
 from erp_service.exports.delivery.live_status import WAIT_MOST, preferred_wait
 from erp_service.exports.lifecycle import Run
 from erp_service.settings import Settings
-from tests.conftest import client_of, eventually, services_of
-from tests.exports.conftest import JOBS
-from tests.exports.listening import SOON, advanced, bearer, begun, followed, published, without_notices
+from tests.exports.attempts import advanced, begun, published
+from tests.exports.jobs import JOBS
+from tests.exports.listening import SOON, bearer, followed, without_notices
+from tests.support.apps import services_of
+from tests.support.clients import client_of
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

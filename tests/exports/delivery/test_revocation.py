@@ -11,7 +11,8 @@ from litestar import Litestar
 from erp_service.access.roles import Role
 from erp_service.exports.delivery.revocation import RightsGone, while_allowed
 from erp_service.exports.delivery.signed_urls import Signed
-from tests.conftest import SignIn, services_of
+from tests.support.apps import services_of
+from tests.support.clients import SignIn
 
 
 async def endless() -> AsyncIterator[bytes]:

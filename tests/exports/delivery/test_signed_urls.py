@@ -25,9 +25,14 @@ from erp_service.exports.delivery.signed_urls import SECONDS, Signed, SignedUrls
 from erp_service.observability import telemetry
 from erp_service.services import build_services
 from erp_service.settings import Settings
-from tests.conftest import SECRET, SignIn, client_of, eventually, running, services_of
-from tests.exports.conftest import JOBS, Work, done, many_items, submitted
+from tests.exports.data import many_items
+from tests.exports.jobs import JOBS, done, submitted
 from tests.exports.listening import listening
+from tests.support.apps import running, services_of
+from tests.support.clients import SignIn, client_of
+from tests.support.settings import SECRET
+from tests.support.waiting import eventually
+from tests.support.workers import Work
 
 NEWER_SECRET = "another-secret-for-tests-only-9876543210-zyxwvut"
 SETTINGS = Settings(database_url="postgresql://x/y", jwt_secret=SECRET)

@@ -20,8 +20,11 @@ from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.storage.proofs import PROOFS
 from erp_service.operations.verify import verify
 from erp_service.settings import Settings
-from tests.conftest import SignIn, eventually
-from tests.exports.conftest import JOBS, Work, done, fill, reaches, submitted
+from tests.exports.data import fill
+from tests.exports.jobs import JOBS, done, reaches, submitted
+from tests.support.clients import SignIn
+from tests.support.waiting import eventually
+from tests.support.workers import Work
 
 VIEWERS = ["items", "locations", "stock_levels", "stock_movements"]
 

@@ -20,8 +20,11 @@ from erp_service.exports.formats.compression import COMPRESSIONS
 from erp_service.exports.planning.selection import psql_text
 from erp_service.exports.run.output import PIECE, Output
 from erp_service.exports.storage.base import FileKey
-from tests.exports.conftest import JOBS, Psql, Work, done, many_items
-from tests.exports.formats.test_text import downloaded
+from tests.exports.data import many_items
+from tests.exports.formats.text_files import downloaded
+from tests.exports.jobs import JOBS, done
+from tests.support.psql import Psql
+from tests.support.workers import Work
 
 
 def opened(compression: str, file: bytes) -> bytes:

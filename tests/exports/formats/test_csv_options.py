@@ -15,8 +15,11 @@ from erp_service.exports.planning.selection import Spec
 from erp_service.formulas import FORMULA_STARTS
 from erp_service.registry.datasets import FilterValue
 from erp_service.settings import Settings
-from tests.exports.conftest import JOBS, NASTY, Psql, Work, done, fill
-from tests.exports.formats.test_text import downloaded, written
+from tests.exports.data import NASTY, fill
+from tests.exports.formats.text_files import downloaded, written
+from tests.exports.jobs import JOBS, done
+from tests.support.psql import Psql
+from tests.support.workers import Work
 
 COLUMNS = ["id", "sku", "name", "reorder_point", "description"]
 

@@ -23,9 +23,12 @@ from erp_service.exports.formats import parquet
 from erp_service.exports.formats.base import Options
 from erp_service.exports.formats.parquet import PARQUET, ParquetEncoder, end_of_rows
 from erp_service.registry.datasets import Column
-from tests.conftest import eventually
-from tests.exports.conftest import JOBS, NASTY, GatedStore, Work, copies, done, fill, many_items, reaches, submitted
+from tests.exports.data import NASTY, copies, fill, many_items
 from tests.exports.formats.encoded import ABOUT, File, encoded, everything, memory_for, records
+from tests.exports.jobs import JOBS, done, reaches, submitted
+from tests.exports.storage.gated_store import GatedStore
+from tests.support.waiting import eventually
+from tests.support.workers import Work
 
 DATABASE = examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXTS = [

@@ -15,7 +15,8 @@ from erp_service.exports.formats.base import FormatName
 from erp_service.exports.formats.compression import COMPRESSIONS
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.exports.formats.registry import FORMATS
-from tests.exports.conftest import JOBS, Work, reaches, submitted
+from tests.exports.jobs import JOBS, reaches, submitted
+from tests.support.workers import Work
 
 NEEDING = [name for name in FORMATS if FORMATS[name].needs]
 

@@ -20,40 +20,17 @@ from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.formats.base import About
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.exports.formats.registry import FORMATS
-from erp_service.exports.planning.selection import Spec, as_text, query
-from erp_service.exports.run.snapshot import open_snapshot
+from erp_service.exports.planning.selection import Spec, as_text
 from erp_service.registry.datasets import Column
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
-from tests.exports.conftest import JOBS, NASTY, Work, copies, done, fill, many_items, reaches, submitted
+from tests.exports.data import NASTY, copies, fill, many_items
+from tests.exports.formats.text_files import downloaded, written
+from tests.exports.jobs import JOBS, done, reaches, submitted
+from tests.support.workers import Work
 
 AWKWARD = [*NASTY, " ", "a\u0000b".replace("\u0000", ""), "\t", "\n", '"', '""', ",", ";", "|", "é" * 300, "x" * 70_000]
 DECIMALS = ["0", "0.000001", "-0.000001", "999999999999.999999", "-999999999999.999999", "12.5", "100", "1234567890.1"]
-
-
-async def downloaded(client: httpx.AsyncClient, job: dict[str, Any]) -> bytes:
-    assert job["status"] == "succeeded", job
-    answer = await client.get(f"{JOBS}/{job['id']}/download")
-    assert answer.status_code == 200
-    assert len(answer.content) == job["result"]["bytes"]
-    return answer.content
-
-
-async def written(settings: Settings, dataset: str, spec: Spec, format_: str) -> bytes:
-    """The file, without a worker."""
-    held = bytearray()
-
-    async def sink(data: bytes) -> None:
-        held.extend(data)
-
-    asked, chosen = query(DATASETS[dataset], spec, FORMATS[format_].select), FORMATS[format_]
-    about = About(dataset, "", datetime.now(UTC))
-    async with open_snapshot(settings.listen_url, most_parts=1) as snapshot:
-        encoder = chosen.encoder(asked.columns, spec.options, sink, about)
-        await encoder.begin()
-        rows = await snapshot.copy(asked, encoder.write, chosen.copy(spec.options))
-        await encoder.finish(rows)
-    return bytes(held)
 
 
 Expected = list[dict[str, Any]]

@@ -25,8 +25,10 @@ from erp_service.exports.formats.xlsx import MOST_ROWS, XLSX, XlsxEncoder, lette
 from erp_service.exports.formats.zip_stream import Zip
 from erp_service.exports.problems import CellTooLong, TooManyRows
 from erp_service.registry.datasets import Column
-from tests.exports.conftest import JOBS, NASTY, Work, done, fill
+from tests.exports.data import NASTY, fill
 from tests.exports.formats.encoded import ABOUT, File, encoded, everything, memory_for, records
+from tests.exports.jobs import JOBS, done
+from tests.support.workers import Work
 
 DATABASE = examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SHEET = "xl/worksheets/sheet1.xml"

@@ -7,7 +7,9 @@ import httpx
 import pytest
 
 from erp_service.exports.formats.registry import FORMATS
-from tests.exports.conftest import JOBS, Work, done, fill, many_items, reaches
+from tests.exports.data import fill, many_items
+from tests.exports.jobs import JOBS, done, reaches
+from tests.support.workers import Work
 
 VALIDATE = f"{JOBS}?validate_only=true"
 

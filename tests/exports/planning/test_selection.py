@@ -13,7 +13,9 @@ from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.planning.selection import Spec, psql_text, query
 from erp_service.exports.schemas import DatasetName
 from erp_service.registry.datasets import FilterValue
-from tests.exports.conftest import JOBS, NASTY, Work, done, fill
+from tests.exports.data import NASTY, fill
+from tests.exports.jobs import JOBS, done
+from tests.support.workers import Work
 
 
 @pytest.mark.parametrize("name", sorted(DATASETS))

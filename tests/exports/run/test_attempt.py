@@ -22,8 +22,12 @@ from erp_service.exports.run import attempt as running
 from erp_service.exports.run import store_failures
 from erp_service.exports.storage.base import Described, FileKey, Sink, Store
 from erp_service.exports.storage.files import FileStore
-from tests.conftest import SignIn, eventually
-from tests.exports.conftest import JOBS, GatedStore, Work, copies, done, fill, many_items, reaches, row_of, submitted
+from tests.exports.data import copies, fill, many_items
+from tests.exports.jobs import JOBS, done, reaches, row_of, submitted
+from tests.exports.storage.gated_store import GatedStore
+from tests.support.clients import SignIn
+from tests.support.waiting import eventually
+from tests.support.workers import Work
 
 
 def files(store: Store) -> list[str]:

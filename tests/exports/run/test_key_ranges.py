@@ -28,8 +28,12 @@ from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.bench.measured import memory_of, reset_peak
 from tests.chaos.proxy import running as proxied
-from tests.conftest import eventually
-from tests.exports.conftest import JOBS, GatedStore, Psql, Work, copies, done, fill, many_items, reaches, submitted
+from tests.exports.data import copies, fill, many_items
+from tests.exports.jobs import JOBS, done, reaches, submitted
+from tests.exports.storage.gated_store import GatedStore
+from tests.support.psql import Psql
+from tests.support.waiting import eventually
+from tests.support.workers import Work
 
 CSV = {"format": "csv", "encoding": "UTF8"}
 

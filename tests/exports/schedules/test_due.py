@@ -12,9 +12,9 @@ from erp_service.exports.schedules import due as ticks
 from erp_service.processes.worker import build_app
 from erp_service.services import WorkerServices
 from erp_service.settings import Settings
-from tests.conftest import eventually
-from tests.exports.conftest import submitted
-from tests.exports.schedules.test_routes import SCHEDULES, made
+from tests.exports.jobs import submitted
+from tests.exports.schedules.examples import SCHEDULES, made
+from tests.support.waiting import eventually
 
 
 async def due(owner: asyncpg.Connection, schedule_id: str, ago: str = "1 second") -> None:

@@ -9,16 +9,8 @@ import pytest
 
 from erp_service.access.roles import Role
 from erp_service.exports.schedules.service import MOST_PER_USER
-from tests.conftest import SignIn
-
-SCHEDULES = "/api/v1/exports/schedules"
-DAILY: dict[str, Any] = {"cron": "0 6 * * *", "timezone": "Europe/Berlin", "spec": {"dataset": "items"}}
-
-
-async def made(client: httpx.AsyncClient, **more: Any) -> dict[str, Any]:
-    answer = await client.post(SCHEDULES, json={**DAILY, **more})
-    assert answer.status_code == 201, answer.text
-    return dict(answer.json())
+from tests.exports.schedules.examples import DAILY, SCHEDULES, made
+from tests.support.clients import SignIn
 
 
 async def actions(owner: asyncpg.Connection, schedule_id: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A process that writes into its store until somebody kills it: `python -m tests.exports.storage.endless_writer KEY`."""
+"""Writes into its store until it is killed: `python -m tests.exports.storage.endless_writer KEY`."""
 
 import asyncio
 import os

@@ -22,8 +22,9 @@ from erp_service.exports.storage.registry import open_store
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import environment
-from tests.conftest import as_owner, settings_for
 from tests.exports.storage.stores import EDGES, KINDS, ObjectServer, having
+from tests.support.databases import as_owner
+from tests.support.settings import settings_for
 
 FAR = maintenance.GRACE * 1000
 

@@ -16,7 +16,7 @@ from erp_service.db.engine import Database
 from erp_service.exports.storage.base import FileKey
 from erp_service.exports.storage.postgres import CHUNK, PostgresStore
 from erp_service.settings import Settings
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 NAME = "erp export store"
 

@@ -19,9 +19,10 @@ from erp_service.exports.storage.base import Store, Unreachable
 from erp_service.exports.storage.registry import StoreIdentityCheck, open_store, store_fault
 from erp_service.services import build_services
 from erp_service.settings import Settings, SettingsError, describe
-from tests.conftest import client_of, running, services_of
 from tests.exports.storage.object_server import SECRET_KEY
 from tests.exports.storage.stores import KINDS, ObjectServer, having
+from tests.support.apps import running, services_of
+from tests.support.clients import client_of
 
 
 class Places:

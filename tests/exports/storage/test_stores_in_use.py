@@ -17,9 +17,14 @@ from erp_service.operations.verify import verify
 from erp_service.services import build_services
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
-from tests.conftest import client_of, running, services_of, settings_for, token_of
-from tests.exports.conftest import JOBS, Work, done, many_items, row_of
+from tests.exports.data import many_items
+from tests.exports.jobs import JOBS, done, row_of
 from tests.exports.storage.stores import KINDS, ObjectServer, having
+from tests.support.apps import running, services_of
+from tests.support.clients import client_of
+from tests.support.settings import settings_for
+from tests.support.users import token_of
+from tests.support.workers import Work
 
 
 @pytest.fixture(params=KINDS)
