@@ -24,7 +24,7 @@ from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.support import other_server
 from tests.support.apps import SharedApp, running
-from tests.support.clients import SignIn, client_of
+from tests.support.clients import SignIn, UserClient, client_of
 from tests.support.clusters import in_memory, temporary_cluster
 from tests.support.databases import as_owner, connected
 from tests.support.settings import settings_for
@@ -142,30 +142,28 @@ def logs() -> None:
 async def sign_in(app: Litestar, settings: Settings, database: Database) -> AsyncIterator[SignIn]:
     async with contextlib.AsyncExitStack() as stack:
 
-        async def sign_in(role: Role) -> httpx.AsyncClient:
+        async def sign_in(role: Role) -> UserClient:
             user_id = await make_user(database, role)
-            client = await stack.enter_async_context(client_of(app, token_of(settings, user_id)))
-            client.headers["X-User-Id"] = str(user_id)  # for the test to read; the service does not look at it
-            return client
+            return await stack.enter_async_context(UserClient(app, user_id, token_of(settings, user_id)))
 
         yield sign_in
 
 
 @pytest.fixture
-async def viewer(sign_in: SignIn) -> httpx.AsyncClient:
+async def viewer(sign_in: SignIn) -> UserClient:
     return await sign_in(Role.VIEWER)
 
 
 @pytest.fixture
-async def staff(sign_in: SignIn) -> httpx.AsyncClient:
+async def staff(sign_in: SignIn) -> UserClient:
     return await sign_in(Role.STAFF)
 
 
 @pytest.fixture
-async def admin(sign_in: SignIn) -> httpx.AsyncClient:
+async def admin(sign_in: SignIn) -> UserClient:
     return await sign_in(Role.ADMIN)
 
 
 @pytest.fixture
-async def super_admin(sign_in: SignIn) -> httpx.AsyncClient:
+async def super_admin(sign_in: SignIn) -> UserClient:
     return await sign_in(Role.SUPER_ADMIN)

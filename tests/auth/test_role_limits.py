@@ -18,7 +18,7 @@ from erp_service.errors import Unauthorized
 from erp_service.settings import Settings
 from tests.auth.people import OTHER_PASSWORD, PASSWORD, actions, bearer, me, slug
 from tests.support.apps import Instances
-from tests.support.clients import SignIn
+from tests.support.clients import SignIn, UserClient
 from tests.support.users import make_user, token_of
 
 URL = "/api/v1/users"
@@ -31,16 +31,12 @@ async def of(client: httpx.AsyncClient, user_id: object) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def own_id(client: httpx.AsyncClient) -> int:
-    return int(client.headers["X-User-Id"])
-
-
 async def test_an_admin_handles_and_grants_viewer_and_staff_only(
-    admin: httpx.AsyncClient, super_admin: httpx.AsyncClient, sign_in: SignIn
+    admin: httpx.AsyncClient, super_admin: UserClient, sign_in: SignIn
 ) -> None:
     other, viewer = await sign_in(Role.ADMIN), await sign_in(Role.VIEWER)
     refused = []
-    for user_id in (own_id(other), own_id(super_admin)):
+    for user_id in (other.user_id, super_admin.user_id):
         url = f"{URL}/{user_id}"
         profile = await of(admin, user_id)
         refused += [
@@ -50,24 +46,24 @@ async def test_an_admin_handles_and_grants_viewer_and_staff_only(
             await admin.post(f"{url}/role", json={"role": "VIEWER", "reason": "x"}),
         ]
         assert await of(admin, user_id) == profile
-    profile = await of(admin, own_id(viewer))
+    profile = await of(admin, viewer.user_id)
     for role in ("ADMIN", "SUPER_ADMIN"):
         body = {"email": profile["email"], "full_name": "x", "role": role}
         refused += [
             await admin.post(URL, json=NEW | {"role": role}),
             await admin.post("/api/v1/auth/register", json=NEW | {"role": role}),
-            await admin.post(f"{URL}/{own_id(viewer)}/role", json={"role": role, "reason": "x"}),
-            await admin.put(f"{URL}/{own_id(viewer)}", json=body),
+            await admin.post(f"{URL}/{viewer.user_id}/role", json={"role": role, "reason": "x"}),
+            await admin.put(f"{URL}/{viewer.user_id}", json=body),
         ]
     assert [(answer.status_code, slug(answer)) for answer in refused] == [(403, "role-out-of-reach")] * len(refused)
     assert (await super_admin.post(URL, json=NEW | {"role": "SUPER_ADMIN"})).status_code == 201
-    assert (await super_admin.delete(f"{URL}/{own_id(other)}")).status_code == 204
+    assert (await super_admin.delete(f"{URL}/{other.user_id}")).status_code == 204
 
 
 async def test_below_admin_nobody_handles_users(
-    staff: httpx.AsyncClient, viewer: httpx.AsyncClient, client: httpx.AsyncClient, admin: httpx.AsyncClient
+    staff: httpx.AsyncClient, viewer: UserClient, client: httpx.AsyncClient, admin: httpx.AsyncClient
 ) -> None:
-    url = f"{URL}/{own_id(viewer)}"
+    url = f"{URL}/{viewer.user_id}"
     for method, path in (
         ("GET", URL),
         ("POST", URL),
@@ -88,10 +84,10 @@ async def test_below_admin_nobody_handles_users(
 
 
 async def test_nobody_deactivates_or_promotes_themselves(
-    super_admin: httpx.AsyncClient, sign_in: SignIn, admin: httpx.AsyncClient
+    super_admin: UserClient, sign_in: SignIn, admin: UserClient
 ) -> None:
     await sign_in(Role.SUPER_ADMIN)
-    own = own_id(super_admin)
+    own = super_admin.user_id
     url, profile = f"{URL}/{own}", await of(super_admin, own)
     body = {"email": profile["email"], "full_name": "Renamed"}
     for answer in (
@@ -103,7 +99,7 @@ async def test_nobody_deactivates_or_promotes_themselves(
     ):
         assert (answer.status_code, slug(answer)) == (403, "own-account")
     assert (await super_admin.put(url, json=body)).json()["full_name"] == "Renamed"
-    up = await admin.post(f"{URL}/{own_id(admin)}/role", json={"role": "SUPER_ADMIN", "reason": "x"})
+    up = await admin.post(f"{URL}/{admin.user_id}/role", json={"role": "SUPER_ADMIN", "reason": "x"})
     assert up.status_code == 403
 
 

@@ -16,7 +16,7 @@ from erp_service.queue.connector import defer
 from erp_service.queue.rescue import LOCK_CLASS, beat
 from erp_service.settings import Settings
 from tests.queue.shop import Shop
-from tests.support.clients import SignIn
+from tests.support.clients import SignIn, UserClient
 from tests.support.waiting import eventually
 
 JOBS = "/api/v1/exports/jobs"
@@ -127,7 +127,7 @@ async def test_jobs_that_cannot_be_canceled_are_refused_with_a_reason(
 
 
 async def test_export_is_canceled_by_either_name_and_tried_again_for_its_owner(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, database: Database, settings: Settings
+    viewer: UserClient, owner: asyncpg.Connection, database: Database, settings: Settings
 ) -> None:
     submitted = [await viewer.post(JOBS, json={"dataset": "items", "force_new": True}) for _ in range(3)]
     ids = [UUID(answer.json()["id"]) for answer in submitted]
@@ -146,7 +146,7 @@ async def test_export_is_canceled_by_either_name_and_tried_again_for_its_owner(
     assert new["id"] in said
     assert (new["status"], new["retry_of"]) == ("queued", str(ids[0]))
     asked = await owner.fetch("select action, user_id from audit_log where request_id = 'erp queue' order by id")
-    user = int(viewer.headers["X-User-Id"])
+    user = viewer.user_id
     assert [tuple(row) for row in asked] == [
         *[("export.canceled", None)] * 3,
         ("export.submitted", user),

@@ -18,7 +18,7 @@ from erp_service.exports.delivery.http_range import Part, wanted
 from erp_service.exports.storage.base import FileKey, Store
 from tests.exports.data import many_items
 from tests.exports.jobs import JOBS, done, row_of, submitted
-from tests.support.clients import SignIn
+from tests.support.clients import SignIn, UserClient
 from tests.support.waiting import eventually
 from tests.support.workers import Work
 
@@ -151,7 +151,7 @@ async def test_range_past_the_end_is_416(viewer: httpx.AsyncClient, job: dict[st
 
 
 async def test_each_download_is_audited_with_what_was_sent(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, job: dict[str, object]
+    viewer: UserClient, owner: asyncpg.Connection, job: dict[str, object]
 ) -> None:
     await viewer.get(address(job))
     await viewer.get(address(job), headers={"Range": "bytes=5-9"})
@@ -160,7 +160,7 @@ async def test_each_download_is_audited_with_what_was_sent(
     )
     assert [row["part"] is None for row in rows] == [True, False]
     assert rows[1]["part"].startswith("bytes 5-9/")
-    assert {str(row["user_id"]) for row in rows} == {viewer.headers["X-User-Id"]}
+    assert {row["user_id"] for row in rows} == {viewer.user_id}
 
 
 async def test_file_of_somebody_else_is_404_unless_for_an_admin(
@@ -176,7 +176,7 @@ async def test_file_is_gone_with_the_role(sign_in: SignIn, owner: asyncpg.Connec
     async with work():
         job = await done(admin, "users")
     assert (await admin.get(address(job))).status_code == 200
-    await owner.execute("update users set role = 'STAFF' where id = $1", int(admin.headers["X-User-Id"]))
+    await owner.execute("update users set role = 'STAFF' where id = $1", admin.user_id)
 
     async def refused() -> bool:
         return (await admin.get(address(job))).status_code == 403

@@ -28,7 +28,7 @@ from tests.exports.attempts import MOST, advanced, begun, published
 from tests.exports.jobs import JOBS, submitted
 from tests.exports.listening import SOON, Listener, bearer, followed, listening, without_notices
 from tests.support.apps import running, services_of
-from tests.support.clients import SignIn, client_of
+from tests.support.clients import SignIn, UserClient, client_of
 from tests.support.users import make_user, token_of
 from tests.support.waiting import eventually
 from tests.support.workers import Work
@@ -202,7 +202,7 @@ async def test_stream_of_a_dataset_ends_with_the_role_for_it(
 ) -> None:
     admin = await sign_in(Role.ADMIN)
     run = Run(UUID(await submitted(admin, "users")), 0, 1)
-    user_id = int(admin.headers["X-User-Id"])
+    user_id = admin.user_id
     async with listening(app, events_of(run.export_id), bearer(admin)) as listener:
         await listener.event(0)
         await owner.execute("update users set role = 'STAFF' where id = $1", user_id)
@@ -216,10 +216,10 @@ async def test_stream_of_a_dataset_ends_with_the_role_for_it(
     "change", ["is_active = false", "authority_version = authority_version + 1"], ids=["deactivated", "signed out"]
 )
 async def test_stream_ends_with_the_readers_rights_and_says_nothing_more(
-    change: str, listener: Listener, viewer: httpx.AsyncClient, owner: asyncpg.Connection, database: Database, run: Run
+    change: str, listener: Listener, viewer: UserClient, owner: asyncpg.Connection, database: Database, run: Run
 ) -> None:
     async with owner.transaction():
-        await owner.execute(f"update users set {change} where id = $1", int(viewer.headers["X-User-Id"]))
+        await owner.execute(f"update users set {change} where id = $1", viewer.user_id)
         # in one transaction, so that the state comes with the news that it may not be read
         await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.export_id)
     await listener.end(seconds=SOON)
@@ -228,20 +228,20 @@ async def test_stream_ends_with_the_readers_rights_and_says_nothing_more(
 
 
 async def test_stream_on_an_instance_without_notices_ends_with_the_rights_too(
-    deaf: Litestar, viewer: httpx.AsyncClient, owner: asyncpg.Connection, run: Run
+    deaf: Litestar, viewer: UserClient, owner: asyncpg.Connection, run: Run
 ) -> None:
     async with listening(deaf, events_of(run.export_id), bearer(viewer)) as listener:
         await listener.event(0)
-        await owner.execute("update users set is_active = false where id = $1", int(viewer.headers["X-User-Id"]))
+        await owner.execute("update users set is_active = false where id = $1", viewer.user_id)
         await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.export_id)
         await listener.end(seconds=2 + SOON)
         assert len(listener.events) == 1
 
 
 async def test_stream_ends_when_the_token_expires(
-    app: Litestar, viewer: httpx.AsyncClient, settings: Settings, run: Run
+    app: Litestar, viewer: UserClient, settings: Settings, run: Run
 ) -> None:
-    claims = Claims(int(viewer.headers["X-User-Id"]), 1, UUID(int=0))
+    claims = Claims(viewer.user_id, 1, UUID(int=0))
     token = Tokens(settings).issue(claims, now=time.time() - settings.access_token_seconds + 2)
     async with listening(app, events_of(run.export_id), token) as listener:
         await listener.event(0)

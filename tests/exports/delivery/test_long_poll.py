@@ -18,7 +18,7 @@ from tests.exports.attempts import advanced, begun, published
 from tests.exports.jobs import JOBS
 from tests.exports.listening import SOON, bearer, followed, without_notices
 from tests.support.apps import services_of
-from tests.support.clients import client_of
+from tests.support.clients import UserClient, client_of
 from tests.support.waiting import eventually
 
 
@@ -130,22 +130,22 @@ async def test_long_poll_on_an_instance_without_notices_hears_of_the_change(
 
 
 async def test_long_poll_tells_nothing_to_who_lost_their_rights_meanwhile(
-    app: Litestar, viewer: httpx.AsyncClient, owner: asyncpg.Connection, run: Run
+    app: Litestar, viewer: UserClient, owner: asyncpg.Connection, run: Run
 ) -> None:
     poll = waiting(viewer, run)
     await eventually(lambda: followed(app, 1))
-    await owner.execute("update users set is_active = false where id = $1", int(viewer.headers["X-User-Id"]))
+    await owner.execute("update users set is_active = false where id = $1", viewer.user_id)
     await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.export_id)
     async with asyncio.timeout(SOON):
         assert (await poll).status_code == 401
 
 
 async def test_long_poll_of_anothers_job_ends_with_the_role_of_an_admin(
-    app: Litestar, admin: httpx.AsyncClient, owner: asyncpg.Connection, run: Run
+    app: Litestar, admin: UserClient, owner: asyncpg.Connection, run: Run
 ) -> None:
     poll = waiting(admin, run)
     await eventually(lambda: followed(app, 1))
-    await owner.execute("update users set role = 'STAFF' where id = $1", int(admin.headers["X-User-Id"]))
+    await owner.execute("update users set role = 'STAFF' where id = $1", admin.user_id)
     await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.export_id)
     async with asyncio.timeout(SOON):
         assert (await poll).status_code == 404

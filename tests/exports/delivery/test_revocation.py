@@ -12,7 +12,7 @@ from erp_service.access.roles import Role
 from erp_service.exports.delivery.revocation import RightsGone, while_allowed
 from erp_service.exports.delivery.signed_urls import Signed
 from tests.support.apps import services_of
-from tests.support.clients import SignIn
+from tests.support.clients import SignIn, UserClient
 
 
 async def endless() -> AsyncIterator[bytes]:
@@ -27,8 +27,8 @@ async def taken(pieces: AsyncIterator[bytes]) -> None:
             pass
 
 
-def credential(client: httpx.AsyncClient) -> Signed:
-    return Signed(int(client.headers["X-User-Id"]), 1, int(time.time()))
+def credential(client: UserClient) -> Signed:
+    return Signed(client.user_id, 1, int(time.time()))
 
 
 async def test_slow_download_ends_when_the_role_is_taken_away(
@@ -38,14 +38,14 @@ async def test_slow_download_ends_when_the_role_is_taken_away(
     pieces = while_allowed(endless(), services_of(app).access.authorities, credential(admin), Role.ADMIN)
     assert await anext(pieces) == b"x"
     change = {"role": "STAFF", "reason": "another desk"}
-    answer = await super_admin.post(f"/api/v1/users/{admin.headers['X-User-Id']}/role", json=change)
+    answer = await super_admin.post(f"/api/v1/users/{admin.user_id}/role", json=change)
     assert answer.status_code == 200, answer.text
     with pytest.raises(RightsGone):
         await taken(pieces)
 
 
 async def test_download_outlives_its_token_and_an_outage_of_the_database(
-    app: Litestar, viewer: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    app: Litestar, viewer: UserClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
 

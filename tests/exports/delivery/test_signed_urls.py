@@ -29,7 +29,7 @@ from tests.exports.data import many_items
 from tests.exports.jobs import JOBS, done, submitted
 from tests.exports.listening import listening
 from tests.support.apps import running, services_of
-from tests.support.clients import SignIn, client_of
+from tests.support.clients import SignIn, UserClient, client_of
 from tests.support.settings import SECRET
 from tests.support.waiting import eventually
 from tests.support.workers import Work
@@ -139,7 +139,7 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
 
 
 async def test_address_downloads_without_a_token_like_with_one(
-    viewer: httpx.AsyncClient, nobody: httpx.AsyncClient, job: dict[str, Any], owner: asyncpg.Connection
+    viewer: UserClient, nobody: httpx.AsyncClient, job: dict[str, Any], owner: asyncpg.Connection
 ) -> None:
     address = await given_address(viewer, job)
     whole = await viewer.get(f"{JOBS}/{job['id']}/download")
@@ -153,7 +153,7 @@ async def test_address_downloads_without_a_token_like_with_one(
     known = await nobody.get(address["url"], headers={"If-None-Match": whole.headers["ETag"]})
     assert known.status_code == 304
     users = await owner.fetch("select distinct user_id from audit_log where action = 'export.downloaded'")
-    assert [str(row["user_id"]) for row in users] == [viewer.headers["X-User-Id"]]
+    assert [row["user_id"] for row in users] == [viewer.user_id]
 
 
 async def test_address_lives_five_minutes(viewer: httpx.AsyncClient, job: dict[str, Any]) -> None:
@@ -164,9 +164,9 @@ async def test_address_lives_five_minutes(viewer: httpx.AsyncClient, job: dict[s
 
 
 async def test_address_of_an_earlier_time_is_refused(
-    viewer: httpx.AsyncClient, nobody: httpx.AsyncClient, job: dict[str, Any], app: Litestar
+    viewer: UserClient, nobody: httpx.AsyncClient, job: dict[str, Any], app: Litestar
 ) -> None:
-    signed = Signed(int(viewer.headers["X-User-Id"]), 1, int(time.time()))
+    signed = Signed(viewer.user_id, 1, int(time.time()))
     answer = await nobody.get(services_of(app).signed_urls.sign(f"{JOBS}/{job['id']}/download", signed))
     assert refusal(answer) == (403, "signed-address-refused")
     assert "time" in answer.json()["detail"]
@@ -191,11 +191,11 @@ async def test_address_is_good_for_no_other_job_path_or_method(
 
 
 async def test_address_is_good_for_its_user_alone(
-    viewer: httpx.AsyncClient, staff: httpx.AsyncClient, nobody: httpx.AsyncClient, job: dict[str, Any], app: Litestar
+    viewer: httpx.AsyncClient, staff: UserClient, nobody: httpx.AsyncClient, job: dict[str, Any], app: Litestar
 ) -> None:
     """Somebody else's signature, were it of this address, opens nothing that they could not open themselves."""
     assert (await staff.post(f"{JOBS}/{job['id']}/download-url")).status_code == 404
-    of_staff = Signed(int(staff.headers["X-User-Id"]), 1, int(time.time()) + SECONDS)
+    of_staff = Signed(staff.user_id, 1, int(time.time()) + SECONDS)
     assert (
         await nobody.get(services_of(app).signed_urls.sign(f"{JOBS}/{job['id']}/download", of_staff))
     ).status_code == 404
@@ -209,7 +209,7 @@ async def test_address_is_dead_once_the_role_was_taken_away(
         job = await done(admin, "users")
     address = await given_address(admin, job)
     assert (await nobody.get(address["url"])).status_code == 200
-    user_id = int(admin.headers["X-User-Id"])
+    user_id = admin.user_id
     # as a hand at the database does it, which changes the role and nothing else
     await owner.execute("update users set role = 'STAFF' where id = $1", user_id)
 
@@ -228,10 +228,10 @@ async def test_address_is_dead_once_the_role_was_taken_away(
 
 
 async def test_address_of_somebody_who_was_deactivated_is_dead(
-    viewer: httpx.AsyncClient, nobody: httpx.AsyncClient, job: dict[str, Any], owner: asyncpg.Connection
+    viewer: UserClient, nobody: httpx.AsyncClient, job: dict[str, Any], owner: asyncpg.Connection
 ) -> None:
     address = await given_address(viewer, job)
-    await owner.execute("update users set is_active = false where id = $1", int(viewer.headers["X-User-Id"]))
+    await owner.execute("update users set is_active = false where id = $1", viewer.user_id)
 
     async def dead() -> bool:
         return refusal(await nobody.get(address["url"])) == (403, "signed-address-refused")
@@ -264,11 +264,11 @@ async def test_events_can_be_followed_by_their_address(
 
 
 async def test_each_address_is_audited_without_its_signature(
-    viewer: httpx.AsyncClient, job: dict[str, Any], owner: asyncpg.Connection
+    viewer: UserClient, job: dict[str, Any], owner: asyncpg.Connection
 ) -> None:
     signature = signature_of((await given_address(viewer, job))["url"])
     row = await owner.fetchrow("select * from audit_log where action = 'export.address_given'")
-    assert (row["entity_id"], str(row["user_id"])) == (job["id"], viewer.headers["X-User-Id"])
+    assert (row["entity_id"], row["user_id"]) == (job["id"], viewer.user_id)
     assert not await owner.fetchval("select count(*) from audit_log a where a::text like '%' || $1 || '%'", signature)
 
 

@@ -22,7 +22,7 @@ from erp_service.operations.verify import verify
 from erp_service.settings import Settings
 from tests.exports.data import fill
 from tests.exports.jobs import JOBS, done, reaches, submitted
-from tests.support.clients import SignIn
+from tests.support.clients import SignIn, UserClient
 from tests.support.waiting import eventually
 from tests.support.workers import Work
 
@@ -57,9 +57,9 @@ def rows_of(archive: zipfile.ZipFile, dataset: str) -> list[dict[str, str]]:
 
 
 async def test_each_file_is_byte_for_byte_the_export_of_its_dataset(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, settings: Settings
+    viewer: UserClient, owner: asyncpg.Connection, work: Work, settings: Settings
 ) -> None:
-    await fill(owner, int(viewer.headers["X-User-Id"]))
+    await fill(owner, viewer.user_id)
     async with work():
         job = await done(viewer, "all")
         archive = await archive_of(viewer, job)
@@ -74,14 +74,14 @@ async def test_each_file_is_byte_for_byte_the_export_of_its_dataset(
     assert job["result"]["filename"].endswith(".zip")
 
 
-async def test_manifest_says_what_is_in_the_archive_and_from_when(viewer: httpx.AsyncClient, work: Work) -> None:
+async def test_manifest_says_what_is_in_the_archive_and_from_when(viewer: UserClient, work: Work) -> None:
     async with work():
         job = await done(viewer, "all", csv={"delimiter": ";"}, filename="books-{date}")
     archive = await archive_of(viewer, job)
     manifest = manifest_of(archive)
     assert manifest["export_id"] == job["id"]
     assert manifest["snapshot_at"] == job["snapshot_at"]
-    assert manifest["created_by"] == int(viewer.headers["X-User-Id"])
+    assert manifest["created_by"] == viewer.user_id
     assert (manifest["service"], manifest["version"]) == ("erp-service", "0.1.0")
     assert (manifest["format"], manifest["csv"]) == ("csv", {"delimiter": ";"})
     columns = {file["dataset"]: file["columns"] for file in manifest["files"]}
@@ -94,9 +94,9 @@ async def test_manifest_says_what_is_in_the_archive_and_from_when(viewer: httpx.
 
 @pytest.mark.parametrize("format_", ["jsonl", "xlsx", "parquet"])
 async def test_archive_comes_in_every_format(
-    format_: str, viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
+    format_: str, viewer: UserClient, owner: asyncpg.Connection, work: Work
 ) -> None:
-    await fill(owner, int(viewer.headers["X-User-Id"]), movements=50)
+    await fill(owner, viewer.user_id, movements=50)
     async with work():
         archive = await archive_of(viewer, await done(viewer, "all", format=format_))
     beginnings = {"jsonl": b'{"', "xlsx": b"PK", "parquet": b"PAR1"}
@@ -164,10 +164,10 @@ async def test_archive_holds_what_the_role_allows(
 
 
 async def test_who_loses_the_role_before_the_turn_gets_no_archive(
-    admin: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
+    admin: UserClient, owner: asyncpg.Connection, work: Work
 ) -> None:
     export_id = await submitted(admin, "all")
-    await owner.execute("update users set role = 'STAFF' where id = $1", int(admin.headers["X-User-Id"]))
+    await owner.execute("update users set role = 'STAFF' where id = $1", admin.user_id)
     async with work():
         job = await reaches(admin, export_id, "failed")
         assert job["error"]["type"] == "/problems/export-forbidden"
@@ -179,11 +179,11 @@ async def test_who_loses_the_role_before_the_turn_gets_no_archive(
 
 
 async def test_who_loses_the_role_afterwards_downloads_nothing(
-    admin: httpx.AsyncClient, viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
+    admin: UserClient, viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
 ) -> None:
     async with work():
         theirs, mine = await done(admin, "all"), await done(viewer, "all")
-    await owner.execute("update users set role = 'VIEWER' where id = $1", int(admin.headers["X-User-Id"]))
+    await owner.execute("update users set role = 'VIEWER' where id = $1", admin.user_id)
 
     async def refused() -> bool:
         return (await admin.get(f"{JOBS}/{theirs['id']}/download")).status_code == 403

@@ -27,6 +27,7 @@ from tests.exports.data import NASTY, copies, fill, many_items
 from tests.exports.formats.encoded import ABOUT, File, encoded, everything, memory_for, records
 from tests.exports.jobs import JOBS, done, reaches, submitted
 from tests.exports.storage.gated_store import GatedStore
+from tests.support.clients import UserClient
 from tests.support.waiting import eventually
 from tests.support.workers import Work
 
@@ -274,10 +275,8 @@ async def test_cancel_in_the_middle_leaves_nothing_behind(
         assert (await done(viewer, format="parquet"))["result"]["rows"] == 60_000
 
 
-async def test_every_value_of_every_dataset_is_found(
-    admin: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
-) -> None:
-    await fill(owner, int(admin.headers["X-User-Id"]))
+async def test_every_value_of_every_dataset_is_found(admin: UserClient, owner: asyncpg.Connection, work: Work) -> None:
+    await fill(owner, admin.user_id)
     stored = {name: await records(owner, name) for name in DATASETS}
     async with work():
         jobs = {name: await done(admin, name, format="parquet", filter=everything(name)) for name in DATASETS}

@@ -28,6 +28,7 @@ from erp_service.registry.datasets import Column
 from tests.exports.data import NASTY, fill
 from tests.exports.formats.encoded import ABOUT, File, encoded, everything, memory_for, records
 from tests.exports.jobs import JOBS, done
+from tests.support.clients import UserClient
 from tests.support.workers import Work
 
 DATABASE = examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -325,10 +326,8 @@ def same(cell: Any, value: Any) -> bool:
     return unescape(cell) == str(value)
 
 
-async def test_every_value_of_every_dataset_is_found(
-    admin: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
-) -> None:
-    await fill(owner, int(admin.headers["X-User-Id"]))
+async def test_every_value_of_every_dataset_is_found(admin: UserClient, owner: asyncpg.Connection, work: Work) -> None:
+    await fill(owner, admin.user_id)
     stored = {name: await records(owner, name) for name in DATASETS}
     async with work():
         jobs = {name: await done(admin, name, format="xlsx", filter=everything(name)) for name in DATASETS}

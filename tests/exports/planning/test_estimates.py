@@ -9,6 +9,7 @@ import pytest
 from erp_service.exports.formats.registry import FORMATS
 from tests.exports.data import fill, many_items
 from tests.exports.jobs import JOBS, done, reaches
+from tests.support.clients import UserClient
 from tests.support.workers import Work
 
 VALIDATE = f"{JOBS}?validate_only=true"
@@ -20,8 +21,8 @@ async def estimate(client: httpx.AsyncClient, dataset: str = "items", **more: An
     return answer.json()  # type: ignore[no-any-return]
 
 
-async def test_rows_are_counted_where_that_is_cheap(viewer: httpx.AsyncClient, owner: asyncpg.Connection) -> None:
-    await fill(owner, int(viewer.headers["X-User-Id"]), movements=300)
+async def test_rows_are_counted_where_that_is_cheap(viewer: UserClient, owner: asyncpg.Connection) -> None:
+    await fill(owner, viewer.user_id, movements=300)
     found = await estimate(viewer, "stock_movements", filter={"transaction_type": "ADJUSTMENT", "item_id": 7})
     assert (found["valid"], found["rows"], found["rows_is_estimate"], found["size"]) == (True, 10, False, "small")
     assert found["datasets"] == ["stock_movements"]

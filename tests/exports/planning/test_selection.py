@@ -15,6 +15,7 @@ from erp_service.exports.schemas import DatasetName
 from erp_service.registry.datasets import FilterValue
 from tests.exports.data import NASTY, fill
 from tests.exports.jobs import JOBS, done
+from tests.support.clients import UserClient
 from tests.support.workers import Work
 
 
@@ -103,9 +104,9 @@ TABLES = {"stock_movements": "stock_ledger", "stock_levels": "stock_balances"}
 
 
 async def test_filters_choose_what_the_words_of_the_lists_say(
-    admin: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
+    admin: UserClient, owner: asyncpg.Connection, work: Work
 ) -> None:
-    await fill(owner, int(admin.headers["X-User-Id"]))
+    await fill(owner, admin.user_id)
     async with work():
         for dataset, body, condition in FILTERED:
             job = await done(admin, dataset, **body)
@@ -114,10 +115,10 @@ async def test_filters_choose_what_the_words_of_the_lists_say(
 
 
 async def test_values_of_filters_are_taken_as_they_are(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
+    viewer: UserClient, owner: asyncpg.Connection, work: Work
 ) -> None:
     """Quotes, backslashes, `$1`: each finds exactly the rows that hold it."""
-    await fill(owner, int(viewer.headers["X-User-Id"]), movements=300)
+    await fill(owner, viewer.user_id, movements=300)
     async with work():
         for word in ['quote " and ""', "back\\slash \\n \\N", "$1 and {} and %s :name", "'", "two\nlines", "=1+1"]:
             assert word in NASTY
@@ -135,10 +136,8 @@ async def test_time_filters_at_the_ends_of_the_calendar_do_not_fail_the_run(
     assert job["status"] == "succeeded"
 
 
-async def test_columns_and_sort_are_the_callers(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
-) -> None:
-    await fill(owner, int(viewer.headers["X-User-Id"]))
+async def test_columns_and_sort_are_the_callers(viewer: UserClient, owner: asyncpg.Connection, work: Work) -> None:
+    await fill(owner, viewer.user_id)
     async with work():
         job = await done(viewer, "items", columns=["unit", "id"], sort="-id")
     lines = (await viewer.get(f"{JOBS}/{job['id']}/download")).content

@@ -25,7 +25,7 @@ from erp_service.exports.storage.files import FileStore
 from tests.exports.data import copies, fill, many_items
 from tests.exports.jobs import JOBS, done, reaches, row_of, submitted
 from tests.exports.storage.gated_store import GatedStore
-from tests.support.clients import SignIn
+from tests.support.clients import SignIn, UserClient
 from tests.support.waiting import eventually
 from tests.support.workers import Work
 
@@ -55,9 +55,9 @@ async def transfer(connection: asyncpg.Connection) -> None:
 
 
 async def test_snapshot_holds_no_half_of_what_is_traded_meanwhile(
-    staff: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, gated: GatedStore
+    staff: UserClient, owner: asyncpg.Connection, work: Work, gated: GatedStore
 ) -> None:
-    await fill(owner, int(staff.headers["X-User-Id"]), movements=30_000)
+    await fill(owner, staff.user_id, movements=30_000)
     before = await owner.fetchrow("select count(*), sum(quantity) from stock_ledger")
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(work(store=gated))

@@ -31,6 +31,7 @@ from tests.chaos.proxy import running as proxied
 from tests.exports.data import copies, fill, many_items
 from tests.exports.jobs import JOBS, done, reaches, submitted
 from tests.exports.storage.gated_store import GatedStore
+from tests.support.clients import UserClient
 from tests.support.psql import Psql
 from tests.support.waiting import eventually
 from tests.support.workers import Work
@@ -47,10 +48,10 @@ def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_parts_are_byte_for_byte_what_psql_writes(
-    few_are_many: None, staff: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, psql: Psql
+    few_are_many: None, staff: UserClient, owner: asyncpg.Connection, work: Work, psql: Psql
 ) -> None:
     """With gaps between ids, wide rows, and line ends and quotes at the ends of ranges."""
-    await fill(owner, int(staff.headers["X-User-Id"]), movements=600)
+    await fill(owner, staff.user_id, movements=600)
     await owner.execute("alter table stock_ledger disable trigger stock_ledger_append_only")
     await owner.execute("delete from stock_ledger where id % 11 = 0 or id between 200 and 320")
     await owner.execute("update stock_ledger set notes = repeat('wide, ', 20000) where id % 100 = 1")

@@ -10,7 +10,7 @@ import pytest
 from erp_service.access.roles import Role
 from erp_service.exports.schedules.service import MOST_PER_USER
 from tests.exports.schedules.examples import DAILY, SCHEDULES, made
-from tests.support.clients import SignIn
+from tests.support.clients import SignIn, UserClient
 
 
 async def actions(owner: asyncpg.Connection, schedule_id: str) -> list[str]:
@@ -18,14 +18,12 @@ async def actions(owner: asyncpg.Connection, schedule_id: str) -> list[str]:
     return [row["action"] for row in rows]
 
 
-async def test_schedule_is_made_shown_replaced_and_deleted(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection
-) -> None:
+async def test_schedule_is_made_shown_replaced_and_deleted(viewer: UserClient, owner: asyncpg.Connection) -> None:
     answer = await viewer.post(SCHEDULES, json=DAILY)
     assert answer.status_code == 201
     schedule, where = answer.json(), answer.headers["Location"]
     assert where == f"{SCHEDULES}/{schedule['id']}"
-    assert schedule["owner"] == int(viewer.headers["X-User-Id"])
+    assert schedule["owner"] == viewer.user_id
     assert schedule["spec"]["dataset"] == "items"
     assert (schedule["last_job"], schedule["last_error"], schedule["last_run_at"]) == (None, None, None)
     expected = "select (date_trunc('day', (now() at time zone $1) + interval '18 h') + interval '6 h') at time zone $1"
@@ -153,7 +151,7 @@ async def test_many_at_once_never_pass_the_number_that_one_user_may_have(
 
 
 async def test_run_now_makes_a_job_of_the_owner_and_moves_nothing(
-    viewer: httpx.AsyncClient, admin: httpx.AsyncClient, owner: asyncpg.Connection
+    viewer: httpx.AsyncClient, admin: UserClient, owner: asyncpg.Connection
 ) -> None:
     schedule = await made(viewer, is_active=False)
     where = f"{SCHEDULES}/{schedule['id']}"
@@ -172,7 +170,7 @@ async def test_run_now_makes_a_job_of_the_owner_and_moves_nothing(
     assert after.json()["last_job"]["status"] == "canceled"
     assert after.headers["ETag"] != shown.headers["ETag"]
     by = await owner.fetchval("select user_id from audit_log where action = 'schedule.run'")
-    assert by == int(admin.headers["X-User-Id"])
+    assert by == admin.user_id
 
 
 async def test_run_now_says_what_refuses_it(viewer: httpx.AsyncClient, owner: asyncpg.Connection) -> None:

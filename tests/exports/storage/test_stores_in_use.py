@@ -21,7 +21,7 @@ from tests.exports.data import many_items
 from tests.exports.jobs import JOBS, done, row_of
 from tests.exports.storage.stores import KINDS, ObjectServer, having
 from tests.support.apps import running, services_of
-from tests.support.clients import client_of
+from tests.support.clients import UserClient, client_of
 from tests.support.settings import settings_for
 from tests.support.users import token_of
 from tests.support.workers import Work
@@ -72,10 +72,10 @@ async def test_file_that_is_gone_is_told_as_lost_and_found_by_the_proof(
 
 
 @pytest.fixture
-async def sending_on(settings: Settings, viewer: httpx.AsyncClient) -> AsyncIterator[httpx.AsyncClient]:
+async def sending_on(settings: Settings, viewer: UserClient) -> AsyncIterator[httpx.AsyncClient]:
     """The same user at an instance that sends downloads on."""
     app = create_app(build_services(msgspec.structs.replace(settings, export_store_redirect=True)))
-    async with running(app), client_of(app, token_of(settings, int(viewer.headers["X-User-Id"]))) as client:
+    async with running(app), client_of(app, token_of(settings, viewer.user_id)) as client:
         yield client
 
 
@@ -106,12 +106,12 @@ async def test_download_is_sent_on_to_an_address_of_the_store_and_still_recorded
 
 @pytest.mark.parametrize("kind", ["objects"], indirect=True)
 async def test_who_lost_the_right_gets_no_address(
-    sending_on: httpx.AsyncClient, viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
+    sending_on: httpx.AsyncClient, viewer: UserClient, owner: asyncpg.Connection, work: Work
 ) -> None:
     async with work():
         job = await done(viewer)
     path = f"{JOBS}/{job['id']}/download"
-    await owner.execute("update users set is_active = false where id = $1", int(viewer.headers["X-User-Id"]))
+    await owner.execute("update users set is_active = false where id = $1", viewer.user_id)
     answer = await sending_on.get(path)
     assert answer.status_code in (401, 403)
     assert "Location" not in answer.headers
