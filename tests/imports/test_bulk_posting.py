@@ -17,7 +17,7 @@ import pytest
 
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.imports import bulk_posting, service
+from erp_service.imports import service
 from erp_service.imports.csv_table import ImportRefused
 from erp_service.imports.movement_rows import LAYOUT
 from erp_service.imports.service import Loaded
@@ -121,14 +121,13 @@ def as_csv(lines: list[dict[str, str]]) -> str:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_an_import_makes_the_same_books_as_posting_line_by_line(
-    seed: int, load: Load, database: Database, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    seed: int, load: Load, database: Database, owner: asyncpg.Connection
 ) -> None:
-    monkeypatch.setattr(bulk_posting, "BATCH", 7)
     await stocked(owner, "A", "B", "posted A", "posted B", places=("MAIN", "SHOP", "OWED-"))
     drawn = random_lines(Random(seed), 160)
     lines = [line for line in drawn if await post(database, line, f"posted {line['sku']}")]
     assert 80 < len(lines) < len(drawn)
-    await load(as_csv(lines))
+    await load(as_csv(lines), batch=7)
     columns = "location_id, entry_type, quantity, value, unit_cost, on_hand_after, value_after, reason, metadata, line"
     for sku in ("A", "B"):
         entries = (
@@ -141,17 +140,14 @@ async def test_an_import_makes_the_same_books_as_posting_line_by_line(
     await assert_books(owner)
 
 
-async def test_lines_of_one_time_and_reference_are_one_document(
-    load: Load, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bulk_posting, "BATCH", 64)
+async def test_lines_of_one_time_and_reference_are_one_document(load: Load, owner: asyncpg.Connection) -> None:
     await stocked(owner, "A")
     references = ["X"] * 1500 + ["Y", "Y", "", "", "Y"]
     lines = [{"occurred_at": AT, "type": "IN", "sku": "A", "location": "MAIN", "quantity": "1"} for _ in references]
     for line, reference in zip(lines, references, strict=True):
         line["reference_no"] = reference
     lines.append(lines[-1] | {"occurred_at": "2026-01-15T12:00:01Z"})
-    await load(as_csv(lines))
+    await load(as_csv(lines), batch=64)
     documents = await owner.fetch(
         "select reference_no, count(*), min(line), max(line), bool_and(e.user_id is null and t.user_id is null)"
         " from stock_ledger e join stock_transactions t on t.id = e.transaction_id"
@@ -244,15 +240,15 @@ async def test_every_bad_line_is_named_and_nothing_is_posted(load: Load, owner: 
 
 
 async def test_each_line_that_takes_too_much_is_named_with_what_was_there(
-    load: Load, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+    load: Load, owner: asyncpg.Connection
 ) -> None:
-    monkeypatch.setattr(bulk_posting, "BATCH", 2)
     await stocked(owner, "A", "B", places=("MAIN", "OWED-"))
     await load(HEADER + f"{AT},IN,A,MAIN,5,,1,,,\n")
     found = await refused(
         load(
             HEADER + f"{AT},OUT,A,MAIN,4,,,,,\n{AT},OUT,A,MAIN,2,,,,,\n{AT},OUT,A,OWED-,2,,,,,\n"
-            f"{AT},OUT,A,MAIN,1,,,,,\n{AT},TRANSFER,B,MAIN,0.5,OWED-,,,,\n"
+            f"{AT},OUT,A,MAIN,1,,,,,\n{AT},TRANSFER,B,MAIN,0.5,OWED-,,,,\n",
+            batch=2,
         )
     )
     assert found == ["line 3, quantity: only 1 of A at MAIN", "line 6, quantity: only 0 of B at MAIN"]
@@ -274,9 +270,8 @@ async def test_a_second_import_is_refused_and_changes_nothing(load: Load, owner:
 
 
 async def test_imports_beside_each_other_and_beside_postings_keep_the_books_right(
-    settings: Settings, database: Database, owner: asyncpg.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, database: Database, owner: asyncpg.Connection, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(bulk_posting, "BATCH", 50)
     skus = [f"S{n}" for n in range(8)]
     await stocked(owner, *skus, places=("MAIN", "SHOP", "OWED-"))
     expected = 0
@@ -287,7 +282,10 @@ async def test_imports_beside_each_other_and_beside_postings_keep_the_books_righ
         expected += len(lines)
         (tmp_path / f"{seed}.csv").write_text(as_csv(lines))
     importing = asyncio.gather(
-        *(service.load(settings.database_url, "movements", tmp_path / f"{n}.csv", who=system("test")) for n in (1, 2))
+        *(
+            service.load(settings.database_url, "movements", tmp_path / f"{n}.csv", who=system("test"), batch=50)
+            for n in (1, 2)
+        )
     )
 
     async def keep_posting(seed: int) -> int:

@@ -135,10 +135,8 @@ async def test_file_that_is_removed_while_it_is_written_stays_removed(
         assert await rows(owner) == (0, 0)
 
 
-async def test_file_is_deleted_in_small_transactions(
-    store: PostgresStore, owner: asyncpg.Connection, key: FileKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("erp_service.exports.storage.postgres._DELETED", 2)
+async def test_file_is_deleted_in_small_transactions(pool: Database, owner: asyncpg.Connection, key: FileKey) -> None:
+    store = PostgresStore(pool, deleted=2)
     async with store.writing(key) as sink:
         await sink(bytes(7 * CHUNK))
     await owner.execute("""
