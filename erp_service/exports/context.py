@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from erp_service.db.engine import Database
+from erp_service.exports.run.snapshot import SPLITTING, Splitting
 from erp_service.exports.storage.base import Store
 from erp_service.settings import Settings
 
@@ -13,6 +14,7 @@ class ExportContext(Struct, frozen=True):
     settings: Settings
     database: Database
     store: Store
+    splitting: Splitting = SPLITTING
 
     @property
     def most_running(self) -> int:

@@ -62,26 +62,28 @@ class Names(NamedTuple):
     """sku and code: the balances that the file moves."""
 
 
-async def post(db: WriteSession, who: Principal, table: Callable[[Faults], Table], done: Done) -> int:
+async def post(
+    db: WriteSession, who: Principal, table: Callable[[Faults], Table], done: Done, *, batch: int = BATCH
+) -> int:
     """Check every line, then post all of them; how many there are. `table` reads the file from its beginning.
 
     Lines that follow each other with the same time and reference are one document, of at most 1,000 lines; a line
     without a reference is one by itself. Raises ImportRefused."""
     now, faults, names = datetime.now(UTC), Faults(), Names({}, {}, {})
-    checked = _checked(movement_rows.rows(table(faults), faults, now), names)
+    checked = _checked(movement_rows.rows(table(faults), faults, now), names, batch)
     while (count := await asyncio.to_thread(next, checked, None)) is not None:
         done(count, "checking")
     faults.check()
     held, balances = await _hold(db, names, faults)
     faults.check()
     lines = movement_rows.rows(table(faults), faults, now)
-    count = await _copy_all(db, _batches(lines, held, balances, who.user_id, faults), faults, done)
+    count = await _copy_all(db, _batches(lines, held, balances, who.user_id, faults, batch), faults, done)
     faults.check()
-    await _write(db, balances)
+    await _write(db, balances, batch)
     return count
 
 
-def _checked(lines: Iterator[MovementRow | None], names: Names) -> Iterator[int]:
+def _checked(lines: Iterator[MovementRow | None], names: Names, batch: int) -> Iterator[int]:
     """Fills `names`; yields from time to time how many lines it has seen."""
     count = 0
     for count, line in enumerate(lines, 1):
@@ -92,7 +94,7 @@ def _checked(lines: Iterator[MovementRow | None], names: Names) -> Iterator[int]
             if line.to_location:
                 names.codes.setdefault(line.to_location, (line.number, "to_location"))
                 names.places[line.sku, line.to_location] = None
-        if not count % BATCH:
+        if not count % batch:
             yield count
     yield count
 
@@ -138,6 +140,7 @@ def _batches(
     balances: dict[Place, Balance],
     user_id: int | None,
     faults: Faults,
+    batch: int,
 ) -> Iterator[Batch]:
     """What to copy, in file order; `balances` then holds what the lines so far come to."""
     user = _NULL if user_id is None else str(user_id)
@@ -160,7 +163,7 @@ def _batches(
             faults.add(line.number, "quantity", f"only {shortest(short.available)} of {line.sku} at {line.location}")
         except DoesNotFit as exc:
             faults.add(line.number, "quantity", str(exc))
-        if not count % BATCH:
+        if not count % batch:
             yield Batch(documents.getvalue(), entries.getvalue(), count)
             documents, entries = io.StringIO(), io.StringIO()
     yield Batch(documents.getvalue(), entries.getvalue(), count)
@@ -203,10 +206,10 @@ where b.item_id = n.item_id and b.location_id = n.location_id
 """)
 
 
-async def _write(db: WriteSession, balances: dict[Place, Balance]) -> None:
+async def _write(db: WriteSession, balances: dict[Place, Balance], batch: int) -> None:
     changed = list(balances.items())
-    for start in range(0, len(changed), BATCH):
-        some = changed[start : start + BATCH]
+    for start in range(0, len(changed), batch):
+        some = changed[start : start + batch]
         await db.execute(
             _WRITE,
             {

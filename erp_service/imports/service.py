@@ -52,15 +52,23 @@ def _silent(_done: int, _total: int, _phase: str) -> None:
     pass
 
 
-async def load(url: str, kind: Kind, path: str | Path, *, who: Principal, progress: Progress = _silent) -> Loaded:
-    """Import a CSV file with a header, compressed or not; `-` is standard input.
+async def load(
+    url: str,
+    kind: Kind,
+    path: str | Path,
+    *,
+    who: Principal,
+    progress: Progress = _silent,
+    batch: int = bulk_posting.BATCH,
+) -> Loaded:
+    """Import a CSV file with a header, compressed or not; `-` is standard input. Movements are written `batch` at once.
 
     Raises ImportRefused with all that is wrong, when nothing has changed; OSError when the file cannot be read."""
     with ExitStack() as stack:
         opening = spooled(path, partial(_reading, progress))
         content = await asyncio.to_thread(stack.enter_context, opening)
         async with importing(url) as db:
-            return await load_into(db, kind, content, who=who, progress=progress)
+            return await load_into(db, kind, content, who=who, progress=progress, batch=batch)
 
 
 @asynccontextmanager
@@ -84,7 +92,13 @@ def _reading(progress: Progress, done: int, total: int) -> None:
 
 
 async def load_into(
-    db: WriteSession, kind: Kind, content: Spooled, *, who: Principal, progress: Progress = _silent
+    db: WriteSession,
+    kind: Kind,
+    content: Spooled,
+    *,
+    who: Principal,
+    progress: Progress = _silent,
+    batch: int = bulk_posting.BATCH,
 ) -> Loaded:
     """The same in the caller's transaction, which must roll back when this raises."""
     import_id = await _claim(db, kind, content)
@@ -98,7 +112,7 @@ async def load_into(
     elif kind == "locations":
         rows = await location_rows.post(db, Table(content.file, location_rows.LAYOUT, faults), faults)
     else:
-        rows = await bulk_posting.post(db, who, partial(Table, content.file, movement_rows.LAYOUT), done)
+        rows = await bulk_posting.post(db, who, partial(Table, content.file, movement_rows.LAYOUT), done, batch=batch)
     if not rows:
         raise ImportRefused.because("The file has a header and nothing else.")
     loaded = Loaded(kind, rows, content.sha256, content.name)

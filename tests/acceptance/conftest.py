@@ -3,36 +3,19 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
-import asyncpg
 import pytest
 
 from erp_service.access.roles import Role
 from erp_service.auth.passwords import hashed
 from erp_service.client import Client, Job
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.db.engine import Database
-from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import instance, worker
-from tests.conftest import as_owner, make_user, settings_for, token_of
-
-ROWS = 20_000
-EMAIL, PASSWORD = "scripts@example.com", "a long walk by the sea"
-
-
-class Service(NamedTuple):
-    """Two instances and a worker over a database with items, some megabytes as CSV; the user may read them."""
-
-    urls: list[str]
-    settings: Settings
-    token: str
-    user_id: int
-
-    async def owner(self) -> asyncpg.Connection:
-        """To look at what is stored, and to break what must hold. The caller closes it."""
-        return await asyncpg.connect(**asyncpg_arguments(self.settings.migration_database_url or ""))
+from tests.acceptance.service import EMAIL, PASSWORD, ROWS, Service
+from tests.support.databases import as_owner
+from tests.support.settings import settings_for
+from tests.support.users import make_user, token_of
 
 
 @pytest.fixture(scope="session")

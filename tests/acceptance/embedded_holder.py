@@ -1,4 +1,4 @@
-"""Holds an embedded Postgres until a signal comes: run by test_embedded.py, which kills it in many ways.
+"""Holds an embedded Postgres until a signal comes: run by test_embedded_postgres.py, which kills it in many ways.
 
 Arguments: the data directory; "main" or "thread", where the server is started; optionally a user's number to become.
 Says "up POSTMASTER" once a row is committed, and "last ROWS" when it ends in order.

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import httpx
 
 from erp_service.settings import PREFIX, Settings
-from tests.conftest import eventually
+from tests.support.users import token_of
+from tests.support.waiting import eventually
 
 
 class Process(NamedTuple):
@@ -93,3 +94,8 @@ async def answers(process: Process, path: str, status: int = 200) -> bool:
         async with httpx.AsyncClient(base_url=process.url, timeout=2) as client:
             return (await client.get(path)).status_code == status
     return False
+
+
+def signed_in(process: Process, settings: Settings, user_id: int) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {token_of(settings, user_id)}"}
+    return httpx.AsyncClient(base_url=process.url, headers=headers, timeout=20)

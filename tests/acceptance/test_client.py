@@ -21,8 +21,8 @@ import pytest
 from erp_service import client as module
 from erp_service.auth.tokens import Claims, Tokens
 from erp_service.client import Client, Job, NotIntact, NotSucceeded, Refused, SignedOut, Unreachable
-from tests.acceptance.conftest import EMAIL, PASSWORD, ROWS, Service
 from tests.acceptance.instances import free_port
+from tests.acceptance.service import EMAIL, PASSWORD, ROWS, Service
 from tests.acceptance.wire import wire
 
 

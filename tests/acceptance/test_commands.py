@@ -17,7 +17,7 @@ from erp_service.cli import COMMANDS, loaded, main
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import environment, instance
-from tests.conftest import as_owner
+from tests.support.databases import as_owner
 
 
 async def run(*arguments: str, env: dict[str, str], given: str = "") -> subprocess.CompletedProcess[str]:

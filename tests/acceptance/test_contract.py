@@ -11,7 +11,7 @@ import pytest
 
 from erp_service.settings import Settings
 from tests.acceptance.instances import Process, instance
-from tests.conftest import token_of
+from tests.support.users import token_of
 
 # An id that no generated request will meet: the caller must not lock itself out.
 SOMEBODY = 4_611_686_018_427

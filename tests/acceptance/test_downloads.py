@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from erp_service.client import Job
-from tests.acceptance.conftest import Service
+from tests.acceptance.service import Service
 
 CUTS = 100
 

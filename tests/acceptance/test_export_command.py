@@ -23,10 +23,10 @@ from click.testing import CliRunner
 from erp_service.auth.tokens import Claims, Tokens
 from erp_service.cli import main
 from erp_service.client import Job
-from tests.acceptance.conftest import EMAIL, PASSWORD, ROWS, Service
 from tests.acceptance.instances import free_port
+from tests.acceptance.service import EMAIL, PASSWORD, ROWS, Service
 from tests.acceptance.wire import wire
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 SECONDS = 60
 

@@ -17,7 +17,8 @@ from erp_service.access.roles import Role
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from tests.acceptance.instances import Process, environment, instance, worker
-from tests.conftest import eventually, make_user, token_of
+from tests.support.users import make_user, token_of
+from tests.support.waiting import eventually
 
 JOBS = "/api/v1/exports/jobs"
 

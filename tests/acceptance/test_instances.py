@@ -7,26 +7,21 @@ from pathlib import Path
 from time import monotonic
 
 import asyncpg
-import httpx
 import pytest
 
 from erp_service.access.roles import Role
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
-from tests.acceptance.instances import Process, answers, instance
-from tests.conftest import eventually, make_user, token_of
+from tests.acceptance.instances import Process, answers, instance, signed_in
+from tests.support.users import make_user
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
 async def two(settings: Settings, tmp_path: Path) -> AsyncIterator[list[Process]]:
     async with instance(settings, tmp_path / "one.log") as one, instance(settings, tmp_path / "two.log") as two:
         yield [one, two]
-
-
-def signed_in(process: Process, settings: Settings, user_id: int) -> httpx.AsyncClient:
-    headers = {"Authorization": f"Bearer {token_of(settings, user_id)}"}
-    return httpx.AsyncClient(base_url=process.url, headers=headers, timeout=20)
 
 
 @pytest.mark.parametrize("listener", ["hears", "was just cut off"])

@@ -11,7 +11,7 @@ import httpx
 
 from erp_service.settings import Settings
 from tests.acceptance.instances import environment, worker
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 JOBS = "/api/v1/exports/jobs"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from tests.acceptance.instances import Process, erp, free_port
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("ERP_")}
 

@@ -12,7 +12,7 @@ from erp_service.access.principals import Principal, system
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.db.engine import Database
-from tests.conftest import make_user
+from tests.support.users import make_user
 
 URL = "/api/v1/audit"
 

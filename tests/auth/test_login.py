@@ -19,18 +19,10 @@ from erp_service.auth.passwords import HashSlot, Passwords
 from erp_service.db.engine import Database
 from erp_service.services import build_services
 from erp_service.settings import Settings
-from tests.auth.conftest import (
-    OTHER_PASSWORD,
-    PASSWORD,
-    Instances,
-    Join,
-    actions,
-    login,
-    me,
-    signed_in,
-    slug,
-)
-from tests.conftest import client_of, make_user, running, services_of
+from tests.auth.people import OTHER_PASSWORD, PASSWORD, Join, actions, login, me, signed_in, slug
+from tests.support.apps import Instances, running, services_of
+from tests.support.clients import client_of
+from tests.support.users import make_user
 
 URL = "/api/v1/auth/login"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from erp_service import errors
 from erp_service.auth import passwords
 from erp_service.auth.passwords import Passwords, hashed, weaknesses
-from tests.auth.conftest import HASH, PASSWORD
+from tests.auth.people import HASH, PASSWORD
 
 EMAIL = "grace.hopper@example.com"
 

@@ -15,10 +15,9 @@ from erp_service.access.roles import Role
 from erp_service.auth.models import HOUSEKEEPING
 from erp_service.services import WorkerServices
 from erp_service.settings import Settings
-from tests.auth.conftest import (
+from tests.auth.people import (
     OTHER_PASSWORD,
     PASSWORD,
-    Instances,
     Join,
     Person,
     actions,
@@ -29,7 +28,8 @@ from tests.auth.conftest import (
     signed_in,
     slug,
 )
-from tests.conftest import client_of
+from tests.support.apps import Instances
+from tests.support.clients import client_of
 
 
 @pytest.fixture

@@ -18,8 +18,11 @@ from erp_service.auth.tokens import AUDIENCE, ISSUER, LEEWAY, Claims, Tokens, ke
 from erp_service.db.engine import Database
 from erp_service.services import build_services
 from erp_service.settings import Settings
-from tests.auth.conftest import me, slug
-from tests.conftest import SECRET, client_of, make_user, running, token_of
+from tests.auth.people import me, slug
+from tests.support.apps import running
+from tests.support.clients import client_of
+from tests.support.settings import SECRET
+from tests.support.users import make_user, token_of
 
 FAMILY = UUID("00000000-0000-7000-8000-000000000000")
 NEWER_SECRET = "another-secret-for-tests-only-9876543210-zyxwvut"

@@ -10,18 +10,9 @@ from erp_service.access.roles import Role
 from erp_service.auth.queries import Account
 from erp_service.auth.schemas import Credentials, NewUser, PasswordChange, PasswordReset, RefreshRequest, TokenPair
 from erp_service.db.engine import Database
-from tests.auth.conftest import (
-    OTHER_PASSWORD,
-    PASSWORD,
-    Join,
-    actions,
-    login,
-    me,
-    refresh,
-    signed_in,
-    slug,
-)
-from tests.conftest import make_user
+from tests.auth.people import OTHER_PASSWORD, PASSWORD, Join, actions, login, me, refresh, signed_in, slug
+from tests.support.clients import UserClient
+from tests.support.users import make_user
 
 URL = "/api/v1/users"
 NEW = {"email": "new@example.com", "full_name": "New Person", "role": "STAFF", "password": PASSWORD}
@@ -33,11 +24,7 @@ async def of(client: httpx.AsyncClient, user_id: object) -> dict[str, Any]:
     return dict(answer.json())
 
 
-def own_id(client: httpx.AsyncClient) -> int:
-    return int(client.headers["X-User-Id"])
-
-
-async def test_a_user_that_was_made_signs_in(admin: httpx.AsyncClient, owner: asyncpg.Connection) -> None:
+async def test_a_user_that_was_made_signs_in(admin: UserClient, owner: asyncpg.Connection) -> None:
     for url, email in ((URL, "one@example.com"), ("/api/v1/auth/register", "other@example.com")):
         answer = await admin.post(url, json=NEW | {"email": email})
         assert answer.status_code == 201, answer.text
@@ -50,7 +37,7 @@ async def test_a_user_that_was_made_signs_in(admin: httpx.AsyncClient, owner: as
         assert (await admin.get(answer.headers["location"])).json() == user
         assert (await login(admin, email)).status_code == 200
     entry = await owner.fetchrow("select * from audit_log where action = 'user.created' order by id limit 1")
-    assert entry["user_id"] == own_id(admin)
+    assert entry["user_id"] == admin.user_id
     assert entry["before"] is None
     assert entry["after"] is not None
     assert PASSWORD not in str([dict(e) for e in await owner.fetch("select * from audit_log")])
@@ -196,7 +183,7 @@ async def test_a_deactivated_user_is_out_at_once_and_comes_back_with_the_old_pas
 
 
 async def test_a_change_of_role_is_audited_with_its_reason_and_ends_all_sign_ins(
-    admin: httpx.AsyncClient, join: Join, owner: asyncpg.Connection
+    admin: UserClient, join: Join, owner: asyncpg.Connection
 ) -> None:
     person = await join()
     pair = await signed_in(admin, person.email)
@@ -208,7 +195,7 @@ async def test_a_change_of_role_is_audited_with_its_reason_and_ends_all_sign_ins
         "select user_id, entity_id, reason, before ->> 'role' as before, after ->> 'role' as after from audit_log"
         " where action = 'user.role_changed'"
     )
-    assert tuple(entry) == (own_id(admin), str(person.id), "joins the warehouse", "VIEWER", "STAFF")
+    assert tuple(entry) == (admin.user_id, str(person.id), "joins the warehouse", "VIEWER", "STAFF")
     for body in ({"role": "STAFF"}, {"role": "STAFF", "reason": " "}, {"reason": "x"}, {"role": "KING", "reason": "x"}):
         assert (await admin.post(url, json=body)).status_code == 422
 

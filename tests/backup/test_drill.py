@@ -28,9 +28,13 @@ from erp_service.settings import Settings
 from erp_service.standalone import postgres
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import instance, worker
-from tests.backup.conftest import Company, Keys, Ran, connected, kept_log, receive, trade
+from tests.backup.commands import Keys, Ran, kept_log
+from tests.backup.company import Company, receive, trade
 from tests.chaos.ground import HOLD, HOLDING
-from tests.conftest import eventually, settings_for, token_of
+from tests.support.databases import connected
+from tests.support.settings import settings_for
+from tests.support.users import token_of
+from tests.support.waiting import eventually
 
 JOBS = "/exports/jobs"
 Command = Callable[..., Ran]

@@ -9,7 +9,8 @@ import asyncpg
 import pytest
 
 from erp_service.standalone.postgres import Cluster
-from tests.backup.conftest import Keys, Ran, connected, made_keys
+from tests.backup.commands import Keys, Ran, made_keys
+from tests.support.databases import connected
 
 Command = Callable[..., Ran]
 

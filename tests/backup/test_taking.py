@@ -16,8 +16,9 @@ import asyncpg
 import pytest
 
 from erp_service.standalone.postgres import Cluster
-from tests.backup.conftest import OPS, Keys, Ran, connected, environment, kept_log
-from tests.conftest import eventually
+from tests.backup.commands import OPS, Keys, Ran, environment, kept_log
+from tests.support.databases import connected
+from tests.support.waiting import eventually
 
 Command = Callable[..., Ran]
 KINDS = ["dump", "base"]

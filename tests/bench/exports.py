@@ -32,7 +32,8 @@ from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import Process, instance, worker
 from tests.bench.ground import DATABASE, made
 from tests.bench.measured import Taken, cpu_of, cpu_of_server, memory_of, reset_peak
-from tests.conftest import eventually, token_of
+from tests.support.users import token_of
+from tests.support.waiting import eventually
 
 JOBS = "/api/v1/exports/jobs"
 DATASET = "stock_movements"

@@ -11,7 +11,8 @@ from erp_service.db.connections import asyncpg_arguments
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
-from tests.conftest import make_user, settings_for
+from tests.support.settings import settings_for
+from tests.support.users import make_user
 
 DATABASE = "bench"
 

@@ -26,7 +26,8 @@ from erp_service.settings import Settings
 from erp_service.standalone import postgres
 from tests.acceptance.instances import Process, instance, worker
 from tests.bench.ground import made
-from tests.conftest import eventually, token_of
+from tests.support.users import token_of
+from tests.support.waiting import eventually
 
 COUNTS = (1, 2, 4)
 CLIENTS = 32

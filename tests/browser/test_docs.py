@@ -18,7 +18,7 @@ from erp_service.auth import passwords
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from tests.acceptance.instances import Process, instance
-from tests.conftest import make_user
+from tests.support.users import make_user
 
 PASSWORD = "a long enough phrase for a browser"
 

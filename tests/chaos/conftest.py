@@ -1,10 +1,8 @@
 """A server for these tests alone, since they stop it, and the table that they end with."""
 
 import contextlib
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 from _pytest.terminal import TerminalReporter
@@ -12,24 +10,20 @@ from _pytest.terminal import TerminalReporter
 from erp_service.access.roles import Role
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
-from erp_service.standalone import postgres
 from erp_service.standalone.postgres import Cluster
 from tests.chaos import proxy as proxies
 from tests.chaos.ground import Ground
 from tests.chaos.proxy import Proxy
-from tests.conftest import make_user, token_of
-
-PROPERTY = "chaos"
+from tests.chaos.record import PROPERTY, Line, Record, fault_of
+from tests.support.clusters import temporary_cluster
+from tests.support.users import make_user, token_of
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """One for each process of xdist, so that no restart meets another test."""
-    with (
-        tempfile.TemporaryDirectory(prefix="erp-chaos-") as directory,
-        postgres.running(Path(directory), fsync=False, max_connections=200) as running,
-    ):
-        yield running
+    with temporary_cluster("chaos") as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -51,32 +45,9 @@ async def proxy(cluster: Cluster) -> AsyncIterator[Proxy]:
         yield proxy
 
 
-class Line(NamedTuple):
-    """One line of the table: seconds from the fault to the recovery, how often a worker began, what came of it."""
-
-    fault: str
-    seconds: float | None
-    starts: str
-    effects: str
-
-
-class Record:
-    """For a test to say what it saw."""
-
-    def __init__(self, properties: list[tuple[str, Any]], fault: str) -> None:
-        self._properties, self._fault = properties, fault
-
-    def __call__(self, *, seconds: float | None, starts: int | str, effects: str) -> None:
-        self._properties.append((PROPERTY, list(Line(self._fault, seconds, str(starts), effects))))
-
-
 @pytest.fixture
 def record(request: pytest.FixtureRequest) -> Record:
-    return Record(request.node.user_properties, _fault(request.node.name))
-
-
-def _fault(name: str) -> str:
-    return name.removeprefix("test_").replace("_", " ")
+    return Record(request.node.user_properties, fault_of(request.node.name))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -91,7 +62,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
             if "tests/chaos/" not in report.nodeid or (report.when != "call" and outcome == "passed"):
                 continue
             told = [Line(*value) for name, value in report.user_properties if name == PROPERTY]
-            fault = _fault(report.nodeid.rpartition("::")[2].partition("@")[0])
+            fault = fault_of(report.nodeid.rpartition("::")[2].partition("@")[0])
             lines += [(*line, outcome) for line in told] or [(fault, None, "-", "-", outcome)]
     if not lines:
         return

@@ -20,7 +20,7 @@ from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import Process, instance, worker
 from tests.chaos.proxy import Proxy
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 JOBS = "/api/v1/exports/jobs"
 ROWS = 20_000

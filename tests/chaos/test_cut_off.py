@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.acceptance.instances import Process
-from tests.chaos.conftest import Record
+from tests.chaos.after import lives_on, never_back
 from tests.chaos.ground import Ground, since
 from tests.chaos.proxy import Proxy
-from tests.chaos.test_pause import lives_on, never_back
-from tests.conftest import eventually
+from tests.chaos.record import Record
+from tests.support.waiting import eventually
 
 
 async def says(worker: Process, words: str) -> None:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.acceptance.instances import Process
-from tests.chaos.conftest import Record
 from tests.chaos.ground import JOBS, Ground, since
+from tests.chaos.record import Record
 
 PATIENT = {"ERP_HEARTBEAT_SECONDS": "5", "ERP_STALLED_SECONDS": "15"}
 """The defaults: who takes over sooner than the threshold did so because the lock was gone."""

@@ -3,9 +3,9 @@
 import signal
 from datetime import UTC, datetime
 
-from tests.chaos.conftest import Record
 from tests.chaos.ground import JOBS, Ground, since
-from tests.conftest import eventually
+from tests.chaos.record import Record
+from tests.support.waiting import eventually
 
 
 async def draining(ground: Ground) -> None:

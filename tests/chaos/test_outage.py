@@ -12,9 +12,9 @@ import pytest
 
 from erp_service.standalone.child_processes import servers
 from erp_service.standalone.postgres import Cluster
-from tests.chaos.conftest import Record
+from tests.chaos.after import never_back
 from tests.chaos.ground import JOBS, Ground, since
-from tests.chaos.test_pause import never_back
+from tests.chaos.record import Record
 from tests.chaos.traffic import Traffic
 
 PROMPT = 4.0

@@ -17,9 +17,11 @@ from erp_service.access.roles import Role
 from erp_service.db import migrate as schema
 from erp_service.db.engine import Database
 from erp_service.standalone.postgres import Cluster
-from tests.chaos.conftest import Record
 from tests.chaos.ground import JOBS, Ground, since
-from tests.conftest import eventually, make_user, settings_for, token_of
+from tests.chaos.record import Record
+from tests.support.settings import settings_for
+from tests.support.users import make_user, token_of
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.xdist_group("reconciliation")
 

@@ -20,9 +20,11 @@ from erp_service.reports import queries
 from erp_service.reports.schemas import SnapshotPage
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
-from tests.chaos.conftest import Record
-from tests.conftest import as_owner, eventually, settings_for
-from tests.replication import replica_of, slowed
+from tests.chaos.record import Record
+from tests.support.databases import as_owner
+from tests.support.replication import replica_of, slowed
+from tests.support.settings import settings_for
+from tests.support.waiting import eventually
 
 LANES, TIMES = 10, 1000
 

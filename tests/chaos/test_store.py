@@ -4,9 +4,9 @@ import signal
 from datetime import UTC, datetime
 
 from tests.acceptance.instances import worker
-from tests.chaos.conftest import Record
 from tests.chaos.ground import Ground, since
-from tests.conftest import eventually
+from tests.chaos.record import Record
+from tests.support.waiting import eventually
 
 
 async def test_worker_has_the_wrong_store(ground: Ground, record: Record) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import httpx
 
 from tests.chaos.ground import JOBS
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 
 class Asked(NamedTuple):

@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 
-from tests.conftest import eventually
 from tests.containers.clients import EXPORTED, FINAL, JOBS, POSTED, Load
 from tests.containers.stack import Stack
+from tests.support.waiting import eventually
 
 Say = Callable[[str], None]
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from _pytest.terminal import TerminalReporter
 
-from tests.conftest import eventually
 from tests.containers.books import exported
 from tests.containers.stack import PROJECT, Stack, timed
+from tests.support.waiting import eventually
 
 PROPERTY = "seen"
 

@@ -10,10 +10,10 @@ import json
 import httpx
 import pytest
 
-from tests.conftest import eventually
 from tests.containers.books import ROWS, Say, exported, load_stock
 from tests.containers.clients import JOBS
 from tests.containers.stack import PROJECT, CommandFailed, Stack, timed
+from tests.support.waiting import eventually
 
 
 async def test_one_command_brings_all_of_it_up(stack: Stack, seen: Say) -> None:

@@ -6,10 +6,10 @@ import signal
 
 import httpx
 
-from tests.conftest import eventually
 from tests.containers.books import Say, final, proven
 from tests.containers.clients import JOBS, Load
 from tests.containers.stack import Stack, timed
+from tests.support.waiting import eventually
 
 
 async def test_killed_instance_loses_and_doubles_nothing(

@@ -7,11 +7,11 @@ from time import monotonic
 
 import httpx
 
-from tests.conftest import eventually
 from tests.containers.books import Say, exported, final, proven
 from tests.containers.clients import JOBS, STOCK, Load
 from tests.containers.silence import address, silent
 from tests.containers.stack import PASSWORD, Stack, percentile
+from tests.support.waiting import eventually
 
 STALLED = 15
 """Seconds: the default of ERP_STALLED_SECONDS."""

@@ -10,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import eventually
 from tests.containers.books import Say, final, proven
 from tests.containers.clients import JOBS, Load
 from tests.containers.stack import PROJECT, ROOT, CommandFailed, Stack, timed
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
-from tests.conftest import eventually
 from tests.containers.books import Say, exported
 from tests.containers.stack import Stack, timed
+from tests.support.waiting import eventually
 
 REPORT = "/api/v1/inventory/reports/summary"
 PROMOTE = ("podman", "exec", "--user", "postgres")

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import eventually
 from tests.containers.books import Say, nothing_lost_or_doubled
 from tests.containers.clients import EXPORTED, POSTED, STOCK
 from tests.containers.stack import PROJECT, CommandFailed, Stack, timed
+from tests.support.waiting import eventually
 
 SUMS = (
     "select json_agg(row) from (select item_id, location_id, sum(on_hand), count(*) from stock_balances"

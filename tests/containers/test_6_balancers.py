@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 
-from tests.conftest import eventually
 from tests.containers.books import exported
 from tests.containers.clients import JOBS
 from tests.containers.stack import PROJECT, Stack
+from tests.support.waiting import eventually
 
 PREFIX = "/-/exports"
 FILES = {"haproxy": ["compose.yaml"], "nginx": ["compose.yaml", "ops/nginx/compose.yaml"]}

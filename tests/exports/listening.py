@@ -4,58 +4,20 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
-from uuid import UUID
 
-import asyncpg
 import httpx
 import msgspec
 from litestar import Litestar
 
 from erp_service.app import create_app
-from erp_service.db.engine import Database
-from erp_service.exports import lifecycle
-from erp_service.exports.lifecycle import Published, Run
-from erp_service.exports.storage.base import FileKey
 from erp_service.services import build_services
 from erp_service.settings import Settings
-from tests.conftest import running, services_of
-from tests.exports.conftest import row_of, submitted
+from tests.support.apps import running, services_of
 
-NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-MOST = 2  # exports of one user at once
 # what a change takes to be heard, and what a loaded machine adds
 SOON = 5.0
-
-
-async def begun(client: httpx.AsyncClient, database: Database, owner: asyncpg.Connection, *, attempt: int = 1) -> Run:
-    """An export of the client's that runs, though no worker knows of it."""
-    export_id = await submitted(client)
-    run = Run(UUID(export_id), (await row_of(owner, export_id))["queue_job_id"], attempt)
-    async with database.write() as db:
-        assert await lifecycle.claim(db, run, most_running=MOST)
-    return run
-
-
-async def advanced(database: Database, run: Run, rows: int) -> None:
-    async with database.write() as db:
-        await lifecycle.advance(db, run, rows=rows, bytes_=rows * 10)
-
-
-async def published(database: Database, run: Run, rows: int = 1000) -> None:
-    file = Published(
-        key=FileKey(run.export_id, run.attempt, "csv"),
-        rows=rows,
-        bytes=rows * 10,
-        sha256="0" * 64,
-        snapshot_at=NOON,
-        media_type="text/csv",
-        filename="items.csv",
-    )
-    async with database.write() as db:
-        await lifecycle.publish(db, run, file, retention_hours=1, most_running=MOST)
 
 
 class Event(NamedTuple):

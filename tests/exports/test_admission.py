@@ -18,8 +18,8 @@ from erp_service.exports.lifecycle import Run
 from erp_service.exports.problems import ExportFailed, TooManyExports
 from erp_service.exports.schemas import ExportRequest
 from erp_service.settings import Settings
-from tests.conftest import make_user
-from tests.exports.conftest import JOBS, submitted
+from tests.exports.jobs import JOBS, submitted
+from tests.support.users import make_user
 
 
 async def submit(database: Database, settings: Settings, user: int) -> UUID:

@@ -19,9 +19,11 @@ from erp_service.exports.planning import selection
 from erp_service.exports.planning.selection import Spec
 from erp_service.processes.worker import build
 from erp_service.settings import Settings
-from tests.conftest import SignIn, eventually
-from tests.exports.conftest import many_items, reaches, submitted
-from tests.exports.test_schedules import SCHEDULES, made
+from tests.exports.data import many_items
+from tests.exports.jobs import reaches, submitted
+from tests.exports.schedules.examples import SCHEDULES, made
+from tests.support.clients import SignIn
+from tests.support.waiting import eventually
 
 SECOND = 1.0
 

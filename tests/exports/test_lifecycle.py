@@ -22,7 +22,7 @@ from erp_service.exports.problems import ExportFailed
 from erp_service.exports.schemas import ExportRequest
 from erp_service.exports.storage.base import FileKey
 from erp_service.settings import Settings
-from tests.exports.conftest import row_of
+from tests.exports.jobs import row_of
 
 # as the contract has it, and nothing else
 ALLOWED = {

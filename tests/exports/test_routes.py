@@ -11,13 +11,17 @@ from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.planning.selection import psql_text
 from erp_service.exports.storage.base import Store
 from erp_service.settings import Settings
-from tests.exports.conftest import JOBS, Psql, Work, done, fill, reaches, submitted
+from tests.exports.data import fill
+from tests.exports.jobs import JOBS, done, reaches, submitted
+from tests.support.clients import UserClient
+from tests.support.psql import Psql
+from tests.support.workers import Work
 
 
 async def test_every_dataset_is_byte_for_byte_what_psql_copy_writes(
-    admin: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, psql: Psql
+    admin: UserClient, owner: asyncpg.Connection, work: Work, psql: Psql
 ) -> None:
-    await fill(owner, int(admin.headers["X-User-Id"]))
+    await fill(owner, admin.user_id)
     async with work():
         for name in sorted(DATASETS):
             text = psql_text(DATASETS[name])
@@ -37,7 +41,7 @@ async def test_every_dataset_is_byte_for_byte_what_psql_copy_writes(
             assert job["result"]["rows"] == rows > 0
 
 
-async def test_submission_answers_with_the_job_and_where_to_follow_it(viewer: httpx.AsyncClient) -> None:
+async def test_submission_answers_with_the_job_and_where_to_follow_it(viewer: UserClient) -> None:
     answer = await viewer.post(JOBS, json={"dataset": "items"})
     job = answer.json()
     assert answer.status_code == 202
@@ -47,7 +51,7 @@ async def test_submission_answers_with_the_job_and_where_to_follow_it(viewer: ht
         "id", "dataset", "format", "compression", "status", "attempt", "created_at", "started_at", "finished_at",
         "expires_at", "snapshot_at", "progress", "result", "error", "created_by", "retry_of", "deduplicated", "links",
     }  # fmt: skip
-    assert (job["status"], job["attempt"], job["created_by"]) == ("queued", 0, int(viewer.headers["X-User-Id"]))
+    assert (job["status"], job["attempt"], job["created_by"]) == ("queued", 0, viewer.user_id)
     assert set(job["progress"]) == {
         "rows_done", "rows_total", "rows_total_is_estimate", "bytes", "percent", "eta_seconds",
     }  # fmt: skip
@@ -289,7 +293,7 @@ async def test_unknown_id_is_404(viewer: httpx.AsyncClient) -> None:
 
 
 async def test_what_was_done_with_an_export_is_on_record(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
+    viewer: UserClient, owner: asyncpg.Connection, work: Work
 ) -> None:
     async with work():
         job = await done(viewer)
@@ -298,7 +302,7 @@ async def test_what_was_done_with_an_export_is_on_record(
     rows = await owner.fetch(
         "select action, user_id from audit_log where entity = 'export' and entity_id = $1 order by id", job["id"]
     )
-    user = int(viewer.headers["X-User-Id"])
+    user = viewer.user_id
     assert [tuple(row) for row in rows] == [
         ("export.submitted", user),
         ("export.succeeded", None),

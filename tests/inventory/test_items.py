@@ -14,8 +14,10 @@ from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.inventory import items, ledger
 from erp_service.inventory.schemas import ItemBody
-from tests.conftest import eventually
-from tests.inventory.conftest import NOON, Plans, Post, Waiting
+from tests.inventory.posting import NOON, Post
+from tests.support.clients import UserClient
+from tests.support.statements import Plans, Waiting
+from tests.support.waiting import eventually
 
 ITEMS = "/api/v1/inventory/items"
 LOCATIONS = "/api/v1/inventory/locations"
@@ -59,7 +61,7 @@ async def test_an_item_is_made_with_its_defaults(admin: httpx.AsyncClient) -> No
 
 
 async def test_a_change_is_audited_with_before_and_after_in_its_own_transaction(
-    admin: httpx.AsyncClient, owner: asyncpg.Connection
+    admin: UserClient, owner: asyncpg.Connection
 ) -> None:
     item = await make(admin)
     address = f"{ITEMS}/{item['id']}"
@@ -69,7 +71,7 @@ async def test_a_change_is_audited_with_before_and_after_in_its_own_transaction(
     created, updated, deleted = await audited(owner)
     assert [created["action"], updated["action"], deleted["action"]] == ["item.created", "item.updated", "item.deleted"]
     assert {row["entity_id"] for row in (created, updated, deleted)} == {str(item["id"])}
-    assert created["user_id"] == int(admin.headers["X-User-Id"])
+    assert created["user_id"] == admin.user_id
     assert created["before"] is None
     assert '"Bolt M8"' in updated["before"]
     assert '"Bolt"' in updated["after"]

@@ -16,8 +16,8 @@ from erp_service.db.engine import Database
 from erp_service.decimals import Quantity
 from erp_service.inventory import stock
 from erp_service.inventory.stock_schemas import Issue, Receipt, ReceiptLine, Transfer
-from tests.conftest import eventually
 from tests.inventory.books import PATH, assert_books, balance, stocked
+from tests.support.waiting import eventually
 
 WHO = system("test")
 

@@ -14,8 +14,9 @@ from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.inventory import ledger, locations
 from erp_service.inventory.schemas import LocationBody
-from tests.conftest import eventually
-from tests.inventory.conftest import Post, Waiting
+from tests.inventory.posting import Post
+from tests.support.statements import Waiting
+from tests.support.waiting import eventually
 
 LOCATIONS = "/api/v1/inventory/locations"
 

@@ -8,9 +8,10 @@ import httpx
 import msgspec
 
 from tests.inventory.books import BOLT, PATH, balance, pointers, post
+from tests.support.clients import UserClient
 
 
-async def test_a_receipt_answers_its_ledger_entry(staff: httpx.AsyncClient, books: asyncpg.Connection) -> None:
+async def test_a_receipt_answers_its_ledger_entry(staff: UserClient, books: asyncpg.Connection) -> None:
     body = BOLT | {
         "quantity": 12.5,
         "unit_cost": "0.3333",
@@ -37,7 +38,7 @@ async def test_a_receipt_answers_its_ledger_entry(staff: httpx.AsyncClient, book
         "notes": "two boxes",
         "reason": None,
         "metadata": {"lot": "7"},
-        "user_id": int(staff.headers["X-User-Id"]),
+        "user_id": staff.user_id,
         "settlement": None,
     }
     assert {name: entry[name] for name in expected} == expected
@@ -46,14 +47,12 @@ async def test_a_receipt_answers_its_ledger_entry(staff: httpx.AsyncClient, book
     assert document["entries"] == [entry]
 
 
-async def test_what_is_posted_is_audited_in_its_own_transaction(
-    staff: httpx.AsyncClient, books: asyncpg.Connection
-) -> None:
+async def test_what_is_posted_is_audited_in_its_own_transaction(staff: UserClient, books: asyncpg.Connection) -> None:
     entry = await post(staff, "in", **BOLT, quantity="2", unit_cost="3")
     await pointers(staff, "out", BOLT | {"quantity": "9"}, 409)
     (row,) = await books.fetch("select * from audit_log")
     assert (row["action"], row["entity_id"]) == ("stock.posted", entry["transaction_id"])
-    assert row["user_id"] == int(staff.headers["X-User-Id"])
+    assert row["user_id"] == staff.user_id
     assert msgspec.json.decode(row["after"])["first"] == [
         {"transaction_type": "IN", "sku": "BOLT", "location": "MAIN", "quantity": "2", "value": "6"}
     ]

@@ -1,16 +1,16 @@
 """Once a minute one worker prunes what is old, for every feature."""
 
 import asyncpg
-import httpx
 
 from erp_service.operations.housekeeping import BATCH
 from erp_service.services import WorkerServices
+from tests.support.clients import UserClient
 
 
 async def test_old_records_are_pruned_and_young_ones_kept(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, worker_services: WorkerServices
+    viewer: UserClient, owner: asyncpg.Connection, worker_services: WorkerServices
 ) -> None:
-    user = int(viewer.headers["X-User-Id"])
+    user = viewer.user_id
     for key, age_hours in (("old", 25), ("young", 23)):
         await owner.execute(
             "insert into idempotency (user_id, key, digest, status, headers, body, created_at)"

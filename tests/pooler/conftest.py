@@ -15,7 +15,8 @@ import pytest
 from erp_service.settings import Settings
 from erp_service.standalone import postgres_directory as directory
 from erp_service.standalone.postgres import Cluster
-from tests.conftest import eventually, settings_for
+from tests.support.settings import settings_for
+from tests.support.waiting import eventually
 
 SESSIONS = 3
 PORT = 6432  # part of a socket's name here, and no port

@@ -14,16 +14,16 @@ from sqlalchemy import text
 from erp_service.access.roles import Role
 from erp_service.app import create_app
 from erp_service.db.engine import Database
-from erp_service.exports.context import ExportContext
 from erp_service.services import build_services
 from erp_service.settings import Settings
-from tests.auth.conftest import HASH, PASSWORD, login
-from tests.conftest import client_of, eventually, make_user, running, token_of
-from tests.exports.conftest import JOBS, done
-from tests.exports.conftest import resources as resources
-from tests.exports.conftest import store as store
-from tests.exports.conftest import work as work
+from tests.auth.people import HASH, PASSWORD, login
+from tests.exports.jobs import JOBS, done
 from tests.inventory.books import assert_books
+from tests.support.apps import running
+from tests.support.clients import client_of
+from tests.support.users import make_user, token_of
+from tests.support.waiting import eventually
+from tests.support.workers import Work
 
 STOCK = "/api/v1/inventory/stock"
 
@@ -107,9 +107,7 @@ async def test_a_key_has_one_effect_on_whichever_session(
 
 
 @pytest.mark.usefixtures("bolt")
-async def test_exports_from_submission_to_file(
-    both: list[httpx.AsyncClient], work: Any, resources: ExportContext
-) -> None:
+async def test_exports_from_submission_to_file(both: list[httpx.AsyncClient], work: Work) -> None:
     async with work():
         jobs = await asyncio.gather(*(done(client, dataset="items") for client in both for _ in range(3)))
     assert {job["status"] for job in jobs} == {"succeeded"}

@@ -19,8 +19,8 @@ from erp_service.queue.connector import JoiningConnector, cancel, defer
 from erp_service.queue.fencing import FencedJobManager
 from erp_service.queue.worker import HardenedApp, HardenedWorker
 from erp_service.settings import Settings
-from tests.conftest import eventually
-from tests.queue.conftest import Shop
+from tests.queue.shop import Shop
+from tests.support.waiting import eventually
 
 ODD: JSONDict = {"quote": 'it\'s "odd" %s %(x)s $1 :p', "nested": [1, None, {"ключ": "☃"}], "empty": {}}
 

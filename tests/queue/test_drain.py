@@ -11,8 +11,8 @@ from procrastinate.connector import Notify
 from erp_service.queue.connector import JoiningConnector, cancel
 from erp_service.queue.worker import HardenedApp, WorkerFailed
 from erp_service.settings import Settings
-from tests.conftest import eventually
-from tests.queue.conftest import Shop, left
+from tests.queue.shop import Shop, left
+from tests.support.waiting import eventually
 
 
 async def test_drain_longer_than_the_stall_threshold_is_not_rescued(shop: Shop, gate: Path) -> None:

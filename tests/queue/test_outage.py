@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 
 from erp_service.standalone.postgres import Cluster
-from tests.conftest import eventually
-from tests.queue.conftest import Shop, paused
+from tests.queue.shop import Shop, paused
+from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erp_service.queue.rescue import PresenceTracker
-from tests.conftest import eventually
-from tests.queue.conftest import Shop, paused
+from tests.queue.shop import Shop, paused
+from tests.support.waiting import eventually
 
 
 async def test_job_of_a_killed_worker_starts_again_elsewhere_within_a_second(shop: Shop, gate: Path) -> None:

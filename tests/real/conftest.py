@@ -4,35 +4,18 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple, get_args
 
 import msgspec
 import pytest
 
 from erp_service.access.principals import system
 from erp_service.db import migrate as schema
-from erp_service.imports.service import Kind, Loaded, load
+from erp_service.imports.service import load
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
-from tests.conftest import as_owner
-from tests.exports.conftest import psql, resources, store, work
-
-__all__ = ["psql", "resources", "store", "work"]
-
-ROOT = Path(__file__).parents[2]
-DATA = ROOT / os.environ.get("ERP_REAL_DATA", "../shared/data/online_retail")
-FILES: dict[Kind, str] = {"items": "items.csv", "locations": "locations.csv", "movements": "movements.csv.xz"}
-assert list(FILES) == list(get_args(Kind))
-
-
-class Year(NamedTuple):
-    """The database with the year in it, and how it got there."""
-
-    database: str
-    exports: Path
-    loaded: dict[Kind, Loaded]
-    seconds: float
-    told: list[tuple[int, int, str]]
+from tests.real.year import DATA, FILES, Year
+from tests.support.databases import as_owner
+from tests.support.psql import Psql, psql_of
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +46,8 @@ def database_name(year: Year) -> str:
 def settings(settings: Settings, year: Year) -> Settings:
     """One store for all tests here, since there is one database."""
     return msgspec.structs.replace(settings, export_store=f"file://{year.exports}")
+
+
+@pytest.fixture
+def psql(cluster: Cluster, database_name: str, tmp_path: Path) -> Psql:
+    return psql_of(cluster, database_name, tmp_path)

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from erp_service.exports.catalogue import DATASETS
-from tests.exports.conftest import JOBS, Work, reaches, submitted
-from tests.exports.encoded import records
-from tests.real.conftest import Year
-from tests.real.test_online_retail import MOVEMENTS
+from tests.exports.formats.encoded import records
+from tests.exports.jobs import JOBS, reaches, submitted
+from tests.real.year import MOVEMENTS, Year
+from tests.support.workers import Work
 
 NAMES = [column.name for column in DATASETS["stock_movements"].columns]
 MILLISECOND = dt.timedelta(milliseconds=1)

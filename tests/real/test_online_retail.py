@@ -15,10 +15,10 @@ from erp_service.imports.csv_table import ImportRefused
 from erp_service.imports.service import load
 from erp_service.operations.verify import verify
 from erp_service.settings import Settings
-from tests.exports.conftest import JOBS, Psql, Work, reaches, submitted
-from tests.real.conftest import DATA, FILES, Year
-
-MOVEMENTS = 545_867
+from tests.exports.jobs import JOBS, reaches, submitted
+from tests.real.year import DATA, FILES, MOVEMENTS, Year
+from tests.support.psql import Psql
+from tests.support.workers import Work
 
 
 async def test_the_year_is_imported_in_under_two_minutes(year: Year) -> None:

@@ -14,8 +14,10 @@ import zstandard
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.planning.selection import psql_text
 from erp_service.exports.run import key_ranges, snapshot
-from tests.exports.conftest import JOBS, Psql, Work, reaches, submitted
-from tests.real.conftest import Year
+from tests.exports.jobs import JOBS, reaches, submitted
+from tests.real.year import Year
+from tests.support.psql import Psql
+from tests.support.workers import Work
 
 MOVEMENTS = 545_867
 

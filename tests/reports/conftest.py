@@ -1,23 +1,27 @@
-"""The reports stand on the stock that tests of the inventory make."""
+"""The stock that reports are made of, and the statements that they send."""
 
 from collections.abc import Iterator
-from typing import Any
 
+import asyncpg
 import pytest
-from sqlalchemy import Engine, event
 
-from tests.inventory.conftest import plans as plans
-from tests.inventory.conftest import post as post
+from erp_service.db.engine import Database
+from tests.inventory.posting import Post, posting
+from tests.support.statements import Plans, Statement, plans_of_statements, sent_statements
 
 
 @pytest.fixture
-def statements() -> Iterator[list[str]]:
-    """What SQLAlchemy sends."""
-    sent: list[str] = []
+def post(database: Database) -> Post:
+    return posting(database)
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        sent.append(statement)
 
-    event.listen(Engine, "before_cursor_execute", note)
-    yield sent
-    event.remove(Engine, "before_cursor_execute", note)
+@pytest.fixture
+def plans(owner: asyncpg.Connection) -> Iterator[Plans]:
+    with plans_of_statements(owner) as plans:
+        yield plans
+
+
+@pytest.fixture
+def statements() -> Iterator[list[Statement]]:
+    with sent_statements() as sent:
+        yield sent

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.inventory.conftest import NOON, Plans, Post
-from tests.inventory.test_reads import fill, make_item, make_place
+from tests.inventory.posting import NOON, Post
+from tests.inventory.stock import fill, make_item, make_place
 from tests.reports.model import Books
+from tests.support.statements import Plans, Statement
 
 REPORTS = "/api/v1/inventory/reports"
 YEAR = {"from": "2025-06-01T00:00:00Z", "to": "2026-12-31T00:00:00Z"}
@@ -329,7 +330,7 @@ async def test_a_file_of_more_than_10_000_rows_is_refused_with_the_way_to_the_ex
 # Plans
 
 
-async def test_each_report_is_one_statement(admin: httpx.AsyncClient, post: Post, statements: list[str]) -> None:
+async def test_each_report_is_one_statement(admin: httpx.AsyncClient, post: Post, statements: list[Statement]) -> None:
     """So all it says is of one moment."""
     await make_item(admin, "BOLT")
     place = await make_place(admin, "MAIN")
@@ -345,7 +346,8 @@ async def test_each_report_is_one_statement(admin: httpx.AsyncClient, post: Post
     for name, params in every:
         statements.clear()
         (await admin.get(f"{REPORTS}/{name}", params=params)).raise_for_status()
-        assert len([sent for sent in statements if "items" in sent or "stock" in sent]) == 1, (name, statements)
+        of_the_report = [text for text, _ in statements if "items" in text or "stock" in text]
+        assert len(of_the_report) == 1, (name, statements)
 
 
 async def test_a_page_of_movements_reads_the_entries_of_its_own_items_by_index(

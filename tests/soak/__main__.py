@@ -27,11 +27,12 @@ from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from erp_service.standalone import postgres
 from erp_service.standalone.postgres import Cluster
-from tests.conftest import make_user, settings_for, token_of
 from tests.soak import fleet as fleets
 from tests.soak import verdict
 from tests.soak.clients import Client, Ledger, traffic
 from tests.soak.fleet import Fleet
+from tests.support.settings import settings_for
+from tests.support.users import make_user, token_of
 
 USERS = 6
 SAY_SECONDS = 10.0

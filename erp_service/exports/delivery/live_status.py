@@ -27,6 +27,11 @@ LOOK = 2.0  # seconds between two reads without any: a few changes, as a new att
 UNSURE = 1.0  # the same while this instance may not hear of changes
 _READ_SECONDS = 5.0
 
+KEEP_ALIVE = 15.0
+"""Seconds of silence after which a comment says that the stream lives, to proxies between too."""
+
+_SEND_SECONDS = 60.0  # a reader that takes nothing for so long is gone, or as good as gone
+
 WAIT_MOST = 60
 """Seconds that a request may ask to wait."""
 
@@ -80,9 +85,12 @@ class LiveStatus:
         *,
         most: int,
         most_per_user: int,
+        keep_alive: float = KEEP_ALIVE,
+        send_seconds: float = _SEND_SECONDS,
     ) -> None:
         self._database, self._notices = database, notices
         self._most, self._most_per_user = most, most_per_user
+        self.keep_alive, self.send_seconds = keep_alive, send_seconds
         self._followed: dict[UUID, FollowedExport] = {}
         self._users: Counter[int | None] = Counter()
         self.listeners = 0

@@ -41,10 +41,6 @@ from erp_service.settings import Settings
 from erp_service.web.responses import ApiResponse, etag, etag_matches
 from erp_service.web.routing import get, post
 
-KEEP_ALIVE = 15.0
-"""Seconds of silence after which a comment says that the stream lives, to proxies between too."""
-
-_TAKEN_SECONDS = 60.0  # a reader that takes nothing for so long is gone, or as good as gone
 _CHECK_SECONDS = 5.0
 _AGAIN_SECONDS = 1.0
 
@@ -121,25 +117,25 @@ async def _changed(
 class EventStream(Stream):
     """Gives back its place among the listeners however it ends: also when the reader went before it began."""
 
-    def __init__(self, events: AsyncIterator[bytes], place: contextlib.ExitStack) -> None:
+    def __init__(self, events: AsyncIterator[bytes], place: contextlib.ExitStack, send_seconds: float) -> None:
         # nginx holds back what it was not told to hand on
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
-        self._place = place
+        self._place, self._send_seconds = place, send_seconds
 
     def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> Any:
         answer = super().to_asgi_response(app, request, **options)
 
         async def answered(scope: Scope, receive: Receive, send: Send) -> None:
             async def in_time(message: Any) -> None:
-                async with asyncio.timeout(_TAKEN_SECONDS):
+                async with asyncio.timeout(self._send_seconds):
                     await send(message)
 
             with self._place:
                 try:
                     await answer(scope, receive, in_time)
                 except* TimeoutError:
-                    log.info("listener let go, it took nothing", seconds=_TAKEN_SECONDS)
+                    log.info("listener let go, it took nothing", seconds=self._send_seconds)
 
         return answered
 
@@ -182,7 +178,8 @@ async def events(
             # the one answer after which an EventSource does not come again (HTML Living Standard, 9.2.3)
             return ApiResponse(None, status_code=204, headers={"Cache-Control": "no-store"})
         reader = StreamReader(access.authorities, request.auth, found.least, found.job.created_by)
-        return EventStream(_told(live_status, followed, reader, last_event_id), stack.pop_all())
+        told = _told(live_status, followed, reader, last_event_id)
+        return EventStream(told, stack.pop_all(), live_status.send_seconds)
 
 
 class StreamReader:
@@ -238,7 +235,7 @@ async def _told(
             if newest.final:
                 return
         try:
-            async with asyncio.timeout(min(KEEP_ALIVE, left)):
+            async with asyncio.timeout(min(live_status.keep_alive, left)):
                 await change.wait()
         except TimeoutError:
             yield b": still here\n\n"

@@ -46,8 +46,18 @@ class _Pieces(io.RawIOBase):
 
 
 class ParquetEncoder:
-    def __init__(self, columns: Sequence[Column], _options: Options, write: Write, about: About) -> None:
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        _options: Options,
+        write: Write,
+        about: About,
+        *,
+        block_bytes: int = BLOCK,
+        group_bytes: int = GROUP,
+    ) -> None:
         self._columns, self._write, self._about = columns, write, about
+        self._block_bytes, self._group_bytes = block_bytes, group_bytes
         self._buffer = bytearray()
         self._rest = b""
         self._tables: list[Any] = []
@@ -60,7 +70,7 @@ class ParquetEncoder:
 
     async def write(self, data: bytes) -> None:
         self._buffer += data
-        if len(self._buffer) >= BLOCK:
+        if len(self._buffer) >= self._block_bytes:
             block, self._buffer = self._buffer, bytearray()
             await self._put(await asyncio.to_thread(self._read, block))
 
@@ -89,7 +99,7 @@ class ParquetEncoder:
             self._tables.append(table)
             self._held += table.nbytes
             self._rows += table.num_rows
-        if self._held >= GROUP:
+        if self._held >= self._group_bytes:
             self._write_group()
         return self._file.take()
 

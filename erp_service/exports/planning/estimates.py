@@ -56,12 +56,12 @@ class _Size(NamedTuple):
     width_is_sampled: bool
 
 
-async def estimated(db: WriteSession, asked: PlannedExport) -> Estimate:
+async def estimated(db: WriteSession, asked: PlannedExport, *, most_counted: int = COUNTED) -> Estimate:
     """Changes nothing. Raises errors.Unavailable when the tables are just being altered."""
     plans = await admission.planned(db, asked.queries)
     if plans is None:
         raise errors.Unavailable("The tables cannot be looked at now.", headers={"Retry-After": "5"})
-    sizes = [await _size(db, query, plan) for query, plan in zip(asked.queries, plans, strict=True)]
+    sizes = [await _size(db, query, plan, most_counted) for query, plan in zip(asked.queries, plans, strict=True)]
     rows = sum(size.rows for size in sizes)
     width, rate = await _earlier(db, asked.values)
     sampled = all(size.width_is_sampled for size in sizes)
@@ -90,9 +90,9 @@ def _guess(asked: PlannedExport, sizes: list[_Size]) -> float:
     return text_bytes * _SHRINK[asked.format.name] * _COMPRESSED[compression]
 
 
-async def _size(db: WriteSession, query: Query, plan: Plan) -> _Size:
-    rows, is_estimate, most = plan.rows, True, 2 * COUNTED
-    if plan.rows <= COUNTED:
+async def _size(db: WriteSession, query: Query, plan: Plan, most_counted: int) -> _Size:
+    rows, is_estimate, most = plan.rows, True, 2 * most_counted
+    if plan.rows <= most_counted:
         # the planner may be far too low, so not to the end
         count = f"select count(*) from (select from ({query.sql}) found limit {most}) rows"  # noqa: S608 constants
         counted = await _asked(db, count, query)

@@ -120,8 +120,9 @@ async def _write(resources: ExportContext, run: Run, claimed: Claimed, key: File
     # what the replica did not finish, such as a COPY that its replay had to end, the primary does
     replica_of = resources.database if run.attempt == 1 else None
     url, most_parts = resources.settings.listen_url, resources.settings.export_parts
+    splitting = resources.splitting
     async with (
-        open_snapshot(url, most_parts=most_parts, replica_of=replica_of) as snapshot,
+        open_snapshot(url, most_parts=most_parts, splitting=splitting, replica_of=replica_of) as snapshot,
         resources.store.writing(key, _described(run, claimed, snapshot.at)) as sink,
     ):
         totals = [await snapshot.total(query) for _, query in members]

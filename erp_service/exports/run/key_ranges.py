@@ -22,7 +22,7 @@ HELD = 16 * 1024 * 1024
 
 _PIECE = 256 * 1024
 _AHEAD = 1024 * 1024  # of the range whose turn it is
-_FEWEST, _MOST = 1000, 50_000  # rows of a range
+FEWEST, _MOST = 1000, 50_000  # rows of a range
 
 Copy = Callable[[SnapshotConnection, Query, Sink], Awaitable[int]]
 
@@ -132,9 +132,9 @@ class Ranges:
         return self._query.between(until, since) if self._descending else self._query.between(since, until)
 
 
-def rows_of(width: int) -> int:
+def rows_of(width: int, *, range_bytes: int = RANGE, fewest: int = FEWEST) -> int:
     """How many rows a range has when one is `width` bytes wide, as the planner thinks."""
-    return min(max(RANGE // max(width, 1), _FEWEST), _MOST)
+    return min(max(range_bytes // max(width, 1), fewest), _MOST)
 
 
 async def copied(

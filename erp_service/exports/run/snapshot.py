@@ -23,6 +23,19 @@ _SPARSE = 4
 """A query for less of a table than that part may know a better way to its rows than along the key."""
 
 
+class Splitting(NamedTuple):
+    """Which queries are copied in ranges of their key, and how large the ranges are."""
+
+    counted: int = COUNTED
+    """Rows that the planner expects, above which a query is copied in ranges and its total is an estimate."""
+    range_bytes: int = key_ranges.RANGE
+    fewest_rows: int = key_ranges.FEWEST
+    held_bytes: int = key_ranges.HELD
+
+
+SPLITTING = Splitting()
+
+
 class Total(NamedTuple):
     """How many rows there will be, or about how many."""
 
@@ -45,9 +58,10 @@ class Snapshot:
 
     at: datetime
 
-    def __init__(self, reader: SnapshotConnection, most_parts: int) -> None:
+    def __init__(self, reader: SnapshotConnection, most_parts: int, splitting: Splitting) -> None:
         self.readers = [reader]
         self._most_parts = most_parts
+        self._splitting = splitting
         self.rows = self.received = 0
         self.expecting = False
 
@@ -66,7 +80,7 @@ class Snapshot:
 
     async def total(self, query: Query) -> Total:
         estimate = (await self.plan(query)).rows
-        if estimate > COUNTED:
+        if estimate > self._splitting.counted:
             return Total(estimate, is_estimate=True)
         count = f"select count(*) from ({query.sql}) rows"  # noqa: S608 constants of the catalogue
         return Total(await self.readers[0].value(count, *query.arguments), is_estimate=False)
@@ -96,7 +110,7 @@ class Snapshot:
                 return await copied(self.readers[0], query, hand_on)
             await self._open_others()
             return await key_ranges.copied(
-                self.readers, query, rows, copied, hand_on, key_ranges.OrderedMerge(key_ranges.HELD)
+                self.readers, query, rows, copied, hand_on, key_ranges.OrderedMerge(self._splitting.held_bytes)
             )
         finally:
             self.expecting = False
@@ -106,11 +120,14 @@ class Snapshot:
         if query.key is None or self._most_parts == 1:
             return None
         plan = await self.plan(query)
-        if plan.rows <= COUNTED:
+        split = self._splitting
+        if plan.rows <= split.counted:
             return None
         table = f"explain (format json) select from {query.key.table}"
         entries = int(json.loads(await self.readers[0].value(table))[0]["Plan"]["Plan Rows"])
-        return None if plan.rows * _SPARSE < entries else key_ranges.rows_of(plan.width)
+        if plan.rows * _SPARSE < entries:
+            return None
+        return key_ranges.rows_of(plan.width, range_bytes=split.range_bytes, fewest=split.fewest_rows)
 
     async def _open_others(self) -> None:
         """As many as may be, and as the server takes."""
@@ -128,12 +145,14 @@ class Snapshot:
 
 
 @contextlib.asynccontextmanager
-async def open_snapshot(url: str, *, most_parts: int, replica_of: Database | None = None) -> AsyncIterator[Snapshot]:
+async def open_snapshot(
+    url: str, *, most_parts: int, splitting: Splitting = SPLITTING, replica_of: Database | None = None
+) -> AsyncIterator[Snapshot]:
     """Of the replica of `replica_of` if it has all that was committed before, else of `url`.
 
     Leaving it by a cancellation stops each COPY in the middle, in the server too, within the blink of an eye."""
     reader = None if replica_of is None else await SnapshotConnection.open_on_replica(replica_of)
-    seen = Snapshot(reader or await SnapshotConnection.open(url), most_parts)
+    seen = Snapshot(reader or await SnapshotConnection.open(url), most_parts, splitting)
     try:
         seen.at = await seen.readers[0].begin()
         yield seen

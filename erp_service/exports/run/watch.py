@@ -42,7 +42,15 @@ class Progress(msgspec.Struct):
     eta_seconds: int | None
 
 
-async def watch(database: Database, run: Run, *, snapshot: Snapshot, output: Output) -> None:
+async def watch(
+    database: Database,
+    run: Run,
+    *,
+    snapshot: Snapshot,
+    output: Output,
+    every: float = EVERY,
+    silent: float = SILENT,
+) -> None:
     """Note the progress for ever; raises LostOwnership or CancelAsked as soon as the row says so.
 
     Counting rows in the bytes would be wrong, since values hold line ends; the server knows. It knows too if a COPY
@@ -61,9 +69,9 @@ async def watch(database: Database, run: Run, *, snapshot: Snapshot, output: Out
         expecting = snapshot.expecting and output.idle
         if snapshot.received != received or not expecting or found.all_wait_for_us is False:
             received, heard_at = snapshot.received, monotonic()
-        elif monotonic() - heard_at > SILENT:
+        elif monotonic() - heard_at > silent:
             raise ConnectionError("the connection of the COPY hangs")
-        await asyncio.sleep(EVERY)
+        await asyncio.sleep(every)
 
 
 async def while_watched(work: Awaitable[T], watching: Awaitable[None]) -> T:

@@ -66,7 +66,7 @@ _WHY = {
 }
 
 
-def connected(address: str, options: Mapping[str, str]) -> "ObjectStore":
+def connected(address: str, options: Mapping[str, str], *, listed: int = _LISTED) -> "ObjectStore":
     """Credentials and the endpoint come from `options`, else from the environment, as each provider's own tools take
     them (`AWS_...`, `GOOGLE_...`, `AZURE_...`), else from the host they run on; but an endpoint without TLS needs the
     option `allow_http`. Asks nobody yet.
@@ -76,17 +76,19 @@ def connected(address: str, options: Mapping[str, str]) -> "ObjectStore":
     config: Any = {name: value for name, value in options.items() if name not in client}
     given: Any = {**_CLIENT, **client}
     try:
-        return ObjectStore(from_url(address, config=config, client_options=given, retry_config=_RETRIES))
+        store = from_url(address, config=config, client_options=given, retry_config=_RETRIES)
     except (BaseError, ValueError) as exc:
         why = re.match(r"Configuration key: '[a-z0-9_]+' is not valid|.*Account must be specified", str(exc))
         raise ValueError(why[0] if why else "the address or an option is not of this kind of store") from None
+    return ObjectStore(store, listed=listed)
 
 
 class ObjectStore:
     """Implements storage.base.Store. `store` is one of obstore's, whose prefix is this database's alone."""
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Any, *, listed: int = _LISTED) -> None:
         self._store = store
+        self._listed = listed
 
     @contextlib.asynccontextmanager
     async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
@@ -140,7 +142,7 @@ class ObjectStore:
         await self._delete(f"{key}{MARK}")
 
     async def kept(self) -> AsyncIterator[StoredFile]:
-        pages = aiter(obstore.list(self._store, chunk_size=_LISTED))
+        pages = aiter(obstore.list(self._store, chunk_size=self._listed))
         while True:
             with _translated():
                 page = await anext(pages, None)

@@ -54,9 +54,10 @@ class PostgresStore:
     """Implements storage.base.Store. Each piece is a transaction of its own, on a connection that goes back to the pool
     at once: an export of an hour holds back no vacuum, and a slow download no connection."""
 
-    def __init__(self, database: Database) -> None:
-        """`database` is closed with the store."""
+    def __init__(self, database: Database, *, listed: int = _LISTED, deleted: int = _DELETED) -> None:
+        """`database` is closed with the store. It lists `listed` files and deletes `deleted` chunks at once."""
         self._database = database
+        self._listed, self._deleted = listed, deleted
 
     @contextlib.asynccontextmanager
     async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
@@ -97,7 +98,7 @@ class PostgresStore:
 
     async def delete(self, key: FileKey) -> None:
         await _changed(self._database, _HIDE, name=str(key))
-        while await _changed(self._database, _THIN, name=str(key), most=_DELETED):
+        while await _changed(self._database, _THIN, name=str(key), most=self._deleted):
             pass
         await _changed(self._database, _FORGET, name=str(key))
 
@@ -106,12 +107,12 @@ class PostgresStore:
         while True:
             with _translated():
                 async with self._database.read() as db:
-                    rows = (await db.execute(_KEPT, {"after": after, "most": _LISTED})).all()
+                    rows = (await db.execute(_KEPT, {"after": after, "most": self._listed})).all()
             for name, state, written_at, size in rows:
                 after = name
                 if (key := FileKey.read(name)) is not None:
                     yield StoredFile(key, int(size), written_at, whole=state == "whole")
-            if len(rows) < _LISTED:
+            if len(rows) < self._listed:
                 return
 
     async def identity(self) -> str | None:

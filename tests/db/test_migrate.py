@@ -1,0 +1,78 @@
+"""The migrations build what the models say, for everybody who migrates at once, and nothing can rewrite history."""
+
+import asyncio
+import sys
+
+import asyncpg
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from erp_service.db import migrate as schema
+from erp_service.db import revisions
+from erp_service.db.connections import engine_url
+from erp_service.db.engine import Database
+from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
+from tests.support.databases import as_owner
+
+
+async def test_models_and_migrations_agree(settings: Settings) -> None:
+    engine = create_async_engine(engine_url(settings.migration_database_url or ""), poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(schema.compare)
+    await engine.dispose()
+
+
+async def test_several_hosts_may_migrate_at_once(cluster: Cluster) -> None:
+    await as_owner(cluster, "create database migrated_at_once")
+    url = cluster.owner_url("migrated_at_once")
+    code = f"import asyncio; from erp_service.db.migrate import migrate; asyncio.run(migrate({url!r}))"
+    hosts = [await asyncio.create_subprocess_exec(sys.executable, "-c", code) for _ in range(3)]
+    assert [await host.wait() for host in hosts] == [0, 0, 0]
+    await as_owner(cluster, "drop database migrated_at_once")
+
+
+async def test_an_empty_database_and_one_behind_are_told_apart_from_one_ahead(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    async def fault() -> str | None:
+        async with database.read() as db:
+            return await revisions.behind(db)
+
+    assert await fault() is None
+    await owner.execute("update alembic_version set version_num = '0001'")
+    assert "erp migrate" in (await fault() or "")
+    await owner.execute("update alembic_version set version_num = '9999'")
+    assert await fault() is None
+    await owner.execute("drop table alembic_version")
+    assert "empty" in (await fault() or "")
+
+
+APPEND_ONLY = ("audit_log", "stock_transactions", "stock_ledger")
+CHANGES = ("update {} set user_id = 1", "delete from {}", "truncate {} cascade")
+
+
+async def test_migrating_with_a_release_that_was_rolled_back_leaves_a_later_schema_alone(cluster: Cluster) -> None:
+    await as_owner(cluster, "create database migrated_ahead")
+    url = cluster.owner_url("migrated_ahead")
+    await schema.migrate(url)
+    await as_owner(cluster, "update alembic_version set version_num = '9999'", database="migrated_ahead")
+    await schema.migrate(url)
+    still = "do $$ begin assert (select version_num from alembic_version) = '9999'; end $$"
+    await as_owner(cluster, still, database="migrated_ahead")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_history_is_append_only_even_for_the_superuser(owner: asyncpg.Connection, change: str) -> None:
+    for table in APPEND_ONLY:
+        with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
+            await owner.execute(change.format(table))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_history_is_append_only_by_grant_for_the_service(owner: asyncpg.Connection, change: str) -> None:
+    await owner.execute("set role erp_app")
+    for table in APPEND_ONLY:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await owner.execute(change.format(table))

@@ -1,0 +1,45 @@
+"""What operators are given to look at names only what is there: metrics, runbooks."""
+
+import json
+import re
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from erp_service.db.engine import Database
+from erp_service.operations.cluster_metrics import ClusterMetrics
+from tests.ops.series import OPS, known
+
+ALERTS = (OPS / "monitoring/alerts.yml").read_text()
+DASHBOARD = (OPS / "monitoring/dashboard.json").read_text()
+_OWN = re.compile(r"\b(?:erp|process)_[a-z_]+[a-z]\b")
+
+
+@pytest.mark.parametrize("text", [ALERTS, DASHBOARD], ids=["alerts", "dashboard"])
+def test_every_metric_that_is_asked_for_is_there(text: str) -> None:
+    expressions = re.sub(r"\(erp_queue_\.\.\..*?\)", "", re.sub(r"^ *#.*$", "", text, flags=re.MULTILINE))
+    asked = set(_OWN.findall(expressions)) - {"erp_service"}
+    assert asked, "there is something to hold"
+    assert asked - known() == set()
+
+
+def test_every_alert_has_a_runbook_that_is_there() -> None:
+    alerts = re.findall(r"- alert: (\w+)", ALERTS)
+    runbooks = re.findall(r"runbook: ops/(\S+)", ALERTS)
+    assert len(alerts) == len(runbooks) == len(set(alerts))
+    assert [runbook for runbook in runbooks if not (OPS / runbook).is_file()] == []
+
+
+def test_dashboard_is_one_that_grafana_reads() -> None:
+    dashboard = json.loads(DASHBOARD)
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert all(target["expr"] for panel in panels for target in panel["targets"])
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
+    assert len(set(places)) == len(places)
+
+
+def test_cluster_collector_names_what_it_says() -> None:
+    registry = CollectorRegistry()
+    registry.register(ClusterMetrics(Database.__new__(Database), []))
+    assert [family.name for family in registry.collect()] == ["erp_database_up"]
