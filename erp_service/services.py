@@ -65,7 +65,7 @@ def build_services(settings: Settings) -> Services:
     tokens, signed_urls = Tokens(settings), SignedUrls(settings)
     store = open_store(settings)
     # LiveStatus acts on the same notifications, and asks the authorities then: they must have heard first
-    authorities = AuthorityCache(notifications, AuthorityLoader(database).of)
+    authorities = AuthorityCache(notifications, AuthorityLoader(database).load)
     probes = ProbeDatabase(settings)
     readiness = Readiness(probes, [StoreIdentityCheck(probes, store)])
     return Services(

@@ -1,6 +1,6 @@
-"""The middleware that turns `Authorization: Bearer`, or the signature of an address, into a Principal.
+"""The middleware that turns `Authorization: Bearer`, or the signature of a signed URL, into a Principal.
 
-The framework's own takes tokens from cookies too, ignores the scheme and knows no leeway.
+We do not use the framework's own: it also takes tokens from cookies, ignores the scheme and allows no leeway.
 """
 
 from typing import Any, Protocol
@@ -16,11 +16,13 @@ from erp_service.auth.tokens import Tokens
 from erp_service.observability import telemetry
 from erp_service.web.dependencies import services_of
 
-_MOST_BYTES = 4096
+_LONGEST_TOKEN = 4096  # characters; ours have about 330
 
 
 class Credential(Protocol):
-    """What a request came with, once it is checked: a token's claims, or what a signed address says."""
+    """What a request proved itself with, once it is verified: the claims of a token, or the contents of a signature.
+
+    `version` is the user's authority version when it was issued; `expires_at` is in Unix time."""
 
     @property
     def user_id(self) -> int: ...
@@ -31,13 +33,13 @@ class Credential(Protocol):
 
 
 class SignedUrlReader(Protocol):
-    """Raises AddressRefused."""
+    """Verifies the signature of a URL. `read` raises AddressRefused."""
 
     def read(self, signature: str, path: str) -> Credential: ...
 
 
 class Access(msgspec.Struct, frozen=True):
-    """What a request's credential is checked with."""
+    """What the credentials of requests are verified with."""
 
     tokens: Tokens
     authorities: AuthorityCache
@@ -45,15 +47,15 @@ class Access(msgspec.Struct, frozen=True):
 
 
 class BearerAuth(AbstractAuthenticationMiddleware):
-    """Raises errors.Unauthorized, or AddressRefused for a signature, unless it is good and its user active, with the
-    version it was issued for."""
+    """Lets a request through if its credential is valid, its user is active, and the user's authority is still the one
+    that the credential was issued for. Else raises errors.Unauthorized, or AddressRefused for a signature."""
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         access = services_of(connection.app).find(Access)
-        credential, refused = _credential(connection, access)
+        credential, refusal = _credential(connection, access)
         authority = await authority_of(access.authorities, credential)
         if authority is None:
-            raise refused
+            raise refusal
         client = connection.client
         who = Principal(
             user_id=credential.user_id,
@@ -65,7 +67,8 @@ class BearerAuth(AbstractAuthenticationMiddleware):
 
 
 async def authority_of(authorities: AuthorityCache, credential: Credential) -> Authority | None:
-    """What its user may do at this moment; None once that is another than when it was issued, or nothing at all."""
+    """What the user may do now. None if that has changed since the credential was issued, or if the user is not there
+    or not active."""
     authority = await authorities.of(credential.user_id, at_least=credential.version)
     if authority is None or not authority.active or authority.version != credential.version:
         return None
@@ -73,15 +76,17 @@ async def authority_of(authorities: AuthorityCache, credential: Credential) -> A
 
 
 def _credential(connection: ASGIConnection[Any, Any, Any, Any], access: Access) -> tuple[Credential, errors.Refused]:
-    """It, and what to say if its user's rights have changed. Where a signature counts and is there, it alone counts."""
+    """The credential, and the refusal to raise if the user's authority has changed since.
+
+    On a route that takes signatures, a signature that is present is the only credential that counts."""
     signature = connection.query_params.get("signature") if connection.route_handler.opt.get("signed") else None
     if signature is not None:
-        changed = AddressRefused("The rights of the person that the address was made for have changed.")
+        changed = AddressRefused("The rights of the user for whom the URL was signed have changed.")
         return access.signed_urls.read(signature, connection.scope["path"]), changed
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise errors.Unauthorized("Send `Authorization: Bearer <access token>`.")
-    if len(token) > _MOST_BYTES:
+    if len(token) > _LONGEST_TOKEN:
         raise errors.Unauthorized("The access token is not valid.")
     return access.tokens.read(token.strip()), rights_changed()
 
