@@ -105,10 +105,10 @@ async def running(services: Services) -> AsyncIterator[None]:
 def build_worker_services(settings: Settings) -> WorkerServices:
     """Connects to nothing yet. Raises SettingsError if the store is of no known kind."""
     database = Database(settings, name="erp worker")
-    prunings = load(FEATURES, "housekeeping", Pruning | HousekeepingStep)  # type: ignore[arg-type]
+    steps: list[Pruning | HousekeepingStep] = load(FEATURES, "housekeeping", Pruning, HousekeepingStep)
     return WorkerServices(
         settings=settings,
         database=database,
         exports=ExportContext(settings, database, open_store(settings)),
-        housekeeping=Housekeeping(prunings),
+        housekeeping=Housekeeping(steps),
     )

@@ -44,7 +44,7 @@ async def register(db: WriteSession, who: Principal, slot: HashSlot, new: NewUse
     """Create a user, with a role that the caller may grant.
 
     Raises RoleOutOfReach, EmailTaken, errors.Invalid for a weak password."""
-    _in_reach(who.role, new.role)
+    _require_reach(who.role, new.role)
     sessions.refuse_weak(new.password, new.email, "/password")
     password_hash = await slot.hash(new.password)
     return await create_user(
@@ -89,14 +89,14 @@ async def lock_for_update(db: WriteSession, who: Principal, user_id: int) -> Loc
     if who.user_id is not None:
         authority = await queries.authority(db, who.user_id)
         if authority is None or not authority.active:
-            raise errors.Unauthorized("You were deactivated at this moment.")
+            raise errors.Unauthorized("You have just been deactivated.")
         caller_role = authority.role
     statement = select(*USER_COLUMNS, User.version).where(User.id == user_id).with_for_update(key_share=True)
     row = (await db.execute(statement)).one_or_none()
     if row is None:
         raise errors.NotFound
     user = as_user(*row[:-1])
-    _in_reach(caller_role, user.role)
+    _require_reach(caller_role, user.role)
     return LockedUser(user, row.version, caller_role)
 
 
@@ -134,7 +134,7 @@ async def reset_password(login: LoginContext, who: Principal, user_id: int, pass
         password_hash = await slot.hash(password)
     async with login.database.write() as db:
         locked = await lock_for_update(db, who, user_id)
-        _not_oneself(who, locked)
+        _refuse_own_account(who, locked)
         values = {"password_hash": password_hash, "authority_version": User.authority_version + 1}
         await db.execute(update(User).where(User.id == user_id).values(values))
         await sessions.end_all(db, user_id, "password reset")
@@ -159,7 +159,7 @@ async def _apply(
         return locked
     authority_changed = (after.role, after.is_active) != (before.role, before.is_active)
     if authority_changed:
-        await _refuse_authority_change(db, who, locked, after)
+        await _check_authority_change(db, who, locked, after)
         values = {**values, "authority_version": User.authority_version + 1}
     version = (
         await db.execute(
@@ -175,10 +175,10 @@ async def _apply(
     return msgspec.structs.replace(locked, user=after, version=version)
 
 
-async def _refuse_authority_change(db: WriteSession, who: Principal, locked: LockedUser, after: UserOut) -> None:
+async def _check_authority_change(db: WriteSession, who: Principal, locked: LockedUser, after: UserOut) -> None:
     """Raises OwnAccount, RoleOutOfReach, LastSuperAdmin."""
-    _not_oneself(who, locked)
-    _in_reach(locked.caller_role, after.role)
+    _refuse_own_account(who, locked)
+    _require_reach(locked.caller_role, after.role)
     was_super_admin = locked.user.role is Role.SUPER_ADMIN and locked.user.is_active
     is_super_admin = after.role is Role.SUPER_ADMIN and after.is_active
     if was_super_admin and not is_super_admin and not await _other_super_admins(db, besides=locked.user.id):
@@ -191,13 +191,13 @@ async def _other_super_admins(db: WriteSession, *, besides: int) -> int:
     return (await db.execute(statement)).scalar_one()
 
 
-def _in_reach(caller_role: Role, role: Role) -> None:
+def _require_reach(caller_role: Role, role: Role) -> None:
     """Raises RoleOutOfReach if the caller may neither change a user of this role nor grant it."""
     if caller_role is not Role.SUPER_ADMIN and role.includes(Role.ADMIN):
         raise RoleOutOfReach
 
 
-def _not_oneself(who: Principal, locked: LockedUser) -> None:
+def _refuse_own_account(who: Principal, locked: LockedUser) -> None:
     """Raises OwnAccount."""
     if who.user_id == locked.user.id:
         raise OwnAccount

@@ -13,7 +13,7 @@ from erp_service.settings import Settings
 
 def all_proofs() -> list[Proof | SlowProof]:
     """Those that the features register, in their order."""
-    return load(FEATURES, "proofs", Proof | SlowProof)  # type: ignore[arg-type]
+    return load(FEATURES, "proofs", Proof, SlowProof)
 
 
 async def verify(settings: Settings, proofs: Sequence[Proof | SlowProof] | None = None) -> list[Finding]:
