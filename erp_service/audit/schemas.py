@@ -10,8 +10,8 @@ from erp_service.db.pagination import Page
 
 
 class AuditOut(msgspec.Struct, frozen=True):
-    """`user_id` is null for the service itself and for a caller who had not signed in. `before` and `after` say what the
-    change changed."""
+    """`user_id` is null for the service itself and for a caller who had not signed in. `before` and `after` are the
+    values that the change replaced, and those that it set."""
 
     id: int
     at: datetime
