@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from erp_service.access.principals import AuthorityCache
 from erp_service.auth.authority_loader import AuthorityLoader
-from erp_service.auth.bearer import Access
+from erp_service.auth.credentials import Access
 from erp_service.auth.passwords import Passwords
 from erp_service.auth.sessions import LoginContext
 from erp_service.auth.tokens import Tokens

@@ -3,47 +3,19 @@
 We do not use the framework's own: it also takes tokens from cookies, ignores the scheme and allows no leeway.
 """
 
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 from litestar.connection import ASGIConnection
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
 from erp_service import errors
-from erp_service.access.principals import Authority, AuthorityCache, Principal
+from erp_service.access.principals import Principal
+from erp_service.auth.credentials import Access, Credential, authority_of, rights_changed
 from erp_service.auth.problems import AddressRefused
-from erp_service.auth.tokens import Tokens
 from erp_service.observability import telemetry
 from erp_service.web.dependencies import services_of
 
 _LONGEST_TOKEN = 4096  # characters; ours have about 330
-
-
-class Credential(Protocol):
-    """What a request proved itself with, once it is verified: the claims of a token, or the contents of a signature.
-
-    `version` is the user's authority version when it was issued; `expires_at` is in Unix time."""
-
-    @property
-    def user_id(self) -> int: ...
-    @property
-    def version(self) -> int: ...
-    @property
-    def expires_at(self) -> int: ...
-
-
-class SignedUrlReader(Protocol):
-    """Verifies the signature of a URL. `read` raises AddressRefused."""
-
-    def read(self, signature: str, path: str) -> Credential: ...
-
-
-class Access(msgspec.Struct, frozen=True):
-    """What the credentials of requests are verified with."""
-
-    tokens: Tokens
-    authorities: AuthorityCache
-    signed_urls: SignedUrlReader
 
 
 class BearerAuth(AbstractAuthenticationMiddleware):
@@ -66,15 +38,6 @@ class BearerAuth(AbstractAuthenticationMiddleware):
         return AuthenticationResult(user=who, auth=credential)
 
 
-async def authority_of(authorities: AuthorityCache, credential: Credential) -> Authority | None:
-    """What the user may do now. None if that has changed since the credential was issued, or if the user is not there
-    or not active."""
-    authority = await authorities.of(credential.user_id, at_least=credential.version)
-    if authority is None or not authority.active or authority.version != credential.version:
-        return None
-    return authority
-
-
 def _credential(connection: ASGIConnection[Any, Any, Any, Any], access: Access) -> tuple[Credential, errors.Refused]:
     """The credential, and the refusal to raise if the user's authority has changed since.
 
@@ -89,10 +52,3 @@ def _credential(connection: ASGIConnection[Any, Any, Any, Any], access: Access) 
     if len(token) > _LONGEST_TOKEN:
         raise errors.Unauthorized("The access token is not valid.")
     return access.tokens.read(token.strip()), rights_changed()
-
-
-def rights_changed() -> errors.Unauthorized:
-    return errors.Unauthorized(
-        "Your rights have changed since you signed in: sign in again, or use your refresh token.",
-        headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
-    )

@@ -11,7 +11,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 
 from erp_service import errors
 from erp_service.auth.passwords import LONGEST
-from erp_service.auth.schemas import LONGEST_EMAIL, Credentials
+from erp_service.auth.schemas import LONGEST_EMAIL, LoginCredentials
 from erp_service.errors import Fault
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
@@ -33,7 +33,7 @@ class FormOperation(Operation):
         self.request_body = RequestBody(required=True, content={MEDIA_TYPE: OpenAPIMediaType(schema=schema)})
 
 
-async def read_credentials(request: Request[Any, Any, Any]) -> Credentials:
+async def read_credentials(request: Request[Any, Any, Any]) -> LoginCredentials:
     """From the form of the OAuth 2.0 password grant (RFC 6749, 4.3.2); unknown fields are ignored.
 
     Raises errors.UnsupportedMedia, errors.Malformed, or errors.Invalid that names every bad field."""
@@ -46,7 +46,7 @@ async def read_credentials(request: Request[Any, Any, Any]) -> Credentials:
     values: dict[str, list[str]] = {name: [v for n, v in fields if n == name] for name in _LONGEST}
     if faults := [fault for name in values for fault in _field_faults(name, values[name])]:
         raise errors.Invalid(None, *faults)
-    return Credentials(values["username"][0].strip(), values["password"][0])
+    return LoginCredentials(values["username"][0].strip(), values["password"][0])
 
 
 def _field_faults(name: str, values: list[str]) -> list[Fault]:

@@ -48,7 +48,7 @@ class Redacted(msgspec.Struct, frozen=True):
         return f"{type(self).__name__}(...)"
 
 
-class Credentials(Redacted, frozen=True):
+class LoginCredentials(Redacted, frozen=True):
     email: str
     password: str
 

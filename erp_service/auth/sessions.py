@@ -18,7 +18,7 @@ from erp_service.auth.models import RefreshFamily, RefreshToken, User
 from erp_service.auth.passwords import HashSlot, Passwords
 from erp_service.auth.problems import RefreshRefused, WrongCredentials
 from erp_service.auth.queries import Account
-from erp_service.auth.schemas import Credentials, PasswordChange, TokenPair
+from erp_service.auth.schemas import LoginCredentials, PasswordChange, TokenPair
 from erp_service.auth.tokens import Claims, Tokens
 from erp_service.db.engine import Database
 from erp_service.db.sessions import WriteSession
@@ -38,7 +38,7 @@ class LoginContext(msgspec.Struct, frozen=True):
     tokens: Tokens
 
 
-async def sign_in(login: LoginContext, anonymous: Principal, credentials: Credentials) -> TokenPair:
+async def sign_in(login: LoginContext, anonymous: Principal, credentials: LoginCredentials) -> TokenPair:
     """Raises WrongCredentials, errors.TooMany after too many failures, errors.Unavailable when the queue of the hashing
     threads is full.
 
