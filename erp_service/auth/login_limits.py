@@ -1,8 +1,8 @@
 """Slows down the guessing of passwords, across all instances: each log-in attempt is counted before its password is
 hashed, and a success takes its count back.
 
-Three counters of five minutes each. The narrowest is asked first: an attempt that it refuses does not use up the wider
-ones.
+Three counters of five minutes each. The narrowest is checked first: an attempt that it refuses does not use up the
+wider ones.
 
 * one account from one network (`login_failures_per_account`): the usual guesser;
 * one network, whatever the account (`login_failures_per_address`): one password tried on every account;

@@ -1,4 +1,4 @@
-"""The problems of sign-in and of the management of users, beside those that every endpoint has."""
+"""The problems of sign-in and of the management of users, in addition to those that every endpoint has."""
 
 from erp_service import errors
 
@@ -46,7 +46,7 @@ class OwnAccount(errors.Refused):
 
 
 class LastSuperAdmin(errors.Refused):
-    """This user is the last active SUPER_ADMIN; without one, nobody could ever make another.
+    """This user is the last active SUPER_ADMIN; without one, nobody could grant that role again.
 
     Give somebody else the role first."""
 

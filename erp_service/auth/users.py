@@ -67,7 +67,7 @@ async def first_super_admin(database: Database, email: str, password: str) -> bo
     password_hash = await asyncio.to_thread(passwords.hashed, password)
     async with database.write() as db:
         await db.execute(_ONE_AT_A_TIME)
-        if await _other_super_admins(db, besides=0):
+        if await _active_super_admins(db, except_id=0):
             return False
         values = {"email": email, "full_name": "First administrator", "role": Role.SUPER_ADMIN}
         values["password_hash"] = password_hash
@@ -181,13 +181,13 @@ async def _check_authority_change(db: WriteSession, who: Principal, locked: Lock
     _require_reach(locked.caller_role, after.role)
     was_super_admin = locked.user.role is Role.SUPER_ADMIN and locked.user.is_active
     is_super_admin = after.role is Role.SUPER_ADMIN and after.is_active
-    if was_super_admin and not is_super_admin and not await _other_super_admins(db, besides=locked.user.id):
+    if was_super_admin and not is_super_admin and not await _active_super_admins(db, except_id=locked.user.id):
         raise LastSuperAdmin
 
 
-async def _other_super_admins(db: WriteSession, *, besides: int) -> int:
-    """How many active ones there are beside this user."""
-    statement = select(func.count()).where(User.role == Role.SUPER_ADMIN, User.is_active, User.id != besides)
+async def _active_super_admins(db: WriteSession, *, except_id: int) -> int:
+    """How many there are, not counting the user with this id."""
+    statement = select(func.count()).where(User.role == Role.SUPER_ADMIN, User.is_active, User.id != except_id)
     return (await db.execute(statement)).scalar_one()
 
 

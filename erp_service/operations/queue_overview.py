@@ -1,4 +1,4 @@
-"""The queue as operators see it: its jobs with the exports that they make, and the exports that wait for admission."""
+"""The queue as operators see it: its jobs with their exports, and the exports that wait for admission."""
 
 from datetime import datetime
 from uuid import UUID
@@ -118,9 +118,9 @@ async def retry_job(db: WriteSession, settings: Settings, job: UUID | int) -> st
         await record(db, system(OPERATOR), "job.retried", target)
         return f"Job {target} waits again."
     owner = await _owner_as_principal(db, target)
-    shown = await service.retry(db, owner, settings, target)
-    await record(db, system(OPERATOR), "export.retried", target, after={"id": str(shown.job.id)})
-    return f"Export {shown.job.id} tries {target} again."
+    export = await service.retry(db, owner, settings, target)
+    await record(db, system(OPERATOR), "export.retried", target, after={"id": str(export.job.id)})
+    return f"Export {export.job.id} tries {target} again."
 
 
 async def cancel_job(db: WriteSession, settings: Settings, job: UUID | int) -> str:
@@ -132,8 +132,8 @@ async def cancel_job(db: WriteSession, settings: Settings, job: UUID | int) -> s
         await queue.cancel(db, target)
         await record(db, system(OPERATOR), "job.canceled", target)
         return f"Job {target} is canceled, or stops within a second."
-    shown = await service.cancel(db, system(OPERATOR), settings, target)
-    return f"Export {target} is {shown.job.status}."
+    export = await service.cancel(db, system(OPERATOR), settings, target)
+    return f"Export {target} is {export.job.status}."
 
 
 async def _resolve(db: Session, job: UUID | int) -> UUID | int:
