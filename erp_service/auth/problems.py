@@ -34,7 +34,7 @@ class RoleOutOfReach(errors.Refused):
     """An ADMIN may change users who are VIEWER or STAFF, and may grant these two roles. Only a SUPER_ADMIN may change
     other users or grant other roles."""
 
-    status, slug, title = 403, "role-out-of-reach", "Your role does not allow this for that user or role"
+    status, slug, title = 403, "role-out-of-reach", "Your role may not manage that user or role"
 
 
 class OwnAccount(errors.Refused):
