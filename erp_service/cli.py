@@ -8,20 +8,23 @@ import sys
 import click
 
 COMMANDS = {
-    "create-user": ("create_user", "Make a user."),
+    "create-user": ("create_user", "Create a user."),
     "export": ("export", "Export a dataset of a running service: submit, follow, download, check the digest."),
     "import": (
         "import_",
         "Load a CSV file, all of it or nothing; `-` reads standard input; .xz, .gz and .zst are unpacked.",
     ),
-    "migrate": ("migrate", "Bring the database to what this version needs; does nothing if it is there already."),
+    "migrate": (
+        "migrate",
+        "Bring the database to the schema of this version; does nothing if it has that already.",
+    ),
     "openapi": ("openapi", "Print the OpenAPI 3.1 document, for client generators and contract tests."),
-    "queue": ("queue", "What the queue does: workers, what runs, waits, stalls and failed."),
+    "queue": ("queue", "Show the queue: its workers, and the jobs that run, wait, stall or failed."),
     "serve": ("serve", "Run one instance of the API."),
-    "settings": ("settings", "Every setting with its meaning, default and present value; secrets are masked."),
+    "settings": ("settings", "List every setting with its meaning, default and current value; secrets are masked."),
     "up": ("up", "Run everything on this machine, in the foreground, in development mode."),
-    "verify": ("verify", "Prove the books, and end with status 1 and the rows at fault if they do not hold."),
-    "worker": ("worker", "Run one worker: exports and upkeep."),
+    "verify": ("verify", "Check that the books hold; if they do not, print the rows at fault and exit with status 1."),
+    "worker": ("worker", "Run one worker: exports and housekeeping."),
 }
 """The one registry of commands: each with its module in `erp_service.commands`, and the first sentence of its help."""
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from erp_service.access.principals import AuthorityCache
 from erp_service.auth.authority_loader import AuthorityLoader
-from erp_service.auth.bearer import Access
+from erp_service.auth.credentials import Access
 from erp_service.auth.passwords import Passwords
 from erp_service.auth.sessions import LoginContext
 from erp_service.auth.tokens import Tokens
@@ -65,7 +65,7 @@ def build_services(settings: Settings) -> Services:
     tokens, signed_urls = Tokens(settings), SignedUrls(settings)
     store = open_store(settings)
     # LiveStatus acts on the same notifications, and asks the authorities then: they must have heard first
-    authorities = AuthorityCache(notifications, AuthorityLoader(database).of)
+    authorities = AuthorityCache(notifications, AuthorityLoader(database).load)
     probes = ProbeDatabase(settings)
     readiness = Readiness(probes, [StoreIdentityCheck(probes, store)])
     return Services(
@@ -105,10 +105,10 @@ async def running(services: Services) -> AsyncIterator[None]:
 def build_worker_services(settings: Settings) -> WorkerServices:
     """Connects to nothing yet. Raises SettingsError if the store is of no known kind."""
     database = Database(settings, name="erp worker")
-    prunings = load(FEATURES, "housekeeping", Pruning | HousekeepingStep)  # type: ignore[arg-type]
+    steps: list[Pruning | HousekeepingStep] = load(FEATURES, "housekeeping", Pruning, HousekeepingStep)
     return WorkerServices(
         settings=settings,
         database=database,
         exports=ExportContext(settings, database, open_store(settings)),
-        housekeeping=Housekeeping(prunings),
+        housekeeping=Housekeeping(steps),
     )

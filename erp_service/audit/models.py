@@ -11,7 +11,8 @@ from erp_service.db.base import Base
 
 
 class AuditEntry(Base):
-    """Who did what, from where, and what it was before and after. `user_id` is null for the system itself."""
+    """Who did what and from where, with the values before and after. `user_id` is null for the service itself and for a
+    caller who had not signed in."""
 
     __tablename__ = "audit_log"
     __table_args__ = (

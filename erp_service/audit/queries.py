@@ -26,7 +26,7 @@ async def entries(
     limit: int,
     cursor: str | None,
 ) -> AuditPage:
-    """Entries from `since` until before `until`."""
+    """One page of the entries that match, newest first. `since` is inclusive, `until` exclusive."""
     e = AuditEntry
     equal = ((e.user_id, user_id), (e.action, action), (e.entity, entity), (e.entity_id, entity_id))
     conditions: Sequence[ColumnElement[bool]] = [

@@ -1,4 +1,4 @@
-"""Write an audit entry, in the transaction of the change itself: both are true, or neither."""
+"""Writes an audit entry in the transaction of the change itself: both are committed, or neither."""
 
 from typing import Any, cast
 
@@ -9,7 +9,7 @@ from erp_service.access.principals import Principal
 from erp_service.audit.models import AuditEntry
 from erp_service.db.sessions import WriteSession
 
-# made once: every writing request passes here, and building it was a quarter of the time of booking one movement
+# Built once: every writing request uses it, and to build it took a quarter of the time of posting one movement.
 _INSERT = insert(cast(Table, AuditEntry.__table__))
 
 
@@ -23,7 +23,8 @@ async def record(
     after: msgspec.Struct | dict[str, Any] | None = None,
     reason: str | None = None,
 ) -> None:
-    """`action` is `entity.verb` in the past tense: `item.created`. Never pass a secret in `before` or `after`."""
+    """`action` is `entity.verb` in the past tense, such as `item.created`, and is declared as an event type of its
+    feature. Never pass a secret in `before` or `after`."""
     await db.execute(
         _INSERT,
         {

@@ -1,4 +1,4 @@
-"""The audit log, over HTTP: read only, as it is everywhere."""
+"""The route of the audit log. There is none that writes: entries are only added, with the changes that they record."""
 
 from typing import Annotated
 
@@ -15,13 +15,13 @@ from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import get
 
-_Text = Annotated[str | None, QueryParameter(max_length=200, description="exactly this")]
+_Text = Annotated[str | None, QueryParameter(max_length=200, description="exactly this value")]
 
 
 @get("/api/v1/audit", role=Role.ADMIN, summary="Who did what", tags=["audit"])
 async def list_entries(
     read: NamedDependency[ReadSession],
-    user_id: Annotated[int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="who did it")] = None,
+    user_id: Annotated[int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="the user who did it")] = None,
     action: Annotated[str | None, QueryParameter(max_length=200, description="such as `user.role_changed`")] = None,
     entity: Annotated[str | None, QueryParameter(max_length=200, description="such as `user` or `item`")] = None,
     entity_id: _Text = None,
@@ -32,17 +32,17 @@ async def list_entries(
             name="from",
             max_length=100,
             format="date-time",
-            description="at this instant or later (RFC 3339, with its zone)",
+            description="at this time or later (RFC 3339, with a time zone)",
         ),
     ] = None,
     until: Annotated[
         str | None,
-        QueryParameter(name="to", max_length=100, format="date-time", description="before this instant"),
+        QueryParameter(name="to", max_length=100, format="date-time", description="before this time"),
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> ApiResponse[AuditPage]:
-    """Newest first. What a change and its entry say is one transaction: neither is ever there without the other."""
+    """Newest first. A change and its entry are one transaction: neither is ever there without the other."""
     first, end = parse_timestamps(("from", since), ("to", until))
     return ApiResponse(
         await queries.entries(

@@ -1,4 +1,4 @@
-"""What an auditor reads."""
+"""The responses about the audit log."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -10,7 +10,8 @@ from erp_service.db.pagination import Page
 
 
 class AuditOut(msgspec.Struct, frozen=True):
-    """`user_id` is null for the system itself and for who had not signed in. `before` and `after` are what changed."""
+    """`user_id` is null for the service itself and for a caller who had not signed in. `before` and `after` are the
+    values that the change replaced, and those that it set."""
 
     id: int
     at: datetime

@@ -1,7 +1,8 @@
-"""What users may do, looked up together: however many ask at once, one connection asks for all of them.
+"""Looks up what users may do, in batches: all look-ups that are requested at the same time share one connection.
 
-An instance that does not hear of changes looks up for every request and every open stream. Each by itself, a thousand
-of them would take all connections there are, at the moment when the database has other troubles."""
+An instance that is not notified of changes needs a look-up for every request and for every open stream. With a
+connection each, a thousand of them would take all connections that there are, just when the database has other
+troubles."""
 
 import asyncio
 
@@ -13,38 +14,41 @@ from erp_service.db.engine import Database
 class AuthorityLoader:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: dict[int, asyncio.Future[Authority | None]] = {}
-        self._asking: asyncio.Task[None] | None = None
+        self._pending: dict[int, asyncio.Future[Authority | None]] = {}
+        self._lookups: asyncio.Task[None] | None = None
 
-    async def of(self, user_id: int) -> Authority | None:
-        """As it is after the call, never from before it. Raises what the database raises."""
-        if user_id not in self._waiting:
-            self._waiting[user_id] = asyncio.get_running_loop().create_future()
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask(), name="authorities")
-        # whoever gives up waiting must not take the answer from the others
-        return await asyncio.shield(self._waiting[user_id])
+    async def load(self, user_id: int) -> Authority | None:
+        """The user's authority, read after this call began; None if there is no such user.
 
-    async def _ask(self) -> None:
+        Raises what the database raises."""
+        if user_id not in self._pending:
+            self._pending[user_id] = asyncio.get_running_loop().create_future()
+        if self._lookups is None:
+            self._lookups = asyncio.create_task(self._look_up_pending(), name="authorities")
+        # a caller that gives up must not cancel the result that others wait for
+        return await asyncio.shield(self._pending[user_id])
+
+    async def _look_up_pending(self) -> None:
         try:
-            while self._waiting:
-                # who asks from here on may mean a change that this look-up does not see: they are of the next
-                asked, self._waiting = self._waiting, {}
-                await self._answer(asked)
+            while self._pending:
+                # A caller that comes from here on may have seen a change that this query does not see: it gets the
+                # next batch.
+                batch, self._pending = self._pending, {}
+                await self._look_up(batch)
         finally:
-            self._asking = None
+            self._lookups = None
 
-    async def _answer(self, asked: dict[int, asyncio.Future[Authority | None]]) -> None:
+    async def _look_up(self, batch: dict[int, asyncio.Future[Authority | None]]) -> None:
         try:
             async with self._database.read() as db:
-                found = await queries.authorities(db, list(asked))
+                authorities = await queries.authorities(db, list(batch))
         except BaseException as exc:
-            for future in asked.values():
+            for future in batch.values():
                 future.set_exception(exc if isinstance(exc, Exception) else ConnectionError("stopping"))
-                # nobody may be left who wants it
+                # counts as retrieved: if every caller has given up, asyncio must not log it as lost
                 future.exception()
             if not isinstance(exc, Exception):
                 raise
         else:
-            for user_id, future in asked.items():
-                future.set_result(found.get(user_id))
+            for user_id, future in batch.items():
+                future.set_result(authorities.get(user_id))

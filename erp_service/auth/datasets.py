@@ -1,4 +1,4 @@
-"""Users, as they can be exported."""
+"""The dataset of users, for exports."""
 
 from erp_service.access.roles import Role
 from erp_service.registry.datasets import Column, Dataset, Filter, a_flag, one_of, search_filter

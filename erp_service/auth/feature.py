@@ -5,7 +5,7 @@ from erp_service.registry.feature import Feature
 FEATURE = Feature(
     name="auth",
     models=("erp_service.auth.models",),
-    tags=(("auth", "Sign in and out"), ("users", "Who may do what")),
+    tags=(("auth", "Sign in and out"), ("users", "Who may sign in, and with which role")),
     routes=("erp_service.auth.routes.login:ROUTES", "erp_service.auth.routes.users:ROUTES"),
     housekeeping=("erp_service.auth.models:HOUSEKEEPING",),
     datasets=("erp_service.auth.datasets:DATASETS",),

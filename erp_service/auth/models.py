@@ -1,4 +1,4 @@
-"""Users, and the families of refresh tokens that let them stay signed in."""
+"""Users, and the families of refresh tokens that keep them signed in."""
 
 from datetime import datetime
 from uuid import UUID
@@ -13,7 +13,7 @@ from erp_service.registry.housekeeping import Pruning
 
 
 class User(Base):
-    """Never deleted, only deactivated: audit and ledger name them for ever."""
+    """Never deleted, only deactivated: the audit log and the stock ledger refer to users for ever."""
 
     __tablename__ = "users"
     __table_args__ = (
@@ -28,7 +28,7 @@ class User(Base):
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     password_hash: Mapped[str] = mapped_column(Text)
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
-    # access tokens carry it: raising it ends all that were issued before
+    # carried by access tokens: raising it makes all tokens that were issued before invalid
     authority_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     last_login_at: Mapped[datetime | None] = mapped_column()
@@ -38,21 +38,21 @@ errors.constraint("users_email_key", EmailTaken)
 
 
 class RefreshFamily(Base):
-    """All the refresh tokens that descend from one log-in. Reuse of any of them revokes it."""
+    """All the refresh tokens that descend from one log-in. Reuse of any of them revokes the family."""
 
     __tablename__ = "refresh_families"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id"), index=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    # of its youngest token; when it has passed, the family can be forgotten
+    # that of its newest token; after it the family can be deleted
     expires_at: Mapped[datetime] = mapped_column(index=True)
     revoked_at: Mapped[datetime | None] = mapped_column()
     revoked_because: Mapped[str | None] = mapped_column(Text)
 
 
 class RefreshToken(Base):
-    """Only the SHA-256 of a token is kept: who reads the table can refresh nothing."""
+    """Only the SHA-256 of a token is stored: nobody can use what they read in this table."""
 
     __tablename__ = "refresh_tokens"
 
@@ -63,8 +63,8 @@ class RefreshToken(Base):
     used_at: Mapped[datetime | None] = mapped_column()
 
 
-# A used token is kept until it expires, to be recognised when it comes again. A family goes after its tokens and not
-# before: a cascade would lock them after the family, and a refresh locks the other way round.
+# A used token is kept until it expires, so that its reuse is recognised. A family is deleted after its tokens, and not
+# before: the cascade would lock the family first and its tokens second, and a refresh locks them in the other order.
 HOUSEKEEPING = (
     Pruning(
         "refresh tokens",

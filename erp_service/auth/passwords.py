@@ -98,7 +98,7 @@ def _bytes(password: str) -> bytes:
 
 
 class HashSlot:
-    """A place in the line before the hashing threads."""
+    """A slot in the queue before the hashing threads."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
@@ -128,8 +128,8 @@ class Passwords:
         self.in_line = 0
 
     @contextmanager
-    def place(self) -> Iterator[HashSlot]:
-        """Take it before the first database connection; raises errors.Unavailable when the line is full."""
+    def slot(self) -> Iterator[HashSlot]:
+        """Take it before the first database connection; raises errors.Unavailable when the queue is full."""
         if self.in_line >= self._most:
             raise errors.Unavailable("Too many are signing in at this moment.", headers={"Retry-After": "1"})
         self.in_line += 1

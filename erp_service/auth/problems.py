@@ -1,4 +1,4 @@
-"""What sign-in and the management of users refuse, besides what every endpoint may."""
+"""The problems of sign-in and of the management of users, in addition to those that every endpoint has."""
 
 from erp_service import errors
 
@@ -12,47 +12,48 @@ class WrongCredentials(errors.Refused):
 
 
 class RefreshRefused(errors.Refused):
-    """The refresh token is unknown, expired, or used already, or its sign-in was ended: by logging out, by a change of
+    """The refresh token is unknown, expired or already used, or its sign-in was ended: by signing out, by a change of
     role or password, or because one of its tokens was used twice.
 
     Each refresh token works once; keep the new one from each answer. A second use ends the whole sign-in, since it
     means that somebody else may hold a copy. Sign in again at `POST /api/v1/auth/login`."""
 
-    status, slug, title = 401, "refresh-token-refused", "The refresh token is no longer good"
+    status, slug, title = 401, "refresh-token-refused", "The refresh token is not valid"
 
 
 class AddressRefused(errors.Refused):
-    """The `signature` of the address is not good: it was changed or cut, belongs to another address, its five minutes
-    are over, or the rights of the person it was made for have changed since.
+    """The `signature` of the URL is not valid: it was changed or cut, it belongs to another URL, its five minutes are
+    over, or the rights of the user for whom it was signed have changed since.
 
-    Ask for a new address at `POST /api/v1/exports/jobs/{id}/download-url`."""
+    Get a new URL from `POST /api/v1/exports/jobs/{id}/download-url`."""
 
-    status, slug, title = 403, "signed-address-refused", "The signed address is not good"
+    status, slug, title = 403, "signed-address-refused", "The signed URL is not valid"
 
 
 class RoleOutOfReach(errors.Refused):
-    """An ADMIN handles users who are VIEWER or STAFF, and grants these two roles; only a SUPER_ADMIN handles others."""
+    """An ADMIN may change users who are VIEWER or STAFF, and may grant these two roles. Only a SUPER_ADMIN may change
+    other users or grant other roles."""
 
-    status, slug, title = 403, "role-out-of-reach", "Your role does not reach that far"
+    status, slug, title = 403, "role-out-of-reach", "Your role may not manage that user or role"
 
 
 class OwnAccount(errors.Refused):
-    """Nobody deactivates themselves or changes their own role: somebody else with the right to do so has to.
+    """Nobody can deactivate themselves or change their own role: somebody else who may do so has to.
 
     For your own password use `PUT /api/v1/auth/me/password`, which asks for the old one."""
 
-    status, slug, title = 403, "own-account", "Not on your own account"
+    status, slug, title = 403, "own-account", "Not allowed on your own account"
 
 
 class LastSuperAdmin(errors.Refused):
-    """This user is the last active SUPER_ADMIN; without one, nobody could ever make another.
+    """This user is the last active SUPER_ADMIN; without one, nobody could grant that role again.
 
     Give somebody else the role first."""
 
-    status, slug, title = 409, "last-super-admin", "The last SUPER_ADMIN stays"
+    status, slug, title = 409, "last-super-admin", "The last SUPER_ADMIN cannot be removed"
 
 
 class EmailTaken(errors.Refused):
-    """Another user has this e-mail, perhaps a deactivated one, perhaps with other capitals."""
+    """Another user has this e-mail, who may be deactivated. Upper and lower case count as the same."""
 
     status, slug, title = 409, "email-taken", "The e-mail is in use"

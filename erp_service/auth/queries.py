@@ -13,7 +13,10 @@ from erp_service.auth.schemas import Redacted, UserOut, UserPage
 from erp_service.db.pagination import SortKey, chosen, orders, page
 from erp_service.db.sessions import ReadSession, Session
 
-COLUMNS = (User.id, User.email, User.full_name, User.role, User.is_active, User.created_at, User.last_login_at)
+USER_COLUMNS = (User.id, User.email, User.full_name, User.role, User.is_active, User.created_at, User.last_login_at)
+"""What `as_user` takes, in this order."""
+
+_AUTHORITY_COLUMNS = (User.id, User.role, User.is_active, User.authority_version)
 
 _BY_ID = SortKey(User.id, "id", int)
 _BY_EMAIL = SortKey(User.email, "email", str)
@@ -22,7 +25,7 @@ SORTS = orders({"id": _BY_ID, "email": _BY_EMAIL, "created_at": _BY_CREATED_AT},
 
 
 class Account(Redacted, frozen=True):
-    """What signing in looks at; not for any answer."""
+    """What sign-in reads of a user. It has the password's hash, so it is never part of a response."""
 
     id: int
     email: str
@@ -30,23 +33,26 @@ class Account(Redacted, frozen=True):
 
 
 async def authority(db: Session, user_id: int) -> Authority | None:
-    """What the user may do at this moment, by the primary."""
-    statement = select(User.id, User.role, User.is_active, User.authority_version).where(User.id == user_id)
-    row = (await db.execute(statement)).one_or_none()
-    return row and Authority(row.id, Role(row.role), row.is_active, row.authority_version)
+    """What the user may do now; None if there is no such user."""
+    row = (await db.execute(select(*_AUTHORITY_COLUMNS).where(User.id == user_id))).one_or_none()
+    return row and _as_authority(*row)
 
 
 async def authorities(db: Session, user_ids: list[int]) -> dict[int, Authority]:
-    """The same of several; who is no user is missing."""
-    columns = (User.id, User.role, User.is_active, User.authority_version)
-    asked = bindparam("ids", user_ids, ARRAY(BigInteger))
-    rows = await db.execute(select(*columns).where(User.id == func.any(asked)))
-    return {row.id: Authority(row.id, Role(row.role), row.is_active, row.authority_version) for row in rows}
+    """What each of these users may do now, by user id. An id without a user is missing from the result."""
+    ids = bindparam("ids", user_ids, ARRAY(BigInteger))
+    rows = await db.execute(select(*_AUTHORITY_COLUMNS).where(User.id == func.any(ids)))
+    return {row.id: _as_authority(*row) for row in rows}
+
+
+def _as_authority(user_id: int, role: str, active: bool, version: int) -> Authority:
+    """The authority of the user whose row has these values of _AUTHORITY_COLUMNS."""
+    return Authority(user_id, Role(role), active, version)
 
 
 async def user(db: Session, user_id: int) -> tuple[UserOut, int]:
-    """The user, and the version of what is said; raises errors.NotFound."""
-    row = (await db.execute(select(*COLUMNS, User.version).where(User.id == user_id))).one_or_none()
+    """The user and their version, as for an ETag. Raises errors.NotFound."""
+    row = (await db.execute(select(*USER_COLUMNS, User.version).where(User.id == user_id))).one_or_none()
     if row is None:
         raise errors.NotFound
     return as_user(*row[:-1]), row.version
@@ -62,7 +68,8 @@ async def users(
     limit: int,
     cursor: str | None,
 ) -> UserPage:
-    statement = select(*COLUMNS)
+    """One page. `q` is a part of the e-mail or of the name, in any case; `sort` is a name of SORTS."""
+    statement = select(*USER_COLUMNS)
     if role is not None:
         statement = statement.where(User.role == role)
     if is_active is not None:
@@ -75,15 +82,16 @@ async def users(
     return await page(db, statement, as_user, order, limit=limit, cursor=cursor, into=UserPage)
 
 
-async def account_of_email(db: Session, email: str) -> Account | None:
+async def account_by_email(db: Session, email: str) -> Account | None:
+    """None if no user has this e-mail, in any case."""
     return await _account(db, func.lower(User.email) == func.lower(email))
 
 
-async def account_of_user(db: Session, user_id: int) -> Account:
+async def account_by_id(db: Session, user_id: int) -> Account:
     """Raises errors.NotFound."""
-    if (found := await _account(db, User.id == user_id)) is None:
+    if (account := await _account(db, User.id == user_id)) is None:
         raise errors.NotFound
-    return found
+    return account
 
 
 async def _account(db: Session, condition: ColumnElement[bool]) -> Account | None:
@@ -100,5 +108,5 @@ def as_user(
     created_at: datetime,
     last_login_at: datetime | None,
 ) -> UserOut:
-    """Of COLUMNS."""
+    """The user whose row has these values of USER_COLUMNS."""
     return UserOut(user_id, email, full_name, Role(role), is_active, created_at, last_login_at)

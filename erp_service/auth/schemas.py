@@ -1,4 +1,4 @@
-"""What callers send and get about users and their sessions."""
+"""The bodies of requests and responses about users and their sign-ins."""
 
 from datetime import datetime
 from typing import Annotated
@@ -12,14 +12,14 @@ from erp_service.db.pagination import Page
 
 LONGEST_EMAIL = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
 
-# the end is a lookahead since `$` would let a line break pass, and OpenAPI knows no `\Z`
+# it ends with a lookahead, since `$` also matches before a line break, and OpenAPI does not know `\Z`
 Email = Annotated[
     str,
     Meta(
         min_length=3,
         max_length=LONGEST_EMAIL,
         pattern=r"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+(?![\s\S])",
-        description="Unique, whatever the capitals.",
+        description="Unique; upper and lower case count as the same.",
         extra={"fault": "must be an e-mail address: one @, no blanks"},
         examples=["grace@example.com"],
     ),
@@ -34,27 +34,27 @@ NewPassword = Annotated[
     Meta(
         min_length=SHORTEST,
         max_length=LONGEST,
-        description="Neither made of the e-mail nor among the very common ones.",
+        description="Neither made of the e-mail nor among the most common passwords.",
         examples=["a long walk by the sea"],
     ),
 ]
-GivenPassword = Annotated[str, Meta(min_length=1, max_length=LONGEST)]
+CurrentPassword = Annotated[str, Meta(min_length=1, max_length=LONGEST)]
 
 
 class Redacted(msgspec.Struct, frozen=True):
-    """Holds a secret, so a log or a traceback gets its name alone."""
+    """Holds a secret. Its `repr` is the name of its type alone, so that no log and no traceback shows the secret."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(...)"
 
 
-class Credentials(Redacted, frozen=True):
+class LoginCredentials(Redacted, frozen=True):
     email: str
     password: str
 
 
 class TokenPair(Redacted, frozen=True, kw_only=True):
-    """RFC 6749, 5.1. `expires_in` is in seconds, of the access token."""
+    """The answer of RFC 6749, 5.1. `expires_in` is the lifetime of the access token, in seconds."""
 
     access_token: str
     refresh_token: Annotated[str, Meta(description="Works once, at `POST /api/v1/auth/refresh`.")]
@@ -67,7 +67,7 @@ class RefreshRequest(Redacted, frozen=True, forbid_unknown_fields=True):
 
 
 class PasswordChange(Redacted, frozen=True, forbid_unknown_fields=True):
-    old_password: GivenPassword
+    old_password: CurrentPassword
     new_password: NewPassword
 
 
@@ -83,7 +83,7 @@ class NewUser(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class UserChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Replaces `email` and `full_name`; `role` and `is_active` stay as they are when left out."""
+    """Replaces `email` and `full_name`. `role` and `is_active` stay as they are if left out."""
 
     email: Email
     full_name: FullName

@@ -1,4 +1,5 @@
-"""Access tokens: short-lived JWTs that say who, never what: authority is looked up, so it can be taken away."""
+"""Access tokens: short-lived JWTs that name the user and no role. What the user may do is looked up at each request, so
+that it can be taken away."""
 
 import hashlib
 import time
@@ -16,30 +17,35 @@ LEEWAY = 10  # seconds by which the clocks of two hosts may differ
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """`version` is the user's authority_version at issue; `family` the refresh family, so that log-out finds it;
-    `expires_at` is in Unix time, and 0 before the token is issued."""
+    """What a token is issued for. `version` is the user's authority_version at that time; `family` is the refresh
+    family, which signing out revokes."""
 
     user_id: int
     version: int
     family: UUID
-    expires_at: int = 0
+
+
+class TokenClaims(Claims, frozen=True):
+    """What a token says that was issued. `expires_at` is in Unix time."""
+
+    expires_at: int
 
 
 def key_id(secret: str) -> str:
-    """Names a secret without giving it away (`kid`, RFC 7515)."""
+    """A name for a secret that does not reveal it (`kid`, RFC 7515, 4.1.4)."""
     return hashlib.sha256(b"kid:" + secret.encode()).hexdigest()[:16]
 
 
 class Tokens:
-    """Signs with the newest secret and reads all of them, so that secrets can be rotated with nobody signed out."""
+    """Signs with the newest secret and accepts all of them, so that a rotation of secrets signs nobody out."""
 
     def __init__(self, settings: Settings) -> None:
-        self._keys = {key_id(secret): secret for secret in settings.jwt_secrets}
+        self._secrets = {key_id(secret): secret for secret in settings.jwt_secrets}
         self._newest = key_id(settings.jwt_secrets[0])
         self.seconds = settings.access_token_seconds
 
     def issue(self, claims: Claims, *, now: float | None = None) -> str:
-        at = int(time.time() if now is None else now)
+        issued_at = int(time.time() if now is None else now)
         payload = {
             "sub": str(claims.user_id),
             "ver": claims.version,
@@ -47,28 +53,28 @@ class Tokens:
             "use": "access",
             "iss": ISSUER,
             "aud": AUDIENCE,
-            "iat": at,
-            "exp": at + self.seconds,
+            "iat": issued_at,
+            "exp": issued_at + self.seconds,
         }
-        return jwt.encode(payload, self._keys[self._newest], "HS256", headers={"kid": self._newest})
+        return jwt.encode(payload, self._secrets[self._newest], "HS256", headers={"kid": self._newest})
 
-    def read(self, token: str) -> Claims:
+    def read(self, token: str) -> TokenClaims:
         """Raises errors.Unauthorized for a token that is expired, forged, malformed or of another kind."""
         try:
-            key = self._keys[jwt.get_unverified_header(token)["kid"]]
-            claims = jwt.decode(
+            secret = self._secrets[jwt.get_unverified_header(token)["kid"]]
+            payload = jwt.decode(
                 token,
-                key,
+                secret,
                 ["HS256"],
                 issuer=ISSUER,
                 audience=AUDIENCE,
                 leeway=LEEWAY,
                 options={"require": ["exp", "iat", "sub", "iss", "aud"]},
             )
-            if claims.get("use") != "access" or not str(claims["sub"]).isdecimal():
+            if payload.get("use") != "access" or not str(payload["sub"]).isdecimal():
                 raise jwt.InvalidTokenError
-            says = {"user_id": int(claims["sub"]), "version": claims["ver"], "family": claims["fam"]}
-            return msgspec.convert({**says, "expires_at": int(claims["exp"])}, Claims)
+            claims = {"user_id": int(payload["sub"]), "version": payload["ver"], "family": payload["fam"]}
+            return msgspec.convert({**claims, "expires_at": int(payload["exp"])}, TokenClaims)
         except jwt.ExpiredSignatureError:
             raise _refused("The access token has expired.") from None
         except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, msgspec.ValidationError, RecursionError):

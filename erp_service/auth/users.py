@@ -1,4 +1,4 @@
-"""Users: who may make, change, deactivate and promote whom. Every change and its audit entry are one transaction."""
+"""Users: who may create, change, deactivate and promote whom. A change and its audit entry are one transaction."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ from erp_service.auth import passwords, queries, sessions
 from erp_service.auth.models import User
 from erp_service.auth.passwords import HashSlot
 from erp_service.auth.problems import LastSuperAdmin, OwnAccount, RoleOutOfReach
-from erp_service.auth.queries import COLUMNS, as_user
+from erp_service.auth.queries import USER_COLUMNS, as_user
 from erp_service.auth.schemas import NewUser, RoleChange, UserChange, UserOut
 from erp_service.auth.sessions import LoginContext
 from erp_service.db.engine import Database
@@ -27,23 +27,26 @@ _ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtext('erp users'))")
 
 
 class LockedUser(msgspec.Struct, frozen=True):
-    """A user whose row is locked until the end of the transaction, and whom the caller, being `acting`, may handle."""
+    """A user whose row is locked until the end of the transaction, and whom the caller may change. `caller_role` is the
+    caller's role, read under the lock."""
 
     user: UserOut
     version: int
-    acting: Role
+    caller_role: Role
 
 
-def snapshot(user: UserOut) -> dict[str, Any]:
-    """What the audit log says of a user."""
+def _audited(user: UserOut) -> dict[str, Any]:
+    """What the audit log keeps of a user."""
     return {"email": user.email, "full_name": user.full_name, "role": user.role, "is_active": user.is_active}
 
 
-async def register(db: WriteSession, who: Principal, place: HashSlot, new: NewUser) -> UserOut:
-    """Make a user as an administrator may. Raises RoleOutOfReach, EmailTaken, errors.Invalid for a weak password."""
-    _in_reach(who.role, new.role)
+async def register(db: WriteSession, who: Principal, slot: HashSlot, new: NewUser) -> UserOut:
+    """Create a user, with a role that the caller may grant.
+
+    Raises RoleOutOfReach, EmailTaken, errors.Invalid for a weak password."""
+    _require_reach(who.role, new.role)
     sessions.refuse_weak(new.password, new.email, "/password")
-    password_hash = await place.hash(new.password)
+    password_hash = await slot.hash(new.password)
     return await create_user(
         db, who, email=new.email, full_name=new.full_name, role=new.role, password_hash=password_hash
     )
@@ -52,83 +55,86 @@ async def register(db: WriteSession, who: Principal, place: HashSlot, new: NewUs
 async def create_user(
     db: WriteSession, who: Principal, *, email: str, full_name: str, role: Role, password_hash: str
 ) -> UserOut:
-    """Raises EmailTaken, by the name of the constraint."""
+    """Raises IntegrityError for the constraint `users_email_key`, which routes answer with EmailTaken."""
     values = {"email": email, "full_name": full_name, "role": role, "password_hash": password_hash}
-    made = as_user(*(await db.execute(insert(User).values(values).returning(*COLUMNS))).one())
-    await record(db, who, "user.created", made.id, after=snapshot(made))
-    return made
+    user = as_user(*(await db.execute(insert(User).values(values).returning(*USER_COLUMNS))).one())
+    await record(db, who, "user.created", user.id, after=_audited(user))
+    return user
 
 
 async def first_super_admin(database: Database, email: str, password: str) -> bool:
-    """Make a SUPER_ADMIN unless an active one is there; whether it did. Of several at once, one makes it."""
+    """Create a SUPER_ADMIN unless there is an active one. Returns whether it did; of several at once, one does."""
     password_hash = await asyncio.to_thread(passwords.hashed, password)
     async with database.write() as db:
         await db.execute(_ONE_AT_A_TIME)
-        if await _other_super_admins(db, besides=0):
+        if await _active_super_admins(db, except_id=0):
             return False
         values = {"email": email, "full_name": "First administrator", "role": Role.SUPER_ADMIN}
         values["password_hash"] = password_hash
         statement = insert_or_skip(User).values(values).on_conflict_do_nothing()
-        row = (await db.execute(statement.returning(*COLUMNS))).one_or_none()
+        row = (await db.execute(statement.returning(*USER_COLUMNS))).one_or_none()
         if row is None:
             return False
-        made = as_user(*row)
-        await record(db, system("erp up"), "user.created", made.id, after=snapshot(made), reason="the first user")
+        user = as_user(*row)
+        await record(db, system("erp up"), "user.created", user.id, after=_audited(user), reason="the first user")
         return True
 
 
 async def lock_for_update(db: WriteSession, who: Principal, user_id: int) -> LockedUser:
-    """The user as they are, until the transaction ends. Raises errors.NotFound, RoleOutOfReach.
+    """Lock the user's row until the transaction ends. Raises errors.NotFound, RoleOutOfReach.
 
-    The caller's role is read anew, under the lock: of two who demote each other at once, the second has lost it."""
+    The caller's role is read again, under the lock: of two who demote each other at once, the second is refused."""
     await db.execute(_ONE_AT_A_TIME)
-    role = who.role
+    caller_role = who.role
     if who.user_id is not None:
         authority = await queries.authority(db, who.user_id)
         if authority is None or not authority.active:
-            raise errors.Unauthorized("You were deactivated at this moment.")
-        role = authority.role
-    statement = select(*COLUMNS, User.version).where(User.id == user_id).with_for_update(key_share=True)
+            raise errors.Unauthorized("You have just been deactivated.")
+        caller_role = authority.role
+    statement = select(*USER_COLUMNS, User.version).where(User.id == user_id).with_for_update(key_share=True)
     row = (await db.execute(statement)).one_or_none()
     if row is None:
         raise errors.NotFound
     user = as_user(*row[:-1])
-    _in_reach(role, user.role)
-    return LockedUser(user, row.version, role)
+    _require_reach(caller_role, user.role)
+    return LockedUser(user, row.version, caller_role)
 
 
-async def change(db: WriteSession, who: Principal, held: LockedUser, wanted: UserChange) -> LockedUser:
+async def change(db: WriteSession, who: Principal, locked: LockedUser, body: UserChange) -> LockedUser:
     """Raises OwnAccount, RoleOutOfReach, LastSuperAdmin, EmailTaken."""
-    role = held.user.role if wanted.role is UNSET else wanted.role
-    is_active = held.user.is_active if wanted.is_active is UNSET else wanted.is_active
-    values = {"email": wanted.email, "full_name": wanted.full_name, "role": role, "is_active": is_active}
-    return await _apply(db, who, held, "user.updated", values)
+    role = locked.user.role if body.role is UNSET else body.role
+    is_active = locked.user.is_active if body.is_active is UNSET else body.is_active
+    values = {"email": body.email, "full_name": body.full_name, "role": role, "is_active": is_active}
+    return await _apply(db, who, locked, "user.updated", values)
 
 
-async def deactivate(db: WriteSession, who: Principal, held: LockedUser) -> LockedUser:
+async def deactivate(db: WriteSession, who: Principal, locked: LockedUser) -> LockedUser:
     """Raises OwnAccount, LastSuperAdmin."""
-    return await _apply(db, who, held, "user.deactivated", {"is_active": False})
+    return await _apply(db, who, locked, "user.deactivated", {"is_active": False})
 
 
-async def reactivate(db: WriteSession, who: Principal, held: LockedUser) -> LockedUser:
-    return await _apply(db, who, held, "user.reactivated", {"is_active": True})
+async def reactivate(db: WriteSession, who: Principal, locked: LockedUser) -> LockedUser:
+    return await _apply(db, who, locked, "user.reactivated", {"is_active": True})
 
 
-async def change_role(db: WriteSession, who: Principal, held: LockedUser, wanted: RoleChange) -> LockedUser:
+async def change_role(db: WriteSession, who: Principal, locked: LockedUser, body: RoleChange) -> LockedUser:
     """Raises OwnAccount, RoleOutOfReach, LastSuperAdmin."""
-    return await _apply(db, who, held, "user.role_changed", {"role": wanted.role}, reason=wanted.reason)
+    return await _apply(db, who, locked, "user.role_changed", {"role": body.role}, reason=body.reason)
 
 
-async def reset_password(gate: LoginContext, who: Principal, user_id: int, password: str) -> None:
-    """Ends all sign-ins of the user. Raises OwnAccount: one's own is changed with the old one."""
-    with gate.passwords.place() as place:
-        async with gate.database.read() as read:
+async def reset_password(login: LoginContext, who: Principal, user_id: int, password: str) -> None:
+    """Set another user's password and end all their sign-ins.
+
+    Raises OwnAccount (one's own password is changed with `sessions.change_password`), RoleOutOfReach, errors.NotFound,
+    errors.Invalid for a weak password."""
+    with login.passwords.slot() as slot:
+        async with login.database.read() as read:
             user, _ = await queries.user(read, user_id)
         sessions.refuse_weak(password, user.email, "/new_password")
-        password_hash = await place.hash(password)
-    async with gate.database.write() as db:
-        held = await lock_for_update(db, who, user_id)
-        _not_oneself(who, held)
+        password_hash = await slot.hash(password)
+    async with login.database.write() as db:
+        locked = await lock_for_update(db, who, user_id)
+        _refuse_own_account(who, locked)
         values = {"password_hash": password_hash, "authority_version": User.authority_version + 1}
         await db.execute(update(User).where(User.id == user_id).values(values))
         await sessions.end_all(db, user_id, "password reset")
@@ -138,20 +144,22 @@ async def reset_password(gate: LoginContext, who: Principal, user_id: int, passw
 async def _apply(
     db: WriteSession,
     who: Principal,
-    held: LockedUser,
+    locked: LockedUser,
     action: str,
     values: dict[str, Any],
     *,
     reason: str | None = None,
 ) -> LockedUser:
-    """Write what differs, with all that a change of authority brings with it; nothing at all if nothing differs."""
-    before = held.user
+    """Write the values and the audit entry; nothing at all if no value differs.
+
+    A change of role or activation also raises authority_version and ends all sign-ins of the user."""
+    before = locked.user
     after = msgspec.structs.replace(before, **values)
     if after == before:
-        return held
+        return locked
     authority_changed = (after.role, after.is_active) != (before.role, before.is_active)
     if authority_changed:
-        await _authority_may_change(db, who, held, after)
+        await _check_authority_change(db, who, locked, after)
         values = {**values, "authority_version": User.authority_version + 1}
     version = (
         await db.execute(
@@ -163,29 +171,33 @@ async def _apply(
     ).scalar_one()
     if authority_changed:
         await sessions.end_all(db, before.id, action)
-    await record(db, who, action, before.id, before=snapshot(before), after=snapshot(after), reason=reason)
-    return msgspec.structs.replace(held, user=after, version=version)
+    await record(db, who, action, before.id, before=_audited(before), after=_audited(after), reason=reason)
+    return msgspec.structs.replace(locked, user=after, version=version)
 
 
-async def _authority_may_change(db: WriteSession, who: Principal, held: LockedUser, after: UserOut) -> None:
-    _not_oneself(who, held)
-    _in_reach(held.acting, after.role)
-    is_one = held.user.role is Role.SUPER_ADMIN and held.user.is_active
-    stays_one = after.role is Role.SUPER_ADMIN and after.is_active
-    if is_one and not stays_one and not await _other_super_admins(db, besides=held.user.id):
+async def _check_authority_change(db: WriteSession, who: Principal, locked: LockedUser, after: UserOut) -> None:
+    """Raises OwnAccount, RoleOutOfReach, LastSuperAdmin."""
+    _refuse_own_account(who, locked)
+    _require_reach(locked.caller_role, after.role)
+    was_super_admin = locked.user.role is Role.SUPER_ADMIN and locked.user.is_active
+    is_super_admin = after.role is Role.SUPER_ADMIN and after.is_active
+    if was_super_admin and not is_super_admin and not await _active_super_admins(db, except_id=locked.user.id):
         raise LastSuperAdmin
 
 
-async def _other_super_admins(db: WriteSession, *, besides: int) -> int:
-    statement = select(func.count()).where(User.role == Role.SUPER_ADMIN, User.is_active, User.id != besides)
+async def _active_super_admins(db: WriteSession, *, except_id: int) -> int:
+    """How many there are, not counting the user with this id."""
+    statement = select(func.count()).where(User.role == Role.SUPER_ADMIN, User.is_active, User.id != except_id)
     return (await db.execute(statement)).scalar_one()
 
 
-def _in_reach(own: Role, theirs: Role) -> None:
-    if own is not Role.SUPER_ADMIN and theirs.includes(Role.ADMIN):
+def _require_reach(caller_role: Role, role: Role) -> None:
+    """Raises RoleOutOfReach if the caller may neither change a user of this role nor grant it."""
+    if caller_role is not Role.SUPER_ADMIN and role.includes(Role.ADMIN):
         raise RoleOutOfReach
 
 
-def _not_oneself(who: Principal, held: LockedUser) -> None:
-    if who.user_id == held.user.id:
+def _refuse_own_account(who: Principal, locked: LockedUser) -> None:
+    """Raises OwnAccount."""
+    if who.user_id == locked.user.id:
         raise OwnAccount

@@ -1,34 +1,47 @@
-"""What the commands on a database share: how long they wait for it, and how they end without it."""
+"""What the commands on a database share: how long they wait for it, how they open it, how they end on an error."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 
 from erp_service import errors
 from erp_service.commands.terminal import say
-from erp_service.settings import SettingsError
+from erp_service.db.engine import Database
+from erp_service.settings import Settings, SettingsError
 
 WAIT_SECONDS = 300.0
-"""How long a command waits for the database at its start: longer than a server takes to recover from a crash."""
+"""How long a process that is started by a machine waits for the database: longer than a server takes to recover from a
+crash."""
 
 SHORT_WAIT_SECONDS = 20.0
-"""The same of a command that a person waits for: a name that is not resolved at once, a server that restarts."""
+"""The same for a command that a person waits for: long enough for a slow name server, or for a server that restarts."""
 
 _AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError)
 
 
+@asynccontextmanager
+async def open_database(settings: Settings, name: str) -> AsyncIterator[Database]:
+    """A database that is closed at the end. `name` is the application name of its connections in Postgres."""
+    database = Database(settings, name=name)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
 @contextmanager
 def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
-    """What a person can cause ends in one clear message and status 1, with no stack trace.
+    """Errors that are no bug end the command with one clear message and status 1, and no stack trace.
 
-    `kinds` are the command's own, beside wrong settings, what a rule refuses, and a database that does not answer."""
-    its_own: tuple[type[Exception], ...] = (SettingsError, *kinds)
+    They are wrong settings, what a rule of the service refuses, a database that cannot be used, and `kinds`, which are
+    the command's own."""
+    messages: tuple[type[Exception], ...] = (SettingsError, *kinds)
     try:
         yield
-    except its_own as exc:
+    except messages as exc:
         say(f"erp: {exc}")
         sys.exit(1)
     except errors.Refused as exc:

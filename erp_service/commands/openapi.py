@@ -1,4 +1,4 @@
-"""`erp openapi`: the contract, for machines."""
+"""`erp openapi`: prints the contract of the API, for machines."""
 
 import json
 
@@ -14,9 +14,9 @@ from erp_service.web.openapi import patched
 def command() -> None:
     """Print the OpenAPI 3.1 document, for client generators and contract tests.
 
-    It is the one that a running service has at /schema/openapi.json. Needs no database and no settings.
+    It is the document that a running service has at /schema/openapi.json. Needs no database and no settings.
     """
-    # the document is the same whatever the settings; no token is ever signed with this
-    bare = Settings(database_url="postgresql://", jwt_secret="0123456789abcdefghijklmnopqrstuvwxyz")  # noqa: S106
-    document = patched(create_app(build_services(bare)).openapi_schema.to_schema())
+    # the document does not depend on the settings, and no token is ever signed with this secret
+    settings = Settings(database_url="postgresql://", jwt_secret="0123456789abcdefghijklmnopqrstuvwxyz")  # noqa: S106
+    document = patched(create_app(build_services(settings)).openapi_schema.to_schema())
     click.echo(json.dumps(document, indent=2))

@@ -1,9 +1,10 @@
-"""`erp queue`: what the queue does, on a terminal and for programs, and what an operator can do about it."""
+"""`erp queue`: shows the queue, on a terminal and for programs, and lets an operator retry and cancel jobs."""
 
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,20 +15,21 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from erp_service import settings
-from erp_service.commands.database import exit_on_error
-from erp_service.db.engine import Database
+from erp_service.commands.database import exit_on_error, open_database
 from erp_service.db.sessions import WriteSession
 from erp_service.operations import queue_overview
-from erp_service.operations.queue_overview import Overview
-from erp_service.queue.inspection import WorkerNow
-from erp_service.settings import Settings
+from erp_service.operations.queue_overview import ExportNow, Overview
+from erp_service.queue.inspection import JobNow, WorkerNow
+from erp_service.settings import Settings, load
 
 WATCH_SECONDS = 1.0
 
+_CONNECTION = "erp queue"
+_Part = Group | Text
 
-class JobName(click.ParamType[UUID | int]):
-    """An export by its id, or a job by the queue's number."""
+
+class JobReference(click.ParamType[UUID | int]):
+    """An export by its id, or a job by its number in the queue."""
 
     name = "job"
 
@@ -39,133 +41,165 @@ class JobName(click.ParamType[UUID | int]):
 
 
 @click.group("queue", invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="For programs: one object.")
-@click.option("--watch", is_flag=True, help="Again each second, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+@click.option("--watch", is_flag=True, help="Refresh every second, until Ctrl-C.")
 @click.pass_context
 def command(context: click.Context, *, as_json: bool, watch: bool) -> None:
-    """What the queue does: workers, what runs, waits, stalls and failed.
+    """Show the queue: its workers, and the jobs that run, wait, stall or failed.
 
     \b
-    erp queue retry JOB     try what failed again
-    erp queue cancel JOB    end what waits or runs
+    erp queue retry JOB     try again what failed
+    erp queue cancel JOB    cancel what waits or runs
 
-    JOB is the id of an export, or a number of the queue. Uses ERP_DATABASE_URL.
+    JOB is the id of an export, or the number of a job. Uses ERP_DATABASE_URL.
     """
     if context.invoked_subcommand is not None:
         return
     with exit_on_error(), suppress(KeyboardInterrupt):
-        loaded = settings.load()
+        settings = load()
         if watch:
-            asyncio.run(_watch(loaded))
+            asyncio.run(_watch(settings))
         elif as_json:
-            click.echo(msgspec.json.format(msgspec.json.encode(asyncio.run(_look(loaded)))))
+            click.echo(msgspec.json.format(msgspec.json.encode(asyncio.run(_read_overview(settings)))))
         else:
-            Console(width=None if sys.stdout.isatty() else 200).print(shown(asyncio.run(_look(loaded))))
+            overview = asyncio.run(_read_overview(settings))
+            Console(width=None if sys.stdout.isatty() else 200).print(tables(overview))
 
 
 @command.command("retry")
-@click.argument("job", type=JobName())
+@click.argument("job", type=JobReference())
 def retry(job: UUID | int) -> None:
-    """Try again what failed: an export as a new one of its owner's, another job as it is."""
+    """Try again what failed. An export becomes a new export of the same owner; another job is tried as it is."""
     with exit_on_error():
-        loaded = settings.load()
-        click.echo(asyncio.run(_changed(loaded, lambda db: queue_overview.retry(db, loaded, job))))
+        settings = load()
+        click.echo(asyncio.run(_write(settings, lambda db: queue_overview.retry_job(db, settings, job))))
 
 
 @command.command("cancel")
-@click.argument("job", type=JobName())
+@click.argument("job", type=JobReference())
 def cancel(job: UUID | int) -> None:
-    """End what waits at once, and what runs within a second."""
+    """Cancel a job: at once if it waits, within a second if it runs."""
     with exit_on_error():
-        loaded = settings.load()
-        click.echo(asyncio.run(_changed(loaded, lambda db: queue_overview.cancel(db, loaded, job))))
+        settings = load()
+        click.echo(asyncio.run(_write(settings, lambda db: queue_overview.cancel_job(db, settings, job))))
 
 
-async def _look(loaded: Settings) -> Overview:
-    database = Database(loaded, name="erp queue")
-    try:
-        async with database.read() as db:
-            return await queue_overview.overview(db, loaded)
-    finally:
-        await database.close()
+async def _read_overview(settings: Settings) -> Overview:
+    async with open_database(settings, _CONNECTION) as database, database.read() as db:
+        return await queue_overview.read_overview(db, settings)
 
 
-async def _changed(loaded: Settings, work: Callable[[WriteSession], Awaitable[str]]) -> str:
-    database = Database(loaded, name="erp queue")
-    try:
-        async with database.write() as db:
-            return await work(db)
-    finally:
-        await database.close()
+async def _write(settings: Settings, change: Callable[[WriteSession], Awaitable[str]]) -> str:
+    async with open_database(settings, _CONNECTION) as database, database.write() as db:
+        return await change(db)
 
 
-async def _watch(loaded: Settings) -> None:
-    database = Database(loaded, name="erp queue")
-    try:
+async def _watch(settings: Settings) -> None:
+    async with open_database(settings, _CONNECTION) as database:
         with Live(screen=sys.stdout.isatty(), auto_refresh=False) as live:
             while True:
                 async with database.read() as db:
-                    live.update(shown(await queue_overview.overview(db, loaded)), refresh=True)
+                    live.update(tables(await queue_overview.read_overview(db, settings)), refresh=True)
                 await asyncio.sleep(WATCH_SECONDS)
-    finally:
-        await database.close()
 
 
-def shown(seen: Overview) -> Group:
-    """As tables; one without lines says so in a word."""
-    exports = {export.queue_job_id: export for export in seen.exports}
-    oldest = "nothing waits" if seen.oldest_waiting is None else f"the oldest waits for {age(seen.oldest_waiting)}"
-    parts = [
-        _table(
-            "workers",
-            ["id", "host", "pid", "heartbeat", "state", "running"],
-            [
-                [
-                    w.id,
-                    w.host,
-                    w.pid,
-                    age(w.heartbeat_age),
-                    _state(w),
-                    w.running,
-                ]
-                for w in seen.workers
-            ],
-        ),
-        _table(f"jobs; {oldest}", ["queue", "status", "jobs"], [[d.queue, d.status, d.jobs] for d in seen.depths]),
-    ]
-    for title, status in (("running", "doing"), ("waiting in the queue", "todo")):
-        lines = []
-        for job in seen.jobs:
-            if job.status == status:
-                export = exports.get(job.id)
-                what = [export.dataset, export.owner, _percent(export), export.id] if export else [job.task, "", "", ""]
-                state = "canceling" if job.cancel_asked else job.stalled or ""
-                lines.append([job.id, job.attempt, job.worker_id, age(job.seconds), state, *what])
-        columns = ["job", "attempt", "worker", "for", "state", "what", "owner", "done", "export"]
-        parts.append(_table(title, columns, lines))
-    parts += [
-        _table(
-            "exports of each owner",
-            ["owner", "in the queue", "waiting for admission", "the first for"],
-            [[o.owner, o.admitted, o.waiting, "" if o.oldest is None else age(o.oldest)] for o in seen.owners],
-        ),
-        _table(
-            "failed exports of the last week",
-            ["export", "dataset", "owner", "at", "why"],
-            [[f.id, f.dataset, f.owner, _time(f.at), f"{f.reason} ({f.problem})"] for f in seen.failed_exports],
-        ),
-        _table(
-            "failed jobs",
-            ["job", "queue", "task", "attempts", "at", "deaths"],
-            [[f.id, f.queue, f.task, f.attempts, _time(f.at), f.deaths] for f in seen.failed_jobs],
-        ),
-        _table(
-            "workers that died under a job",
-            ["job", "status", "deaths", "the last", "of worker", "at"],
-            [[d.job_id, d.status, d.deaths, d.last_reason, d.last_worker_id, _time(d.last_at)] for d in seen.deaths],
-        ),
-    ]
-    return Group(*parts)
+def tables(overview: Overview) -> Group:
+    """The overview for people. A table without rows is one line that says so."""
+    return Group(
+        _workers(overview),
+        _depths(overview),
+        _jobs(overview, "running", "doing"),
+        _jobs(overview, "waiting in the queue", "todo"),
+        _owners(overview),
+        _failed_exports(overview),
+        _failed_jobs(overview),
+        _deaths(overview),
+    )
+
+
+def _workers(overview: Overview) -> _Part:
+    return _table(
+        "workers",
+        ["id", "host", "pid", "heartbeat", "state", "running"],
+        [[w.id, w.host, w.pid, age(w.heartbeat_age), _worker_state(w), w.running] for w in overview.workers],
+    )
+
+
+def _worker_state(worker: WorkerNow) -> str:
+    if not worker.holds_lock:
+        return "gone"
+    return "draining" if worker.draining else "works"
+
+
+def _depths(overview: Overview) -> _Part:
+    oldest = overview.oldest_waiting
+    waits = "nothing waits" if oldest is None else f"the oldest waits for {age(oldest)}"
+    rows: list[list[object]] = [[depth.queue, depth.status, depth.jobs] for depth in overview.depths]
+    return _table(f"jobs; {waits}", ["queue", "status", "jobs"], rows)
+
+
+def _jobs(overview: Overview, title: str, status: str) -> _Part:
+    """The jobs of one status, each with the export that it makes, if it makes one."""
+    exports = {export.queue_job_id: export for export in overview.exports}
+    return _table(
+        title,
+        ["job", "attempt", "worker", "for", "state", "what", "owner", "done", "export"],
+        [_job(job, exports.get(job.id)) for job in overview.jobs if job.status == status],
+    )
+
+
+def _job(job: JobNow, export: ExportNow | None) -> list[object]:
+    state = "canceling" if job.cancel_asked else job.stalled or ""
+    row: list[object] = [job.id, job.attempt, job.worker_id, age(job.seconds), state]
+    if export is None:
+        return [*row, job.task, "", "", ""]
+    return [*row, export.dataset, export.owner, _progress(export), export.id]
+
+
+def _progress(export: ExportNow) -> str:
+    return f"{export.rows_done:,} rows" if export.percent is None else f"{export.percent:.0f} %"
+
+
+def _owners(overview: Overview) -> _Part:
+    return _table(
+        "exports of each owner",
+        ["owner", "in the queue", "waiting for admission", "the first for"],
+        [[o.owner, o.admitted, o.waiting, "" if o.oldest is None else age(o.oldest)] for o in overview.owners],
+    )
+
+
+def _failed_exports(overview: Overview) -> _Part:
+    return _table(
+        "failed exports of the last week",
+        ["export", "dataset", "owner", "at", "why"],
+        [[f.id, f.dataset, f.owner, _time(f.at), f"{f.reason} ({f.problem})"] for f in overview.failed_exports],
+    )
+
+
+def _failed_jobs(overview: Overview) -> _Part:
+    return _table(
+        "failed jobs",
+        ["job", "queue", "task", "attempts", "at", "deaths"],
+        [[f.id, f.queue, f.task, f.attempts, _time(f.at), f.deaths] for f in overview.failed_jobs],
+    )
+
+
+def _deaths(overview: Overview) -> _Part:
+    return _table(
+        "workers that died under a job",
+        ["job", "status", "deaths", "the last", "of worker", "at"],
+        [[d.job_id, d.status, d.deaths, d.last_reason, d.last_worker_id, _time(d.last_at)] for d in overview.deaths],
+    )
+
+
+def _table(title: str, columns: list[str], rows: list[list[object]]) -> _Part:
+    if not rows:
+        return Text(f"{title}: none\n")
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        # Text objects and not strings, which rich would read as markup: names come from users
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    return Group(Text(title, style="bold"), table, "")
 
 
 def age(seconds: float) -> str:
@@ -176,25 +210,5 @@ def age(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def _table(title: str, columns: list[str], lines: list[list[object]]) -> Group | Text:
-    if not lines:
-        return Text(f"{title}: none\n")
-    table = Table(*columns, box=None, pad_edge=False)
-    for line in lines:
-        # text, not markup: names come from users
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in line))
-    return Group(Text(title, style="bold"), table, "")
-
-
-def _state(worker: WorkerNow) -> str:
-    if not worker.holds_lock:
-        return "gone"
-    return "draining" if worker.draining else "works"
-
-
-def _percent(export: queue_overview.ExportNow) -> str:
-    return f"{export.rows_done:,} rows" if export.percent is None else f"{export.percent:.0f} %"
-
-
-def _time(at: Any) -> str:
+def _time(at: datetime | None) -> str:
     return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}Z"

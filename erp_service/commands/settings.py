@@ -1,33 +1,33 @@
-"""`erp settings`: what can be set, and what is."""
+"""`erp settings`: lists what can be set, and what is set."""
 
 import json
 import sys
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from erp_service import settings
 from erp_service.commands.terminal import say
-from erp_service.settings import SettingsError
+from erp_service.settings import SettingsError, describe, load
 
 
 @click.command("settings")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def command(*, as_json: bool) -> None:
-    """Every setting with its meaning, default and present value; secrets are masked."""
+    """List every setting with its meaning, default and current value; secrets are masked."""
     fault: SettingsError | None = None
     try:
-        loaded = settings.load()
+        settings = load()
     except SettingsError as exc:
-        loaded, fault = None, exc
-    lines = list(settings.describe(loaded))
+        settings, fault = None, exc
+    rows = list(describe(settings))
     if as_json:
-        click.echo(json.dumps([{f: getattr(line, f) for f in line.__struct_fields__} for line in lines], indent=2))
+        click.echo(json.dumps([msgspec.structs.asdict(row) for row in rows], indent=2))
     else:
         table = Table("variable", "value", "default", "meaning", box=None, pad_edge=False)
-        for line in lines:
-            table.add_row(line.variable, line.value or "", line.default or "", line.meaning)
+        for row in rows:
+            table.add_row(row.variable, row.value or "", row.default or "", row.meaning)
         Console(width=None if sys.stdout.isatty() else 200).print(table)
     if fault is not None:
         say(f"\nerp: {fault}")

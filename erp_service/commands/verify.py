@@ -1,25 +1,23 @@
-"""`erp verify`: do the books hold?"""
+"""`erp verify`: checks whether the books hold."""
 
 import asyncio
 import sys
 
 import click
 
-from erp_service import settings
 from erp_service.commands.database import SHORT_WAIT_SECONDS, exit_on_error
 from erp_service.commands.terminal import say
 from erp_service.db.connections import wait_until_up
-from erp_service.operations import verify
+from erp_service.operations.verify import verify
 from erp_service.registry.proofs import Finding
-from erp_service.settings import Settings
+from erp_service.settings import Settings, load
 
 
 @click.command("verify")
 def command() -> None:
-    """Prove the books, and end with status 1 and the rows at fault if they do not hold."""
+    """Check that the books hold; if they do not, print the rows at fault and exit with status 1."""
     with exit_on_error():
-        loaded = settings.load()
-        findings = asyncio.run(_verify(loaded))
+        findings = asyncio.run(_verify(load()))
         for finding in findings:
             click.echo(str(finding))
         if findings:
@@ -27,6 +25,6 @@ def command() -> None:
         say("The books hold.")
 
 
-async def _verify(loaded: Settings) -> list[Finding]:
-    await wait_until_up(loaded.listen_url, seconds=SHORT_WAIT_SECONDS)
-    return await verify.verify(loaded)
+async def _verify(settings: Settings) -> list[Finding]:
+    await wait_until_up(settings.listen_url, seconds=SHORT_WAIT_SECONDS)
+    return await verify(settings)

@@ -1,4 +1,4 @@
-"""What is done once a minute by one worker of the cluster, whichever has room: the features say what."""
+"""The work that one worker of the cluster does once a minute, any worker with a free slot: features register what."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,18 @@ from erp_service.registry.services import ServiceSet
 
 BATCH = 500
 MOST_PRUNED = 20_000
-"""Rows of one kind that one round prunes; another round follows in a minute."""
+"""The most rows of one kind that one run deletes; the next run follows in a minute."""
 
 
 class Housekeeping:
-    """All prunings and steps of the features, in their order."""
+    """All prunings and steps of the features, in the order of the features."""
 
     def __init__(self, parts: Sequence[Pruning | HousekeepingStep], *, batch: int = BATCH) -> None:
         self.parts = parts
         self._batch = batch
 
     async def run(self, services: ServiceSet) -> None:
-        """Everything, once. Raises what a step raises; the next round begins anew."""
+        """Do each of them once. Raises what a step raises; the next run starts again with the first."""
         for part in self.parts:
             if isinstance(part, Pruning):
                 await self.prune(services.find(Database), part)
@@ -28,12 +28,14 @@ class Housekeeping:
                 await part.run(services)
 
     async def prune(self, database: Database, pruning: Pruning) -> int:
-        """Delete batches, each in a transaction of its own, until none is left or it is enough for now."""
-        total, removed = 0, self._batch
-        while removed == self._batch and total < MOST_PRUNED:
+        """Delete batch by batch, each in a transaction of its own, until none is left or MOST_PRUNED is reached.
+
+        Returns how many rows were deleted."""
+        total, deleted = 0, self._batch
+        while deleted == self._batch and total < MOST_PRUNED:
             async with database.write() as db:
-                removed = (await db.execute(pruning.statement, {"batch": self._batch})).rowcount
-            total += removed
+                deleted = (await db.execute(pruning.statement, {"batch": self._batch})).rowcount
+            total += deleted
         if total:
             log.info("pruned", rows_of=pruning.rows, rows=total)
         return total

@@ -1,4 +1,4 @@
-"""The queue as operators see it: with the exports that its jobs make, and those that it does not know of yet."""
+"""The queue as operators see it: its jobs with their exports, and the exports that wait for admission."""
 
 from datetime import datetime
 from uuid import UUID
@@ -17,11 +17,11 @@ from erp_service.queue import inspection as queue
 from erp_service.settings import Settings
 
 OPERATOR = "erp queue"
-"""Who did it, in the audit log: whoever may run the command has the database, so there is no user to name."""
+"""Whoever runs the command, in the audit log: they have access to the database, and are no user of the service."""
 
 
 class ExportNow(Struct, frozen=True):
-    """An export that the queue has; `percent` of its rows, where their number is known."""
+    """An export whose job is in the queue. `percent` of its rows are done; None if their number is not known."""
 
     id: UUID
     queue_job_id: int
@@ -34,7 +34,8 @@ class ExportNow(Struct, frozen=True):
 
 
 class Owner(Struct, frozen=True):
-    """`admitted` exports are in the queue, `waiting` ones wait for admission, the first for `oldest` seconds."""
+    """How many exports of one owner are in the queue (`admitted`), and how many wait for admission (`waiting`). The
+    first of these has waited for `oldest` seconds."""
 
     owner: str
     admitted: int
@@ -43,6 +44,8 @@ class Owner(Struct, frozen=True):
 
 
 class FailedExport(Struct, frozen=True):
+    """`problem` is the type of its problem, `reason` the detail for people."""
+
     id: UUID
     dataset: str
     owner: str
@@ -52,7 +55,7 @@ class FailedExport(Struct, frozen=True):
 
 
 class Overview(Struct, frozen=True):
-    """All of it. Times are in seconds; lists are cut at 100 lines, counts are not."""
+    """Everything that `erp queue` shows. Ages are in seconds. Lists end after `queue.MOST` rows; counts count all."""
 
     workers: list[queue.WorkerNow]
     depths: list[queue.Depth]
@@ -88,7 +91,7 @@ _FAILED = text("""
 """)
 
 
-async def overview(db: Session, settings: Settings) -> Overview:
+async def read_overview(db: Session, settings: Settings) -> Overview:
     most = {"most": queue.MOST}
     return Overview(
         workers=await queue.workers(db),
@@ -103,42 +106,47 @@ async def overview(db: Session, settings: Settings) -> Overview:
     )
 
 
-async def retry(db: WriteSession, settings: Settings, job: UUID | int) -> str:
-    """Try an export again as a new one of its owner's, or a job of another kind as it is; says what was done.
+async def retry_job(db: WriteSession, settings: Settings, job: UUID | int) -> str:
+    """Try again what failed: an export as a new export of the same owner, a job of another kind as it is.
+
+    `job` is the id of an export, or the number of a job in the queue. Returns a sentence that says what was done.
 
     Raises errors.NotFound, errors.Forbidden, errors.Conflict, TooManyExports."""
-    export_id = await _behind(db, job)
-    if isinstance(export_id, int):
-        await queue.retry(db, export_id)
-        await record(db, system(OPERATOR), "job.retried", job)
-        return f"Job {job} waits again."
-    owner = await _owner(db, export_id)
-    shown = await service.retry(db, owner, settings, export_id)
-    await record(db, system(OPERATOR), "export.retried", export_id, after={"id": str(shown.job.id)})
-    return f"Export {shown.job.id} tries {export_id} again."
+    target = await _resolve(db, job)
+    if isinstance(target, int):
+        await queue.retry(db, target)
+        await record(db, system(OPERATOR), "job.retried", target)
+        return f"Job {target} waits again."
+    owner = await _owner_as_principal(db, target)
+    export = await service.retry(db, owner, settings, target)
+    await record(db, system(OPERATOR), "export.retried", target, after={"id": str(export.job.id)})
+    return f"Export {export.job.id} tries {target} again."
 
 
-async def cancel(db: WriteSession, settings: Settings, job: UUID | int) -> str:
-    """Says what was done. Raises errors.NotFound, errors.Conflict."""
-    export_id = await _behind(db, job)
-    if isinstance(export_id, int):
-        await queue.cancel(db, export_id)
-        await record(db, system(OPERATOR), "job.canceled", job)
-        return f"Job {job} is canceled, or stops within a second."
-    shown = await service.cancel(db, system(OPERATOR), settings, export_id)
-    return f"Export {export_id} is {shown.job.status}."
+async def cancel_job(db: WriteSession, settings: Settings, job: UUID | int) -> str:
+    """Cancel an export or another job. `job` and the result are as in `retry_job`.
+
+    Raises errors.NotFound, errors.Conflict."""
+    target = await _resolve(db, job)
+    if isinstance(target, int):
+        await queue.cancel(db, target)
+        await record(db, system(OPERATOR), "job.canceled", target)
+        return f"Job {target} is canceled, or stops within a second."
+    export = await service.cancel(db, system(OPERATOR), settings, target)
+    return f"Export {target} is {export.job.status}."
 
 
-async def _behind(db: Session, job: UUID | int) -> UUID | int:
-    """The export that a job of the queue makes, or the job itself if it makes none."""
+async def _resolve(db: Session, job: UUID | int) -> UUID | int:
+    """The id of the export that a job of the queue makes, or the job's own number if it makes none."""
     if isinstance(job, UUID):
         return job
     export_id: UUID | None = await db.scalar(select(ExportJob.id).where(ExportJob.queue_job_id == job))
     return export_id or job
 
 
-async def _owner(db: Session, export_id: UUID) -> Principal:
-    """As whom the export runs: with the role that its owner has now, in the operator's name."""
+async def _owner_as_principal(db: Session, export_id: UUID) -> Principal:
+    """The principal that the new export runs for: its owner with the role that they have now, in a request of the
+    operator's. Raises errors.NotFound, or errors.Forbidden if the owner is no longer active."""
     user_id = await db.scalar(select(ExportJob.user_id).where(ExportJob.id == export_id))
     if user_id is None:
         raise errors.NotFound(f"There is no export {export_id}.")

@@ -1,4 +1,4 @@
-"""Whether this instance may be sent requests, and what ends open streams when it stops."""
+"""Whether a load balancer may send requests to this instance, and the signal that ends open streams when it stops."""
 
 import asyncio
 from typing import Protocol
@@ -15,40 +15,40 @@ from erp_service.settings import Settings
 
 
 class Check(Protocol):
-    """One more thing an instance needs before it may be asked: why it is not ready, or None."""
+    """One condition that an instance needs before it can answer requests. Returns why it is not met, or None."""
 
     async def __call__(self, db: ReadSession) -> str | None: ...
 
 
 class ProbeDatabase(Database):
-    """Connections of their own for readiness and metrics, which must not wait until a busy instance has one."""
+    """The two connections of readiness and metrics, which must not wait for one that a request gives back."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(msgspec.structs.replace(settings, pool_size=2, replica_url=None), name="erp probes")
 
 
 class Readiness:
-    """What the load balancer is told, and what ends open streams when the instance stops."""
+    """The state of this instance. `draining` makes it unready; `stopping` ends open streams, when the drain is over."""
 
     def __init__(self, database: Database, checks: list[Check]) -> None:
-        """`database` is not that of requests: an instance that has all its connections in use is busy, and a balancer
-        that took it out would have the others as busy next."""
+        """`database` has connections of its own: an instance whose requests use all of theirs is busy, not unready. A
+        balancer that took it out would make the others as busy."""
         self._database = database
         self.checks = [revisions.behind, *checks]
         self.draining = False
         self.stopping = asyncio.Event()
-        self._looking: asyncio.Task[str | None] | None = None
+        self._run: asyncio.Task[str | None] | None = None
 
     async def fault(self) -> str | None:
-        """Why not, or None. However many ask at once, one looks."""
+        """Why this instance is not ready, or None. Calls at the same time share one run of the checks."""
         if self.draining:
             return "This instance is stopping."
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look(), name="readiness")
-        # who asked first may go, and the others have their answer
-        return await asyncio.shield(self._looking)
+        if self._run is None or self._run.done():
+            self._run = asyncio.create_task(self._run_checks(), name="readiness")
+        # a caller that is cancelled, even the first, must not cancel the run that others wait for
+        return await asyncio.shield(self._run)
 
-    async def _look(self) -> str | None:
+    async def _run_checks(self) -> str | None:
         try:
             async with asyncio.timeout(3), self._database.read() as db:
                 for check in self.checks:
@@ -60,9 +60,9 @@ class Readiness:
 
 
 class NotReady(errors.Refused):
-    """This instance must not be sent requests now; others may answer. `detail` says why.
+    """This instance must not get requests now; other instances may answer. `detail` says why.
 
-    It is starting, draining, without a database, has a database behind its migrations, or an export store that is
-    not the one the database knows."""
+    It is starting or draining, its database is unavailable or lacks migrations, or its export store is not the one that
+    the database knows."""
 
     status, slug, title = 503, "not-ready", "This instance is not ready"

@@ -1,4 +1,4 @@
-"""`erp serve`: uvicorn, made to leave a load balancer without losing a request."""
+"""What `erp serve` runs: uvicorn, with a stop that lets the load balancer notice first, so that no request is lost."""
 
 import asyncio
 import resource
@@ -13,11 +13,12 @@ from erp_service.operations.readiness import Readiness
 from erp_service.services import build_services
 from erp_service.settings import Settings
 
-FILES = 8192
+_OPEN_FILES = 8192
 
 
 class DrainingServer(uvicorn.Server):
-    """SIGTERM: not ready at once, serve on for the drain, then stop. A second signal, or Ctrl-C, stops now."""
+    """On SIGTERM: becomes unready at once, answers requests until the drain is over, then stops. A second signal, or
+    Ctrl-C, stops it at once."""
 
     def __init__(self, config: uvicorn.Config, readiness: Readiness, drain_seconds: float) -> None:
         super().__init__(config)
@@ -25,7 +26,7 @@ class DrainingServer(uvicorn.Server):
         self._drain_seconds = drain_seconds
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Never calls uvicorn's own, which raises the signal again at the end: exit status 143 instead of 0."""
+        """Does not call uvicorn's method, which raises the signal again at the end: the exit status would be 143."""
         if self._readiness.draining or sig == signal.SIGINT or not self.started:
             self._stop()
             return
@@ -34,21 +35,21 @@ class DrainingServer(uvicorn.Server):
         asyncio.get_running_loop().call_later(self._drain_seconds, self._stop)
 
     def _stop(self) -> None:
-        # open event streams watch it: one that did not would hold the exit until it is cancelled
+        # open event streams end on it: uvicorn would wait for them until its graceful timeout cancels them
         self._readiness.stopping.set()
         self.should_exit = True
 
 
 def _raise_file_limit() -> None:
-    """A thousand followers of exports are a thousand sockets; the usual soft limit of 1,024 files is too few."""
+    """A thousand open event streams are a thousand sockets; the usual soft limit of 1,024 open files is too low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def serve(settings: Settings) -> int:
-    """Serve until told to stop; returns the exit status: 0 after an orderly stop, 1 if the port is not to be had."""
+    """Serve until a signal stops it. Returns the exit status: 0 after an orderly stop, 1 if the port is taken."""
     telemetry.configure(settings)
     tracing.configure(settings, "api")
     services = build_services(settings)
@@ -62,8 +63,8 @@ def serve(settings: Settings) -> int:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies or None,
         timeout_graceful_shutdown=max(1, int(settings.grace_seconds)),
-        timeout_keep_alive=75,  # longer than a load balancer keeps an idle connection, so that it closes first
-        # a flood of slow clients is refused instead of eating the memory
+        timeout_keep_alive=75,  # longer than load balancers keep an idle connection, so that they close it first
+        # above this, requests are refused: a flood of slow clients must not use up the memory
         limit_concurrency=2000,
         h11_max_incomplete_event_size=64 * 1024,
     )
@@ -71,6 +72,6 @@ def serve(settings: Settings) -> int:
     server = DrainingServer(config, services.readiness, settings.drain_seconds)
     try:
         server.run()
-    except SystemExit as exc:  # uvicorn's way to say that it could not bind
+    except SystemExit as exc:  # raised by uvicorn if it cannot bind the port
         return exc.code if isinstance(exc.code, int) else 1
     return 0 if server.started else 1

@@ -42,16 +42,17 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     event_types: tuple[str, ...] = ()
 
 
-def load(features: Iterable[Feature], kind: Kind, of: type[T]) -> list[T]:
-    """The parts of one kind, in the order of the features. Raises TypeError for a part that is no `of`."""
-    found: list[T] = []
+def load(features: Iterable[Feature], kind: Kind, *types: type[T]) -> list[T]:
+    """The parts of one kind, in the order of the features. Raises TypeError for a part that is of none of the types."""
+    parts: list[T] = []
     for feature in features:
         for name in getattr(feature, kind):
             for part in pkgutil.resolve_name(name):
-                if not isinstance(part, of):
-                    raise TypeError(f"{name} of the feature {feature.name} holds {part!r}, which is no {of.__name__}")
-                found.append(part)
-    return found
+                if not isinstance(part, types):
+                    wanted = " or ".join(type_.__name__ for type_ in types)
+                    raise TypeError(f"{name} of the feature {feature.name} holds {part!r}, which is no {wanted}")
+                parts.append(part)
+    return parts
 
 
 def load_models(features: Iterable[Feature]) -> None:

@@ -29,6 +29,36 @@ NEVER = {
 }
 
 
+LOAD = """
+import sys
+from erp_service.features import FEATURES
+from erp_service.registry.feature import load
+if len(sys.argv) > 1:
+    assert load(FEATURES, sys.argv[1], object)
+print(*sys.modules, file=sys.stderr)
+"""
+
+NEVER_WITH = {
+    "": {*SERVICE, *WEB, *CLIENT},
+    "datasets": {*SERVICE, *WEB, *CLIENT},
+    "proofs": {*MIGRATION, *WEB, *CLIENT, "procrastinate", "psycopg"},
+    "tasks": {*MIGRATION, *WEB, *CLIENT},
+    "queues": {*MIGRATION, *WEB, *CLIENT},
+    "background": {*MIGRATION, *WEB, *CLIENT},
+    "housekeeping": {*MIGRATION, *WEB, *CLIENT},
+    "figures": {*MIGRATION, *WEB, *CLIENT},
+}
+"""What stays unloaded when every feature's parts of one kind are loaded; with "", only the list of features is."""
+
+
+@pytest.mark.parametrize("kind", NEVER_WITH, ids=lambda kind: kind or "features")
+def test_parts_of_one_kind_load_nothing_that_they_do_not_need(kind: str) -> None:
+    words = [kind] if kind else []
+    done = subprocess.run([sys.executable, "-c", LOAD, *words], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert {name.partition(".")[0] for name in done.stderr.split()} & NEVER_WITH[kind] == set()
+
+
 @pytest.mark.parametrize("command", NEVER, ids=lambda command: command or "help")
 def test_a_command_loads_nothing_that_it_does_not_need(command: str) -> None:
     words = [*([command] if command else []), "--help"]

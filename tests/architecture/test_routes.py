@@ -1,15 +1,12 @@
 """What every route must have, held over all of them."""
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import litestar
 import pytest
-from litestar import Litestar
 from litestar.exceptions import ImproperlyConfiguredException
 from litestar.handlers import HTTPRouteHandler
-from litestar.routes import HTTPRoute
 from sqlalchemy import UniqueConstraint
 
 from erp_service import errors
@@ -19,12 +16,9 @@ from erp_service.db.base import Base
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.features import FEATURES
 from erp_service.services import build_services
-from erp_service.settings import Settings
 from erp_service.web.problem_pages import index, page
 from erp_service.web.routing import PUBLIC
-
-SETTINGS = Settings(database_url="postgresql://nobody@/nowhere", jwt_secret="0123456789abcdefghijklmnopqrstuvwxyz")
-APP = create_app(build_services(SETTINGS))
+from tests.architecture.assembled import APP, HANDLERS, IDS, SETTINGS
 
 OPEN = {
     "/api/v1/auth/login",
@@ -43,24 +37,6 @@ OPEN = {
     "/schema/openapi.json",
     "/schema/{path:str}",
 }
-
-
-def handlers(app: Litestar = APP) -> Iterator[tuple[str, HTTPRouteHandler]]:
-    for route in app.routes:
-        if isinstance(route, HTTPRoute):
-            for handler in route.route_handlers:
-                if "OPTIONS" not in handler.http_methods:
-                    yield route.path, handler
-
-
-def _name(found: tuple[str, HTTPRouteHandler]) -> str:
-    path, handler = found
-    return f"{'/'.join(sorted(handler.http_methods))} {path}"
-
-
-# in an order of their own: the framework keeps some in sets, and each process of a parallel run must find the same
-HANDLERS = sorted(handlers(), key=_name)
-IDS = [_name(found) for found in HANDLERS]
 
 
 @pytest.mark.parametrize(("path", "handler"), HANDLERS, ids=IDS)

@@ -42,7 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 async def test_who_asks_at_once_is_answered_by_one_query(database: Database, asked: Asked) -> None:
     lookups, ids = AuthorityLoader(database), [await make_user(database, role) for role in Role]
-    found = await asyncio.gather(*(lookups.of(user_id) for user_id in [*ids, *ids, 10**9]))
+    found = await asyncio.gather(*(lookups.load(user_id) for user_id in [*ids, *ids, 10**9]))
     assert [one and one.role for one in found] == [*Role, *Role, None]
     assert [sorted(batch) for batch in asked.batches] == [[*ids, 10**9]]
 
@@ -52,9 +52,9 @@ async def test_who_asks_while_another_is_being_answered_does_not_get_the_answer_
 ) -> None:
     lookups, user_id = AuthorityLoader(database), await make_user(database, Role.ADMIN)
     asked.gate.clear()
-    before = asyncio.create_task(lookups.of(user_id))
+    before = asyncio.create_task(lookups.load(user_id))
     await asked.reached.wait()
-    after = asyncio.create_task(lookups.of(user_id))
+    after = asyncio.create_task(lookups.load(user_id))
     await asyncio.sleep(0)
     asked.gate.set()
     await asyncio.gather(before, after)
@@ -64,16 +64,16 @@ async def test_who_asks_while_another_is_being_answered_does_not_get_the_answer_
 async def test_a_fault_is_told_to_all_who_asked_and_to_nobody_later(database: Database, asked: Asked) -> None:
     lookups, user_id = AuthorityLoader(database), await make_user(database, Role.ADMIN)
     asked.fault = ConnectionError("away")
-    told = await asyncio.gather(*(lookups.of(user_id) for _ in range(3)), return_exceptions=True)
+    told = await asyncio.gather(*(lookups.load(user_id) for _ in range(3)), return_exceptions=True)
     assert [type(one) for one in told] == [ConnectionError] * 3
     asked.fault = None
-    assert await lookups.of(user_id) == Authority(user_id, Role.ADMIN, active=True, version=1)
+    assert await lookups.load(user_id) == Authority(user_id, Role.ADMIN, active=True, version=1)
 
 
 async def test_who_gives_up_takes_the_answer_from_nobody(database: Database, asked: Asked) -> None:
     lookups, user_id = AuthorityLoader(database), await make_user(database, Role.ADMIN)
     asked.gate.clear()
-    impatient, patient = (asyncio.create_task(lookups.of(user_id)) for _ in range(2))
+    impatient, patient = (asyncio.create_task(lookups.load(user_id)) for _ in range(2))
     await asked.reached.wait()
     impatient.cancel()
     asked.gate.set()

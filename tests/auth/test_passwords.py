@@ -66,9 +66,9 @@ def test_whatever_is_typed_is_judged_and_never_said_again(password: str, email: 
 async def test_each_spelling_of_one_letter_is_the_same_password() -> None:
     composed, decomposed = "caf\u00e9 au lait sans sucre", "cafe\u0301 au lait sans sucre"
     threads = Passwords()
-    with threads.place() as place:
-        assert await place.verify(await place.hash(composed), decomposed)
-        assert not await place.verify(HASH, PASSWORD + " ")
+    with threads.slot() as slot:
+        assert await slot.verify(await slot.hash(composed), decomposed)
+        assert not await slot.verify(HASH, PASSWORD + " ")
     threads.close()
 
 
@@ -82,10 +82,10 @@ async def test_an_unknown_user_costs_the_hash_of_a_known_one(monkeypatch: pytest
 
     monkeypatch.setattr(passwords, "_HASHER", Counting())
     threads = Passwords()
-    with threads.place() as place:
-        assert await place.verify(HASH, PASSWORD)
-        assert not await place.verify(None, PASSWORD)
-        assert not await place.verify("!", PASSWORD), "a user whose password was never set"
+    with threads.slot() as slot:
+        assert await slot.verify(HASH, PASSWORD)
+        assert not await slot.verify(None, PASSWORD)
+        assert not await slot.verify("!", PASSWORD), "a user whose password was never set"
     threads.close()
     known, unknown, junk, instead = parameters
     assert known == unknown == instead
@@ -94,8 +94,8 @@ async def test_an_unknown_user_costs_the_hash_of_a_known_one(monkeypatch: pytest
 
 async def test_the_password_of_nobody_signs_nobody_in() -> None:
     threads = Passwords()
-    with threads.place() as place:
-        assert not await place.verify(None, "the password of nobody, checked where no user is found")
+    with threads.slot() as slot:
+        assert not await slot.verify(None, "the password of nobody, checked where no user is found")
     threads.close()
 
 
@@ -103,8 +103,8 @@ async def test_who_finds_the_line_full_is_turned_away_at_once_and_the_others_get
     threads = Passwords(threads=1, most_in_line=3)
 
     async def come() -> bool:
-        with threads.place() as place:
-            return await place.verify(HASH, PASSWORD)
+        with threads.slot() as slot:
+            return await slot.verify(HASH, PASSWORD)
 
     came = await asyncio.gather(*(come() for _ in range(50)), return_exceptions=True)
     turned_away = [refused for refused in came if isinstance(refused, errors.Unavailable)]
@@ -126,15 +126,14 @@ async def test_the_loop_goes_on_while_passwords_are_hashed() -> None:
             await asyncio.sleep(0)
 
     turning = asyncio.create_task(turn())
-    with threads.place() as place:
-        await place.hash(PASSWORD)
+    with threads.slot() as slot:
+        await slot.hash(PASSWORD)
     turning.cancel()
     assert turns > 50, "the loop stood still"
     threads.close()
 
 
 def test_a_hash_of_other_parameters_is_outdated() -> None:
-    place = Passwords().place
-    with place() as here:
-        assert not here.outdated(hashed(PASSWORD))
-        assert here.outdated(PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD))
+    with Passwords().slot() as slot:
+        assert not slot.outdated(hashed(PASSWORD))
+        assert slot.outdated(PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD))

@@ -8,7 +8,7 @@ import httpx
 
 from erp_service.access.roles import Role
 from erp_service.auth.queries import Account
-from erp_service.auth.schemas import Credentials, NewUser, PasswordChange, PasswordReset, RefreshRequest, TokenPair
+from erp_service.auth.schemas import LoginCredentials, NewUser, PasswordChange, PasswordReset, RefreshRequest, TokenPair
 from erp_service.db.engine import Database
 from tests.auth.people import OTHER_PASSWORD, PASSWORD, Join, actions, login, me, refresh, signed_in, slug
 from tests.support.clients import UserClient
@@ -235,7 +235,7 @@ def test_secrets_are_not_in_what_a_log_or_a_traceback_prints() -> None:
         PasswordChange(secret, secret),
         PasswordReset(secret),
         RefreshRequest(secret),
-        Credentials("a@b", secret),
+        LoginCredentials("a@b", secret),
         TokenPair(access_token=secret, refresh_token=secret, expires_in=1),
         Account(1, "a@b", secret),
     ):

@@ -1,4 +1,4 @@
-"""Signing in and out, and one's own account."""
+"""The routes of signing in and out, and of one's own account."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from erp_service.auth import login_form, queries, sessions, users
 from erp_service.auth.problems import EmailTaken, RefreshRefused, RoleOutOfReach, WrongCredentials
 from erp_service.auth.schemas import NewUser, PasswordChange, RefreshRequest, TokenPair, UserOut
 from erp_service.auth.sessions import LoginContext
-from erp_service.auth.tokens import Claims
+from erp_service.auth.tokens import TokenClaims
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.observability import telemetry
 from erp_service.web.responses import ApiResponse, created, tagged
@@ -23,14 +23,14 @@ _BASE = "/api/v1/auth"
 _TAGS = ["auth"]
 
 
-def _visitor(request: Request[Any, Any, Any]) -> Principal:
-    """Somebody who has not shown yet who they are."""
+def _anonymous(request: Request[Any, Any, Any]) -> Principal:
+    """A caller who has not signed in yet."""
     client = request.client
     return Principal(None, Role.VIEWER, telemetry.request_id(request.scope), client.host if client else None)
 
 
-def _secret(pair: TokenPair) -> ApiResponse[TokenPair]:
-    # RFC 6749, 5.1: no cache on the way may keep it
+def _uncached(pair: TokenPair) -> ApiResponse[TokenPair]:
+    # RFC 6749, 5.1: no cache may store tokens
     return ApiResponse(pair, headers={"Cache-Control": "no-store", "Pragma": "no-cache"})
 
 
@@ -41,37 +41,37 @@ def _secret(pair: TokenPair) -> ApiResponse[TokenPair]:
     summary="Sign in",
     tags=_TAGS,
     operation_class=login_form.FormOperation,
-    request_max_body_size=login_form.LARGEST,
+    request_max_body_size=login_form.LARGEST_BODY,
     problems=(WrongCredentials, errors.TooMany, errors.Malformed, errors.TooLarge, errors.UnsupportedMedia),
 )
 async def login(request: Request[Any, Any, Any], login: NamedDependency[LoginContext]) -> ApiResponse[TokenPair]:
-    """E-mail and password, as the form of the OAuth 2.0 password grant. `Authorization` is not looked at.
+    """Takes e-mail and password, as the form of the OAuth 2.0 password grant. A header `Authorization` is ignored.
 
-    Failures are counted for each account and each address; after too many, the answer is 429 for a while."""
-    given = await login_form.credentials(request)
-    return _secret(await sessions.sign_in(login, _visitor(request), given))
+    Failures are counted for each account and each network address; after too many, the answer is 429 for a while."""
+    credentials = await login_form.read_credentials(request)
+    return _uncached(await sessions.sign_in(login, _anonymous(request), credentials))
 
 
 @post(
     f"{_BASE}/refresh",
     role=PUBLIC,
     status_code=200,
-    summary="A new pair of tokens",
+    summary="Get a new pair of tokens",
     tags=_TAGS,
     problems=(RefreshRefused,),
 )
 async def refresh(
     request: Request[Any, Any, Any], login: NamedDependency[LoginContext], data: JSONBody[RefreshRequest]
 ) -> ApiResponse[TokenPair]:
-    """Each refresh token works once. A second use ends the whole sign-in: somebody else may hold a copy."""
-    return _secret(await sessions.refresh(login, _visitor(request), data.refresh_token))
+    """A refresh token can be used once. A second use ends the whole sign-in, since somebody else may have a copy."""
+    return _uncached(await sessions.refresh(login, _anonymous(request), data.refresh_token))
 
 
 @post(f"{_BASE}/logout", role=Role.VIEWER, status_code=204, summary="Sign out", tags=_TAGS, idempotent=False)
 async def logout(
-    request: Request[Principal, Claims, Any], write: NamedDependency[WriteSession], who: NamedDependency[Principal]
+    request: Request[Principal, TokenClaims, Any], write: NamedDependency[WriteSession], who: NamedDependency[Principal]
 ) -> ApiResponse[None]:
-    """Ends this sign-in: its refresh token is no longer good. The access token lives on until it expires."""
+    """Ends this sign-in: its refresh token can no longer be used. The access token stays valid until it expires."""
     await sessions.sign_out(write, who, request.auth)
     return ApiResponse(None, status_code=204)
 
@@ -79,7 +79,7 @@ async def logout(
 @post(
     f"{_BASE}/register",
     role=Role.ADMIN,
-    summary="Make a user",
+    summary="Create a user",
     tags=_TAGS,
     idempotent=False,
     problems=(EmailTaken, RoleOutOfReach),
@@ -91,28 +91,29 @@ async def register(
     data: JSONBody[NewUser],
 ) -> ApiResponse[UserOut]:
     """The same as `POST /api/v1/users`."""
-    with login.passwords.place() as place:
-        user = await users.register(write, who, place, data)
+    with login.passwords.slot() as slot:
+        user = await users.register(write, who, slot, data)
     return created(user, f"/api/v1/users/{user.id}", version=1)
 
 
 @get(f"{_BASE}/me", role=Role.VIEWER, summary="Your profile", tags=_TAGS)
-async def me(read: NamedDependency[ReadSession], request: Request[Principal, Claims, Any]) -> ApiResponse[UserOut]:
-    """The account that the access token belongs to, as the database has it now."""
+async def me(read: NamedDependency[ReadSession], request: Request[Principal, TokenClaims, Any]) -> ApiResponse[UserOut]:
+    """The user whom the access token belongs to, as the database has them now."""
     return tagged(*await queries.user(read, request.auth.user_id))
 
 
 @put(f"{_BASE}/me/password", role=Role.VIEWER, summary="Change your password", tags=_TAGS, problems=(errors.TooMany,))
 async def change_password(
-    request: Request[Principal, Claims, Any],
+    request: Request[Principal, TokenClaims, Any],
     who: NamedDependency[Principal],
     login: NamedDependency[LoginContext],
     data: JSONBody[PasswordChange],
 ) -> ApiResponse[TokenPair]:
-    """Needs the old one. Ends all your other sign-ins and every access token; the answer has new tokens for this one.
+    """Needs the old password. Ends all your other sign-ins and every access token; the answer has new tokens for this
+    sign-in.
 
-    Failures count like failed log-ins."""
-    return _secret(await sessions.change_password(login, who, request.auth, data))
+    A wrong old password counts like a failed log-in."""
+    return _uncached(await sessions.change_password(login, who, request.auth, data))
 
 
 ROUTES = [login, refresh, logout, register, me, change_password]

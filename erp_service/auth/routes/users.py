@@ -1,4 +1,4 @@
-"""The management of users, over HTTP."""
+"""The routes of the management of users."""
 
 from typing import Annotated
 
@@ -7,8 +7,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
-from erp_service.auth import queries
-from erp_service.auth import users as service
+from erp_service.auth import queries, users
 from erp_service.auth.problems import EmailTaken, OwnAccount, RoleOutOfReach
 from erp_service.auth.schemas import NewUser, PasswordReset, RoleChange, UserChange, UserOut, UserPage
 from erp_service.auth.sessions import LoginContext
@@ -25,31 +24,33 @@ _TAGS = ["users"]
 @get(_BASE, role=Role.ADMIN, summary="List users", tags=_TAGS)
 async def list_users(
     read: NamedDependency[ReadSession],
-    role: Annotated[Role | None, QueryParameter(description="exactly this role")] = None,
-    is_active: Annotated[bool | None, QueryParameter(description="leave out for both")] = None,
-    q: Annotated[str | None, QueryParameter(max_length=200, description="part of the e-mail or the name")] = None,
+    role: Annotated[Role | None, QueryParameter(description="only users with exactly this role")] = None,
+    is_active: Annotated[
+        bool | None, QueryParameter(description="only active or only deactivated users; both if left out")
+    ] = None,
+    q: Annotated[str | None, QueryParameter(max_length=200, description="a part of the e-mail or of the name")] = None,
     sort: Annotated[
         str | None, QueryParameter(max_length=50, description="`id` (the default), `email`, `created_at`; `-` reverses")
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> ApiResponse[UserPage]:
-    """All users, the deactivated ones too."""
+    """All users, deactivated ones included."""
     return ApiResponse(
         await queries.users(read, role=role, is_active=is_active, q=q, sort=sort, limit=limit, cursor=cursor)
     )
 
 
-@post(_BASE, role=Role.ADMIN, summary="Make a user", tags=_TAGS, problems=(EmailTaken, RoleOutOfReach))
+@post(_BASE, role=Role.ADMIN, summary="Create a user", tags=_TAGS, problems=(EmailTaken, RoleOutOfReach))
 async def create_user(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
     login: NamedDependency[LoginContext],
     data: JSONBody[NewUser],
 ) -> ApiResponse[UserOut]:
-    """An ADMIN makes VIEWER and STAFF; a SUPER_ADMIN any role."""
-    with login.passwords.place() as place:
-        user = await service.register(write, who, place, data)
+    """An ADMIN may grant the roles VIEWER and STAFF, a SUPER_ADMIN any role."""
+    with login.passwords.slot() as slot:
+        user = await users.register(write, who, slot, data)
     return created(user, f"{_BASE}/{user.id}", version=1)
 
 
@@ -73,11 +74,11 @@ async def update_user(
     data: JSONBody[UserChange],
     if_match: IfMatch = None,
 ) -> ApiResponse[UserOut]:
-    """A change of role or activation ends the user's sign-ins everywhere within a second."""
-    held = await service.lock_for_update(write, who, user_id)
-    require_match(if_match, held.version)
-    held = await service.change(write, who, held, data)
-    return tagged(held.user, held.version)
+    """A change of role or activation ends all sign-ins of the user on every instance within a second."""
+    locked = await users.lock_for_update(write, who, user_id)
+    require_match(if_match, locked.version)
+    locked = await users.change(write, who, locked, data)
+    return tagged(locked.user, locked.version)
 
 
 @delete(
@@ -90,10 +91,11 @@ async def update_user(
 async def deactivate_user(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], user_id: Id, if_match: IfMatch = None
 ) -> ApiResponse[None]:
-    """Users are never deleted, since ledger and audit log name them. Ends their sign-ins within a second."""
-    held = await service.lock_for_update(write, who, user_id)
-    require_match(if_match, held.version)
-    await service.deactivate(write, who, held)
+    """Users are never deleted, since the stock ledger and the audit log refer to them. Ends all their sign-ins within a
+    second."""
+    locked = await users.lock_for_update(write, who, user_id)
+    require_match(if_match, locked.version)
+    await users.deactivate(write, who, locked)
     return ApiResponse(None, status_code=204)
 
 
@@ -108,9 +110,10 @@ async def deactivate_user(
 async def reactivate_user(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], user_id: Id
 ) -> ApiResponse[UserOut]:
-    """With the role and the password from before."""
-    held = await service.reactivate(write, who, await service.lock_for_update(write, who, user_id))
-    return tagged(held.user, held.version)
+    """The user has the role and the password from before again."""
+    locked = await users.lock_for_update(write, who, user_id)
+    locked = await users.reactivate(write, who, locked)
+    return tagged(locked.user, locked.version)
 
 
 @post(
@@ -124,9 +127,11 @@ async def reactivate_user(
 async def change_role(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], user_id: Id, data: JSONBody[RoleChange]
 ) -> ApiResponse[UserOut]:
-    """Audited with before, after and reason. Ends the user's sign-ins everywhere within a second."""
-    held = await service.change_role(write, who, await service.lock_for_update(write, who, user_id), data)
-    return tagged(held.user, held.version)
+    """The audit log keeps the user before and after, and the reason. Ends all sign-ins of the user on every instance
+    within a second."""
+    locked = await users.lock_for_update(write, who, user_id)
+    locked = await users.change_role(write, who, locked, data)
+    return tagged(locked.user, locked.version)
 
 
 @post(
@@ -141,8 +146,8 @@ async def change_role(
 async def reset_password(
     who: NamedDependency[Principal], login: NamedDependency[LoginContext], user_id: Id, data: JSONBody[PasswordReset]
 ) -> ApiResponse[None]:
-    """Ends the user's sign-ins everywhere within a second."""
-    await service.reset_password(login, who, user_id, data.new_password)
+    """Ends all sign-ins of the user on every instance within a second."""
+    await users.reset_password(login, who, user_id, data.new_password)
     return ApiResponse(None, status_code=204)
 
 

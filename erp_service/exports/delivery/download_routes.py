@@ -11,7 +11,7 @@ from litestar.types import Receive, Scope, Send
 
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
-from erp_service.auth.bearer import Access
+from erp_service.auth.credentials import Access
 from erp_service.auth.problems import AddressRefused
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Forbidden, RangeNotSatisfiable

@@ -6,7 +6,7 @@ from time import monotonic
 
 from erp_service.access.principals import AuthorityCache
 from erp_service.access.roles import Role
-from erp_service.auth.bearer import Credential, authority_of
+from erp_service.auth.credentials import Credential, authority_of
 
 EVERY = 0.5
 """Seconds between two looks, which the cache answers."""

@@ -18,7 +18,7 @@ from litestar.types import Receive, Scope, Send
 
 from erp_service.access.principals import Authority, AuthorityCache, Principal
 from erp_service.access.roles import Role
-from erp_service.auth.bearer import Access, Credential, authority_of, rights_changed
+from erp_service.auth.credentials import Access, Credential, authority_of, rights_changed
 from erp_service.auth.problems import AddressRefused
 from erp_service.db.engine import Database
 from erp_service.db.sessions import WriteSession

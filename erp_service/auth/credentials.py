@@ -1,0 +1,54 @@
+"""The credentials that requests come with, and whether they still count.
+
+This module knows no web framework: workers load it too, with `services`."""
+
+from typing import Protocol
+
+import msgspec
+
+from erp_service import errors
+from erp_service.access.principals import Authority, AuthorityCache
+from erp_service.auth.tokens import Tokens
+
+
+class Credential(Protocol):
+    """What identifies the caller of a request, once it is verified: the claims of a token, or what a signature says.
+
+    `version` is the user's authority version when it was issued; `expires_at` is in Unix time."""
+
+    @property
+    def user_id(self) -> int: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def expires_at(self) -> int: ...
+
+
+class SignedUrlReader(Protocol):
+    """Verifies the signature of a URL. `read` raises AddressRefused."""
+
+    def read(self, signature: str, path: str) -> Credential: ...
+
+
+class Access(msgspec.Struct, frozen=True):
+    """What the credentials of requests are verified with."""
+
+    tokens: Tokens
+    authorities: AuthorityCache
+    signed_urls: SignedUrlReader
+
+
+async def authority_of(authorities: AuthorityCache, credential: Credential) -> Authority | None:
+    """What the user may do now. None if that has changed since the credential was issued, or if the user is not there
+    or not active."""
+    authority = await authorities.of(credential.user_id, at_least=credential.version)
+    if authority is None or not authority.active or authority.version != credential.version:
+        return None
+    return authority
+
+
+def rights_changed() -> errors.Unauthorized:
+    return errors.Unauthorized(
+        "Your rights have changed since you signed in: sign in again, or use your refresh token.",
+        headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
+    )
