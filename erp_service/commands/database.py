@@ -4,11 +4,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import asyncpg
-from sqlalchemy.exc import SQLAlchemyError
-
 from erp_service import errors
 from erp_service.commands.terminal import say
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.settings import SettingsError
 
 WAIT_SECONDS = 300.0
@@ -16,8 +14,6 @@ WAIT_SECONDS = 300.0
 
 SHORT_WAIT_SECONDS = 20.0
 """The same of a command that a person waits for: a name that is not resolved at once, a server that restarts."""
-
-_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError)
 
 
 @contextmanager
@@ -35,6 +31,6 @@ def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
         faults = "".join(f"\n  {fault.detail}" for fault in exc.faults)
         say(f"erp: {exc.detail or exc.title}{faults}")
         sys.exit(1)
-    except _AWAY as exc:
+    except DATABASE_ERRORS as exc:
         say(f"erp: the database cannot be used: {exc}")
         sys.exit(1)

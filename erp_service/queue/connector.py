@@ -27,7 +27,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from erp_service.db.connections import KEEPALIVE as SERVER_KEEPALIVE
+from erp_service.db.outages import constraint_of
 from erp_service.db.sessions import WriteSession
+from erp_service.queue.outages import PSYCOPG_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +133,7 @@ class JoiningConnector(PsycopgConnector):
                     # What was deferred while nobody listened sent its notice to nobody
                     await on_notification(channel=channels[0], payload=CATCH_UP)
                     await _hand_on(connection, on_notification)
-            except (psycopg.Error, OSError, TimeoutError) as exc:
+            except PSYCOPG_ERRORS as exc:
                 log.warning("lost the connection that listens, trying again: %r", exc)
             await asyncio.sleep(delay)
             delay = min(delay * 2, LISTEN_RETRY_SECONDS)
@@ -172,7 +174,7 @@ def _answered_within(seconds: float, connection: psycopg.AsyncConnection[Any]) -
 
 
 def _hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+    with suppress(*PSYCOPG_ERRORS), socket.socket(fileno=os.dup(connection.fileno())) as line:
         line.shutdown(socket.SHUT_RDWR)
 
 
@@ -199,11 +201,10 @@ def _as_procrastinate_says_it() -> Iterator[None]:
     try:
         yield
     except IntegrityError as exc:
-        # SQLAlchemy wraps its own adapter's error, which wraps asyncpg's: only the innermost names the constraint
-        cause = exc.orig.__cause__ if exc.orig else None
-        name = getattr(cause, "constraint_name", None)
-        key = _LOCK_IN_DETAIL.search(getattr(cause, "detail", None) or "")
-        raise exceptions.UniqueViolation(constraint_name=name, queueing_lock=key[1] if key else None) from exc
+        key = _LOCK_IN_DETAIL.search(getattr(exc.orig, "detail", None) or "")
+        raise exceptions.UniqueViolation(
+            constraint_name=constraint_of(exc), queueing_lock=key[1] if key else None
+        ) from exc
 
 
 # Never opened: whoever defers in a transaction needs statements, not connections

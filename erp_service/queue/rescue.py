@@ -20,6 +20,7 @@ import asyncpg
 import msgspec
 
 from erp_service.db.connections import connect
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.observability import telemetry
 from erp_service.queue.fencing import Run
 
@@ -29,9 +30,6 @@ log = logging.getLogger(__name__)
 LOCK_CLASS = 0x45525077
 OWN_CHECK_SECONDS = 1.0
 RECONNECT_SECONDS = 0.5
-
-# InternalClientError is what asyncpg raises when it is cut off between two steps of one statement
-CONNECTION_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 # A rescuer that is itself paused in the middle must not keep the job from all others
 LIMITS = {"lock_timeout": "1000", "idle_in_transaction_session_timeout": "2000"}
@@ -211,7 +209,7 @@ class Lifeline:
                         async with self._answer_in_time():
                             await self._look(connection, worker_id)
                         await asyncio.sleep(self._timeouts.survey)
-            except CONNECTION_LOST as exc:
+            except DATABASE_ERRORS as exc:
                 log.warning("worker %s lost its lifeline, connecting again: %r", worker_id, exc)
             if monotonic() - self._beaten > self._timeouts.stalled:
                 # By now the others have taken over whatever ran here

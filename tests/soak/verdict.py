@@ -11,10 +11,11 @@ import asyncpg
 from msgspec import Struct
 
 from erp_service.db.engine import Database
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.exports import maintenance
 from erp_service.exports.context import ExportContext
 from erp_service.exports.storage.registry import open_store
-from erp_service.queue.rescue import CONNECTION_LOST, LOCK_CLASS
+from erp_service.queue.rescue import LOCK_CLASS
 from erp_service.settings import Settings
 from tests.acceptance.instances import environment
 from tests.soak.clients import Ledger
@@ -194,6 +195,6 @@ async def stopped_in_order(fleet: Fleet) -> list[str]:
     await fleet.stop_all()
     try:
         held: list[asyncpg.Record] = await fleet.look(_HELD, LOCK_CLASS)
-    except CONNECTION_LOST as exc:
+    except DATABASE_ERRORS as exc:
         return [f"the server is gone: {exc!r}"]
     return [f"locks held by nobody that lives: {held}"] if held else []
