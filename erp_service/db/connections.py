@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import asyncpg
 from sqlalchemy.engine import make_url
 
+from erp_service.db.backoff import Backoff
 from erp_service.db.outages import CONNECTION_ERRORS, DATABASE_ERRORS, is_unavailable
 
 # The server's side of a connection. The last, in ms, is for a client that vanished before it acknowledged what
@@ -100,17 +101,17 @@ def detect_silence(connection: Any, _record: Any) -> None:
 
 async def wait_until_up(url: str, *, seconds: float) -> None:
     """Return when the server takes connections; raises the last error after `seconds`."""
-    delay = 0.1
+    pauses = Backoff(0.1, 2.0)
     async with asyncio.timeout(seconds + 5):
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             try:
                 connection = await connect(url, name="erp start")
             except DATABASE_ERRORS as exc:
-                if not is_unavailable(exc) or asyncio.get_running_loop().time() + delay > deadline:
+                pause = pauses.next()
+                if not is_unavailable(exc) or asyncio.get_running_loop().time() + pause > deadline:
                     raise
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 2)
+                await asyncio.sleep(pause)
             else:
                 await connection.close()
                 return

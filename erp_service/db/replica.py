@@ -19,6 +19,7 @@ import asyncpg
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from erp_service.db.backoff import Backoff
 from erp_service.db.outages import DATABASE_ERRORS, STATEMENT_CANCELED, is_server_failure, sqlstate_of
 from erp_service.observability import telemetry
 
@@ -30,7 +31,6 @@ WAIT = 0.25
 LOOK_EVERY = 0.5
 LOOK_SECONDS = 1.0  # a replica that takes longer to say where it is hangs
 _CONNECTED = 0.5  # seconds to connect and to say once where it is
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02
 _PAST = 7200  # positions of the primary that are kept: an hour of looks
 
 UNKNOWN = "It was not looked at yet."
@@ -200,7 +200,7 @@ class Replica:
         if mark.timeline != self._timeline:
             self._leave(FORKED)
             raise ReplicaUnavailable(FORKED)
-        deadline, pause = monotonic() + WAIT, _FIRST_PAUSE
+        deadline, pauses = monotonic() + WAIT, Backoff(0.001, 0.02)
         while True:
             there = await driver.fetchrow(_REPLAYED, timeout=_CONNECTED)
             if not there["recovering"]:
@@ -208,12 +208,12 @@ class Replica:
                 raise ReplicaUnavailable(PROMOTED)
             if there["position"] >= mark.position:
                 return
+            pause = pauses.next()
             if monotonic() + pause > deadline:
                 # those who come after do not wait again before a look has found it caught up
                 self._leave(BEHIND)
                 raise ReplicaUnavailable(BEHIND)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _leave(self, why: str) -> None:
         if self._fault != why:

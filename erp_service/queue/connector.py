@@ -26,6 +26,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from erp_service.db.backoff import Backoff
 from erp_service.db.connections import KEEPALIVE as SERVER_KEEPALIVE
 from erp_service.db.outages import constraint_of
 from erp_service.db.sessions import WriteSession
@@ -125,18 +126,17 @@ class JoiningConnector(PsycopgConnector):
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
         """Listen for ever. Upstream stops at the first failed reconnect and nobody notices (issue #1597)."""
         channels = list(channels)
-        delay = 0.05
+        pauses = Backoff(0.05, LISTEN_RETRY_SECONDS)
         while True:
             try:
                 async with self._listening(channels) as connection:
-                    delay = 0.05
+                    pauses.reset()
                     # What was deferred while nobody listened sent its notice to nobody
                     await on_notification(channel=channels[0], payload=CATCH_UP)
                     await _hand_on(connection, on_notification)
             except PSYCOPG_ERRORS as exc:
                 log.warning("lost the connection that listens, trying again: %r", exc)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, LISTEN_RETRY_SECONDS)
+            await asyncio.sleep(pauses.next())
 
     @asynccontextmanager
     async def _listening(self, channels: list[str]) -> AsyncIterator[psycopg.AsyncConnection]:

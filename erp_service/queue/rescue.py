@@ -20,6 +20,7 @@ import asyncpg
 import msgspec
 
 from erp_service.db import locks
+from erp_service.db.backoff import Backoff
 from erp_service.db.connections import connect
 from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.observability import telemetry
@@ -192,11 +193,11 @@ class Lifeline:
 
     async def hold(self, worker_id: int) -> None:
         """Hold the lifeline for ever, through any outage. `held` is set while the lock is ours."""
-        delay = 0.0
+        pauses = Backoff(0.05, RECONNECT_SECONDS, at_once=True)
         while True:
             try:
                 async with self._connected(worker_id) as connection:
-                    delay = 0.0
+                    pauses.reset()
                     while True:
                         async with self._answer_in_time():
                             await self._look(connection, worker_id)
@@ -206,8 +207,7 @@ class Lifeline:
             if monotonic() - self._beaten > self._timeouts.stalled:
                 # By now the others have taken over whatever ran here
                 self._stop(self._running(), "no heartbeat came through")
-            await asyncio.sleep(delay)
-            delay = min(delay * 2 or 0.05, RECONNECT_SECONDS)
+            await asyncio.sleep(pauses.next())
 
     def _answer_in_time(self) -> asyncio.Timeout:
         # A server or network that hangs without closing is a lost one
