@@ -42,7 +42,7 @@ async def take(database: Database, limit: str, key: str, *, most: int, seconds: 
 
     Fails open: whoever can read no limits is let through, and the metric says so."""
     try:
-        async with database.read() as db:
+        async with database.autocommit() as db:
             taken, remaining = (await db.execute(_TAKE, {"key": f"{limit}:{key}", "seconds": seconds})).one()
     except DATABASE_ERRORS:
         telemetry.failed_open.labels(limit).inc()
@@ -64,7 +64,7 @@ async def forget(database: Database, limit: str, key: str) -> None:
 
 async def _lessen(database: Database, limit: str, statement: TextClause, key: str) -> None:
     try:
-        async with database.read() as db:
+        async with database.autocommit() as db:
             await db.execute(statement, {"key": f"{limit}:{key}"})
     except DATABASE_ERRORS:
         telemetry.failed_open.labels(limit).inc()

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from erp_service.db.connections import POOL_KEEPALIVE, as_connection_error, connect, detect_silence, engine_url
 from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.db.replica import Replica, ReplicaNow, ReplicaUnavailable
-from erp_service.db.sessions import ReadSession, WriteSession
+from erp_service.db.sessions import AutocommitSession, ReadSession, WriteSession
 from erp_service.observability import telemetry
 from erp_service.settings import Settings
 
@@ -40,7 +40,7 @@ class Database:
         self._primary = _engine(settings.database_url, settings, name, pooled=settings.pooled)
         self._places = asyncio.Semaphore(settings.pool_size)
         self._patience = settings.pool_timeout_seconds
-        self._reader = self._primary.execution_options(isolation_level="AUTOCOMMIT")
+        self._autocommit = self._primary.execution_options(isolation_level="AUTOCOMMIT")
         self._limits = _for_this_transaction(settings) if settings.pooled else None
         self._replica: Replica | None = None
         if settings.replica_url is not None:
@@ -70,8 +70,14 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
         """On the primary."""
-        async with self._in_turn(), _reached(self._reader) as connection:
+        async with self.autocommit() as connection:
             yield ReadSession(connection)
+
+    @asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[AutocommitSession]:
+        """For single statements that write, on the primary."""
+        async with self._in_turn(), _reached(self._autocommit) as connection:
+            yield AutocommitSession(connection)
 
     async def reading(self, read: Callable[[ReadSession], Awaitable[T]]) -> T:
         """What `read` gives, on the replica if that has all that was committed before the call, else on the primary.
