@@ -32,5 +32,7 @@ def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
         say(f"erp: {exc.detail or exc.title}{faults}")
         sys.exit(1)
     except DATABASE_ERRORS as exc:
-        say(f"erp: the database cannot be used: {exc}")
+        # SQLAlchemy's own text goes on with the statement and an address
+        why = str(getattr(exc, "orig", None) or exc) or "it does not answer"
+        say(f"erp: the database cannot be used: {why}")
         sys.exit(1)
