@@ -14,13 +14,18 @@ from asyncpg import InterfaceError, InternalClientError, PostgresError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-CONNECTION_ERRORS = (OSError, InterfaceError, InternalClientError)
-"""What asyncpg raises when no server answered, so without an SQLSTATE. TimeoutError is an OSError."""
+_DRIVER_ERRORS = (InterfaceError, InternalClientError)
+
+CONNECTION_ERRORS = (OSError, *_DRIVER_ERRORS)
+"""What asyncpg raises when no server answered: these have no SQLSTATE. ConnectionError and TimeoutError are OSErrors."""
 
 DATABASE_ERRORS = (*CONNECTION_ERRORS, PostgresError, SQLAlchemyError)
 """Everything that a use of the database can raise, for `except` around code that uses nothing else.
 
-Wider than `is_unavailable`: a statement that is wrong is one of these too. A file can raise OSError as well."""
+Wider than `is_unavailable`: a statement that is wrong is one of these too."""
+
+DATABASE_ONLY_ERRORS = (ConnectionError, TimeoutError, *_DRIVER_ERRORS, PostgresError, SQLAlchemyError)
+"""Those of them that no file can raise, for code that uses files too."""
 
 DATA_EXCEPTION = "22"
 """Class: a value that the column or the function does not take, such as a number too large."""

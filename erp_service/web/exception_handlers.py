@@ -4,12 +4,11 @@ bugs."""
 from typing import Any
 
 import msgspec
-from asyncpg import InterfaceError, InternalClientError, PostgresError
 from litestar import Request
 from litestar.exceptions import ClientException, HTTPException, ValidationException
 from litestar.response import Response
 from litestar.types import ExceptionHandlersMap, Scope, Send
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
 from erp_service import errors
 from erp_service.db import outages
@@ -94,14 +93,8 @@ def on_bug(request: Request[Any, Any, Any], exc: Exception) -> Response[Any]:
 HANDLERS: ExceptionHandlersMap = {
     Refused: on_refused,
     HTTPException: on_http,
-    SQLAlchemyError: on_database,
-    # asyncpg's own, which SQLAlchemy does not always wrap
-    PostgresError: on_database,
-    InterfaceError: on_database,
-    InternalClientError: on_database,
-    # not every OSError: one of a file is a bug
-    ConnectionError: on_database,
-    TimeoutError: on_database,
+    # an OSError of a file is a bug
+    **dict.fromkeys(outages.DATABASE_ONLY_ERRORS, on_database),
     Exception: on_bug,
 }
 
