@@ -1,15 +1,12 @@
 """Runs the migrations on the connection that erp_service.db.migrate gives: one transaction, one migrator at a time."""
 
 from alembic import context
-from sqlalchemy import text
 
+from erp_service.db import locks
 from erp_service.db.base import Base
 from erp_service.db.migrate import script
 from erp_service.features import FEATURES
 from erp_service.registry.feature import load_models
-
-# A run of `erp migrate` on each of two hosts at once: the second waits, then finds nothing to do.
-_LOCK = text("select pg_advisory_xact_lock(727275)")
 
 # Grants are made anew after every run, so that no migration can forget a table. What is append-only stays so for
 # the application's role even without its triggers.
@@ -51,7 +48,8 @@ context.configure(
     transaction_per_migration=False,
 )
 with context.begin_transaction():
-    connection.execute(_LOCK)
+    # of two hosts that run `erp migrate` at once, the second waits, then finds nothing to do
+    connection.execute(locks.statement(locks.MIGRATION))
     context.run_migrations()
     if context.config.attributes.get("grants", True):
         script(connection, _GRANTS)

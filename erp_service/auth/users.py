@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_skip
 
 from erp_service import errors
@@ -19,11 +19,9 @@ from erp_service.auth.problems import LastSuperAdmin, OwnAccount, RoleOutOfReach
 from erp_service.auth.queries import USER_COLUMNS, as_user
 from erp_service.auth.schemas import NewUser, RoleChange, UserChange, UserOut
 from erp_service.auth.sessions import LoginContext
+from erp_service.db import locks
 from erp_service.db.engine import Database
 from erp_service.db.sessions import WriteSession
-
-# Held by whoever changes what users may do: these changes are rare, and each must see the one before it.
-_ONE_AT_A_TIME = text("select pg_advisory_xact_lock(hashtext('erp users'))")
 
 
 class LockedUser(msgspec.Struct, frozen=True):
@@ -66,7 +64,7 @@ async def first_super_admin(database: Database, email: str, password: str) -> bo
     """Create a SUPER_ADMIN unless there is an active one. Returns whether it did; of several at once, one does."""
     password_hash = await asyncio.to_thread(passwords.hashed, password)
     async with database.write() as db:
-        await db.execute(_ONE_AT_A_TIME)
+        await locks.take(db, locks.USERS)
         if await _active_super_admins(db, except_id=0):
             return False
         values = {"email": email, "full_name": "First administrator", "role": Role.SUPER_ADMIN}
@@ -84,7 +82,7 @@ async def lock_for_update(db: WriteSession, who: Principal, user_id: int) -> Loc
     """Lock the user's row until the transaction ends. Raises errors.NotFound, RoleOutOfReach.
 
     The caller's role is read again, under the lock: of two who demote each other at once, the second is refused."""
-    await db.execute(_ONE_AT_A_TIME)
+    await locks.take(db, locks.USERS)
     caller_role = who.role
     if who.user_id is not None:
         authority = await queries.authority(db, who.user_id)

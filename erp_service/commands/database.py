@@ -4,12 +4,10 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-import asyncpg
-from sqlalchemy.exc import SQLAlchemyError
-
 from erp_service import errors
 from erp_service.commands.terminal import say
 from erp_service.db.engine import Database
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.settings import Settings, SettingsError
 
 WAIT_SECONDS = 300.0
@@ -18,8 +16,6 @@ crash."""
 
 SHORT_WAIT_SECONDS = 20.0
 """The same for a command that a person waits for: long enough for a slow name server, or for a server that restarts."""
-
-_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError)
 
 
 @asynccontextmanager
@@ -48,6 +44,8 @@ def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
         faults = "".join(f"\n  {fault.detail}" for fault in exc.faults)
         say(f"erp: {exc.detail or exc.title}{faults}")
         sys.exit(1)
-    except _AWAY as exc:
-        say(f"erp: the database cannot be used: {exc}")
+    except DATABASE_ERRORS as exc:
+        # SQLAlchemy's own text goes on with the statement and an address
+        why = str(getattr(exc, "orig", None) or exc) or "it does not answer"
+        say(f"erp: the database cannot be used: {why}")
         sys.exit(1)

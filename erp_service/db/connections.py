@@ -2,11 +2,16 @@
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 from sqlalchemy.engine import make_url
+
+from erp_service.db.backoff import Backoff
+from erp_service.db.outages import CONNECTION_ERRORS, DATABASE_ERRORS, is_unavailable
 
 # The server's side of a connection. The last, in ms, is for a client that vanished before it acknowledged what
 # was sent to it: no keepalive asks then, and Linux would go on sending for a quarter of an hour.
@@ -51,12 +56,29 @@ def asyncpg_arguments(url: str) -> dict[str, Any]:
 
 
 async def connect(url: str, *, name: str, **server_settings: str) -> asyncpg.Connection:
-    """A connection of one's own, outside the pools: for LISTEN, for COPY, for locks that a session holds."""
-    return await asyncpg.connect(
-        **asyncpg_arguments(url),
-        timeout=5,
-        server_settings={"application_name": name, "timezone": "UTC", **KEEPALIVE, **server_settings},
-    )
+    """A connection outside the pools: for LISTEN, for COPY, for locks that a session holds.
+
+    Raises ConnectionError if the server cannot be reached, and asyncpg.PostgresError if it refuses."""
+    with as_connection_error():
+        return await asyncpg.connect(
+            **asyncpg_arguments(url),
+            timeout=5,
+            server_settings={"application_name": name, "timezone": "UTC", **KEEPALIVE, **server_settings},
+        )
+
+
+@contextmanager
+def as_connection_error(*more: type[Exception]) -> Iterator[None]:
+    """Raise ConnectionError when no server can be reached, so that a missing socket is not taken for a missing file.
+
+    `more` are errors that mean the same where this is used."""
+    try:
+        yield
+    except ConnectionError:
+        raise
+    except (*CONNECTION_ERRORS, *more) as exc:
+        # a TimeoutError has no text
+        raise ConnectionError(f"the database cannot be reached: {str(exc) or 'no answer in time'}") from exc
 
 
 def detect_silence(connection: Any, _record: Any) -> None:
@@ -77,31 +99,19 @@ def detect_silence(connection: Any, _record: Any) -> None:
             line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
-_NOT_YET = (
-    OSError,
-    TimeoutError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
-
-
 async def wait_until_up(url: str, *, seconds: float) -> None:
     """Return when the server takes connections; raises the last error after `seconds`."""
-    delay = 0.1
+    pauses = Backoff(0.1, 2.0)
     async with asyncio.timeout(seconds + 5):
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             try:
                 connection = await connect(url, name="erp start")
-            except _NOT_YET:
-                if asyncio.get_running_loop().time() + delay > deadline:
+            except DATABASE_ERRORS as exc:
+                pause = pauses.next()
+                if not is_unavailable(exc) or asyncio.get_running_loop().time() + pause > deadline:
                     raise
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, 2)
+                await asyncio.sleep(pause)
             else:
                 await connection.close()
                 return

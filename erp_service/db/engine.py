@@ -9,13 +9,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 from sqlalchemy import Select, event, func, select, text
-from sqlalchemy.exc import InvalidatePoolError, SQLAlchemyError
+from sqlalchemy.exc import InvalidatePoolError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from erp_service.db.connections import POOL_KEEPALIVE, connect, detect_silence, engine_url
+from erp_service.db.connections import POOL_KEEPALIVE, as_connection_error, connect, detect_silence, engine_url
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.db.replica import Replica, ReplicaNow, ReplicaUnavailable
-from erp_service.db.sessions import ReadSession, WriteSession
+from erp_service.db.sessions import AutocommitSession, ReadSession, WriteSession
 from erp_service.observability import telemetry
 from erp_service.settings import Settings
 
@@ -39,7 +40,7 @@ class Database:
         self._primary = _engine(settings.database_url, settings, name, pooled=settings.pooled)
         self._places = asyncio.Semaphore(settings.pool_size)
         self._patience = settings.pool_timeout_seconds
-        self._reader = self._primary.execution_options(isolation_level="AUTOCOMMIT")
+        self._autocommit = self._primary.execution_options(isolation_level="AUTOCOMMIT")
         self._limits = _for_this_transaction(settings) if settings.pooled else None
         self._replica: Replica | None = None
         if settings.replica_url is not None:
@@ -59,7 +60,7 @@ class Database:
                 yield WriteSession(connection)
             except BaseException:
                 # with the connection lost there is nothing to roll back, and the caller asks why it came to this
-                with contextlib.suppress(SQLAlchemyError, OSError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+                with contextlib.suppress(*DATABASE_ERRORS):
                     await transaction.rollback()
                 raise
             # unless it was rolled back inside
@@ -69,8 +70,14 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
         """On the primary."""
-        async with self._in_turn(), _reached(self._reader) as connection:
+        async with self.autocommit() as connection:
             yield ReadSession(connection)
+
+    @asynccontextmanager
+    async def autocommit(self) -> AsyncIterator[AutocommitSession]:
+        """For single statements that write, on the primary."""
+        async with self._in_turn(), _reached(self._autocommit) as connection:
+            yield AutocommitSession(connection)
 
     async def reading(self, read: Callable[[ReadSession], Awaitable[T]]) -> T:
         """What `read` gives, on the replica if that has all that was committed before the call, else on the primary.
@@ -192,7 +199,7 @@ def _answers(connection: Any, _record: Any, _proxy: Any) -> None:
     SQLAlchemy's own ping waits for ever on a connection that hangs without closing."""
     try:
         connection.run_async(_ping)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError) as exc:
+    except DATABASE_ERRORS as exc:
         raise InvalidatePoolError from exc
 
 
@@ -207,16 +214,11 @@ async def _ping(connection: asyncpg.Connection) -> None:
 
 @asynccontextmanager
 async def _reached(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Raises ConnectionError when nobody is there, so that a missing socket is not taken for a missing file."""
+    """Raises ConnectionError if the server cannot be reached."""
     connection = engine.connect()
-    try:
+    # InvalidRequestError is what the pool raises when a second new connection has failed its ping as well
+    with as_connection_error(InvalidRequestError):
         await connection.start()
-    except ConnectionError:
-        raise
-    # asyncpg's own two are what it raises when it is cut off while it connects
-    except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
-        # a TimeoutError says nothing
-        raise ConnectionError(f"the database cannot be reached: {str(exc) or 'no answer in time'}") from exc
     try:
         yield connection
     finally:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from time import monotonic
 from typing import Any
 
+from erp_service.db.backoff import Backoff
 from erp_service.db.connections import connect
 from erp_service.observability import telemetry
 
@@ -17,7 +18,6 @@ APPLICATION = "erp notices"
 
 PROOF_EVERY = 0.2  # seconds between proofs that the connection is alive
 PROOF_HOLDS = 0.5  # seconds for which a proof counts; with the margin for a load, well under the promised second
-_RECONNECT = 0.05
 
 
 class NotificationListener:
@@ -27,7 +27,7 @@ class NotificationListener:
         self._url = url
         self._subscribers: dict[str, list[Hear]] = {}
         self._proved = float("-inf")
-        self._pause = _RECONNECT
+        self._pauses = Backoff(0.05, 2.0)
 
     @property
     def is_current(self) -> bool:
@@ -55,8 +55,7 @@ class NotificationListener:
             # its public ones, and an instance whose listener died would look up for ever
             except Exception as exc:  # noqa: BLE001
                 telemetry.log.warning("notices lost", error=repr(exc))
-            await asyncio.sleep(self._pause)
-            self._pause = min(self._pause * 2, 2.0)
+            await asyncio.sleep(self._pauses.next())
 
     async def _listen(self) -> None:
         connection = await connect(self._url, name=APPLICATION)
@@ -73,7 +72,8 @@ class NotificationListener:
                 asked = monotonic()
                 # a peer that vanished says nothing, and Postgres delivers what is pending before it answers
                 await connection.execute("select 1", timeout=2)
-                self._proved, self._pause = asked, _RECONNECT
+                self._proved = asked
+                self._pauses.reset()
                 telemetry.notices_up.set(1)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(PROOF_EVERY):

@@ -1,19 +1,92 @@
-"""Which errors mean that the database, or the way to it, is unavailable."""
+"""Which errors mean that the database, or the way to it, is unavailable: the only place that says so.
 
-import asyncpg
-from sqlalchemy.exc import DBAPIError
+asyncpg raises three unrelated families: PostgresError, which the server sent and which has an SQLSTATE; InterfaceError,
+such as for a connection that is closed; and InternalClientError, when a connection breaks between two steps of one
+statement. SQLAlchemy wraps them, but not OSError and TimeoutError. A list that forgets one of them turns an outage
+into a fault of ours. psycopg, which only the queue and `erp up` use, is asked in queue/outages.py.
+
+The SQLSTATEs are those of https://www.postgresql.org/docs/current/errcodes-appendix.html; the first two characters of
+one are its class."""
+
+from collections.abc import Iterator
+
+from asyncpg import InterfaceError, InternalClientError, PostgresError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+_DRIVER_ERRORS = (InterfaceError, InternalClientError)
 
-def is_outage(exc: BaseException) -> bool:
-    """The database, or the way to it, was away: nothing is wrong with the export."""
-    # the last of these is what asyncpg raises when it is cut off between two steps of one statement
-    lost = PoolTimeout | ConnectionError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError
-    if isinstance(exc, lost):
-        return True
-    if isinstance(exc, DBAPIError):
-        cause = getattr(exc.orig, "__cause__", None)
-        return exc.connection_invalidated or (cause is not None and is_outage(cause))
-    # 25P03: it was idle in a transaction for too long, as after a pause of the process
-    state = (exc.sqlstate or "") if isinstance(exc, asyncpg.PostgresError) else ""
-    return state[:2] in ("08", "53", "57", "40") or state == "25P03"
+CONNECTION_ERRORS = (OSError, *_DRIVER_ERRORS)
+"""What asyncpg raises when no server answered: these have no SQLSTATE. ConnectionError and TimeoutError are OSErrors."""
+
+DATABASE_ERRORS = (*CONNECTION_ERRORS, PostgresError, SQLAlchemyError)
+"""Everything that a use of the database can raise, for `except` around code that uses nothing else.
+
+Wider than `is_unavailable`: a statement that is wrong is one of these too."""
+
+DATABASE_ONLY_ERRORS = (ConnectionError, TimeoutError, *_DRIVER_ERRORS, PostgresError, SQLAlchemyError)
+"""Those of them that no file can raise, for code that uses files too."""
+
+DATA_EXCEPTION = "22"
+"""Class: a value that the column or the function does not take, such as a number too large."""
+
+SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE = "40001", "40P01", "55P03"
+CONTENTION = frozenset({SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE})
+"""Others are changing the same rows: the same transaction may succeed in a moment."""
+
+STATEMENT_CANCELED = "57014"
+"""By statement_timeout, by a person, or on a replica by what the primary had to remove."""
+
+DISK_FULL = "53100"
+
+READ_ONLY = "25006"
+"""The server has been demoted, or is a replica."""
+
+_IDLE_IN_TRANSACTION, _TRANSACTION_TIMEOUT = "25P03", "25P04"  # as after a pause of this process
+
+# connection, transaction rolled back, insufficient resources, operator intervention
+_UNAVAILABLE_CLASSES = frozenset({"08", "40", "53", "57"})
+_UNAVAILABLE_STATES = frozenset({READ_ONLY, _IDLE_IN_TRANSACTION, _TRANSACTION_TIMEOUT})
+# connection, insufficient resources, operator intervention, system error, configuration file, internal error
+_SERVER_CLASSES = frozenset({"08", "53", "57", "58", "F0", "XX"})
+
+
+def is_unavailable(exc: BaseException) -> bool:
+    """The database, or the way to it, was unavailable: what was tried is not at fault, and may succeed later.
+
+    Of OSError only ConnectionError and TimeoutError count, since others may come from a file; `Database` and
+    `connections.connect` raise ConnectionError for all that keeps them from the server."""
+    if isinstance(exc, PostgresError | DBAPIError) and (state := sqlstate_of(exc)):
+        return state_is_unavailable(state) or (isinstance(exc, DBAPIError) and exc.connection_invalidated)
+    lost = PoolTimeout | DBAPIError | ConnectionError | TimeoutError | InterfaceError | InternalClientError
+    return isinstance(exc, lost)
+
+
+def state_is_unavailable(sqlstate: str) -> bool:
+    """`is_unavailable` for an SQLSTATE."""
+    return sqlstate[:2] in _UNAVAILABLE_CLASSES or sqlstate in _UNAVAILABLE_STATES
+
+
+def is_server_failure(exc: BaseException) -> bool:
+    """One of DATABASE_ERRORS is about the connection or the server, not about the statement: others would fail too."""
+    state = sqlstate_of(exc)
+    return not state or state[:2] in _SERVER_CLASSES
+
+
+def sqlstate_of(exc: BaseException) -> str:
+    """The SQLSTATE of the driver's error, however deep it is wrapped; empty if there is none."""
+    return next((state for error in _wrapped(exc) if (state := getattr(error, "sqlstate", None))), "")
+
+
+def constraint_of(exc: BaseException) -> str | None:
+    """The name of the constraint that a statement violated."""
+    # only the driver's own error names it, not SQLAlchemy's and not that of SQLAlchemy's adapter
+    return next((name for error in _wrapped(exc) if (name := getattr(error, "constraint_name", None))), None)
+
+
+def _wrapped(exc: BaseException) -> Iterator[BaseException]:
+    """The error itself, then what each wraps: SQLAlchemy's holds its adapter's, whose cause is the driver's."""
+    error: BaseException | None = exc
+    while error is not None:
+        yield error
+        error = getattr(error, "orig", None) or error.__cause__

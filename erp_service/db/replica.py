@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from erp_service.db.backoff import Backoff
+from erp_service.db.outages import DATABASE_ERRORS, STATEMENT_CANCELED, is_server_failure, sqlstate_of
 from erp_service.observability import telemetry
 
 T = TypeVar("T")
@@ -30,7 +31,6 @@ WAIT = 0.25
 LOOK_EVERY = 0.5
 LOOK_SECONDS = 1.0  # a replica that takes longer to say where it is hangs
 _CONNECTED = 0.5  # seconds to connect and to say once where it is
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.02
 _PAST = 7200  # positions of the primary that are kept: an hour of looks
 
 UNKNOWN = "It was not looked at yet."
@@ -68,15 +68,6 @@ _TIMELINES = """
   ] as timelines
 """
 _REPLICA = _REPLAYED + ", pg_last_xact_replay_timestamp() as replayed_at," + _WHOSE + "," + _TIMELINES
-
-_FAULTS = (
-    SQLAlchemyError,
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
 
 
 class ReplicaUnavailable(Exception):
@@ -182,7 +173,7 @@ class Replica:
         self._in_use.add(driver)
         try:
             yield connection, driver
-        except (*_FAULTS, asyncio.CancelledError):
+        except (*DATABASE_ERRORS, asyncio.CancelledError):
             # what hangs would hang again when it is given back in order
             driver.terminate()
             raise
@@ -195,13 +186,12 @@ class Replica:
         """Turns what the replica is to blame for into Left."""
         try:
             yield
-        except _FAULTS as exc:
-            state = _sqlstate(exc)
+        except DATABASE_ERRORS as exc:
+            state = sqlstate_of(exc)
             # the primary would take as long, and the caller has waited long enough
-            if state == "57014":
+            if state == STATEMENT_CANCELED:
                 raise
-            # all else of these classes is about the connection or the server, not about the statement
-            if state[:2] in ("", "08", "53", "57", "58", "F0", "XX"):
+            if is_server_failure(exc):
                 self._leave(AWAY)
             raise ReplicaUnavailable(f"{type(exc).__name__} {state}".strip()) from exc
 
@@ -210,7 +200,7 @@ class Replica:
         if mark.timeline != self._timeline:
             self._leave(FORKED)
             raise ReplicaUnavailable(FORKED)
-        deadline, pause = monotonic() + WAIT, _FIRST_PAUSE
+        deadline, pauses = monotonic() + WAIT, Backoff(0.001, 0.02)
         while True:
             there = await driver.fetchrow(_REPLAYED, timeout=_CONNECTED)
             if not there["recovering"]:
@@ -218,12 +208,12 @@ class Replica:
                 raise ReplicaUnavailable(PROMOTED)
             if there["position"] >= mark.position:
                 return
+            pause = pauses.next()
             if monotonic() + pause > deadline:
                 # those who come after do not wait again before a look has found it caught up
                 self._leave(BEHIND)
                 raise ReplicaUnavailable(BEHIND)
             await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _leave(self, why: str) -> None:
         if self._fault != why:
@@ -243,7 +233,7 @@ class Replica:
         while True:
             try:
                 await self._look(await self._ask(PRIMARY))
-            except _FAULTS:
+            except DATABASE_ERRORS:
                 # without the primary nothing can be said about the replica, and nobody can read either
                 self._lag = None
             except Exception as exc:  # noqa: BLE001 if looking ended, the replica would stay left, or in use, for ever
@@ -266,7 +256,7 @@ class Replica:
                     self._fault = None
         except ReplicaUnavailable:
             return
-        except _FAULTS:
+        except DATABASE_ERRORS:
             self._lag = None
             self._leave(AWAY)
         telemetry.replica_in_use.labels(self._host).set(self._fault is None)
@@ -303,8 +293,3 @@ def _misfit(mark: Mark, primary: Mapping[str, Any], there: Mapping[str, Any]) ->
     if mark.timeline not in there["timelines"]:
         return FORKED
     return None
-
-
-def _sqlstate(exc: BaseException) -> str:
-    original = getattr(exc, "orig", None) or exc
-    return getattr(original, "sqlstate", None) or getattr(original.__cause__, "sqlstate", None) or ""

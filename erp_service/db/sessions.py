@@ -10,5 +10,9 @@ ReadSession = NewType("ReadSession", AsyncConnection)
 WriteSession = NewType("WriteSession", AsyncConnection)
 """One transaction on the primary, committed before the answer starts."""
 
+AutocommitSession = NewType("AutocommitSession", AsyncConnection)
+"""On the primary: each statement is a transaction of its own, and may write. For counts that stay, whatever happens to
+the request: those of rate limits."""
+
 Session = ReadSession | WriteSession
-"""For a function that only reads and does not mind where."""
+"""For a function that only reads, in either."""

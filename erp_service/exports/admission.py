@@ -11,6 +11,7 @@ from msgspec import Struct
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from erp_service.db import locks
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports.models import ExportJob, Status
 from erp_service.exports.planning.selection import Query
@@ -28,8 +29,6 @@ SMALL_COST = 100_000
 
 _BRIEFLY = text("set local lock_timeout to '100ms'")
 _AS_EVER = text("set local lock_timeout to default")
-
-_LOCK = text("select pg_advisory_xact_lock(727276)")
 
 _ADMISSIBLE = text("""
     with admitted as (
@@ -53,7 +52,7 @@ async def lock(db: WriteSession) -> None:
     """One admission at a time, until the transaction ends: two exports that end at once would else both fill a place.
 
     Whoever holds it must wait for no row of another export: that row's holder may be waiting for this lock."""
-    await db.execute(_LOCK)
+    await locks.take(db, locks.ADMISSION)
 
 
 async def admit(db: WriteSession, most_running: int) -> int:

@@ -4,11 +4,10 @@ Each step works in small batches and transactions, and is safe to be cut short, 
 
 from datetime import UTC, datetime, timedelta
 
-import asyncpg
 from sqlalchemy import select, text, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from erp_service.db.engine import Database
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.exports import admission, lifecycle
 from erp_service.exports.context import ExportContext
 from erp_service.exports.models import ExportJob, Status
@@ -103,7 +102,7 @@ async def remove_deleted(database: Database, store: Store, key: FileKey) -> None
     """At once, after the answer; if that fails there is nobody to tell, and the next upkeep does it."""
     try:
         await remove_file(database, store, key)
-    except (OSError, SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+    except DATABASE_ERRORS as exc:
         log.warning("the file of a deleted export is still there", key=str(key), error=repr(exc))
 
 

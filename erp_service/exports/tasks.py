@@ -6,7 +6,7 @@ from uuid import UUID
 from procrastinate import Blueprint, JobContext, RetryDecision, jobs
 from procrastinate.retry import BaseRetryStrategy
 
-from erp_service.db.outages import is_outage
+from erp_service.db.outages import is_unavailable
 from erp_service.exports.admission import QUEUE, TASK
 from erp_service.exports.context import ExportContext
 from erp_service.exports.lifecycle import Run
@@ -28,7 +28,7 @@ class Outages(BaseRetryStrategy):
     def get_retry_decision(self, *, exception: BaseException, job: jobs.Job) -> RetryDecision | None:
         if isinstance(exception, StoreAway):
             return RetryDecision(retry_in={"seconds": store_failures.pause(job.attempts)})
-        if is_outage(exception) and job.attempts < _MOST_ATTEMPTS:
+        if is_unavailable(exception) and job.attempts < _MOST_ATTEMPTS:
             return RetryDecision(retry_in={"seconds": _OUTAGE_PAUSE})
         return None
 

@@ -5,11 +5,12 @@ UPDATE: postings (FOR SHARE) wait for it, but the foreign key of another locatio
 not, and so two moves that cross meet at the tree's lock alone, where one waits, and cannot deadlock.
 """
 
-from sqlalchemy import Integer, func, insert, literal, select, text, update
+from sqlalchemy import Integer, func, insert, literal, select, update
 
 from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.audit.record import record
+from erp_service.db import locks
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Fault
 from erp_service.inventory.models import Item, Location, StockBalance
@@ -95,7 +96,7 @@ async def lock_tree(db: WriteSession) -> None:
     """Whoever makes, moves or deletes a part of the tree is alone with it until commit.
 
     Without it, two moves that cross would each find no cycle, and make one together."""
-    await db.execute(text("select pg_advisory_xact_lock(hashtextextended('erp locations tree', 0))"))
+    await locks.take(db, locks.LOCATION_TREE)
 
 
 async def _check_parent(db: WriteSession, location_id: int | None, parent_id: int) -> None:

@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 
-import asyncpg
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy.exc import SQLAlchemyError
 
 from erp_service.db.engine import Database
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.registry.figures import FigureReader
 
 FRESH_SECONDS = 2.0
@@ -40,7 +39,7 @@ class ClusterMetrics(Collector):
             try:
                 async with asyncio.timeout(_ANSWER_SECONDS), self._database.read() as db:
                     self._figures = [(reader, await reader.read(db)) for reader in self._readers]
-            except (SQLAlchemyError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except DATABASE_ERRORS:
                 self._figures = None
             self._read_at = monotonic()
 

@@ -3,13 +3,12 @@
 import asyncio
 from typing import Protocol
 
-import asyncpg
 import msgspec
-from sqlalchemy.exc import SQLAlchemyError
 
 from erp_service import errors
 from erp_service.db import revisions
 from erp_service.db.engine import Database
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.db.sessions import ReadSession
 from erp_service.settings import Settings
 
@@ -54,7 +53,7 @@ class Readiness:
                 for check in self.checks:
                     if (fault := await check(db)) is not None:
                         return fault
-        except (SQLAlchemyError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except DATABASE_ERRORS:
             return "The database does not answer."
         return None
 

@@ -9,7 +9,7 @@ from procrastinate import Blueprint
 from erp_service.db import revisions
 from erp_service.db.connections import wait_until_up
 from erp_service.db.engine import Database
-from erp_service.db.outages import is_outage
+from erp_service.db.outages import is_unavailable
 from erp_service.exports.storage.registry import open_store, store_fault
 from erp_service.features import FEATURES
 from erp_service.observability import telemetry, tracing
@@ -83,7 +83,7 @@ async def _wait_until_ready(settings: Settings) -> None:
                 async with database.read() as db:
                     fault = await revisions.behind(db) or await store_fault(db, database, store)
             except Exception as exc:
-                if not is_outage(exc):
+                if not is_unavailable(exc):
                     raise
                 fault = "The database does not answer."
             if fault is None:

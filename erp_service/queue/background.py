@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from erp_service.db.outages import is_outage
+from erp_service.db.outages import is_unavailable
 from erp_service.observability.telemetry import log
 from erp_service.registry.background import BackgroundStep
 from erp_service.registry.services import ServiceSet
@@ -21,7 +21,7 @@ async def run_background(services: ServiceSet, steps: Sequence[BackgroundStep]) 
                 async with asyncio.timeout(_LOST_SECONDS):
                     await step.run(services)
             except Exception as exc:  # noqa: BLE001 whatever it is, the next look may do better
-                if is_outage(exc):
+                if is_unavailable(exc):
                     log.warning("the database is unavailable, trying again", step=step.name, error=repr(exc))
                 else:
                     log.exception("a background step failed, trying again", step=step.name)

@@ -26,8 +26,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from erp_service.db.backoff import Backoff
 from erp_service.db.connections import KEEPALIVE as SERVER_KEEPALIVE
+from erp_service.db.outages import constraint_of
 from erp_service.db.sessions import WriteSession
+from erp_service.queue.outages import PSYCOPG_ERRORS
 
 log = logging.getLogger(__name__)
 
@@ -123,18 +126,17 @@ class JoiningConnector(PsycopgConnector):
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
         """Listen for ever. Upstream stops at the first failed reconnect and nobody notices (issue #1597)."""
         channels = list(channels)
-        delay = 0.05
+        pauses = Backoff(0.05, LISTEN_RETRY_SECONDS)
         while True:
             try:
                 async with self._listening(channels) as connection:
-                    delay = 0.05
+                    pauses.reset()
                     # What was deferred while nobody listened sent its notice to nobody
                     await on_notification(channel=channels[0], payload=CATCH_UP)
                     await _hand_on(connection, on_notification)
-            except (psycopg.Error, OSError, TimeoutError) as exc:
+            except PSYCOPG_ERRORS as exc:
                 log.warning("lost the connection that listens, trying again: %r", exc)
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, LISTEN_RETRY_SECONDS)
+            await asyncio.sleep(pauses.next())
 
     @asynccontextmanager
     async def _listening(self, channels: list[str]) -> AsyncIterator[psycopg.AsyncConnection]:
@@ -172,7 +174,7 @@ def _answered_within(seconds: float, connection: psycopg.AsyncConnection[Any]) -
 
 
 def _hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
-    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+    with suppress(*PSYCOPG_ERRORS), socket.socket(fileno=os.dup(connection.fileno())) as line:
         line.shutdown(socket.SHUT_RDWR)
 
 
@@ -199,11 +201,10 @@ def _as_procrastinate_says_it() -> Iterator[None]:
     try:
         yield
     except IntegrityError as exc:
-        # SQLAlchemy wraps its own adapter's error, which wraps asyncpg's: only the innermost names the constraint
-        cause = exc.orig.__cause__ if exc.orig else None
-        name = getattr(cause, "constraint_name", None)
-        key = _LOCK_IN_DETAIL.search(getattr(cause, "detail", None) or "")
-        raise exceptions.UniqueViolation(constraint_name=name, queueing_lock=key[1] if key else None) from exc
+        key = _LOCK_IN_DETAIL.search(getattr(exc.orig, "detail", None) or "")
+        raise exceptions.UniqueViolation(
+            constraint_name=constraint_of(exc), queueing_lock=key[1] if key else None
+        ) from exc
 
 
 # Never opened: whoever defers in a transaction needs statements, not connections

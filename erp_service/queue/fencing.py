@@ -11,10 +11,10 @@ from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
-import psycopg
 from procrastinate import exceptions, jobs, manager
 
 from erp_service.observability import telemetry
+from erp_service.queue.outages import is_unavailable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -120,11 +120,7 @@ async def _through_outages(ask: Callable[[], Awaitable[T]], not_yet: str) -> T:
         try:
             return await ask()
         except exceptions.ConnectorException as exc:
-            if not _is_outage(exc) or monotonic() > deadline:
+            if not is_unavailable(exc) or monotonic() > deadline:
                 raise
             log.warning("%s yet: %r", not_yet, exc.__cause__)
         await asyncio.sleep(RETRY_SECONDS)
-
-
-def _is_outage(exc: exceptions.ConnectorException) -> bool:
-    return isinstance(exc.__cause__, psycopg.OperationalError | psycopg.InterfaceError)

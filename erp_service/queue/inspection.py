@@ -7,9 +7,9 @@ from msgspec import Struct
 from sqlalchemy import text
 
 from erp_service import errors
+from erp_service.db import locks
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.queue.connector import cancel as cancel_job
-from erp_service.queue.rescue import LOCK_CLASS
 from erp_service.registry.figures import FigureReader
 from erp_service.registry.housekeeping import Pruning
 
@@ -75,11 +75,7 @@ class Deaths(Struct, frozen=True):
     last_at: datetime
 
 
-_ALIVE = """
-    exists (select from pg_locks where locktype = 'advisory' and granted and objsubid = 2
-      and database = (select oid from pg_database where datname = current_database())
-      and classid = cast(:lock_class as bigint)::oid and objid = worker.id::oid)
-"""
+_ALIVE = locks.is_held_for_worker("worker.id")
 
 _WORKERS = text(f"""
     select worker.id, place.host, place.pid, coalesce(place.draining, false) as draining, {_ALIVE} as holds_lock,
@@ -159,7 +155,7 @@ class Ended(errors.Conflict):
 
 
 async def workers(db: Session) -> list[WorkerNow]:
-    rows = await db.execute(_WORKERS, {"lock_class": LOCK_CLASS, "most": MOST})
+    rows = await db.execute(_WORKERS, {"most": MOST})
     return [WorkerNow(**row) for row in rows.mappings()]
 
 
@@ -169,7 +165,7 @@ async def depths(db: Session) -> list[Depth]:
 
 async def jobs(db: Session, *, stalled: float) -> list[JobNow]:
     """Those in hand first, then those that could begin, in the order in which they will."""
-    rows = await db.execute(_JOBS, {"lock_class": LOCK_CLASS, "stalled": stalled, "most": MOST})
+    rows = await db.execute(_JOBS, {"stalled": stalled, "most": MOST})
     return [JobNow(**row) for row in rows.mappings()]
 
 

@@ -1,6 +1,6 @@
 """How a worker proves that it lives, and what the others do when it does not.
 
-Each worker holds a session advisory lock on a connection of its own, its lifeline, and beats over it. Postgres frees
+Each worker holds a lock (db/locks.py) on a connection of its own, its lifeline, and beats over it. Postgres frees
 the lock within milliseconds of the process's death, so a lock that is gone means dead, and a lock that is held while
 no beat comes means paused, hung, or cut off. The others read `pg_locks` and never try to take the lock: a try that
 succeeds would itself look like life. Nobody needs a free slot, a job, or a leader for this; two rescuers of one job
@@ -19,19 +19,17 @@ from typing import Generic, Literal, NamedTuple, TypeVar
 import asyncpg
 import msgspec
 
+from erp_service.db import locks
+from erp_service.db.backoff import Backoff
 from erp_service.db.connections import connect
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.observability import telemetry
 from erp_service.queue.fencing import Run
 
 log = logging.getLogger(__name__)
 
-# The first key of the two-key advisory locks, which no one-key lock can meet: "ERPw"
-LOCK_CLASS = 0x45525077
 OWN_CHECK_SECONDS = 1.0
 RECONNECT_SECONDS = 0.5
-
-# InternalClientError is what asyncpg raises when it is cut off between two steps of one statement
-CONNECTION_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 # A rescuer that is itself paused in the middle must not keep the job from all others
 LIMITS = {"lock_timeout": "1000", "idle_in_transaction_session_timeout": "2000"}
@@ -78,20 +76,13 @@ WITH worker AS (
 INSERT INTO queue_workers (worker_id, host, pid, draining) SELECT id, $2, $3, $4 FROM worker
 ON CONFLICT (worker_id) DO UPDATE SET draining = excluded.draining"""
 
-# Shared, so that a reconnect need not wait until Postgres notices that the last connection is dead
-HOLD = "SELECT pg_advisory_lock_shared($1::integer, $2::integer)"
-
-SURVEY = """
+SURVEY = f"""
 SELECT job.id, job.attempts, job.worker_id,
-    NOT EXISTS (
-        SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2
-            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-            AND classid = $1::bigint::oid AND objid = job.worker_id::oid
-    ) AS gone,
-    coalesce(worker.last_heartbeat < now() - make_interval(secs => $2), true) AS silent
+    NOT {locks.is_held_for_worker("job.worker_id")} AS gone,
+    coalesce(worker.last_heartbeat < now() - make_interval(secs => $1), true) AS silent
 FROM procrastinate_jobs AS job
 LEFT JOIN procrastinate_workers AS worker ON worker.id = job.worker_id
-WHERE job.status = 'doing'"""
+WHERE job.status = 'doing'"""  # noqa: S608 a constant of db/locks.py
 
 CLAIM = """
 SELECT job.queue_name, job.abort_requested, coalesce(worker.draining, false) AS draining
@@ -121,7 +112,7 @@ async def beat(connection: asyncpg.Connection, worker_id: int, *, draining: bool
 
 async def survey(connection: asyncpg.Connection, *, stalled: float) -> list[Doing]:
     """Every job that is being done in the cluster, and what Postgres knows of its worker."""
-    rows = await connection.fetch(SURVEY, LOCK_CLASS, stalled)
+    rows = await connection.fetch(SURVEY, stalled)
     return [Doing(Run(id_, attempt), worker_id, gone, silent) for id_, attempt, worker_id, gone, silent in rows]
 
 
@@ -202,22 +193,21 @@ class Lifeline:
 
     async def hold(self, worker_id: int) -> None:
         """Hold the lifeline for ever, through any outage. `held` is set while the lock is ours."""
-        delay = 0.0
+        pauses = Backoff(0.05, RECONNECT_SECONDS, at_once=True)
         while True:
             try:
                 async with self._connected(worker_id) as connection:
-                    delay = 0.0
+                    pauses.reset()
                     while True:
                         async with self._answer_in_time():
                             await self._look(connection, worker_id)
                         await asyncio.sleep(self._timeouts.survey)
-            except CONNECTION_LOST as exc:
+            except DATABASE_ERRORS as exc:
                 log.warning("worker %s lost its lifeline, connecting again: %r", worker_id, exc)
             if monotonic() - self._beaten > self._timeouts.stalled:
                 # By now the others have taken over whatever ran here
                 self._stop(self._running(), "no heartbeat came through")
-            await asyncio.sleep(delay)
-            delay = min(delay * 2 or 0.05, RECONNECT_SECONDS)
+            await asyncio.sleep(pauses.next())
 
     def _answer_in_time(self) -> asyncio.Timeout:
         # A server or network that hangs without closing is a lost one
@@ -230,7 +220,7 @@ class Lifeline:
         try:
             async with self._answer_in_time():
                 await self._beat(connection, worker_id)
-                await connection.execute(HOLD, LOCK_CLASS, worker_id)
+                await locks.hold_for_worker(connection, worker_id)
             self._steady = self._looked = monotonic()
             self.held.set()
             # Aside: a pooled connection that hangs must not keep the beats back

@@ -17,9 +17,10 @@ from typing import TypeAlias
 
 import msgspec
 from msgspec.structs import astuple
-from sqlalchemy import exists, select, text
+from sqlalchemy import exists, select
 
 from erp_service.access.principals import system
+from erp_service.db import locks
 from erp_service.decimals import rounded, shortest
 from erp_service.imports.service import importing, load_into
 from erp_service.imports.spool import Spooled
@@ -67,7 +68,7 @@ async def load_demo(url: str, *, now: datetime | None = None) -> bool:
     who = system("erp demo")
     async with importing(url) as db:
         # two that start at once: the second waits, and then finds items
-        await db.execute(text("select pg_advisory_xact_lock(hashtextextended('erp demo', 0))"))
+        await locks.take(db, locks.DEMO)
         if await db.scalar(select(exists().where(Item.id.is_not(None)))):
             return False
         goods = catalogue()

@@ -17,10 +17,11 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from erp_service.db.backoff import Backoff
 from erp_service.standalone.child_processes import dies_with_us, signalled_when_parent_dies
 
 RESTARTS_A_MINUTE = 5
-FIRST_PAUSE = 0.5  # seconds before a restart; doubles with each death within a minute
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds before a restart; doubles with each death within a minute
 TENDED_EVERY = 1.0  # seconds
 
 
@@ -96,7 +97,7 @@ async def _keep(command: Command, upkeep: _Upkeep) -> bool:
         if recent > RESTARTS_A_MINUTE:
             upkeep.say(f"{what}, for the {recent}th time within a minute: giving up")
             return False
-        pause = FIRST_PAUSE * 2 ** (recent - 1)
+        pause = Backoff(FIRST_PAUSE, LONGEST_PAUSE).after(recent)
         upkeep.say(f"{what}; it is started again in {pause:g} s")
         await _first(asyncio.sleep(pause), upkeep.stop.wait())
     return True

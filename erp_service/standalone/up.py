@@ -98,7 +98,7 @@ def _database(data_dir: Path, say: Callable[[str], None]) -> Iterator[DatabaseUr
         say("Waiting for the database at ERP_DATABASE_URL ...")
         try:
             asyncio.run(wait_until_up(owner, seconds=300))
-        except (OSError, TimeoutError) as exc:
+        except OSError as exc:
             raise CannotStart(f"The database at ERP_DATABASE_URL does not answer: {exc}") from exc
         yield DatabaseUrls(given, owner, None)
         return

@@ -13,10 +13,11 @@ import msgspec
 from litestar import Request
 from litestar.response import Response
 from litestar.types import ExceptionHandlersMap
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from erp_service import errors
+from erp_service.db import locks
 from erp_service.db.engine import Database
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Fault
@@ -60,8 +61,7 @@ async def _claim(db: WriteSession, request: Request[Any, Any, Any]) -> Claim | N
         raise errors.Invalid(None, fault)
     user_id = request.user.user_id
     # two statements on purpose: the second needs a snapshot taken after the lock is ours
-    lock = text("select pg_try_advisory_xact_lock(hashtextextended(:key, :user_id))")
-    if not await db.scalar(lock, {"key": key, "user_id": user_id}):
+    if not await locks.try_to_take(db, locks.idempotency_key(key, user_id)):
         raise errors.StillRunning(headers={"Retry-After": "1"})
     digests = _digests(request, await request.body())
     kept = IdempotencyRecord

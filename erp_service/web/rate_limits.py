@@ -3,14 +3,13 @@
 import math
 from datetime import datetime
 
-import asyncpg
 from sqlalchemy import Integer, Text, TextClause, func, text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapped, mapped_column
 
 from erp_service import errors
 from erp_service.db.base import Base
 from erp_service.db.engine import Database
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.observability import telemetry
 from erp_service.registry.housekeeping import Pruning
 
@@ -36,7 +35,6 @@ _TAKE = text("""
 """)
 _GIVE_BACK = text("update rate_limits set taken = greatest(taken - 1, 0) where key = :key")
 _FORGET = text("delete from rate_limits where key = :key")
-_AWAY = (SQLAlchemyError, OSError, TimeoutError, asyncpg.PostgresError)
 
 
 async def take(database: Database, limit: str, key: str, *, most: int, seconds: float) -> None:
@@ -44,9 +42,9 @@ async def take(database: Database, limit: str, key: str, *, most: int, seconds: 
 
     Fails open: whoever can read no limits is let through, and the metric says so."""
     try:
-        async with database.read() as db:
+        async with database.autocommit() as db:
             taken, remaining = (await db.execute(_TAKE, {"key": f"{limit}:{key}", "seconds": seconds})).one()
-    except _AWAY:
+    except DATABASE_ERRORS:
         telemetry.failed_open.labels(limit).inc()
         return
     if taken > most:
@@ -66,9 +64,9 @@ async def forget(database: Database, limit: str, key: str) -> None:
 
 async def _lessen(database: Database, limit: str, statement: TextClause, key: str) -> None:
     try:
-        async with database.read() as db:
+        async with database.autocommit() as db:
             await db.execute(statement, {"key": f"{limit}:{key}"})
-    except _AWAY:
+    except DATABASE_ERRORS:
         telemetry.failed_open.labels(limit).inc()
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.engine import Database
-from erp_service.db.outages import is_outage
+from erp_service.db.outages import is_unavailable
 from erp_service.exports import admission, lifecycle, service
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.problems import ExportFailed, TooManyExports
@@ -160,11 +160,11 @@ async def test_process_that_is_paused_while_it_admits_keeps_everybody_waiting(
 
     with pytest.raises(DBAPIError) as caught:
         await admit_and_pause()
-    assert is_outage(caught.value), "a run that this befalls tries again"
+    assert is_unavailable(caught.value), "a run that this befalls tries again"
 
 
 @pytest.mark.parametrize(
     "exc", [asyncpg.InternalClientError("cut off"), asyncpg.IdleInTransactionSessionTimeoutError("paused")]
 )
 def test_outage_that_looks_like_a_fault_of_the_export(exc: Exception) -> None:
-    assert is_outage(exc)
+    assert is_unavailable(exc)

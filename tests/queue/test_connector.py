@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from erp_service.db.engine import Database
-from erp_service.db.outages import is_outage
+from erp_service.db.outages import is_unavailable
 from erp_service.db.sessions import WriteSession
 from erp_service.queue.connector import JoiningConnector, cancel, defer
 from erp_service.queue.fencing import FencedJobManager
@@ -70,7 +70,7 @@ async def test_lost_connection_while_deferring_that_looked_like_a_fault_of_ours(
 
     with pytest.raises(DBAPIError) as caught:
         await deferred()
-    assert is_outage(caught.value)
+    assert is_unavailable(caught.value)
 
 
 async def test_other_refusals_of_the_database_are_the_callers_to_know(db: WriteSession) -> None:

@@ -9,11 +9,12 @@ import httpx
 import pytest
 
 from erp_service import errors
+from erp_service.db import locks
 from erp_service.db.engine import Database
 from erp_service.operations import queue_overview as operators
 from erp_service.queue import inspection
 from erp_service.queue.connector import defer
-from erp_service.queue.rescue import LOCK_CLASS, beat
+from erp_service.queue.rescue import beat
 from erp_service.settings import Settings
 from tests.queue.shop import Shop
 from tests.support.clients import SignIn, UserClient
@@ -64,7 +65,7 @@ async def test_job_that_looks_well_while_its_worker_does_not(
     await beat(owner, 7, draining=False)
     await owner.execute("update procrastinate_workers set last_heartbeat = now() - $1 * interval '1 s'", age)
     if lock:
-        await owner.execute("select pg_advisory_lock_shared($1::int, 7)", LOCK_CLASS)
+        await locks.hold_for_worker(owner, 7)
     job_id = await deferred(database)
     assert [(job.id, job.status, job.stalled) for job in await seen(database)] == [(job_id, "todo", None)]
     await owner.execute("update procrastinate_jobs set status = 'doing', worker_id = 7")

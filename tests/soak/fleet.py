@@ -14,7 +14,7 @@ from typing import Literal
 import asyncpg
 
 from erp_service.db.connections import connect
-from erp_service.queue.rescue import CONNECTION_LOST
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import environment, free_port
@@ -132,7 +132,7 @@ class Fleet:
                     return await db.fetch(sql, *arguments)  # type: ignore[no-any-return]
                 finally:
                     db.terminate()
-            except CONNECTION_LOST:
+            except DATABASE_ERRORS:
                 if monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.1)

@@ -10,11 +10,12 @@ from time import monotonic
 import asyncpg
 from msgspec import Struct
 
+from erp_service.db import locks
 from erp_service.db.engine import Database
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.exports import maintenance
 from erp_service.exports.context import ExportContext
 from erp_service.exports.storage.registry import open_store
-from erp_service.queue.rescue import CONNECTION_LOST, LOCK_CLASS
 from erp_service.settings import Settings
 from tests.acceptance.instances import environment
 from tests.soak.clients import Ledger
@@ -117,7 +118,7 @@ async def _queue(fleet: Fleet) -> list[str]:
         await asyncio.sleep(0.5)
     pids = [seat.process.pid for seat in fleet.of("worker") if seat.process is not None]
     alive = {row[0] for row in await fleet.look("select worker_id from queue_workers where pid = any($1)", pids)}
-    held = {row[0] for row in await fleet.look(_HELD, LOCK_CLASS)}
+    held = {row[0] for row in await fleet.look(_HELD, locks.WORKER_CLASS)}
     if held != alive or len(held) != len(pids):
         workers = await fleet.look("select * from queue_workers")
         faults.append(f"workers {sorted(held)} hold locks; alive are {sorted(alive)} of {pids}: {workers}")
@@ -193,7 +194,7 @@ async def stopped_in_order(fleet: Fleet) -> list[str]:
     """The last drain: afterwards nobody holds a lock, and no worker is doing anything."""
     await fleet.stop_all()
     try:
-        held: list[asyncpg.Record] = await fleet.look(_HELD, LOCK_CLASS)
-    except CONNECTION_LOST as exc:
+        held: list[asyncpg.Record] = await fleet.look(_HELD, locks.WORKER_CLASS)
+    except DATABASE_ERRORS as exc:
         return [f"the server is gone: {exc!r}"]
     return [f"locks held by nobody that lives: {held}"] if held else []

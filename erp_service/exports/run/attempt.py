@@ -6,7 +6,7 @@ from time import monotonic
 from sqlalchemy import select
 
 from erp_service.auth import queries as auth_queries
-from erp_service.db.outages import is_outage
+from erp_service.db.outages import is_unavailable
 from erp_service.errors import Refused
 from erp_service.exports import filenames, lifecycle, queries
 from erp_service.exports.context import ExportContext
@@ -30,7 +30,8 @@ from erp_service.queue.worker import Stop
 
 
 async def perform(resources: ExportContext, run: Run) -> None:
-    """Returns when the export has ended, here or elsewhere. Raises what `is_outage` knows, or StoreAway, for the queue.
+    """Returns when the export has ended, here or elsewhere. Raises StoreAway and what `is_unavailable` knows, for the
+    queue to try again.
 
     A cancellation leaves no file, and the row to `stopped`."""
     database = resources.database
@@ -62,7 +63,7 @@ async def perform(resources: ExportContext, run: Run) -> None:
             await lifecycle.canceled(db, run, most_running=resources.most_running)
     except Exception as exc:
         # after an outage nobody knows whether the row was published: then the next attempt, or the upkeep, finds out
-        if is_outage(exc):
+        if is_unavailable(exc):
             raise
         why = store_failures.fault_of(exc) or exc
         if isinstance(why, Refused):

@@ -9,6 +9,7 @@ import asyncpg
 
 from erp_service.db.connections import connect
 from erp_service.db.engine import Database
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.exports.planning.selection import Query
 from erp_service.exports.storage.base import Sink
 
@@ -81,6 +82,6 @@ class SnapshotConnection:
         return int(tag.removeprefix("COPY "))
 
     async def close(self) -> None:
-        with contextlib.suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with contextlib.suppress(*DATABASE_ERRORS):
             await self._connection.close(timeout=_CLOSE_SECONDS)
         self._connection.terminate()

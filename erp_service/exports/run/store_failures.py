@@ -4,6 +4,7 @@ before it fails."""
 import contextlib
 import errno
 
+from erp_service.db.backoff import Backoff
 from erp_service.db.engine import Database
 from erp_service.errors import Refused
 from erp_service.exports import lifecycle
@@ -16,7 +17,7 @@ from erp_service.observability.telemetry import log
 # attempts, whose pauses come to about seven minutes and an hour: of workers some may have the right store, and those
 # may have their hands full
 MOST_ATTEMPTS: dict[type[Refused], int] = {StoreUnavailable: 12, StoreUnknown: 65}
-_LONGEST_PAUSE = 60
+_PAUSES = Backoff(first=1, longest=60)  # seconds
 
 
 class StoreAway(Exception):
@@ -25,7 +26,7 @@ class StoreAway(Exception):
 
 def pause(attempts: int) -> int:
     """Seconds before the next attempt, after so many."""
-    return min(1 << min(attempts, 10), _LONGEST_PAUSE)
+    return int(_PAUSES.after(attempts + 1))
 
 
 async def check(database: Database, store: Store) -> None:

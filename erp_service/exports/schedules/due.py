@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from erp_service import errors, problems
 from erp_service.audit.record import record
-from erp_service.db.outages import is_outage
+from erp_service.db.outages import is_unavailable
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Refused
 from erp_service.exports.context import ExportContext
@@ -55,7 +55,7 @@ async def run_next(resources: ExportContext) -> bool:
             async with db.begin_nested():
                 await _run(db, resources.settings, due)
         except (Refused, DBAPIError) as exc:
-            if is_outage(exc):
+            if is_unavailable(exc):
                 raise
             await _refuse(db, due, exc)
         return True

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, delete, func, insert, select, text, update
+from sqlalchemy import Select, delete, func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from erp_service import errors
@@ -13,6 +13,7 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.auth import queries as auth_queries
+from erp_service.db import locks
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.errors import Fault
@@ -79,7 +80,7 @@ async def create(db: WriteSession, who: Principal, settings: Settings, body: Sch
     next_run_at = await _next_run(db, body)
     _check_spec(who, settings, body.spec)
     # one at a time for each user, or two at once would both be the last that is allowed
-    await db.execute(text("select pg_advisory_xact_lock(727277, :user)"), {"user": who.user_id % 2**31})
+    await locks.take(db, locks.schedules_of(who.user_id))
     present = await db.scalar(select(func.count()).where(ExportSchedule.user_id == who.user_id))
     if present is not None and present >= MOST_PER_USER:
         raise TooManySchedules(f"One user may have {MOST_PER_USER}.")

@@ -5,12 +5,10 @@ import errno
 from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
-import asyncpg
 from sqlalchemy import TextClause, select, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from erp_service.db.engine import Database
+from erp_service.db.outages import DATABASE_ERRORS, DISK_FULL, is_unavailable, sqlstate_of
 from erp_service.exports.models import ExportStore
 from erp_service.exports.storage.base import Described, FileKey, Method, Missing, Sink, StoredFile
 
@@ -173,17 +171,14 @@ async def _changed(database: Database, statement: TextClause, **values: object) 
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """A database that is full as OSError, one that is away as ConnectionError; what else it says is a fault of ours."""
+    """Raises OSError for a database that is full, and ConnectionError for one that is unavailable.
+
+    Every other error of the database is a fault of ours, and is raised as it is."""
     try:
         yield
-    except PoolTimeout as exc:
-        raise ConnectionError("the database has no connection left") from exc
-    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as exc:
-        cause = getattr(exc.orig, "__cause__", None) if isinstance(exc, DBAPIError) else exc
-        state = getattr(cause, "sqlstate", None) or ""
-        if state == asyncpg.DiskFullError.sqlstate:
+    except DATABASE_ERRORS as exc:
+        if sqlstate_of(exc) == DISK_FULL:
             raise OSError(errno.ENOSPC, "the database's disk is full") from exc
-        # 25P03: it was idle in a transaction for too long, as after a pause of the process
-        if not state or state[:2] in ("08", "40", "53", "57") or state == "25P03":
-            raise ConnectionError("the database is away") from exc
+        if is_unavailable(exc) and not isinstance(exc, ConnectionError):
+            raise ConnectionError("the database is unavailable") from exc
         raise

@@ -1,0 +1,82 @@
+"""Every advisory lock of the service, so that no two of them share a key by accident.
+
+The keys must never change: during a rolling release two versions run side by side, and a new key would let both into
+what only one may do. So they keep the forms in which they were first written. A new lock takes the form of
+LOCATION_TREE. Postgres keeps locks of one key and locks of two keys apart."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import asyncpg
+from sqlalchemy import TextClause, text
+
+from erp_service.db.sessions import WriteSession
+
+
+class AdvisoryLock(NamedTuple):
+    """`keys` is SQL for the key or the two keys, and `values` are the parameters in it."""
+
+    keys: str
+    values: Mapping[str, int | str] = {}
+
+
+MIGRATION = AdvisoryLock("727275")
+"""One migrator at a time."""
+
+ADMISSION = AdvisoryLock("727276")
+"""One admission of exports to the queue at a time."""
+
+USERS = AdvisoryLock("hashtext('erp users')")
+"""One change at a time of what users may do. hashtext gives 32 bits."""
+
+LOCATION_TREE = AdvisoryLock("hashtextextended('erp locations tree', 0)")
+"""One change of the tree of locations at a time."""
+
+DEMO = AdvisoryLock("hashtextextended('erp demo', 0)")
+"""One load of the demonstration data at a time."""
+
+
+def schedules_of(user_id: int) -> AdvisoryLock:
+    """One new schedule at a time for each user. Two users may share a lock, since a second key has only 32 bits."""
+    return AdvisoryLock("727277, :user", {"user": user_id % 2**31})
+
+
+def idempotency_key(key: str, user_id: int) -> AdvisoryLock:
+    """One request at a time with an Idempotency-Key of a user."""
+    return AdvisoryLock("hashtextextended(:key, :user_id)", {"key": key, "user_id": user_id})
+
+
+async def take(db: WriteSession, lock: AdvisoryLock) -> None:
+    """Wait for the lock; this transaction then holds it until it ends."""
+    await db.execute(statement(lock), lock.values)
+
+
+async def try_to_take(db: WriteSession, lock: AdvisoryLock) -> bool:
+    """The same without waiting: False if another transaction holds the lock."""
+    return await db.scalar(text(f"select pg_try_advisory_xact_lock({lock.keys})"), lock.values) is True
+
+
+def statement(lock: AdvisoryLock) -> TextClause:
+    """What `take` runs, for Alembic, which has a synchronous connection."""
+    return text(f"select pg_advisory_xact_lock({lock.keys})")
+
+
+WORKER_CLASS = 0x45525077
+"""The first key of the lock that each worker holds while it lives, "ERPw"; the second is the worker's id."""
+
+
+async def hold_for_worker(connection: asyncpg.Connection, worker_id: int) -> None:
+    """Hold the worker's lock for as long as the connection lasts."""
+    # shared, so that a reconnect need not wait until Postgres notices that the last connection is dead
+    await connection.execute("select pg_advisory_lock_shared($1::integer, $2::integer)", WORKER_CLASS, worker_id)
+
+
+def is_held_for_worker(worker_id: str) -> str:
+    """SQL that is true if a connection holds the lock of the worker whose id `worker_id`, itself SQL, is.
+
+    It reads pg_locks and never tries to take the lock: a try that succeeded would look like life to the others."""
+    return f"""exists (
+        select from pg_locks where locktype = 'advisory' and granted and objsubid = 2
+          and database = (select oid from pg_database where datname = current_database())
+          and classid = {WORKER_CLASS}::oid and objid = {worker_id}::oid
+    )"""  # noqa: S608 constants of the callers
