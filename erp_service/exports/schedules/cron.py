@@ -27,21 +27,18 @@ class Field(NamedTuple):
         if part == "l" and self.name == "day of month":
             return part
         span, slash, step = part.partition("/")
-        first, dash, last = span.partition("-")
-        if span == "*":
-            text = "*"
-        else:
-            low = self._value(first)
-            high = self._value(last) if dash else low
-            if high < low:
-                raise ValueError(f"{self.name}: {part!r} goes backwards")
-            if slash and not dash:
-                raise ValueError(f"{self.name}: {part!r} steps through no range; write {first}-{self.most}/{step}")
-            # cronsim would step on from a range of one
-            text, slash = (f"{low}-{high}", slash) if low < high else (str(low), "")
-        if "/" in part and not (step.isdecimal() and len(step) <= 2 and int(step) > 0):
+        if slash and not (step.isdecimal() and len(step) <= 2 and int(step) > 0):
             raise ValueError(f"{self.name}: {step!r} is not a step")
-        return f"{text}/{step}" if slash else text
+        if span == "*":
+            return part
+        first, dash, last = span.partition("-")
+        low = self._value(first)
+        high = self._value(last) if dash else low
+        if high < low:
+            raise ValueError(f"{self.name}: {part!r} goes backwards")
+        if slash and not dash:
+            raise ValueError(f"{self.name}: {part!r} steps through no range; write {first}-{self.most}/{step}")
+        return f"{low}-{high}{slash}{step}" if low < high else str(low)
 
     def _value(self, text: str) -> int:
         if text in self.words:
@@ -104,8 +101,7 @@ def next_run(cron: Cron, zone: ZoneInfo, after: datetime) -> datetime:
 
 
 def _next_shown(expression: str, zone: ZoneInfo, after: datetime) -> datetime | None:
-    """cronsim is not given the zone: it steps by whole hours, and so misses runs where a clock is changed by half an hour
-    (Lord Howe)."""
+    """cronsim is not given the zone: it steps by whole hours, and misses runs where a clock is changed by half an hour."""
     start = after.astimezone(UTC).replace(microsecond=0) + _SECOND
     while True:
         wall = start.astimezone(zone).replace(tzinfo=None)
