@@ -101,7 +101,7 @@ def next_run(cron: Cron, zone: ZoneInfo, after: datetime) -> datetime:
 
 
 def _next_shown(expression: str, zone: ZoneInfo, after: datetime) -> datetime | None:
-    """cronsim is not given the zone: it steps by whole hours, and misses runs where a clock is changed by half an hour."""
+    """cronsim is not given the zone: its steps of an hour miss runs where a clock is changed by half an hour."""
     start = after.astimezone(UTC).replace(microsecond=0) + _SECOND
     while True:
         wall = start.astimezone(zone).replace(tzinfo=None)
