@@ -9,6 +9,8 @@ SERVICE = {"litestar", "sqlalchemy", "asyncpg", "psycopg", "procrastinate", "ale
 MIGRATION = {"alembic", "mako"}
 WEB = {"litestar", "uvicorn"}
 CLIENT = {"httpx"}
+# OpenTelemetry's API takes 10 ms, for what submits or runs exports; and what its exporter sends with, for a setting alone
+TRACING, TRACE_EXPORT = {"opentelemetry"}, {"google", "requests"}
 
 RUN = """
 import sys
@@ -18,13 +20,14 @@ print(*sys.modules, file=sys.stderr)
 """
 
 NEVER = {
-    "": {*SERVICE, *CLIENT, "rich"},
-    "export": SERVICE,
-    "settings": {*SERVICE, *CLIENT},
-    "serve": {*MIGRATION, *CLIENT},
-    "worker": {*MIGRATION, *WEB, *CLIENT},
-    "queue": {*MIGRATION, *WEB, *CLIENT},
-    "migrate": {*WEB, *CLIENT, "procrastinate", "psycopg"},
+    "": {*SERVICE, *CLIENT, *TRACING, "rich"},
+    "export": {*SERVICE, *TRACING},
+    "settings": {*SERVICE, *CLIENT, *TRACING},
+    "serve": {*MIGRATION, *CLIENT, *TRACE_EXPORT},
+    "worker": {*MIGRATION, *WEB, *CLIENT, *TRACE_EXPORT},
+    "queue": {*MIGRATION, *WEB, *CLIENT, *TRACE_EXPORT},
+    "migrate": {*WEB, *CLIENT, *TRACING, "procrastinate", "psycopg"},
+    "verify": {*MIGRATION, *WEB, *CLIENT, *TRACING},
 }
 
 
