@@ -1,14 +1,16 @@
-"""OpenTelemetry traces, by setting: one from the submission of an export, through the queue, to the worker's file.
+"""OpenTelemetry traces: one trace from the submission of an export, through the queue, to the worker's file.
 
-Without `ERP_OTEL_ENDPOINT` nothing is loaded and a span costs nothing. The one registry of that optional library."""
+The code speaks to OpenTelemetry's API, which does nothing until `configure` installs the SDK."""
 
 import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any, Literal
 
 import structlog
+from opentelemetry import trace
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, format_trace_id
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from erp_service.errors import Refused
 from erp_service.settings import Settings, SettingsError
@@ -16,91 +18,73 @@ from erp_service.settings import Settings, SettingsError
 Kind = Literal["INTERNAL", "SERVER", "CONSUMER"]
 Value = str | int | float | bool
 
-_loaded: dict[str, Any] = {}
+# a proxy, which finds the provider that `configure` installs later
+_TRACER = trace.get_tracer("erp_service")
+_TRACE_CONTEXT = TraceContextTextMapPropagator()
 
 
 def configure(settings: Settings, part: str) -> None:
-    """Send spans of this process to the collector, in the background: one that is away holds up nothing.
+    """Send the spans of this process to the collector, in the background: an unavailable collector delays nothing.
 
     Raises SettingsError if the setting asks for a library that is not installed."""
     if not settings.otel_endpoint:
         return
     try:
-        trace = importlib.import_module("opentelemetry.trace")
-        sdk = importlib.import_module("opentelemetry.sdk.trace")
-        export = importlib.import_module("opentelemetry.sdk.trace.export")
-        resources = importlib.import_module("opentelemetry.sdk.resources")
-        otlp = importlib.import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-        propagation = importlib.import_module("opentelemetry.trace.propagation.tracecontext")
+        module: Any = importlib.import_module("erp_service.observability.trace_export")
     except ModuleNotFoundError as exc:
         raise SettingsError(
             "ERP_OTEL_ENDPOINT is set, and OpenTelemetry is not installed: pip install 'erp-service[tracing]'."
         ) from exc
-    about = {"service.name": f"erp-{part}", "service.version": version("erp-service")}
-    provider = sdk.TracerProvider(resource=resources.Resource.create(about))
-    exporter = otlp.OTLPSpanExporter(endpoint=f"{settings.otel_endpoint.rstrip('/')}/v1/traces", timeout=5)
-    provider.add_span_processor(export.BatchSpanProcessor(exporter))
-    _loaded.update(
-        trace=trace,
-        tracer=provider.get_tracer("erp_service"),
-        propagator=propagation.TraceContextTextMapPropagator(),
-    )
+    trace.set_tracer_provider(module.exporting_provider(settings.otel_endpoint, part))
+
+
+def is_on() -> bool:
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 @contextmanager
 def span(
     name: str, attributes: Mapping[str, Value], *, kind: Kind = "INTERNAL", parent: str | None = None
-) -> Iterator[Any]:
-    """A span, current inside; `parent` is a `traceparent` (W3C Trace Context), else what is current. None if off.
+) -> Iterator[Span]:
+    """A span that is current inside the block. `parent` is a `traceparent` (W3C Trace Context); without one, the span
+    that is current outside is the parent.
 
-    An exception that leaves it marks it as failed, by its type: messages may hold what a trace must not."""
-    if not _loaded:
-        yield None
+    An exception that leaves the block marks the span as failed, by the exception's type: its message may hold what a
+    trace must not."""
+    if not is_on():
+        # the API's own no-op would carry the caller's trace on, into logs and rows
+        yield INVALID_SPAN
         return
-    trace = _loaded["trace"]
-    context = _loaded["propagator"].extract({"traceparent": parent}) if parent else None
-    opened = _loaded["tracer"].start_as_current_span(
+    opened = _TRACER.start_as_current_span(
         name,
-        context=context,
-        kind=trace.SpanKind[kind],
+        context=_TRACE_CONTEXT.extract({"traceparent": parent}) if parent else None,
+        kind=SpanKind[kind],
         attributes=attributes,
         record_exception=False,
         set_status_on_exception=False,
     )
     with opened as current:
         try:
-            with structlog.contextvars.bound_contextvars(trace_id=f"{current.get_span_context().trace_id:032x}"):
+            with structlog.contextvars.bound_contextvars(trace_id=format_trace_id(current.get_span_context().trace_id)):
                 yield current
         except BaseException as exc:
-            current.set_status(trace.StatusCode.ERROR, type(exc).__name__)
+            current.set_status(StatusCode.ERROR, type(exc).__name__)
             raise
 
 
-def note(current: Any, attributes: Mapping[str, Value]) -> None:
-    """More about a span that `span` gave."""
-    if current is not None:
-        current.set_attributes(attributes)
-
-
-def is_on() -> bool:
-    return bool(_loaded)
-
-
 def carrier() -> str | None:
-    """The `traceparent` of the span that is current, to go on from elsewhere; None if there is none."""
-    if not _loaded:
-        return None
+    """The `traceparent` of the current span, with which another process continues the trace; None if there is none."""
     found: dict[str, str] = {}
-    _loaded["propagator"].inject(found)
+    _TRACE_CONTEXT.inject(found)
     return found.get("traceparent")
 
 
 @contextmanager
 def request(scope: Any, *, request_id: str) -> Iterator[None]:
-    """The span of a request, which goes on with the caller's trace; named by the route's template, never by its path.
+    """The span of a request, which continues the caller's trace; named by the route's template, never by its path.
 
     Attributes are OpenTelemetry's for HTTP; paths, queries and bodies are left out, since they may hold secrets."""
-    if not _loaded:
+    if not is_on():
         yield
         return
     method = scope["method"]
@@ -121,6 +105,6 @@ def request(scope: Any, *, request_id: str) -> Iterator[None]:
             if (status := scope["state"].get("status")) is not None:
                 current.set_attribute("http.response.status_code", status)
                 if status >= 500:
-                    current.set_status(_loaded["trace"].StatusCode.ERROR)
+                    current.set_status(StatusCode.ERROR)
     if refused is not None:
         raise refused

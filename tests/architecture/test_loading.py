@@ -10,6 +10,8 @@ MIGRATION = {"alembic", "mako"}
 WEB = {"litestar", "uvicorn"}
 CLIENT = {"httpx"}
 SHARED = {"erp_service.commands.database", "erp_service.commands.terminal"}
+# OpenTelemetry: its API takes 10 ms, for what submits or runs exports; its exporter (protobuf) is for a setting alone
+TRACING, TRACE_EXPORT = {"opentelemetry"}, {"google"}
 
 RUN = """
 import sys
@@ -19,13 +21,14 @@ print(*sys.modules, file=sys.stderr)
 """
 
 NEVER = {
-    "": {*SERVICE, *CLIENT, "rich"},
-    "export": SERVICE,
-    "settings": {*SERVICE, *CLIENT},
-    "serve": {*MIGRATION, *CLIENT},
-    "worker": {*MIGRATION, *WEB, *CLIENT},
-    "queue": {*MIGRATION, *WEB, *CLIENT},
-    "migrate": {*WEB, *CLIENT, "procrastinate", "psycopg"},
+    "": {*SERVICE, *CLIENT, *TRACING, "rich"},
+    "export": {*SERVICE, *TRACING},
+    "settings": {*SERVICE, *CLIENT, *TRACING},
+    "serve": {*MIGRATION, *CLIENT, *TRACE_EXPORT},
+    "worker": {*MIGRATION, *WEB, *CLIENT, *TRACE_EXPORT},
+    "queue": {*MIGRATION, *WEB, *CLIENT, *TRACE_EXPORT},
+    "migrate": {*WEB, *CLIENT, *TRACING, "procrastinate", "psycopg"},
+    "verify": {*MIGRATION, *WEB, *CLIENT, *TRACING},
 }
 
 

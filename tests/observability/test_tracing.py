@@ -3,20 +3,20 @@
 import asyncio
 import contextlib
 import gzip
-import importlib
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from msgspec.structs import replace
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from erp_service import errors
 from erp_service.access.roles import Role
@@ -100,8 +100,9 @@ def test_request_that_is_refused_is_no_failure_of_the_service(
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    loaded = {"trace": trace, "tracer": provider.get_tracer("t"), "propagator": TraceContextTextMapPropagator()}
-    monkeypatch.setattr(tracing, "_loaded", loaded)
+    # not trace.set_tracer_provider, which works once in a process
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    monkeypatch.setattr(tracing, "_TRACER", provider.get_tracer("t"))
     scope: dict[str, Any] = {"method": "GET", "path_template": "/x", "state": {}}
     with pytest.raises(kind), tracing.request(scope, request_id="1"):
         raise kind
@@ -122,13 +123,16 @@ async def test_collector_that_is_away_holds_up_nothing(settings: Settings, datab
 
 
 def test_setting_without_the_library_is_said_at_the_start(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    import_module = importlib.import_module
-
-    def missing(name: str) -> Any:
-        if name.startswith("opentelemetry.exporter"):
-            raise ModuleNotFoundError(name)
-        return import_module(name)
-
-    monkeypatch.setattr(importlib, "import_module", missing)
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    monkeypatch.delitem(sys.modules, "erp_service.observability.trace_export", raising=False)
     with pytest.raises(SettingsError, match="erp-service\\[tracing\\]"):
         tracing.configure(replace(settings, otel_endpoint="http://127.0.0.1:4318"), "api")
+
+
+def test_while_tracing_is_off_the_caller_s_trace_is_not_carried_on() -> None:
+    sent = f"00-{TRACE}-00f067aa0ba902b7-01"
+    scope: dict[str, Any] = {"method": "GET", "state": {}, "headers": [(b"traceparent", sent.encode())]}
+    with tracing.request(scope, request_id="1"), tracing.span("write the file", {}, parent=sent) as span:
+        span.set_attributes({"rows": 1})
+        assert tracing.carrier() is None
+        assert "trace_id" not in structlog.contextvars.get_contextvars()

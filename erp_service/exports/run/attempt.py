@@ -46,7 +46,7 @@ async def perform(resources: ExportContext, run: Run) -> None:
         await _check(resources, claimed)
         with tracing.span("write the file", {"dataset": claimed.dataset, "format": claimed.format}) as span:
             file = await _write(resources, run, claimed, key)
-            tracing.note(span, {"rows": file.rows, "bytes": file.bytes})
+            span.set_attributes({"rows": file.rows, "bytes": file.bytes})
         async with database.write() as db:
             await lifecycle.publish(
                 db, run, file, retention_hours=claimed.retention_hours, most_running=resources.most_running

@@ -1,18 +1,19 @@
-"""When a schedule is due: five fields of cron, read strictly, in a time zone with its clock changes.
+"""When a schedule is due: five fields of cron, checked here and run through cronsim, in a time zone with clock changes.
 
-Our own reading, for croniter 7 takes `9-9` for every hour, and takes words (`R`, `H`) that mean something else each
-time. As ever in cron, where day of month and day of week are both something else than `*`, one of them is enough."""
+Checked here, since cronsim reads more than the API promises (seconds, `LW`, `5L`, `2#1`, `9-9/5` as `9-59/5`) and says
+of a fault only which field it is in. What cronsim gets is made of checked numbers."""
 
-from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+import re
+from bisect import bisect_left
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from cronsim import CronSim, CronSimError
+
+_SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_LAST = -1
-# 29 February stays away for eight years around 2100
-_FAR = 9 * 366
 
 
 class Field(NamedTuple):
@@ -20,6 +21,31 @@ class Field(NamedTuple):
     least: int
     most: int
     words: tuple[str, ...] = ()
+
+    def checked(self, part: str) -> str:
+        """A number, range or step in the form that cronsim gets; raises ValueError."""
+        if part == "l" and self.name == "day of month":
+            return part
+        span, slash, step = part.partition("/")
+        if slash and not (step.isdecimal() and len(step) <= 2 and int(step) > 0):
+            raise ValueError(f"{self.name}: {step!r} is not a step")
+        if span == "*":
+            return part
+        first, dash, last = span.partition("-")
+        low = self._value(first)
+        high = self._value(last) if dash else low
+        if high < low:
+            raise ValueError(f"{self.name}: {part!r} goes backwards")
+        if slash and not dash:
+            raise ValueError(f"{self.name}: {part!r} steps through no range; write {first}-{self.most}/{step}")
+        return f"{low}-{high}{slash}{step}" if low < high else str(low)
+
+    def _value(self, text: str) -> int:
+        if text in self.words:
+            return self.least + self.words.index(text)
+        if text.isdecimal() and len(text) <= 2 and self.least <= int(text) <= self.most:
+            return int(text)
+        raise ValueError(f"{self.name}: {text!r} is not one of {self.least} to {self.most}")
 
 
 _FIELDS = (
@@ -32,116 +58,72 @@ _FIELDS = (
 
 
 class Cron(NamedTuple):
-    """The values that each field allows; weekdays from 0 for Sunday to 6; in `days`, -1 is the last of the month."""
+    """A checked expression: with `*` or a step in minute or hour it means an interval, else fixed times of day.
 
-    minutes: tuple[int, ...]
-    hours: tuple[int, ...]
-    days: frozenset[int]
-    months: frozenset[int]
-    weekdays: frozenset[int]
-    every_day: bool
-    every_weekday: bool
+    `shortest`: minutes between two runs that follow each other; 1440 if it runs once a day at most."""
 
-    def allows(self, day: date) -> bool:
-        if day.month not in self.months:
-            return False
-        weekday = day.isoweekday() % 7 in self.weekdays
-        of_month = day.day in self.days or (_LAST in self.days and (day + timedelta(days=1)).day == 1)
-        return (weekday and of_month) if self.every_day or self.every_weekday else (weekday or of_month)
-
-    @property
-    def shortest(self) -> int:
-        """Minutes between two runs that follow each other; 1440 if it runs once a day at most."""
-        times = [60 * hour + minute for hour in self.hours for minute in self.minutes]
-        return min(later - earlier for earlier, later in zip(times, [*times[1:], times[0] + 1440], strict=True))
-
-    def walls(self, after: datetime) -> Iterator[datetime]:
-        """What a clock on the wall shows at each run later than `after`, as if no clock was ever changed."""
-        for ahead in range(_FAR):
-            day = after.date() + timedelta(days=ahead)
-            if self.allows(day):
-                for hour in self.hours:
-                    for minute in self.minutes:
-                        wall = datetime(day.year, day.month, day.day, hour, minute)  # noqa: DTZ001 the wall knows none
-                        if wall > after:
-                            yield wall
+    expression: str
+    is_interval: bool
+    shortest: int
 
 
 def read(text: str) -> Cron:
     """Raises ValueError that says what is wrong with which field."""
-    parts = text.lower().split()
-    if len(parts) != 5 or not text.isascii():
+    given = text.lower().split()
+    if len(given) != 5 or not text.isascii():
         raise ValueError("must be five fields: minute, hour, day of month, month, day of week")
-    minutes, hours, days, months, weekdays = (_field(*both) for both in zip(_FIELDS, parts, strict=True))
-    return Cron(
-        minutes=tuple(sorted(minutes)),
-        hours=tuple(sorted(hours)),
-        days=frozenset(days),
-        months=frozenset(months),
-        weekdays=frozenset(day % 7 for day in weekdays),
-        every_day=parts[2] == "*",
-        every_weekday=parts[4] == "*",
-    )
+    fields = [",".join(map(field.checked, parts.split(","))) for field, parts in zip(_FIELDS, given, strict=True)]
+    expression = " ".join(fields)
+    try:
+        parsed = CronSim(expression, datetime.min)  # noqa: DTZ901 only the fields are read
+    except CronSimError:
+        raise ValueError("names a day that never comes") from None
+    times = sorted(60 * hour + minute for hour in parsed.hours for minute in parsed.minutes)
+    pauses = [later - earlier for earlier, later in zip(times, [*times[1:], times[0] + 1440], strict=True)]
+    return Cron(expression, re.search(r"[*/]", given[0] + given[1]) is not None, min(pauses))
 
 
-def _field(field: Field, text: str) -> set[int]:
-    values: set[int] = set()
-    for part in text.split(","):
-        if part == "l" and field.name == "day of month":
-            values.add(_LAST)
-        else:
-            values.update(_part(field, part))
-    return values
+def next_run(cron: Cron, zone: ZoneInfo, after: datetime) -> datetime:
+    """The first run later than `after`, in UTC; raises ValueError if there is none in 50 years.
 
-
-def _part(field: Field, part: str) -> range:
-    span, slash, step = part.partition("/")
-    first, dash, last = span.partition("-")
-    if span == "*":
-        low, high = field.least, field.most
+    A fixed time that the clock skips runs right after the jump; one that it shows twice runs the first time only. An
+    interval runs whenever the clock shows one of its times, so that it does not pause for an hour that is repeated.
+    These are the rules of Debian's cron, but that it takes only a field that begins with `*` for an interval."""
+    if cron.is_interval:
+        found = _next_shown(cron.expression, zone, after)
     else:
-        low = _value(field, first)
-        high = _value(field, last) if dash else low
-    if slash and not dash and span != "*":
-        raise ValueError(f"{field.name}: {part!r} steps through no range; write {first}-{field.most}/{step}")
-    if high < low:
-        raise ValueError(f"{field.name}: {part!r} goes backwards")
-    if slash and not (step.isdecimal() and len(step) <= 2 and int(step) > 0):
-        raise ValueError(f"{field.name}: {step!r} is not a step")
-    return range(low, high + 1, int(step) if slash else 1)
+        # cronsim starts at the time that the clock shows, and in an hour that is repeated takes it for the first one
+        runs = (run.astimezone(UTC) for run in CronSim(cron.expression, after.astimezone(zone)))
+        found = next((run for run in runs if run > after), None)
+    if found is None:
+        raise ValueError("names a day that never comes")
+    return found
 
 
-def _value(field: Field, text: str) -> int:
-    if text in field.words:
-        return field.least + field.words.index(text)
-    if text.isdecimal() and len(text) <= 2 and field.least <= int(text) <= field.most:
-        return int(text)
-    raise ValueError(f"{field.name}: {text!r} is not one of {field.least} to {field.most}")
-
-
-def next_run(cron: Cron, where: ZoneInfo, after: datetime) -> datetime:
-    """The first instant later than `after`, in UTC. Raises ValueError if there is none.
-
-    What the clock skips runs once, when it has been set forward; what it shows twice runs the first time only."""
-    # instants never go back where walls go forward, so no wall up to this one can be later than `after`
-    for wall in cron.walls(after.astimezone(where).replace(tzinfo=None)):
-        if (found := instant(wall, where)) > after:
+def _next_shown(expression: str, zone: ZoneInfo, after: datetime) -> datetime | None:
+    """cronsim is not given the zone: its steps of an hour miss runs where a clock is changed by half an hour."""
+    start = after.astimezone(UTC).replace(microsecond=0) + _SECOND
+    while True:
+        wall = start.astimezone(zone).replace(tzinfo=None)
+        shown = next(CronSim(expression, wall - _SECOND), None)
+        if shown is None:
+            return None
+        found = start + (shown - wall)
+        end = min(found, start + _DAY)
+        if (change := _clock_change(zone, start, end)) is not None:
+            start = change
+        elif end == found:
             return found
-    raise ValueError("names a day that never comes")
-
-
-def instant(wall: datetime, where: ZoneInfo) -> datetime:
-    """When the clock first shows `wall`, or jumps over it (PEP 495)."""
-    found = wall.replace(tzinfo=where, fold=0).astimezone(UTC)
-    if found.astimezone(where).replace(tzinfo=None) == wall:
-        return found
-    before = int(wall.replace(tzinfo=where, fold=1).timestamp())
-    after = int(found.timestamp())
-    offset = datetime.fromtimestamp(before, where).utcoffset()
-    while after - before > 1:
-        middle = (before + after) // 2
-        if datetime.fromtimestamp(middle, where).utcoffset() == offset:
-            before = middle
         else:
-            after = middle
-    return datetime.fromtimestamp(after, UTC)
+            # no clock is changed by more than a day (Pacific/Apia, 2011), so nothing is due until two days before
+            start = max(end, found - 2 * _DAY)
+
+
+def _clock_change(zone: ZoneInfo, start: datetime, end: datetime) -> datetime | None:
+    """The second of the clock change between two times that are a day apart at most."""
+    offset = start.astimezone(zone).utcoffset()
+    if end.astimezone(zone).utcoffset() == offset:
+        return None
+    seconds = range(int(start.timestamp()), int(end.timestamp()) + 1)
+    first = bisect_left(seconds, True, key=lambda second: datetime.fromtimestamp(second, zone).utcoffset() != offset)
+    return datetime.fromtimestamp(seconds[first], UTC)

@@ -18,7 +18,8 @@ _Cron = Annotated[
         min_length=9,
         max_length=200,
         description="minute, hour, day of month (`L`: the last), month, day of week: five fields of cron; at most"
-        " every 5 minutes",
+        " every 5 minutes. If day of month and day of week are both restricted, a day that matches one of them is"
+        " enough; if one of the two begins with `*`, as `*/2` does, a day must match both (Debian's cron)",
         examples=["0 6 * * mon-fri", "30 23 L * *"],
     ),
 ]
@@ -27,8 +28,10 @@ _Zone = Annotated[
     Meta(
         min_length=1,
         max_length=64,
-        description="the IANA time zone that `cron` is in. What its clock skips when it is set forward runs right"
-        " after that; what it shows twice when it is set back runs the first time",
+        description="the IANA time zone that `cron` is in. A fixed time that its clock skips runs right after the"
+        " change, and one that it shows twice runs the first time only. With `*` or a step in minute or hour the"
+        " schedule is an interval: it runs whenever the clock shows one of its times, so `*/5` does not pause for an"
+        " hour that the clock shows again",
         examples=["Europe/Berlin"],
     ),
 ]
