@@ -24,8 +24,8 @@ from erp_service.standalone.postgres import EmbeddedFailed
 def command(port: int, data_dir: Path, *, no_demo: bool) -> None:
     """Run everything on this machine, in the foreground, in development mode.
 
-    Starts an embedded PostgreSQL (or uses ERP_DATABASE_URL), migrates it, makes a first SUPER_ADMIN whose password is
-    printed once, loads demo stock, and runs the API and one worker until Ctrl-C.
+    Starts an embedded PostgreSQL (or uses ERP_DATABASE_URL), migrates it, creates the first SUPER_ADMIN and prints the
+    password once, loads demo stock, and runs the API and one worker until Ctrl-C.
     """
     with exit_on_error(up.CannotStart, EmbeddedFailed):
         sys.exit(up.run(port=port, data_dir=data_dir, with_demo=not no_demo, say=say))

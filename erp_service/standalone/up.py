@@ -18,9 +18,9 @@ from typing import NamedTuple
 import msgspec
 
 from erp_service.auth.users import first_super_admin
-from erp_service.db import migrate as schema
 from erp_service.db.connections import wait_until_up
 from erp_service.db.engine import Database
+from erp_service.db.migrate import migrate
 from erp_service.settings import Settings
 from erp_service.standalone import demo, postgres, supervisor
 from erp_service.standalone.supervisor import Command
@@ -29,8 +29,8 @@ OWNER = "owner@example.com"
 GRACE_SECONDS = 15.0
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """What the first start makes up and every later one needs; in the data directory, mode 0600."""
+class Secrets(msgspec.Struct, frozen=True):
+    """Generated at the first start and read at each later one: `secrets.json` in the data directory, mode 0600."""
 
     jwt_secret: str
     email: str
@@ -38,55 +38,55 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class DatabaseUrls(NamedTuple):
-    """`tend` keeps the embedded server up; None where a given one is used."""
+    """`revive` starts the embedded server again if it ended; None if ERP_DATABASE_URL names another server."""
 
     app: str
     owner: str
-    tend: Callable[[], object] | None
+    revive: Callable[[], object] | None
 
 
 class CannotStart(Exception):
-    """The service cannot be started here; the message says why and what to do."""
+    """The service cannot be started on this machine; the message says why and what to do."""
 
 
 def run(*, port: int, data_dir: Path, with_demo: bool, say: Callable[[str], None]) -> int:
-    """Bring all of it up and keep it up until a signal; returns the exit status. Raises CannotStart."""
-    _demand_free(port)
+    """Start everything and keep it running until a signal; returns the exit status. Raises CannotStart."""
+    _require_free(port)
     data_dir = data_dir.absolute()
     data_dir.mkdir(parents=True, exist_ok=True)
     stop = _StopWhileStarting()
-    with _database(data_dir, say) as addresses:
-        stop.now_if_told()
-        kept, is_new = _kept(data_dir)
-        environment = _environment(addresses, kept, data_dir, port)
-        _note_addresses(data_dir, environment, addresses)
-        asyncio.run(_prepare(environment, addresses.owner, kept, with_demo=with_demo, say=say))
-        greeting = _Greeting(port, kept, data_dir, is_new=is_new, say=say)
+    with _database(data_dir, say) as urls:
+        stop.exit_if_requested()
+        credentials, is_new = _load_or_make_secrets(data_dir / "secrets.json")
+        environment = _environment(urls, credentials, data_dir, port)
+        _write_env_file(data_dir / "env", environment, urls)
+        asyncio.run(_prepare(environment, urls.owner, credentials, with_demo=with_demo, say=say))
+        greeting = _Greeting(port, credentials, data_dir, is_new=is_new, say=say)
 
-        def tend() -> None:
-            if addresses.tend is not None:
-                addresses.tend()
+        def check() -> None:
+            if urls.revive is not None:
+                urls.revive()
             greeting.once_ready()
 
-        stop.now_if_told()
+        stop.exit_if_requested()
         commands = [Command(name, [sys.executable, "-m", "erp_service", name]) for name in ("serve", "worker")]
-        status = supervisor.run(commands, environment, grace=GRACE_SECONDS, say=say, tend=tend)
+        status = supervisor.run(commands, environment, grace=GRACE_SECONDS, say=say, check=check)
         say("Stopped.")
         return status
 
 
 class _StopWhileStarting:
-    """SIGTERM unwinds like SystemExit. Raised in a finalizer, Python swallows that, so it is remembered as well."""
+    """SIGTERM raises SystemExit. Python ignores an exception in a finalizer, so the request is recorded as well."""
 
     def __init__(self) -> None:
         self._status: int | None = None
-        signal.signal(signal.SIGTERM, self._told)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
 
-    def _told(self, number: int, _frame: FrameType | None) -> None:
+    def _on_sigterm(self, number: int, _frame: FrameType | None) -> None:
         self._status = 128 + number
         raise SystemExit(self._status)
 
-    def now_if_told(self) -> None:
+    def exit_if_requested(self) -> None:
         if self._status is not None:
             raise SystemExit(self._status)
 
@@ -108,66 +108,65 @@ def _database(data_dir: Path, say: Callable[[str], None]) -> Iterator[DatabaseUr
         yield DatabaseUrls(cluster.app_url("erp"), cluster.owner_url("erp"), cluster.revive)
 
 
-def _kept(data_dir: Path) -> tuple[Kept, bool]:
-    path = data_dir / "secrets.json"
+def _load_or_make_secrets(path: Path) -> tuple[Secrets, bool]:
+    """And whether they are new."""
     with contextlib.suppress(FileNotFoundError):
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Kept), False
+            return msgspec.json.decode(path.read_bytes(), type=Secrets), False
         except msgspec.MsgspecError as exc:
             raise CannotStart(f"{path} cannot be read: {exc}. Restore it, or remove it to make new secrets.") from exc
-    made = Kept(secrets.token_urlsafe(48), OWNER, secrets.token_urlsafe(12))
-    # written beside and renamed: a kill in between leaves no half of it
-    beside = path.with_suffix(".new")
-    beside.unlink(missing_ok=True)
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    made = Secrets(secrets.token_urlsafe(48), OWNER, secrets.token_urlsafe(12))
+    # written under another name and renamed, so that a kill in between leaves no incomplete file
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(msgspec.json.format(msgspec.json.encode(made)))
         file.flush()
         os.fsync(file.fileno())
-    beside.rename(path)
+    temporary.rename(path)
     return made, True
 
 
-def _environment(addresses: DatabaseUrls, kept: Kept, data_dir: Path, port: int) -> dict[str, str]:
-    """What the user has set counts; the rest is filled in."""
-    here = {
+def _environment(urls: DatabaseUrls, credentials: Secrets, data_dir: Path, port: int) -> dict[str, str]:
+    """The environment of API and worker: the user's variables win over our defaults, but not over database and port."""
+    defaults = {
         "ERP_ENVIRONMENT": "development",
-        "ERP_JWT_SECRET": kept.jwt_secret,
+        "ERP_JWT_SECRET": credentials.jwt_secret,
         "ERP_EXPORT_STORE": f"file://{data_dir / 'exports'}",
         "ERP_DRAIN_SECONDS": "0",
         "ERP_GRACE_SECONDS": "10",
         "ERP_LOG_LEVEL": "warning",
     }
-    fixed = {"ERP_DATABASE_URL": addresses.app, "ERP_PORT": str(port)}
-    return here | {name: value for name, value in os.environ.items() if value} | fixed
+    fixed = {"ERP_DATABASE_URL": urls.app, "ERP_PORT": str(port)}
+    return defaults | {name: value for name, value in os.environ.items() if value} | fixed
 
 
-def _note_addresses(data_dir: Path, environment: dict[str, str], addresses: DatabaseUrls) -> None:
-    """For `. .erp/env` in another terminal: there `erp verify`, `erp import` and the like find this database."""
+def _write_env_file(path: Path, environment: dict[str, str], urls: DatabaseUrls) -> None:
+    """For `. .erp/env` in another terminal: `erp verify`, `erp import` and others use this database then."""
     values = {
-        "ERP_DATABASE_URL": addresses.app,
-        "ERP_MIGRATION_DATABASE_URL": addresses.owner,
+        "ERP_DATABASE_URL": urls.app,
+        "ERP_MIGRATION_DATABASE_URL": urls.owner,
         "ERP_EXPORT_STORE": environment["ERP_EXPORT_STORE"],
     }
-    path = data_dir / "env"
     path.touch(mode=0o600)
     path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()))
 
 
 async def _prepare(
-    environment: dict[str, str], owner: str, kept: Kept, *, with_demo: bool, say: Callable[[str], None]
+    environment: dict[str, str], owner: str, credentials: Secrets, *, with_demo: bool, say: Callable[[str], None]
 ) -> None:
     say("Bringing the database up to date ...")
-    await schema.migrate(owner)
+    await migrate(owner)
     database = Database(Settings(database_url=environment["ERP_DATABASE_URL"]), name="erp up")
     try:
-        await first_super_admin(database, kept.email, kept.password)
+        await first_super_admin(database, credentials.email, credentials.password)
         if with_demo and await demo.load_demo(environment["ERP_DATABASE_URL"]):
             say("Loaded demo stock: a small trading company.")
     finally:
         await database.close()
 
 
-def _demand_free(port: int) -> None:
+def _require_free(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -177,34 +176,36 @@ def _demand_free(port: int) -> None:
 
 
 class _Greeting:
-    """Says once, when the service answers, where it is and what to do next."""
+    """Printed once, as soon as the service is ready: its URL, the first user, and what to do next."""
 
-    def __init__(self, port: int, kept: Kept, data_dir: Path, *, is_new: bool, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, port: int, credentials: Secrets, data_dir: Path, *, is_new: bool, say: Callable[[str], None]
+    ) -> None:
         self._url = f"http://127.0.0.1:{port}"
-        self._kept, self._data_dir, self._is_new, self._say = kept, data_dir, is_new, say
-        self._said = False
+        self._credentials, self._data_dir, self._is_new, self._say = credentials, data_dir, is_new, say
+        self._printed = False
 
     def once_ready(self) -> None:
-        if self._said:
+        if self._printed:
             return
         with contextlib.suppress(urllib.error.URLError, OSError):
             with urllib.request.urlopen(f"{self._url}/health/ready", timeout=0.5):  # noqa: S310
-                self._said = True
+                self._printed = True
             self._say(self._text())
 
     def _text(self) -> str:
-        # printed once only: a terminal's scrollback is no place for a password
-        password = self._kept.password if self._is_new else f"(see {self._data_dir / 'secrets.json'})"
+        # only at the first start, because a password should not stay in every terminal's scrollback
+        password = self._credentials.password if self._is_new else f"(see {self._data_dir / 'secrets.json'})"
         return f"""
 erp_service is up: {self._url}
 
   Documentation   {self._url}/docs   (press Authorize to sign in)
-  E-mail          {self._kept.email}
+  E-mail          {self._credentials.email}
   Password        {password}
 
 Next, in another terminal:
 
-  .venv/bin/erp export stock_movements --url {self._url} --user {self._kept.email} -o movements.csv
+  .venv/bin/erp export stock_movements --url {self._url} --user {self._credentials.email} -o movements.csv
 
   . {self._data_dir}/env && .venv/bin/erp verify
 

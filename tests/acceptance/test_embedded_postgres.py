@@ -274,14 +274,14 @@ def test_path_too_long_for_a_socket_is_reached_by_a_short_way(tmp_path: Path) ->
 
 def test_short_way_that_another_user_could_have_laid_is_not_taken(tmp_path: Path) -> None:
     far = tmp_path / ("x" * 100)
-    with postgres_directory.reachable(far) as link:
+    with postgres_directory.client_path(far) as link:
         place = link.parent
     place.mkdir()
     place.chmod(0o777)
     try:
         with (
             pytest.raises(postgres.EmbeddedFailed, match="not a directory of ours alone"),
-            postgres_directory.reachable(far),
+            postgres_directory.client_path(far),
         ):
             pass
     finally:

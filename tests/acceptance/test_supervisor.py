@@ -16,21 +16,23 @@ ROOT = Path(__file__).parents[2]
 SUPERVISOR = """
 import os, sys
 from erp_service.standalone import supervisor
-mark, grace, tended, patch, *codes = sys.argv[1:]
-commands = [supervisor.Command(f"child {n}", [sys.executable, "-c", code]) for n, code in enumerate(codes)]
-supervisor.FIRST_PAUSE = 0.02
-exec(patch)
+mark, grace, check, options, *codes = sys.argv[1:]
+start = [sys.executable, "-c"]
+commands = [
+    supervisor.Command(f"child {n}", [code] if code.startswith("/") else [*start, code]) for n, code in enumerate(codes)
+]
 sys.exit(
     supervisor.run(
         commands,
         {**os.environ, "MARK": mark},
         grace=float(grace),
         say=lambda message: print("say", message, flush=True),
-        tend=lambda: exec(tended),
+        check=lambda: exec(check),
+        first_pause=0.02,
+        **eval(options),
     )
 )
 """
-WITHOUT_KERNEL = "supervisor.dies_with_us = lambda: False; supervisor.signalled_when_parent_dies = lambda number: None"
 # In one piece, so that nobody else's line comes between; not by `print`, in which a signal's handler cannot print.
 SAYS = """
 import os, signal, sys, time
@@ -48,9 +50,9 @@ ORDERLY = (
 
 
 @contextlib.contextmanager
-def supervisor(*codes: str, grace: float = 20, tend: str = "", patch: str = "") -> Iterator[subprocess.Popen[str]]:
+def supervisor(*codes: str, grace: float = 20, check: str = "", **options: object) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR, "handed on", str(grace), tend, patch, *codes],
+        [sys.executable, "-c", SUPERVISOR, "handed on", str(grace), check, repr(options), *codes],
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -121,7 +123,7 @@ def test_second_signal_ends_it_now() -> None:
         process.terminate()
         heard(process, "deaf")
         process.terminate()
-        assert heard(process, "say") == "child 0 is killed, as told"
+        assert heard(process, "say") == "child 0 is killed, as requested"
         assert process.wait(30) == 1
         assert not alive(child)
 
@@ -150,28 +152,28 @@ def test_child_that_keeps_dying_stops_everything() -> None:
 
 
 def test_command_that_cannot_be_started_stops_everything() -> None:
-    with supervisor(ORDERLY, patch="commands.append(supervisor.Command('lost', ['/no/such/program']))") as process:
+    with supervisor(ORDERLY, "/no/such/program") as process:
         assert "/no/such/program" in heard(process, "say")
         assert process.wait(30) == 1
 
 
-def test_failure_of_what_is_tended_stops_everything() -> None:
-    with supervisor(ORDERLY, tend="raise OSError('the database is gone')") as process:
+def test_failure_of_the_repeated_check_stops_everything() -> None:
+    with supervisor(ORDERLY, check="raise OSError('the database is gone')") as process:
         rest = process.communicate(timeout=30)[0]
         assert "say stopped by an error: the database is gone" in rest
         assert process.returncode == 1
 
 
-@pytest.mark.parametrize("patch", ["", WITHOUT_KERNEL], ids=["by the kernel", "by watching"])
-def test_children_do_not_outlive_a_killed_supervisor(patch: str) -> None:
-    with supervisor(DEAF, patch=patch) as process:
+@pytest.mark.parametrize("watch_parent", [False, True], ids=["by the kernel", "by watching"])
+def test_children_do_not_outlive_a_killed_supervisor(watch_parent: bool) -> None:
+    with supervisor(DEAF, watch_parent=watch_parent) as process:
         child = int(heard(process, "up").split()[0])
         process.kill()
         until(lambda: not alive(child))
 
 
 def test_watched_child_is_stopped_in_order_as_well() -> None:
-    with supervisor(ORDERLY, patch=WITHOUT_KERNEL) as process:
+    with supervisor(ORDERLY, watch_parent=True) as process:
         heard(process, "up")
         process.terminate()
         assert process.communicate(timeout=30)[0].split() == ["bye"]

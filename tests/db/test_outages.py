@@ -20,7 +20,6 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from erp_service.access import rate_limits
 from erp_service.commands.database import exit_on_error
 from erp_service.db import connections, engine, outages
 from erp_service.db.backoff import Backoff
@@ -43,9 +42,9 @@ from erp_service.registry.background import BackgroundStep
 from erp_service.registry.figures import FigureReader
 from erp_service.registry.services import ServiceSet
 from erp_service.standalone.postgres import Cluster
+from erp_service.web import rate_limits
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import PUBLIC, get
-from tests.conftest import client_of, eventually, services_of
 from tests.db.failures import (
     ANY,
     FAULTS,
@@ -60,6 +59,9 @@ from tests.db.failures import (
     of_state,
     psycopg_of_state,
 )
+from tests.support.apps import services_of
+from tests.support.clients import client_of
+from tests.support.waiting import eventually
 
 KEY = FileKey(uuid4(), 1, "csv")
 SERVER = {"08003", "08006", "53100", "53200", "53300", "57P01", "57P03", *LOST}

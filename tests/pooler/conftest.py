@@ -43,7 +43,10 @@ async def pooler(cluster: Cluster) -> AsyncIterator[Path]:
             file.chmod(0o644)
         with (place / "log").open("wb") as log:
             process = subprocess.Popen(
-                [program, str(config)], stdout=log, stderr=log, **directory.set_apart(place, account, signal.SIGKILL)
+                [program, str(config)],
+                stdout=log,
+                stderr=log,
+                **directory.process_options(place, account, signal.SIGKILL),
             )
         try:
             socket = place / f".s.PGSQL.{PORT}"

@@ -44,12 +44,12 @@ def _made(primary: Cluster, data_dir: Path) -> Cluster:
     replica = Cluster(data_dir, primary.bin, account, settings)
     directory.make_private(replica.socket_dir, account)
     directory.make_private(replica.directory, account)
-    place = directory.place_of(replica.directory, account)
+    place = directory.pgdata_argument(replica.directory, account)
     said = subprocess.run(
         [primary.bin / "pg_basebackup", "-D", place, "-R", "--checkpoint=fast", "--no-sync",
          "-d", f"host={primary.socket_dir} port=5432 user=postgres"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        **directory.set_apart(replica.directory, account, signal.SIGKILL),
+        **directory.process_options(replica.directory, account, signal.SIGKILL),
     )  # fmt: skip
     assert said.returncode == 0, said.stdout
     return replica
