@@ -166,10 +166,12 @@ def keep_received(archive: Archive) -> Iterator[str]:
         if not _RECEIVED.fullmatch(path.name):
             continue
         if path.suffix == ".partial":
-            mark, now = archive.spool / ".kept", f"{path.name} {_digest(path)}"
-            if not mark.exists() or mark.read_text() != now:
-                yield _store(archive, path)
-                mark.write_text(now)
+            try:
+                yield from _keep_partial(archive, path)
+            except FileNotFoundError:
+                # pg_receivewal renames a segment that has become whole: the next round stores it under its new name
+                if path.exists():
+                    raise
             continue
         target = archive.kept / f"{path.name}.gz"
         # the same cluster's segment of this name has the same bytes, so what is there is never written over
@@ -179,6 +181,13 @@ def keep_received(archive: Archive) -> Iterator[str]:
             grown.unlink()
         if path.suffix != ".history":
             path.unlink()
+
+
+def _keep_partial(archive: Archive, path: Path) -> Iterator[str]:
+    mark, now = archive.spool / ".kept", f"{path.name} {_digest(path)}"
+    if not mark.exists() or mark.read_text() != now:
+        yield _store(archive, path)
+        mark.write_text(now)
 
 
 def _digest(path: Path) -> str:

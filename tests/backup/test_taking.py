@@ -16,6 +16,8 @@ import asyncpg
 import pytest
 
 from erp_service.standalone.postgres import Cluster
+from ops.backups.sealed import Keys as Encryption
+from ops.backups.wal import Archive, keep_received
 from tests.backup.conftest import OPS, Keys, Ran, connected, environment, kept_log
 from tests.conftest import eventually
 
@@ -233,6 +235,22 @@ async def test_log_is_kept_whole_across_a_restart_and_a_hole_in_it_is_said(
     forgotten = await asyncio.to_thread(backup, "wal", "--to", tmp_path, "--forget")
     assert forgotten.status == 0, forgotten.said
     assert await owner.fetchval("select count(*) from pg_replication_slots") == 0
+
+
+def test_segment_that_becomes_whole_while_the_spool_is_read_is_stored_in_the_next_round(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "kept", tmp_path / "spool", Encryption(), 16 * 1024 * 1024)
+    for directory in (archive.kept, archive.spool):
+        directory.mkdir()
+    whole, growing = (archive.spool / f"00000001000000000000000{number}" for number in (1, 2))
+    partial_path = growing.with_name(f"{growing.name}.partial")
+    for path in (whole, partial_path):
+        path.write_bytes(path.name.encode())
+    stored = keep_received(archive)
+    assert next(stored) == whole.name
+    # as pg_receivewal does, after we looked for what has come
+    partial_path.rename(growing)
+    assert list(stored) == []
+    assert list(keep_received(archive)) == [growing.name]
 
 
 _HOLE = """
