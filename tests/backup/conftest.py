@@ -1,4 +1,4 @@
-"""A cluster of its own to copy and destroy, the service's real processes over it, and ops/backup and ops/restore."""
+"""A cluster to copy and destroy, real processes of the service over it, and the commands ops/backup and ops/restore."""
 
 import asyncio
 import contextlib
@@ -30,12 +30,12 @@ ACCOUNT = ["--run-as", "embedded_postgres"] if os.geteuid() == 0 else []
 _numbers = itertools.count()
 
 
-class Ran(NamedTuple):
-    """How a command ended: its status, its line of JSON, and what it said to people."""
+class Result(NamedTuple):
+    """How a command ended: its exit status, its line of JSON, and its standard error, which is for people."""
 
     status: int
     result: dict[str, Any]
-    said: str
+    log: str
 
 
 class Keys(NamedTuple):
@@ -44,54 +44,54 @@ class Keys(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def place() -> Iterator[Path]:
-    """A directory that the server's own user can pass through."""
+def clusters() -> Iterator[Path]:
+    """The directory of clusters, which the server's own account can enter."""
     with tempfile.TemporaryDirectory(prefix="erp-backup-tests-") as directory:
         Path(directory).chmod(0o711)
         yield Path(directory)
 
 
 @pytest.fixture(scope="session")
-def cluster(place: Path) -> Iterator[Cluster]:
-    with postgres.running(place / "original", fsync=False, max_connections=100) as running:
-        yield running
+def cluster(clusters: Path) -> Iterator[Cluster]:
+    with postgres.running(clusters / "original", fsync=False, max_connections=100) as original:
+        yield original
 
 
 def environment(cluster: Cluster, database: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ERP_", "PG"))}
-    return {**kept, "ERP_MIGRATION_DATABASE_URL": cluster.owner_url(database)}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("ERP_", "PG"))}
+    return {**own, "ERP_MIGRATION_DATABASE_URL": cluster.owner_url(database)}
 
 
-def ran(
+def run(
     name: str,
     *arguments: object,
     env: dict[str, str],
     before: Callable[[], None] | None = None,
-    given: str | None = None,
-) -> Ran:
-    """ops/NAME, to its end; `given` is what it reads from its standard input."""
+    stdin: str | None = None,
+) -> Result:
+    """Runs ops/NAME to its end; `stdin` is its standard input."""
     command = [sys.executable, str(OPS / name), *(str(argument) for argument in arguments)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, preexec_fn=before, input=given)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, preexec_fn=before, input=stdin)
     lines = done.stdout.splitlines()
-    return Ran(done.returncode, json.loads(lines[-1]) if lines else {}, done.stderr)
+    return Result(done.returncode, json.loads(lines[-1]) if lines else {}, done.stderr)
 
 
 @pytest.fixture
-def backup(cluster: Cluster, database_name: str) -> Callable[..., Ran]:
-    def backup(*arguments: object, before: Callable[[], None] | None = None, given: str | None = None) -> Ran:
+def backup(cluster: Cluster, database_name: str) -> Callable[..., Result]:
+    def backup(*arguments: object, before: Callable[[], None] | None = None, stdin: str | None = None) -> Result:
         words = [*arguments, "--pg-bin", cluster.bin] if arguments[0] != "status" else arguments
-        return ran("backup", *words, env=environment(cluster, database_name), before=before, given=given)
+        return run("backup", *words, env=environment(cluster, database_name), before=before, stdin=stdin)
 
     return backup
 
 
 @pytest.fixture
-def restore(cluster: Cluster) -> Callable[..., Ran]:
-    def restore(*arguments: object) -> Ran:
+def restore(cluster: Cluster) -> Callable[..., Result]:
+    def restore(*arguments: object) -> Result:
         account = ACCOUNT if arguments[0] == "base" else []
         env = environment(cluster, "postgres")
         del env["ERP_MIGRATION_DATABASE_URL"]
-        return ran("restore", *arguments, *account, "--pg-bin", cluster.bin, env=env)
+        return run("restore", *arguments, *account, "--pg-bin", cluster.bin, env=env)
 
     return restore
 
@@ -111,18 +111,18 @@ async def empty(cluster: Cluster) -> AsyncIterator[str]:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Keys:
-    return made_keys(tmp_path / "key")
+    return make_keys(tmp_path / "key")
 
 
-def made_keys(path: Path) -> Keys:
-    said = subprocess.run(["age-keygen", "-o", path], capture_output=True, text=True, check=True)
+def make_keys(path: Path) -> Keys:
+    done = subprocess.run(["age-keygen", "-o", path], capture_output=True, text=True, check=True)
     public = path.with_suffix(".pub")
-    public.write_text(said.stderr.rpartition(" ")[2])
+    public.write_text(done.stderr.rpartition(" ")[2])
     return Keys(public, path)
 
 
 class Company(NamedTuple):
-    """A small one at work: who asks it, and where it answers."""
+    """One instance of the API with a user of it."""
 
     settings: Settings
     url: str
@@ -138,7 +138,7 @@ class Company(NamedTuple):
 
 @pytest.fixture
 async def company(settings: Settings, database: Database, tmp_path: Path) -> AsyncIterator[Company]:
-    """One instance of the API in a process of its own, with items and places to trade with."""
+    """One instance of the API in a process of its own, with items and a location to trade with."""
     user_id = await make_user(database, Role.SUPER_ADMIN)
     async with instance(settings, tmp_path / "serve.log") as process:
         company = Company(settings, process.url, token_of(settings, user_id), user_id)
@@ -146,20 +146,20 @@ async def company(settings: Settings, database: Database, tmp_path: Path) -> Asy
             for number in range(5):
                 item = {"sku": f"ITEM-{number}", "name": f"Item {number}", "unit": "PCS"}
                 assert (await client.post("/inventory/items", json=item)).status_code == 201
-            place = {"code": "SHOP", "name": "The shop", "location_type": "WAREHOUSE"}
-            assert (await client.post("/inventory/locations", json=place)).status_code == 201
+            location = {"code": "SHOP", "name": "The shop", "location_type": "WAREHOUSE"}
+            assert (await client.post("/inventory/locations", json=location)).status_code == 201
         yield company
 
 
 async def receive(client: httpx.AsyncClient, *, item: int = 0, quantity: object = 1, reference: str = "") -> None:
     movement = {"sku": f"ITEM-{item}", "location": "SHOP", "quantity": quantity, "unit_cost": "3.15"}
-    answer = await client.post("/inventory/stock/in", json={**movement, "reference_no": reference or "R"})
-    assert answer.status_code == 201, answer.text
+    response = await client.post("/inventory/stock/in", json={**movement, "reference_no": reference or "R"})
+    assert response.status_code == 201, response.text
 
 
 @contextlib.asynccontextmanager
 async def trade(company: Company) -> AsyncIterator[list[int]]:
-    """Four people who receive and sell without a pause; the list counts what was acknowledged."""
+    """Four people who receive and sell without a pause; the list holds the number of acknowledged postings."""
     counted = [0]
     stop = asyncio.Event()
 
@@ -189,14 +189,15 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @contextlib.contextmanager
-def kept_log(cluster: Cluster, database: str, directory: Path, *more: object) -> Iterator[subprocess.Popen[bytes]]:
-    """`ops/backup wal`, from the first segment on; ended in order."""
+def archived_wal(cluster: Cluster, database: str, directory: Path, *more: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs `ops/backup wal`: from its first report to its orderly end."""
     command = [sys.executable, str(OPS / "backup"), "wal", "--to", str(directory), "--every", "0.2"]
     command += ["--pg-bin", str(cluster.bin), *(str(word) for word in more)]
     with subprocess.Popen(command, env=environment(cluster, database), stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
-            assert json.loads(process.stdout.readline())["ok"]
+            first = json.loads(process.stdout.readline())
+            assert first["ok"], first
             yield process
         finally:
             process.terminate()
