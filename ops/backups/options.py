@@ -1,34 +1,37 @@
-"""The options that several commands share, and how each run is told to people, to monitoring and to the shell."""
+"""The options that several commands share, and the report of a run: to people, to monitoring and to the shell."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .place import Busy
-from .programs import Failed, Server, server_of
-from .sealed import Keys
+from .catalogue import Busy
+from .encryption import Keys
+from .programs import Failure, Server, server_of
 
 _KEY_BYTES = 65536
 
 FAILED, BUSY = 1, 75
-"""Exit statuses; 2 is a wrong command line, as everywhere. 75 is sysexits.h's: try again later."""
+"""Exit statuses; 2 is a wrong command line. 75 is EX_TEMPFAIL of sysexits.h: try again later."""
 
 
-def add_database(parser: argparse.ArgumentParser, what: str) -> None:
+def add_database(parser: argparse.ArgumentParser, meaning: str) -> None:
     parser.add_argument(
         "--database",
         metavar="URL",
-        help=f"{what}; else ERP_MIGRATION_DATABASE_URL or ERP_DATABASE_URL (also ..._FILE)",
+        help=f"{meaning}; else ERP_MIGRATION_DATABASE_URL or ERP_DATABASE_URL (also ..._FILE)",
     )
 
 
 def add_programs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pg-bin", type=Path, metavar="DIR", help="where PostgreSQL's programs are, if not on PATH")
+    parser.add_argument(
+        "--pg-bin", type=Path, metavar="DIR", help="the directory of PostgreSQL's programs, if not on PATH"
+    )
 
 
 def add_identity(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +56,7 @@ def add_recipients(parser: argparse.ArgumentParser) -> None:
 
 
 def _identity(text: str) -> Path:
-    """For `-` a file that is in memory only, and gone when we are: into a container the key comes this way."""
+    """For `-` a file in memory, which ends with this process: so a key gets into a container without a disk."""
     if text != "-":
         return Path(text)
     descriptor = os.memfd_create("identity")
@@ -65,60 +68,77 @@ def _path(variable: str) -> Path | None:
     return Path(value) if (value := os.environ.get(variable)) else None
 
 
-def database_address(given: argparse.Namespace) -> str:
-    """Raises Failed."""
-    if given.database:
-        return str(given.database)
+def database_address(options: argparse.Namespace) -> str:
+    """Raises Failure."""
+    if options.database:
+        return str(options.database)
     for name in ("ERP_MIGRATION_DATABASE_URL", "ERP_DATABASE_URL"):
         if path := os.environ.get(f"{name}_FILE"):
             return Path(path).read_text().strip()
         if value := os.environ.get(name):
             return value
-    raise Failed("no database is named: give --database, or set ERP_MIGRATION_DATABASE_URL")
+    raise Failure("no database is named: give --database, or set ERP_MIGRATION_DATABASE_URL")
 
 
-def database(given: argparse.Namespace) -> Server:
-    """Raises Failed."""
-    return server_of(database_address(given), given.pg_bin)
+def database(options: argparse.Namespace) -> Server:
+    """Raises Failure."""
+    return server_of(database_address(options), options.pg_bin)
 
 
-def keys(given: argparse.Namespace) -> Keys:
-    """Raises Failed for a file that is not there: nothing must be written in the clear by mistake."""
-    found = Keys(getattr(given, "recipients", None), given.identity)
-    for file in found:
+def keys(options: argparse.Namespace) -> Keys:
+    """Raises Failure if a file is missing: a mistake in its name must not give an unencrypted backup."""
+    key_files = Keys(getattr(options, "recipients", None), options.identity)
+    for file in key_files:
         if file is not None and not file.is_file():
-            raise Failed(f"there is no file {file} with keys")
-    return found
+            raise Failure(f"there is no file {file} with keys")
+    return key_files
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
+    """To people, on standard error."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
-def tell(result: dict[str, Any]) -> None:
-    """One line of JSON on standard output, for monitoring."""
+def report(result: dict[str, Any]) -> None:
+    """To monitoring: one line of JSON on standard output."""
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
 
 
-def told(name: str, work: Callable[[], dict[str, Any]], after: Callable[[dict[str, Any]], None] | None = None) -> int:
-    """Run it, tell its result, and return the exit status; `after` is told too, also of what failed."""
+class Steps:
+    """The seconds of each step of a restore."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - began, 3)
+        log(f"{self.seconds[name] / 60:7.2f} min  {name}")
+
+
+def run_reported(
+    name: str, action: Callable[[], dict[str, Any]], after: Callable[[dict[str, Any]], None] | None = None
+) -> int:
+    """Runs the action, reports its result and returns the exit status; `after` gets the result also of a failure."""
     began = time.monotonic()
     status = 0
     try:
-        result: dict[str, Any] = {"ok": True, **work()}
-    except (Failed, OSError) as exc:
+        result: dict[str, Any] = {"ok": True, **action()}
+    except (Failure, OSError) as exc:
         status = BUSY if isinstance(exc, Busy) else FAILED
         reason = (
             str(exc)
-            if isinstance(exc, Failed)
+            if isinstance(exc, Failure)
             else f"{exc.strerror or exc}" + (f": {exc.filename}" if exc.filename else "")
         )
-        say(f"{name}: {reason}")
+        log(f"{name}: {reason}")
         result = {"ok": False, "error": reason}
     result["seconds"] = round(time.monotonic() - began, 3)
     if after is not None:
         after(result)
-    tell(result)
+    report(result)
     return status

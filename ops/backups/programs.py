@@ -1,16 +1,18 @@
-"""PostgreSQL's own programs and age, run with secrets in their environment: what stands in a command line, all see."""
+"""Runs PostgreSQL's own programs and age. Secrets go by environment: a command line is visible to every user."""
 
+import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-PIECE = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
 
-# libpq's words in an address, and its variables for them
+# parameters of a connection URL, and libpq's environment variables for them
 _VARIABLES = {
     "host": "PGHOST",
     "port": "PGPORT",
@@ -28,12 +30,12 @@ _VARIABLES = {
 }
 
 
-class Failed(Exception):
-    """It could not be done; the message says what and why in a sentence for whoever is on duty at night."""
+class Failure(Exception):
+    """The command cannot do its work. The message says what failed and why, in a sentence for the person on duty."""
 
 
 class Server(NamedTuple):
-    """A database as libpq's variables name it, and the directory of the programs that fit it (None: on PATH)."""
+    """A database, as libpq's variables, and the directory of the programs of its version (None: search PATH)."""
 
     variables: Mapping[str, str]
     programs: Path | None
@@ -43,17 +45,17 @@ class Server(NamedTuple):
         return self.variables.get("PGDATABASE", "postgres")
 
     def environment(self) -> dict[str, str]:
-        """Ours without any PG variable: a stray PGHOST must not lead a restore elsewhere."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        return {**kept, "PGAPPNAME": "erp backup", "PGCONNECT_TIMEOUT": "15", "LC_ALL": "C", **self.variables}
+        """Our environment without its PG variables: a stray PGHOST must not send a restore to another server."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        return {**own, "PGAPPNAME": "erp backup", "PGCONNECT_TIMEOUT": "15", "LC_ALL": "C", **self.variables}
 
 
 def server_of(address: str, programs: Path | None) -> Server:
-    """`postgresql://user:password@host:port/db`, also with `?host=/socket/dir`. Raises Failed."""
+    """`postgresql://user:password@host:port/db`, also with `?host=/socket/dir`. Raises Failure."""
     parts = urlsplit(address)
     if parts.scheme not in ("postgresql", "postgres"):
-        raise Failed("the database's address must look like postgresql://user:password@host:port/db")
-    words = {
+        raise Failure("the database's address must look like postgresql://user:password@host:port/db")
+    parameters = {
         "host": unquote(parts.hostname or ""),
         "port": str(parts.port or ""),
         "user": unquote(parts.username or ""),
@@ -61,50 +63,113 @@ def server_of(address: str, programs: Path | None) -> Server:
         "dbname": unquote(parts.path.removeprefix("/")),
         **dict(parse_qsl(parts.query)),
     }
-    if unknown := words.keys() - _VARIABLES.keys():
-        raise Failed(f"the database's address holds what is not known here: {', '.join(sorted(unknown))}")
-    return Server({_VARIABLES[word]: value for word, value in words.items() if value}, programs)
+    if unknown := parameters.keys() - _VARIABLES.keys():
+        raise Failure(f"the database's address has unknown parameters: {', '.join(sorted(unknown))}")
+    return Server({_VARIABLES[name]: value for name, value in parameters.items() if value}, programs)
 
 
 def program(name: str, directory: Path | None = None) -> str:
-    """Its whole path. Raises Failed with what to install."""
-    if found := shutil.which(name, path=None if directory is None else str(directory)):
-        return found
+    """The full path of a program. Raises Failure, which says what to install."""
+    if path := shutil.which(name, path=None if directory is None else str(directory)):
+        return path
     if name == "age":
-        raise Failed("age is not installed: apt-get install age (https://age-encryption.org)")
-    raise Failed(f"{name} was not found: install PostgreSQL's programs of the server's version, or give --pg-bin")
+        raise Failure("age is not installed: apt-get install age (https://age-encryption.org)")
+    raise Failure(f"{name} was not found: install PostgreSQL's programs of the server's version, or give --pg-bin")
 
 
 def command(server: Server, name: str, *arguments: str) -> list[str]:
     return [program(name, server.programs), *arguments]
 
 
-def run(server: Server, name: str, *arguments: str, given: str | None = None) -> str:
-    """What the program wrote to standard output. Raises Failed with the end of what it complained about."""
-    ran = subprocess.run(
+def run(server: Server, name: str, *arguments: str, stdin: str | None = None) -> str:
+    """Returns the program's standard output. Raises Failure with the end of its standard error."""
+    done = subprocess.run(
         command(server, name, *arguments),
         env=server.environment(),
-        input=given,
-        stdin=subprocess.DEVNULL if given is None else None,
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
         text=True,
         check=False,
     )
-    if ran.returncode:
-        raise Failed(complaint(name, ran.stderr, ran.returncode))
-    return ran.stdout
+    if done.returncode:
+        raise Failure(failure_message(name, done.stderr, done.returncode))
+    return done.stdout
+
+
+@contextlib.contextmanager
+def output_of(server: Server, name: str, *arguments: str) -> Iterator[IO[bytes]]:
+    """The standard output of a program, to be read to its end. Raises Failure at the end if the program failed."""
+    with _process(server, name, *arguments, stdout=subprocess.PIPE) as process:
+        if process.stdout is None:
+            raise AssertionError
+        yield process.stdout
+
+
+@contextlib.contextmanager
+def input_to(server: Server, name: str, *arguments: str) -> Iterator[Callable[[bytes], None]]:
+    """A function that writes to a program's standard input. Raises Failure at the end if the program failed: only then,
+    so the function ignores a pipe that the program has closed."""
+    with _process(server, name, *arguments, stdin=subprocess.PIPE) as process:
+        pipe, broken = process.stdin, False
+        if pipe is None:
+            raise AssertionError
+
+        def write(chunk: bytes) -> None:
+            nonlocal broken
+            try:
+                if not broken:
+                    pipe.write(chunk)
+            except BrokenPipeError:
+                broken = True
+
+        yield write
+        with contextlib.suppress(BrokenPipeError):
+            pipe.close()
+
+
+@contextlib.contextmanager
+def _process(
+    server: Server, name: str, *arguments: str, stdin: int | None = None, stdout: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Waits for the program's end and checks its status. An exception of the caller kills it instead."""
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command(server, name, *arguments), env=server.environment(), stdin=stdin, stdout=stdout, stderr=errors
+        )
+        try:
+            yield process
+            if status := process.wait():
+                errors.seek(0)
+                raise Failure(failure_message(name, errors.read().decode(errors="replace"), status))
+        finally:
+            process.kill()
+            for pipe in (process.stdin, process.stdout):
+                with contextlib.suppress(BrokenPipeError):
+                    if pipe is not None:
+                        pipe.close()
+            process.wait()
 
 
 def query(server: Server, sql: str) -> str:
-    """The first column of the first row, without the line's end."""
-    return run(server, "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-f", "-", given=sql).strip()
+    """The first column of the first row, without the newline. Raises Failure."""
+    return run(server, "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-f", "-", stdin=sql).strip()
 
 
-def complaint(name: str, said: str, status: int) -> str:
-    lines = [line for line in said.strip().splitlines() if line.strip()][-6:]
+def system_identifier(server: Server) -> str:
+    """The number that initdb gave to the cluster."""
+    return query(server, "select system_identifier from pg_control_system();")
+
+
+def wal_segment_bytes(server: Server) -> int:
+    return int(query(server, "select setting::bigint from pg_settings where name = 'wal_segment_size';"))
+
+
+def failure_message(name: str, errors: str, status: int) -> str:
+    lines = [line for line in errors.strip().splitlines() if line.strip()][-6:]
     return f"{name} failed, status {status}: " + ("; ".join(lines) if lines else "it did not say why")
 
 
-def pieces(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := file.read(PIECE):
-        yield piece
+def chunks(file: IO[bytes]) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK_BYTES):
+        yield chunk

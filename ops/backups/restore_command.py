@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from . import options, place, recovering, restoring, settling
-from .place import Backup
+from . import after_restore, catalogue, dump_restore, options, recovery
+from .catalogue import Backup
+from .options import Steps
 from .programs import Server
-from .restoring import Steps
 
 _ABOUT = """\
 Restore a backup of erp_service, prove it, and say what is lost.
@@ -18,10 +18,10 @@ Restore a backup of erp_service, prove it, and say what is lost.
   ops/restore base /backups --data-directory /var/lib/postgresql/data --until '2026-11-23 16:04:59+00:00'
 
 Stop every instance and worker first. `dump` loads into an empty database. `base` takes the newest base backup before
-the moment (or the one that is named), replays the log up to it, and leaves a stopped cluster. Nothing is ever
-deleted: with --replace, what is there is moved aside. The backup is read to its end before anything is touched.
+the time (or the one that is named), replays the WAL up to it, and leaves a stopped cluster. Nothing is ever
+deleted: with --replace, what is there is moved aside. The backup is read to its end before anything is changed.
 
-Afterwards: nobody is signed in any more, since who was locked out after the backup would be back; the database has a
+Afterwards all sessions are ended, since a user who was locked out after the backup would be back; the database has a
 new export store, so that a copy never clears its original's (--same-store: it takes the place of the original); then
 `erp migrate` and `erp verify` run, if the command is here. ops/runbooks/restore.md says what people must do then.
 
@@ -31,7 +31,7 @@ exit status: 0 restored and proved, 1 failed, 2 wrong command line
 
 def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
-    return options.told("restore", lambda: _dump(given) if given.command == "dump" else _base(given))
+    return options.run_reported("restore", lambda: _dump(given) if given.command == "dump" else _base(given))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,11 +48,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="unpack the backup's export files here, as the store they were",
     )
-    one = commands.add_parser("base", help="recover a cluster, up to a moment")
+    one = commands.add_parser("base", help="recover a cluster, up to a time")
     _add_common(one)
     one.add_argument("--data-directory", type=Path, required=True, metavar="DIR", help="of the cluster to be made")
-    one.add_argument("--until", type=_moment, metavar="TIME", help="with its zone; what was committed later is lost")
-    one.add_argument("--run-as", metavar="USER", help="whose the cluster is; when called by root (postgres)")
+    one.add_argument("--until", type=_time, metavar="TIME", help="with its zone; what was committed later is lost")
+    one.add_argument("--run-as", metavar="USER", help="the owner of the cluster, if root runs this (postgres)")
     one.add_argument("--database-name", metavar="NAME", help="of the service's database, if not the one in the backup")
     return parser
 
@@ -72,10 +72,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     options.add_programs(parser)
 
 
-def _moment(text: str) -> datetime:
+def _time(text: str) -> datetime:
     try:
-        if (moment := datetime.fromisoformat(text)).tzinfo is not None:
-            return moment
+        if (time := datetime.fromisoformat(text)).tzinfo is not None:
+            return time
     except ValueError:
         pass
     raise argparse.ArgumentTypeError("must be a time with its zone, such as 2026-11-23 16:04:59+00:00")
@@ -83,38 +83,40 @@ def _moment(text: str) -> datetime:
 
 def _dump(given: argparse.Namespace) -> dict[str, Any]:
     server, keys = options.database(given), options.keys(given)
-    backup = place.named(given.backup)
-    steps = Steps(options.say)
-    aside = restoring.load(backup, keys, restoring.Aim(server, given.replace), steps)
+    backup = catalogue.backup_at(given.backup)
+    steps = Steps()
+    moved_to = dump_restore.load(backup, keys, server, steps, replace=given.replace)
     same_store = given.same_store
     if given.export_files is not None:
         with steps.step("export files"):
-            settling.unpack_exports(backup, keys, given.export_files)
+            after_restore.unpack_exports(backup, keys, given.export_files)
         given.store_directory, same_store = given.export_files, True
-    result = _settled(given, backup, server, options.database_address(given), steps, same_store=same_store)
-    if aside:
-        options.say(f"What was there is in the schema {aside}: drop schema {aside} cascade, once it is not missed.")
-    return {**result, "moved_aside": aside}
+    result = _settle(given, backup, server, options.database_address(given), steps, same_store=same_store)
+    if moved_to:
+        options.log(
+            f"The previous content is in the schema {moved_to}: drop schema {moved_to} cascade, once nobody needs it."
+        )
+    return {**result, "moved_aside": moved_to}
 
 
 def _base(given: argparse.Namespace) -> dict[str, Any]:
     keys = options.keys(given)
-    backup = recovering.chosen(given.backup, given.until)
+    backup = recovery.choose(given.backup, given.until)
     manifest = backup.manifest()
-    aim = recovering.Aim(
+    plan = recovery.Plan(
         given.data_directory.absolute(),
         given.until,
         given.replace,
-        recovering.account_of(given.run_as),
+        recovery.account_of(given.run_as),
         given.pg_bin,
         given.database_name or manifest["database"],
         manifest["superuser"],
     )
-    steps = Steps(options.say)
-    with recovering.recovered(backup, keys, aim, steps) as server:
-        result = _settled(given, backup, server, _address(server), steps, same_store=given.same_store)
-    options.say(f"The cluster is in {aim.cluster}, stopped: start it, and take a base backup at once.")
-    return {**result, "data_directory": str(aim.cluster)}
+    steps = Steps()
+    with recovery.recovered(backup, keys, plan, steps) as server:
+        result = _settle(given, backup, server, _address(server), steps, same_store=given.same_store)
+    options.log(f"The cluster is in {plan.cluster}, stopped: start it, and take a base backup at once.")
+    return {**result, "data_directory": str(plan.cluster)}
 
 
 def _address(server: Server) -> str:
@@ -124,25 +126,25 @@ def _address(server: Server) -> str:
     )
 
 
-def _settled(
+def _settle(
     given: argparse.Namespace, backup: Backup, server: Server, address: str, steps: Steps, *, same_store: bool
 ) -> dict[str, Any]:
     until = getattr(given, "until", None)
     with steps.step("end all sessions, name the store"):
-        last = settling.settle(server, backup, same_store=same_store, until=str(until) if until else None)
+        last = after_restore.settle(server, backup, same_store=same_store, until=str(until) if until else None)
         expired = None
         if same_store and given.store_directory is not None:
-            expired = settling.expire_missing(server, given.store_directory)
+            expired = after_restore.expire_missing(server, given.store_directory)
     store = {"ERP_EXPORT_STORE": given.store_directory.absolute().as_uri()} if given.store_directory else {}
-    erp = settling.find_erp(given.erp)
+    erp = after_restore.find_erp(given.erp)
     if erp is None:
-        options.say("Now run, where the service is: erp migrate, and then erp verify")
+        options.log("Now run, where the service is: erp migrate, and then erp verify")
     else:
         with steps.step("erp migrate"):
-            settling.erp(erp, address, "migrate")
+            after_restore.run_erp(erp, address, "migrate")
         with steps.step("erp verify"):
-            options.say(settling.erp(erp, address, "verify", more=store).strip())
-    _say_lost(last)
+            options.log(after_restore.run_erp(erp, address, "verify", environment=store).strip())
+    _log_what_is_lost(last)
     return {
         "backup": backup.name,
         "until": str(until) if until else None,
@@ -153,13 +155,13 @@ def _settled(
     }
 
 
-def _say_lost(last: str) -> None:
+def _log_what_is_lost(last: str) -> None:
     if not last:
-        options.say("The audit log is empty: nothing was ever recorded in this database.")
+        options.log("The audit log is empty: nothing was ever recorded in this database.")
         return
     gap = datetime.now(UTC) - datetime.fromisoformat(last)
-    options.say(
-        f"The last thing that this database knows of happened at {last}, {gap.total_seconds() / 60:,.1f} minutes ago."
+    options.log(
+        f"The last audit entry of this database is of {last}, {gap.total_seconds() / 60:,.1f} minutes ago."
         " What was done since is lost: bookings, but also roles taken away, users deactivated, passwords changed."
         " All sessions were ended. Review users and roles before the service is opened: ops/runbooks/restore.md"
     )

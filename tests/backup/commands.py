@@ -1,4 +1,4 @@
-"""ops/backup and ops/restore, as an operator runs them."""
+"""The commands ops/backup and ops/restore, as the tests run them."""
 
 import contextlib
 import json
@@ -15,12 +15,12 @@ OPS = Path(__file__).parents[2] / "ops"
 ACCOUNT = ["--run-as", "embedded_postgres"] if os.geteuid() == 0 else []
 
 
-class Ran(NamedTuple):
-    """How a command ended: its status, its line of JSON, and what it said to people."""
+class Result(NamedTuple):
+    """How a command ended: its exit status, its line of JSON, and its standard error, which is for people."""
 
     status: int
     result: dict[str, Any]
-    said: str
+    log: str
 
 
 class Keys(NamedTuple):
@@ -29,40 +29,41 @@ class Keys(NamedTuple):
 
 
 def environment(cluster: Cluster, database: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ERP_", "PG"))}
-    return {**kept, "ERP_MIGRATION_DATABASE_URL": cluster.owner_url(database)}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("ERP_", "PG"))}
+    return {**own, "ERP_MIGRATION_DATABASE_URL": cluster.owner_url(database)}
 
 
-def ran(
+def run(
     name: str,
     *arguments: object,
     env: dict[str, str],
     before: Callable[[], None] | None = None,
-    given: str | None = None,
-) -> Ran:
-    """ops/NAME, to its end; `given` is what it reads from its standard input."""
+    stdin: str | None = None,
+) -> Result:
+    """Runs ops/NAME to its end; `stdin` is its standard input."""
     command = [sys.executable, str(OPS / name), *(str(argument) for argument in arguments)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, preexec_fn=before, input=given)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240, preexec_fn=before, input=stdin)
     lines = done.stdout.splitlines()
-    return Ran(done.returncode, json.loads(lines[-1]) if lines else {}, done.stderr)
+    return Result(done.returncode, json.loads(lines[-1]) if lines else {}, done.stderr)
 
 
-def made_keys(path: Path) -> Keys:
-    said = subprocess.run(["age-keygen", "-o", path], capture_output=True, text=True, check=True)
+def make_keys(path: Path) -> Keys:
+    done = subprocess.run(["age-keygen", "-o", path], capture_output=True, text=True, check=True)
     public = path.with_suffix(".pub")
-    public.write_text(said.stderr.rpartition(" ")[2])
+    public.write_text(done.stderr.rpartition(" ")[2])
     return Keys(public, path)
 
 
 @contextlib.contextmanager
-def kept_log(cluster: Cluster, database: str, directory: Path, *more: object) -> Iterator[subprocess.Popen[bytes]]:
-    """`ops/backup wal`, from the first segment on; ended in order."""
+def archived_wal(cluster: Cluster, database: str, directory: Path, *more: object) -> Iterator[subprocess.Popen[bytes]]:
+    """Runs `ops/backup wal`: from its first report to its orderly end."""
     command = [sys.executable, str(OPS / "backup"), "wal", "--to", str(directory), "--every", "0.2"]
     command += ["--pg-bin", str(cluster.bin), *(str(word) for word in more)]
     with subprocess.Popen(command, env=environment(cluster, database), stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
-            assert json.loads(process.stdout.readline())["ok"]
+            first = json.loads(process.stdout.readline())
+            assert first["ok"], first
             yield process
         finally:
             process.terminate()

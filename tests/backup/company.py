@@ -11,7 +11,7 @@ from erp_service.settings import Settings
 
 
 class Company(NamedTuple):
-    """A small one at work: who asks it, and where it answers."""
+    """One instance of the API with a user of it."""
 
     settings: Settings
     url: str
@@ -27,13 +27,13 @@ class Company(NamedTuple):
 
 async def receive(client: httpx.AsyncClient, *, item: int = 0, quantity: object = 1, reference: str = "") -> None:
     movement = {"sku": f"ITEM-{item}", "location": "SHOP", "quantity": quantity, "unit_cost": "3.15"}
-    answer = await client.post("/inventory/stock/in", json={**movement, "reference_no": reference or "R"})
-    assert answer.status_code == 201, answer.text
+    response = await client.post("/inventory/stock/in", json={**movement, "reference_no": reference or "R"})
+    assert response.status_code == 201, response.text
 
 
 @contextlib.asynccontextmanager
 async def trade(company: Company) -> AsyncIterator[list[int]]:
-    """Four people who receive and sell without a pause; the list counts what was acknowledged."""
+    """Four people who receive and sell without a pause; the list holds the number of acknowledged postings."""
     counted = [0]
     stop = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""A cluster of its own to copy and destroy, the service's real processes over it, and ops/backup and ops/restore."""
+"""A cluster to copy and destroy, real processes of the service over it, and the commands ops/backup and ops/restore."""
 
 import itertools
 import os
@@ -16,7 +16,7 @@ from erp_service.settings import Settings
 from erp_service.standalone import postgres
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import instance
-from tests.backup.commands import ACCOUNT, Keys, Ran, environment, made_keys, ran
+from tests.backup.commands import ACCOUNT, Keys, Result, environment, make_keys, run
 from tests.backup.company import Company
 from tests.support.users import make_user, token_of
 
@@ -24,35 +24,35 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def place() -> Iterator[Path]:
-    """A directory that the server's own user can pass through."""
+def clusters() -> Iterator[Path]:
+    """The directory of clusters, which the server's own account can enter."""
     with tempfile.TemporaryDirectory(prefix="erp-backup-tests-") as directory:
         Path(directory).chmod(0o711)
         yield Path(directory)
 
 
 @pytest.fixture(scope="session")
-def cluster(place: Path) -> Iterator[Cluster]:
-    with postgres.running(place / "original", fsync=False, max_connections=100) as running:
-        yield running
+def cluster(clusters: Path) -> Iterator[Cluster]:
+    with postgres.running(clusters / "original", fsync=False, max_connections=100) as original:
+        yield original
 
 
 @pytest.fixture
-def backup(cluster: Cluster, database_name: str) -> Callable[..., Ran]:
-    def backup(*arguments: object, before: Callable[[], None] | None = None, given: str | None = None) -> Ran:
+def backup(cluster: Cluster, database_name: str) -> Callable[..., Result]:
+    def backup(*arguments: object, before: Callable[[], None] | None = None, stdin: str | None = None) -> Result:
         words = [*arguments, "--pg-bin", cluster.bin] if arguments[0] != "status" else arguments
-        return ran("backup", *words, env=environment(cluster, database_name), before=before, given=given)
+        return run("backup", *words, env=environment(cluster, database_name), before=before, stdin=stdin)
 
     return backup
 
 
 @pytest.fixture
-def restore(cluster: Cluster) -> Callable[..., Ran]:
-    def restore(*arguments: object) -> Ran:
+def restore(cluster: Cluster) -> Callable[..., Result]:
+    def restore(*arguments: object) -> Result:
         account = ACCOUNT if arguments[0] == "base" else []
         env = environment(cluster, "postgres")
         del env["ERP_MIGRATION_DATABASE_URL"]
-        return ran("restore", *arguments, *account, "--pg-bin", cluster.bin, env=env)
+        return run("restore", *arguments, *account, "--pg-bin", cluster.bin, env=env)
 
     return restore
 
@@ -72,12 +72,12 @@ async def empty(cluster: Cluster) -> AsyncIterator[str]:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Keys:
-    return made_keys(tmp_path / "key")
+    return make_keys(tmp_path / "key")
 
 
 @pytest.fixture
 async def company(settings: Settings, database: Database, tmp_path: Path) -> AsyncIterator[Company]:
-    """One instance of the API in a process of its own, with items and places to trade with."""
+    """One instance of the API in a process of its own, with items and a location to trade with."""
     user_id = await make_user(database, Role.SUPER_ADMIN)
     async with instance(settings, tmp_path / "serve.log") as process:
         company = Company(settings, process.url, token_of(settings, user_id), user_id)
@@ -85,6 +85,6 @@ async def company(settings: Settings, database: Database, tmp_path: Path) -> Asy
             for number in range(5):
                 item = {"sku": f"ITEM-{number}", "name": f"Item {number}", "unit": "PCS"}
                 assert (await client.post("/inventory/items", json=item)).status_code == 201
-            place = {"code": "SHOP", "name": "The shop", "location_type": "WAREHOUSE"}
-            assert (await client.post("/inventory/locations", json=place)).status_code == 201
+            location = {"code": "SHOP", "name": "The shop", "location_type": "WAREHOUSE"}
+            assert (await client.post("/inventory/locations", json=location)).status_code == 201
         yield company

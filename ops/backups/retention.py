@@ -5,32 +5,32 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 
-class Keep(NamedTuple):
-    """How many days, weeks and months keep a backup, their newest. Only those count in which there is one, so that a
-    pause in the backups makes none of the old ones go."""
+class Retention(NamedTuple):
+    """For how many days, weeks and months the newest backup of each stays. Only periods with a backup count, so a pause
+    in the backups removes none of the old ones."""
 
     daily: int = 7
     weekly: int = 5
     monthly: int = 12
 
     @classmethod
-    def read(cls, text: str) -> "Keep":
-        """`7/5/12`; raises ValueError."""
+    def parse(cls, text: str) -> "Retention":
+        """Reads `7/5/12`; raises ValueError."""
         daily, weekly, monthly = (int(part) for part in text.split("/"))
         if min(daily, weekly, monthly) < 0:
             raise ValueError(text)
         return cls(daily, weekly, monthly)
 
 
-def kept(times: Collection[datetime], keep: Keep) -> set[datetime]:
-    """Of the times of whole backups, those that stay; the newest always does."""
+def retained(times: Collection[datetime], retention: Retention) -> set[datetime]:
+    """Those of the backups' times that stay; the newest always does."""
     newest_first = sorted(times, reverse=True)
     stay = set(newest_first[:1])
-    for most, name in ((keep.daily, _day), (keep.weekly, _week), (keep.monthly, _month)):
+    for most, period_of in ((retention.daily, _day), (retention.weekly, _week), (retention.monthly, _month)):
         seen: set[Hashable] = set()
         for at in newest_first:
-            if len(seen) < most and name(at) not in seen:
-                seen.add(name(at))
+            if len(seen) < most and period_of(at) not in seen:
+                seen.add(period_of(at))
                 stay.add(at)
     return stay
 

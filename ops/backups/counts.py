@@ -1,4 +1,4 @@
-"""What a dump says of its own content, counted on the snapshot that it is of; after a restore it must be true again."""
+"""Counts and sums of a database's content: stored with a dump (proof.json), and compared after it was restored."""
 
 import contextlib
 import json
@@ -6,10 +6,10 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .programs import Failed, Server, command, complaint, query
+from .programs import Failure, Server, command, failure_message, query
 
-_EXPORTED = "select pg_export_snapshot();"
-_PROOF = """
+_EXPORT_SNAPSHOT = "select pg_export_snapshot();"
+_COUNTS = """
 select json_build_object(
   'migration', (select version_num from alembic_version),
   'users', (select count(*) from users),
@@ -26,15 +26,15 @@ select json_build_object(
 
 
 class Snapshot(NamedTuple):
-    """Lives as long as the transaction that exported it."""
+    """A snapshot for pg_dump, and the counts on it. Valid as long as the transaction that exported it is open."""
 
     id: str
-    proof: dict[str, Any]
+    counts: dict[str, Any]
 
 
 @contextlib.contextmanager
-def snapshot(server: Server) -> Iterator[Snapshot]:
-    """Raises Failed."""
+def exported_snapshot(server: Server) -> Iterator[Snapshot]:
+    """Raises Failure."""
     with subprocess.Popen(
         command(server, "psql", "-XqAt", "-v", "ON_ERROR_STOP=1"),
         env=server.environment(),
@@ -45,28 +45,29 @@ def snapshot(server: Server) -> Iterator[Snapshot]:
     ) as psql:
         if psql.stdin is None or psql.stdout is None or psql.stderr is None:
             raise AssertionError
-        # a service's own limits must not end a backup that takes longer than a request may
+        # the service's limits for a request must not end a backup, which takes longer
         psql.stdin.write(
             "set statement_timeout = 0; set idle_in_transaction_session_timeout = 0;"
-            f" begin isolation level repeatable read read only; {_EXPORTED} {_PROOF}\n"
+            f" begin isolation level repeatable read read only; {_EXPORT_SNAPSHOT} {_COUNTS}\n"
         )
         psql.stdin.flush()
-        said = [psql.stdout.readline().strip(), psql.stdout.readline().strip()]
-        if not all(said):
+        lines = [psql.stdout.readline().strip(), psql.stdout.readline().strip()]
+        if not all(lines):
             psql.stdin.close()
-            raise Failed(complaint("psql", psql.stderr.read(), psql.wait()))
+            raise Failure(failure_message("psql", psql.stderr.read(), psql.wait()))
         try:
-            yield Snapshot(said[0], json.loads(said[1]))
+            yield Snapshot(lines[0], json.loads(lines[1]))
         finally:
             psql.stdin.close()
             psql.wait()
 
 
-def now(server: Server) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(query(server, _PROOF))
-    return found
+def current_counts(server: Server) -> dict[str, Any]:
+    counts: dict[str, Any] = json.loads(query(server, _COUNTS))
+    return counts
 
 
-def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    wrong = {name: value for name, value in expected.items() if found.get(name) != value}
-    return [f"{name} {found.get(name)} instead of {value}" for name, value in wrong.items()]
+def differences(expected: dict[str, Any], actual: dict[str, Any]) -> list[str]:
+    return [
+        f"{name} {actual.get(name)} instead of {value}" for name, value in expected.items() if actual.get(name) != value
+    ]
