@@ -7,19 +7,11 @@ from erp_service.access.principals import Principal
 from erp_service.audit.record import record
 from erp_service.db.sessions import WriteSession
 from erp_service.inventory.models import Item, Location, StockBalance
+from erp_service.inventory.problems import ItemHasStock
 from erp_service.inventory.queries import ITEM_COLUMNS
 from erp_service.inventory.schemas import ItemBody, ItemOut
 
-_NAMED = 20  # places that a refusal names; `places` counts them all
-
-
-class ItemHasStock(errors.Conflict):
-    """Stock of the item is on hand somewhere, or is below zero, so it cannot be deleted.
-
-    `stock` names the first places and how much is there, `places` says how many there are. Issue, move or adjust it
-    until all of them are at zero; or set the item's status to DISCONTINUED."""
-
-    slug, title = "item-has-stock", "The item has stock"
+_NAMED = 20  # locations that a refusal names; its member `locations` counts all of them
 
 
 async def create(db: WriteSession, who: Principal, body: ItemBody) -> ItemOut:
@@ -71,10 +63,10 @@ async def _refuse_stock(db: WriteSession, item: ItemOut) -> None:
         .limit(_NAMED)
     )
     if rows := (await db.execute(held)).all():
-        places = rows[0][3]
+        locations = rows[0][3]
         raise ItemHasStock(
-            f"There is stock of {item.sku} at {places} {'place' if places == 1 else 'places'}.",
-            places=places,
+            f"There is stock of {item.sku} at {locations} {'location' if locations == 1 else 'locations'}.",
+            locations=locations,
             stock=[{"location_id": id_, "location": code, "on_hand": on_hand} for id_, code, on_hand, _ in rows],
         )
 

@@ -23,19 +23,10 @@ from erp_service.decimals import shortest, trimmed
 from erp_service.errors import Fault
 from erp_service.inventory import valuation
 from erp_service.inventory.models import StockTransaction
-from erp_service.inventory.problems import AlreadyReversed
+from erp_service.inventory.problems import AlreadyReversed, InsufficientStock
 from erp_service.inventory.schemas import EntryType, LedgerEntry
 from erp_service.inventory.stock_schemas import Document
 from erp_service.inventory.valuation import SETTLEMENT, Balance, DoesNotFit, Effect, EntryAmounts, NotEnough
-
-
-class InsufficientStock(errors.Conflict):
-    """More would go out than is on hand, at a place that does not allow negative stock. Nothing was posted.
-
-    `available` is what could go out at this point: within a document, after the lines before it. `item_id` and
-    `location_id` say of what and where."""
-
-    slug, title = "insufficient-stock", "Not enough stock"
 
 
 class LockedItem(Struct, frozen=True):

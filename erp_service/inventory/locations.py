@@ -13,29 +13,12 @@ from erp_service.audit.record import record
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Fault
 from erp_service.inventory.models import Item, Location, StockBalance
-from erp_service.inventory.problems import NegativeStock
+from erp_service.inventory.problems import LocationHasChildren, LocationHasStock, NegativeStock
 from erp_service.inventory.queries import LOCATION_COLUMNS
 from erp_service.inventory.schemas import LocationBody, LocationOut
 
 DEEPEST = 20  # levels of the tree: whoever walks it, in a report or a form, needs an end
 _NAMED = 20  # rows that a refusal names; a count says how many there are
-
-
-class LocationHasStock(errors.Conflict):
-    """Stock is on hand at the location, or is below zero there, so it cannot be deleted.
-
-    `stock` names the first items and how much there is of each, `items` says how many there are. Issue, move or
-    adjust it until all of it is at zero."""
-
-    slug, title = "location-has-stock", "The location has stock"
-
-
-class LocationHasChildren(errors.Conflict):
-    """Other locations are part of this one, so it cannot be deleted. `children` names the first, `places` counts them.
-
-    Delete them first, or give them another `parent_id`."""
-
-    slug, title = "location-has-children", "The location has others in it"
 
 
 async def create(db: WriteSession, who: Principal, body: LocationBody) -> LocationOut:
@@ -172,10 +155,10 @@ async def _refuse_children(db: WriteSession, location: LocationOut) -> None:
         .limit(_NAMED)
     )
     if rows := (await db.execute(found)).all():
-        places = rows[0][2]
+        locations = rows[0][2]
         raise LocationHasChildren(
-            f"{_so_many(places, 'location')} {'is' if places == 1 else 'are'} part of it.",
-            places=places,
+            f"{_so_many(locations, 'location')} {'is' if locations == 1 else 'are'} part of it.",
+            locations=locations,
             children=[{"location_id": id_, "location": code} for id_, code, _ in rows],
         )
 

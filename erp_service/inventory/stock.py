@@ -19,6 +19,7 @@ from erp_service.errors import Fault
 from erp_service.inventory import ledger, queries
 from erp_service.inventory.ledger import LockedRows, PostingLine
 from erp_service.inventory.models import StockEntry, StockTransaction
+from erp_service.inventory.problems import ItemNotActive, TooManyEntries
 from erp_service.inventory.schemas import LedgerEntry
 from erp_service.inventory.stock_schemas import (
     MOST_MOVEMENTS,
@@ -40,20 +41,6 @@ AHEAD = timedelta(minutes=5)
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 _IN_AUDIT = 20
 _MOST_ENTRIES = 3 * MOST_MOVEMENTS  # what one document over the API can have: transfers with a settlement each
-
-
-class TooManyEntries(errors.Conflict):
-    """The document is an imported file with more entries than one answer holds. Read them in the list of ledger
-    entries or in an export; correct them with documents of your own."""
-
-    slug, title = "too-many-entries", "The document is too large for this"
-
-
-class ItemNotActive(errors.Conflict):
-    """The item's status does not allow the movement: an INACTIVE item takes adjustments only, a DISCONTINUED one
-    goes out but no longer comes in. Taking back a document is always possible."""
-
-    slug, title = "item-not-active", "The item's status does not allow this"
 
 
 async def post_one(db: WriteSession, who: Principal, movement: AnyMovement) -> Document:

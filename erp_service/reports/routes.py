@@ -16,8 +16,8 @@ from erp_service.db.engine import Database
 from erp_service.decimals import QUANTITY_SCALE
 from erp_service.errors import INTEGER_LIMIT, Fault
 from erp_service.reports import cells, queries
-from erp_service.reports.models import MOST_ROWS, ReportTooLong
 from erp_service.reports.periods import MOST_DAYS, span
+from erp_service.reports.problems import MOST_ROWS, ReportTooLong
 from erp_service.reports.schemas import (
     LowStockPage,
     MovementsLine,

@@ -330,7 +330,7 @@ async def test_an_item_with_stock_is_not_deleted_and_the_places_are_named(admin:
     await post("OUT", "BOLT-M8", "EMPTY", "1")
     answer = await admin.delete(f"{ITEMS}/{item['id']}")
     problem = answer.json()
-    assert (answer.status_code, problem["type"], problem["places"]) == (409, "/problems/item-has-stock", 2)
+    assert (answer.status_code, problem["type"], problem["locations"]) == (409, "/problems/item-has-stock", 2)
     assert problem["stock"] == [
         {"location_id": main["id"], "location": "MAIN", "on_hand": "2.5"},
         {"location_id": below["id"], "location": "DOCK", "on_hand": "-1"},

@@ -22,6 +22,7 @@ from erp_service.imports.csv_table import ImportRefused
 from erp_service.imports.movement_rows import LAYOUT
 from erp_service.imports.service import Loaded
 from erp_service.inventory import ledger
+from erp_service.inventory.problems import InsufficientStock
 from erp_service.settings import Settings
 from tests.inventory.books import assert_books, balance, stocked
 
@@ -106,7 +107,7 @@ async def post(database: Database, line: dict[str, str], sku: str) -> bool:
         )
         try:
             await ledger.post(db, system("test"), [posted])
-        except ledger.InsufficientStock:
+        except InsufficientStock:
             return False
     return True
 

@@ -226,7 +226,7 @@ async def test_a_location_with_others_in_it_is_not_deleted(admin: httpx.AsyncCli
     answer = await admin.delete(f"{LOCATIONS}/{a}")
     problem = answer.json()
     assert (answer.status_code, problem["type"]) == (409, "/problems/location-has-children")
-    assert (problem["places"], problem["children"]) == (1, [{"location_id": b, "location": "B"}])
+    assert (problem["locations"], problem["children"]) == (1, [{"location_id": b, "location": "B"}])
     assert (await admin.delete(f"{LOCATIONS}/{b}")).status_code == 204
     assert (await admin.delete(f"{LOCATIONS}/{a}")).status_code == 204
 

@@ -9,7 +9,7 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.inventory import items, queries
-from erp_service.inventory.problems import SkuTaken
+from erp_service.inventory.problems import ItemHasStock, SkuTaken
 from erp_service.inventory.schemas import ItemBody, ItemOut, ItemPage, ItemStatus
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
@@ -84,7 +84,7 @@ async def replace_item(
     return tagged(item, item.version)
 
 
-@delete(_ONE, role=Role.ADMIN, summary="Delete an item", tags=_TAGS, problems=(items.ItemHasStock,))
+@delete(_ONE, role=Role.ADMIN, summary="Delete an item", tags=_TAGS, problems=(ItemHasStock,))
 async def delete_item(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], item_id: Id, if_match: IfMatch = None
 ) -> None:

@@ -10,7 +10,7 @@ from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import INTEGER_LIMIT
 from erp_service.inventory import locations, queries
-from erp_service.inventory.problems import CodeTaken, NegativeStock
+from erp_service.inventory.problems import CodeTaken, LocationHasChildren, LocationHasStock, NegativeStock
 from erp_service.inventory.schemas import LocationBody, LocationOut, LocationPage, LocationType
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
@@ -97,7 +97,7 @@ async def replace_location(
     role=Role.ADMIN,
     summary="Delete a location",
     tags=_TAGS,
-    problems=(locations.LocationHasStock, locations.LocationHasChildren),
+    problems=(LocationHasStock, LocationHasChildren),
 )
 async def delete_location(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], location_id: Id, if_match: IfMatch = None

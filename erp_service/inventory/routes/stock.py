@@ -11,9 +11,7 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.inventory import stock
-from erp_service.inventory.ledger import InsufficientStock
-from erp_service.inventory.problems import AlreadyReversed
-from erp_service.inventory.stock import ItemNotActive, TooManyEntries
+from erp_service.inventory.problems import AlreadyReversed, InsufficientStock, ItemNotActive, TooManyEntries
 from erp_service.inventory.stock_schemas import (
     Adjustment,
     Document,
