@@ -9,7 +9,7 @@ import asyncio
 import io
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from uuid_utils.compat import uuid7
@@ -21,7 +21,7 @@ from erp_service.imports import movement_rows
 from erp_service.imports.csv_table import Faults, Table
 from erp_service.imports.movement_rows import MovementRow
 from erp_service.inventory import ledger
-from erp_service.inventory.ledger import LockedRows
+from erp_service.inventory.row_locks import BalanceKey, LockedRows, lock_balances, lock_for_share
 from erp_service.inventory.stock_schemas import MOST_MOVEMENTS
 from erp_service.inventory.valuation import SETTLEMENT, Balance, DoesNotFit, NotEnough
 
@@ -30,9 +30,6 @@ BATCH = 10_000
 
 Done = Callable[[int, str], None]
 """Told how many lines are done, and in which phase."""
-
-Place: TypeAlias = tuple[int, int]
-"""An item's id and a location's."""
 
 _DOCUMENT = ("id", "user_id")
 _ENTRY = (
@@ -97,18 +94,18 @@ def _checked(lines: Iterator[MovementRow | None], names: Names) -> Iterator[int]
     yield count
 
 
-async def _hold(db: WriteSession, names: Names, faults: Faults) -> tuple[LockedRows, dict[Place, Balance]]:
-    held = await ledger.lock_for_share(db, names.skus, names.codes)
+async def _hold(db: WriteSession, names: Names, faults: Faults) -> tuple[LockedRows, dict[BalanceKey, Balance]]:
+    held = await lock_for_share(db, names.skus, names.codes)
     for sku, line in names.skus.items():
         if sku not in held.items:
             faults.add(line, "sku", f"there is no item {sku!r}; this line names it first")
     for code, (line, column) in names.codes.items():
-        if code not in held.places:
+        if code not in held.locations:
             faults.add(line, column, f"there is no location {code!r}; this line names it first")
     if faults.total:
         return held, {}
-    places = {(held.items[sku].id, held.places[code].id): held.places[code] for sku, code in names.places}
-    return held, await ledger.lock_balances(db, places)
+    places = {(held.items[sku].id, held.locations[code].id): held.locations[code] for sku, code in names.places}
+    return held, await lock_balances(db, places)
 
 
 async def _copy_all(db: WriteSession, batches: Iterator[Batch], faults: Faults, done: Done) -> int:
@@ -135,7 +132,7 @@ async def _copy(driver: Any, batch: Batch, faults: Faults) -> None:
 def _batches(
     lines: Iterator[MovementRow | None],
     held: LockedRows,
-    balances: dict[Place, Balance],
+    balances: dict[BalanceKey, Balance],
     user_id: int | None,
     faults: Faults,
 ) -> Iterator[Batch]:
@@ -166,14 +163,14 @@ def _batches(
     yield Batch(documents.getvalue(), entries.getvalue(), count)
 
 
-def _entries(line: MovementRow, held: LockedRows, balances: dict[Place, Balance]) -> Iterator[str]:
+def _entries(line: MovementRow, held: LockedRows, balances: dict[BalanceKey, Balance]) -> Iterator[str]:
     """The part of each entry that is the line's own, not its document's."""
     item, cost = held.items[line.sku], line.unit_cost
     moved = ledger.PostingLine(
         kind=line.type,
         item=item,
-        place=held.places[line.location],
-        to=held.places[line.to_location] if line.to_location else None,
+        location=held.locations[line.location],
+        to_location=held.locations[line.to_location] if line.to_location else None,
         quantity=line.quantity,
         unit_cost=cost,
         occurred_at=line.moment,
@@ -196,14 +193,14 @@ def _text(text: str) -> str:
 _WRITE = text("""
 update stock_balances b set on_hand = n.on_hand, value = n.value, last_average = n.last_average
 from unnest(
-  cast(:items as bigint[]), cast(:places as bigint[]),
+  cast(:items as bigint[]), cast(:locations as bigint[]),
   cast(:on_hand as numeric[]), cast(:values as numeric[]), cast(:averages as numeric[])
 ) n (item_id, location_id, on_hand, value, last_average)
 where b.item_id = n.item_id and b.location_id = n.location_id
 """)
 
 
-async def _write(db: WriteSession, balances: dict[Place, Balance]) -> None:
+async def _write(db: WriteSession, balances: dict[BalanceKey, Balance]) -> None:
     changed = list(balances.items())
     for start in range(0, len(changed), BATCH):
         some = changed[start : start + BATCH]
@@ -211,7 +208,7 @@ async def _write(db: WriteSession, balances: dict[Place, Balance]) -> None:
             _WRITE,
             {
                 "items": [item_id for (item_id, _), _ in some],
-                "places": [location_id for (_, location_id), _ in some],
+                "locations": [location_id for (_, location_id), _ in some],
                 "on_hand": [balance.on_hand for _, balance in some],
                 "values": [balance.value for _, balance in some],
                 "averages": [balance.last_average for _, balance in some],

@@ -17,14 +17,15 @@ from erp_service.db.sessions import Session, WriteSession
 from erp_service.decimals import shortest
 from erp_service.errors import Fault
 from erp_service.inventory import ledger, queries
-from erp_service.inventory.ledger import LockedRows, PostingLine
+from erp_service.inventory.ledger import MovementKind, PostingLine
 from erp_service.inventory.models import StockEntry, StockTransaction
 from erp_service.inventory.problems import ItemNotActive, TooManyEntries
+from erp_service.inventory.row_locks import LockedRows, lock_for_share
 from erp_service.inventory.schemas import LedgerEntry
 from erp_service.inventory.stock_schemas import (
     MOST_MOVEMENTS,
     Adjustment,
-    AtOnePlace,
+    AtOneLocation,
     Document,
     Issue,
     Receipt,
@@ -63,10 +64,10 @@ async def post_all(db: WriteSession, who: Principal, movements: Sequence[AnyMove
 
 async def _post(db: WriteSession, who: Principal, placed: Sequence[tuple[str, AnyMovement]]) -> Document:
     named = [name for _, movement in placed for name in _names(movement)]
-    held = await ledger.lock_for_share(
+    held = await lock_for_share(
         db,
         items=[name.reference for name in named if name.of == "item"],
-        places=[name.reference for name in named if name.of == "location"],
+        locations=[name.reference for name in named if name.of == "location"],
     )
     faults: list[Fault] = []
     now = datetime.now(UTC)
@@ -112,7 +113,7 @@ class _Name(NamedTuple):
 
 def _names(movement: AnyMovement) -> Iterator[_Name]:
     yield _Name("item", "item_id", "sku", movement.item_id, movement.sku)
-    if isinstance(movement, AtOnePlace):
+    if isinstance(movement, AtOneLocation):
         yield _Name("location", "location_id", "location", movement.location_id, movement.location)
     else:
         m = movement
@@ -125,7 +126,7 @@ def _line(movement: AnyMovement, at: str, held: LockedRows, now: datetime, fault
     item_name, *place_names = _names(movement)
     before = len(faults)
     item = item_name.find(held.items, at, faults)
-    places = [name.find(held.places, at, faults) for name in place_names]
+    places = [name.find(held.locations, at, faults) for name in place_names]
     if isinstance(movement, Transfer) and places[0] is not None and places[0] == places[1]:
         field = "to_location_id" if movement.to_location is None else "to_location"
         faults.append(Fault("must be another place than where it comes from", f"{at}/{field}"))
@@ -139,8 +140,8 @@ def _line(movement: AnyMovement, at: str, held: LockedRows, now: datetime, fault
     return PostingLine(
         kind=_kind(movement),
         item=item,
-        place=places[0],
-        to=places[1] if len(places) == 2 else None,
+        location=places[0],
+        to_location=places[1] if len(places) == 2 else None,
         quantity=movement.quantity,
         unit_cost=movement.unit_cost if isinstance(movement, Receipt) else None,
         occurred_at=occurred_at.astimezone(UTC),
@@ -152,7 +153,7 @@ def _line(movement: AnyMovement, at: str, held: LockedRows, now: datetime, fault
     )
 
 
-def _kind(movement: AnyMovement) -> Literal["IN", "OUT", "TRANSFER", "ADJUSTMENT"]:
+def _kind(movement: AnyMovement) -> MovementKind:
     match movement:
         case Receipt():
             return "IN"
@@ -180,10 +181,10 @@ async def reverse(db: WriteSession, who: Principal, transaction_id: UUID, body: 
     Raises errors.NotFound, AlreadyReversed, ledger.InsufficientStock, and errors.Conflict for deleted items."""
     original = await read(db, transaction_id)
     movements = [list(group) for _, group in groupby(original.entries, key=lambda entry: entry.line)]
-    held = await ledger.lock_for_share(
+    held = await lock_for_share(
         db,
         items=[entry.item_id for entry in original.entries],
-        places=[entry.location_id for entry in original.entries],
+        locations=[entry.location_id for entry in original.entries],
     )
     now = datetime.now(UTC)
     lines = [_mirrored(movement, held, body.reason, now) for movement in reversed(movements)]
@@ -192,7 +193,7 @@ async def reverse(db: WriteSession, who: Principal, transaction_id: UUID, body: 
     return document
 
 
-_OPPOSITE: dict[str, Literal["IN", "OUT", "TRANSFER", "ADJUSTMENT"]] = {
+_OPPOSITE: dict[str, MovementKind] = {
     "IN": "OUT",
     "OUT": "IN",
     "TRANSFER_OUT": "TRANSFER",
@@ -204,19 +205,19 @@ def _mirrored(movement: Sequence[LedgerEntry], held: LockedRows, reason: str, no
     """`movement`: the entries of one line, its own first (of a transfer: what went out, then what came in)."""
     entry = movement[0]
     quantity = -entry.quantity
-    place, to = _still_there(held.places, entry.location_id, entry.location), None
+    place, to = _still_there(held.locations, entry.location_id, entry.location), None
     if entry.transaction_type == "TRANSFER_OUT":
         arrived = movement[1]
-        place, to = _still_there(held.places, arrived.location_id, arrived.location), place
+        place, to = _still_there(held.locations, arrived.location_id, arrived.location), place
     elif entry.transaction_type != "ADJUSTMENT":
         quantity = abs(quantity)
     return PostingLine(
         kind=_OPPOSITE[entry.transaction_type],
         item=_still_there(held.items, entry.item_id, entry.sku),
-        place=place,
-        to=to,
+        location=place,
+        to_location=to,
         quantity=quantity,
-        worth=abs(entry.value),
+        value=abs(entry.value),
         occurred_at=now,
         reference_no=entry.reference_no,
         reason=reason,

@@ -22,8 +22,8 @@ ItemId = Annotated[_Id | None, Meta(description="the item, by its id or by `sku`
 ItemSku = Annotated[
     _Word | None, Meta(description="the item, by its sku or by `item_id`: one of the two", examples=["BOLT-M8"])
 ]
-PlaceId = Annotated[_Id | None, Meta(description="the place, by its id or by its code: one of the two")]
-PlaceCode = Annotated[
+LocationId = Annotated[_Id | None, Meta(description="the place, by its id or by its code: one of the two")]
+LocationCode = Annotated[
     _Word | None, Meta(description="the place, by its code or by its id: one of the two", examples=["MAIN"])
 ]
 
@@ -48,12 +48,12 @@ class Movement(Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
 
 
-class AtOnePlace(Movement, forbid_unknown_fields=True, kw_only=True):
-    location_id: PlaceId = None
-    location: PlaceCode = None
+class AtOneLocation(Movement, forbid_unknown_fields=True, kw_only=True):
+    location_id: LocationId = None
+    location: LocationCode = None
 
 
-class Receipt(AtOnePlace, forbid_unknown_fields=True, kw_only=True):
+class Receipt(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
     """Stock that comes in."""
 
     quantity: Quantity
@@ -63,13 +63,13 @@ class Receipt(AtOnePlace, forbid_unknown_fields=True, kw_only=True):
     ] = None
 
 
-class Issue(AtOnePlace, forbid_unknown_fields=True, kw_only=True):
+class Issue(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
     """Stock that goes out, at moving average."""
 
     quantity: Quantity
 
 
-class Adjustment(AtOnePlace, forbid_unknown_fields=True, kw_only=True):
+class Adjustment(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
     """A correction: above zero what was found, below zero what is missing, at moving average."""
 
     quantity: SignedQuantity
@@ -79,10 +79,10 @@ class Adjustment(AtOnePlace, forbid_unknown_fields=True, kw_only=True):
 class Transfer(Movement, forbid_unknown_fields=True, kw_only=True):
     """Stock that goes from one place to another and takes its value along."""
 
-    from_location_id: PlaceId = None
-    from_location: PlaceCode = None
-    to_location_id: PlaceId = None
-    to_location: PlaceCode = None
+    from_location_id: LocationId = None
+    from_location: LocationCode = None
+    to_location_id: LocationId = None
+    to_location: LocationCode = None
     quantity: Quantity
 
 

@@ -73,10 +73,10 @@ def receive(balance: Balance, quantity: Decimal, unit_cost: Decimal | None = Non
         value = _share(balance.value, quantity, balance.on_hand)
     else:
         value = _times(quantity, balance.last_average or ZERO)
-    return bring_in(balance, quantity, value)
+    return receive_at_value(balance, quantity, value)
 
 
-def bring_in(balance: Balance, quantity: Decimal, value: Decimal) -> Effect:
+def receive_at_value(balance: Balance, quantity: Decimal, value: Decimal) -> Effect:
     """`quantity` > 0 comes in and is worth exactly `value` >= 0: what a transfer took elsewhere, what is taken back."""
     entry = _entry(balance, quantity, value)
     if not balance.on_hand < 0 <= entry.on_hand_after:
@@ -105,7 +105,7 @@ def adjust(balance: Balance, signed: Decimal) -> Effect:
     return receive(balance, signed) if signed > 0 else issue(balance, -signed)
 
 
-def take_back(balance: Balance, quantity: Decimal, value: Decimal) -> Effect:
+def issue_at_value(balance: Balance, quantity: Decimal, value: Decimal) -> Effect:
     """The `quantity` > 0 that came in with `value` goes out again, with exactly that value; but what empties the
     balance takes all, and where that value is no longer there the moving average counts. Raises NotEnough."""
     if balance.on_hand == quantity or (balance.on_hand > quantity and balance.value < value):

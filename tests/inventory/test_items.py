@@ -12,7 +12,7 @@ import pytest
 
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.inventory import items, ledger
+from erp_service.inventory import items, ledger, row_locks
 from erp_service.inventory.schemas import ItemBody
 from tests.conftest import eventually
 from tests.inventory.conftest import NOON, Plans, Post, Waiting
@@ -352,7 +352,7 @@ async def test_a_delete_waits_for_a_receipt_that_is_being_committed_and_is_refus
     item = await make(admin)
     await make_place(admin)
     async with database.write() as db:
-        held = await ledger.lock_for_share(db, ["BOLT-M8"], ["MAIN"])
+        held = await row_locks.lock_for_share(db, ["BOLT-M8"], ["MAIN"])
         delete = asyncio.create_task(admin.delete(f"{ITEMS}/{item['id']}"))
         await eventually(waiting)
         await ledger.post(db, system("test"), [receipt(held)])
@@ -367,7 +367,7 @@ async def test_a_receipt_waits_for_a_delete_that_is_being_committed_and_finds_no
 
     async def receive() -> bool:
         async with database.write() as db:
-            return "BOLT-M8" in (await ledger.lock_for_share(db, ["BOLT-M8"], ["MAIN"])).items
+            return "BOLT-M8" in (await row_locks.lock_for_share(db, ["BOLT-M8"], ["MAIN"])).items
 
     async with database.write() as db:
         await items.delete(db, system("test"), await items.lock_for_update(db, item["id"]))
@@ -384,7 +384,7 @@ async def test_receipts_and_deletes_at_once_leave_no_stock_of_a_deleted_item(
 
     async def receive(sku: str) -> bool:
         async with database.write() as db:
-            held = await ledger.lock_for_share(db, [sku], ["MAIN"])
+            held = await row_locks.lock_for_share(db, [sku], ["MAIN"])
             if found := sku in held.items:
                 await ledger.post(db, system("test"), [receipt(held, sku)])
             return found
@@ -400,9 +400,9 @@ async def test_receipts_and_deletes_at_once_leave_no_stock_of_a_deleted_item(
     assert await owner.fetchval(orphans) == 0
 
 
-def receipt(held: ledger.LockedRows, sku: str = "BOLT-M8") -> ledger.PostingLine:
+def receipt(held: row_locks.LockedRows, sku: str = "BOLT-M8") -> ledger.PostingLine:
     return ledger.PostingLine(
-        kind="IN", item=held.items[sku], place=held.places["MAIN"], quantity=Decimal(1), occurred_at=NOON
+        kind="IN", item=held.items[sku], location=held.locations["MAIN"], quantity=Decimal(1), occurred_at=NOON
     )
 
 

@@ -21,7 +21,7 @@ from erp_service.imports import bulk_posting, service
 from erp_service.imports.csv_table import ImportRefused
 from erp_service.imports.movement_rows import LAYOUT
 from erp_service.imports.service import Loaded
-from erp_service.inventory import ledger
+from erp_service.inventory import ledger, row_locks
 from erp_service.inventory.problems import InsufficientStock
 from erp_service.settings import Settings
 from tests.inventory.books import assert_books, balance, stocked
@@ -94,12 +94,12 @@ def random_lines(chance: Random, lines: int) -> list[dict[str, str]]:
 
 async def post(database: Database, line: dict[str, str], sku: str) -> bool:
     async with database.write() as db:
-        held = await ledger.lock_for_share(db, [sku], [line["location"], line.get("to_location", line["location"])])
+        held = await row_locks.lock_for_share(db, [sku], [line["location"], line.get("to_location", line["location"])])
         posted = ledger.PostingLine(
             kind=line["type"],  # type: ignore[arg-type]
             item=held.items[sku],
-            place=held.places[line["location"]],
-            to=held.places[line["to_location"]] if "to_location" in line else None,
+            location=held.locations[line["location"]],
+            to_location=held.locations[line["to_location"]] if "to_location" in line else None,
             quantity=Decimal(line["quantity"]),
             unit_cost=Decimal(line["unit_cost"]) if "unit_cost" in line else None,
             occurred_at=datetime.fromisoformat(line["occurred_at"]),
