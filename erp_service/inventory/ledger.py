@@ -8,12 +8,12 @@ ledger, so a posting costs the same after ten movements and after ten million.
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import asdict
 from sqlalchemy import exists, select, text
 from uuid_utils.compat import uuid7
 
@@ -69,7 +69,7 @@ async def post(
         if location is not None
     }
     balances = await lock_balances(db, locations)
-    # Checked only now: a second reversal of the document had to lock the same balances, so it has committed.
+    # Checked only now: a concurrent reversal of this document locks the same balances, so it has ended by now.
     if reverses is not None and await db.scalar(select(exists().where(StockTransaction.reverses == reverses))):
         raise AlreadyReversed
     header = _Header(uuid7(), who.user_id, reverses)
@@ -81,13 +81,12 @@ async def post(
     rows = await _write(db, header, entries, balances)
     return Document(
         transaction_id=header.transaction_id,
-        recorded_at=rows[0].document_recorded_at,
+        recorded_at=rows[0][2],
         user_id=header.user_id,
         reverses=header.reverses,
         reversed_by=None,
         entries=[
-            LedgerEntry(id=id_, recorded_at=recorded_at, **asdict(entry))
-            for entry, (id_, recorded_at, _) in zip(entries, rows, strict=True)
+            entry(id=id_, recorded_at=recorded_at) for entry, (id_, recorded_at, _) in zip(entries, rows, strict=True)
         ],
     )
 
@@ -160,34 +159,13 @@ class _Header(NamedTuple):
     reverses: UUID | None
 
 
-class _NewEntry(Struct, frozen=True, kw_only=True):
-    """A LedgerEntry without the two fields that the database assigns: `id` and `recorded_at`."""
-
-    transaction_id: UUID
-    line: int
-    item_id: int
-    sku: str
-    location_id: int
-    location: str
-    transaction_type: EntryType
-    quantity: Decimal
-    value: Decimal
-    unit_cost: Decimal | None
-    on_hand_after: Decimal
-    value_after: Decimal
-    occurred_at: datetime
-    reference_no: str | None
-    notes: str | None
-    reason: str | None
-    metadata: dict[str, str]
-    user_id: int | None
-
-
 def _new_entry(
     header: _Header, number: int, line: PostingLine, kind: EntryType, location: LockedLocation, amounts: EntryAmounts
-) -> _NewEntry:
+) -> partial[LedgerEntry]:
+    """A ledger entry without the two arguments that the database assigns: `id` and `recorded_at`."""
     is_settlement = not amounts.quantity
-    return _NewEntry(
+    return partial(
+        LedgerEntry,
         transaction_id=header.transaction_id,
         line=number,
         item_id=line.item.id,
@@ -240,18 +218,10 @@ returning id, recorded_at, (select recorded_at from document)
 """)
 
 
-class _WrittenRow(NamedTuple):
-    """What the database assigned to one entry, and to the document."""
-
-    id: int
-    recorded_at: datetime
-    document_recorded_at: datetime
-
-
 async def _write(
-    db: WriteSession, header: _Header, entries: Sequence[_NewEntry], balances: Mapping[BalanceKey, Balance]
-) -> list[_WrittenRow]:
-    """One row for each entry, in order."""
+    db: WriteSession, header: _Header, entries: Sequence[partial[LedgerEntry]], balances: Mapping[BalanceKey, Balance]
+) -> Sequence[tuple[int, datetime, datetime]]:
+    """For each entry, in order: its id, its `recorded_at`, and the `recorded_at` of the document."""
     parameters = {
         "id": header.transaction_id,
         "user_id": header.user_id,
@@ -261,6 +231,6 @@ async def _write(
         "on_hand": [balance.on_hand for balance in balances.values()],
         "values": [balance.value for balance in balances.values()],
         "averages": [balance.last_average for balance in balances.values()],
-        "entries": msgspec.json.encode(entries).decode(),
+        "entries": msgspec.json.encode([entry.keywords for entry in entries]).decode(),
     }
-    return [_WrittenRow(*row) for row in await db.execute(_WRITE, parameters)]
+    return (await db.execute(_WRITE, parameters)).all()
