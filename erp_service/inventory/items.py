@@ -8,7 +8,7 @@ from erp_service.audit.record import record
 from erp_service.db.sessions import WriteSession
 from erp_service.inventory.models import Item, Location, StockBalance
 from erp_service.inventory.problems import ItemHasStock
-from erp_service.inventory.queries import ITEM_COLUMNS
+from erp_service.inventory.queries.items import ITEM_COLUMNS
 from erp_service.inventory.schemas import ItemBody, ItemOut
 
 _NAMED = 20  # locations that a refusal names; its member `locations` counts all of them

@@ -14,7 +14,7 @@ from erp_service.db.sessions import WriteSession
 from erp_service.errors import Fault
 from erp_service.inventory.models import Item, Location, StockBalance
 from erp_service.inventory.problems import LocationHasChildren, LocationHasStock, NegativeStock
-from erp_service.inventory.queries import LOCATION_COLUMNS
+from erp_service.inventory.queries.locations import LOCATION_COLUMNS
 from erp_service.inventory.schemas import LocationBody, LocationOut
 
 DEEPEST = 20  # levels of the tree: whoever walks it, in a report or a form, needs an end

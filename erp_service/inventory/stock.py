@@ -6,24 +6,20 @@ from itertools import groupby
 from typing import Any, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import aliased
-
 from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
-from erp_service.db.sessions import Session, WriteSession
+from erp_service.db.sessions import WriteSession
 from erp_service.decimals import shortest
 from erp_service.errors import Fault
-from erp_service.inventory import ledger, queries
+from erp_service.inventory import ledger
 from erp_service.inventory.ledger import MovementKind, PostingLine
-from erp_service.inventory.models import StockEntry, StockTransaction
-from erp_service.inventory.problems import ItemNotActive, TooManyEntries
+from erp_service.inventory.problems import ItemNotActive
+from erp_service.inventory.queries.ledger import document_by_id
 from erp_service.inventory.row_locks import LockedRows, lock_for_share
 from erp_service.inventory.schemas import LedgerEntry
 from erp_service.inventory.stock_schemas import (
-    MOST_MOVEMENTS,
     Adjustment,
     AtOneLocation,
     Document,
@@ -41,7 +37,6 @@ AHEAD = timedelta(minutes=5)
 """Clocks differ; what lies further ahead is a mistake."""
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 _IN_AUDIT = 20
-_MOST_ENTRIES = 3 * MOST_MOVEMENTS  # what one document over the API can have: transfers with a settlement each
 
 
 async def post_one(db: WriteSession, who: Principal, movement: AnyMovement) -> Document:
@@ -179,7 +174,7 @@ async def reverse(db: WriteSession, who: Principal, transaction_id: UUID, body: 
     What goes out again takes the value that its original brought in, as far as that is still there; what comes in
     again brings the value that went out. Settlements are not mirrored: they stated what was true at the time.
     Raises errors.NotFound, AlreadyReversed, ledger.InsufficientStock, and errors.Conflict for deleted items."""
-    original = await read(db, transaction_id)
+    original = await document_by_id(db, transaction_id)
     movements = [list(group) for _, group in groupby(original.entries, key=lambda entry: entry.line)]
     held = await lock_for_share(
         db,
@@ -228,31 +223,6 @@ def _still_there(known: Mapping[int | str, T], id_: int, word: str) -> T:
     if (found := known.get(id_)) is None:
         raise errors.Conflict(f"{word} was deleted after this was posted.")
     return found
-
-
-async def read(db: Session, transaction_id: UUID) -> Document:
-    """A document with its entries, in the order of their effects. Raises errors.NotFound, TooManyEntries."""
-    document, reversal = StockTransaction, aliased(StockTransaction)
-    some = select(StockEntry.id).where(StockEntry.transaction_id == transaction_id).limit(_MOST_ENTRIES + 1).subquery()
-    size = select(func.count()).select_from(some).scalar_subquery()
-    found = await db.execute(
-        select(document.recorded_at, document.user_id, document.reverses, reversal.id, size)
-        .outerjoin(reversal, reversal.reverses == document.id)
-        .where(document.id == transaction_id)
-    )
-    if (row := found.one_or_none()) is None:
-        raise errors.NotFound(f"There is no document {transaction_id}.")
-    recorded_at, user_id, reverses, reversed_by, entries = row
-    if entries > _MOST_ENTRIES:
-        raise TooManyEntries
-    return Document(
-        transaction_id=transaction_id,
-        recorded_at=recorded_at,
-        user_id=user_id,
-        reverses=reverses,
-        reversed_by=reversed_by,
-        entries=await queries.entries_of(db, transaction_id),
-    )
 
 
 def _audited(document: Document) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Date, Select, and_, cast, func, literal, or_, select, true
+from sqlalchemy import ColumnElement, Date, Select, and_, cast, func, literal, select, true
 
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session
 from erp_service.inventory.models import Item, Location, StockBalance, StockEntry
-from erp_service.inventory.queries import stock_as_of, stock_select
+from erp_service.inventory.queries.locations import subtree
+from erp_service.inventory.queries.stock import BY_ITEM_AND_LOCATION, current_stock, stock_as_of, without_zero
 from erp_service.reports.periods import Span
 from erp_service.reports.schemas import (
     LowStockLine,
@@ -22,9 +23,6 @@ from erp_service.reports.schemas import (
     Summary,
 )
 
-_BY_PLACE = SortOrder(
-    [SortKey(StockBalance.item_id, "item_id", int), SortKey(StockBalance.location_id, "location_id", int)]
-)
 _BY_ITEM = SortOrder([SortKey(Item.id, "item_id", int)])
 
 
@@ -44,7 +42,7 @@ async def snapshot(
     """One page by item and location: present balances, or the sums of entries with occurred_at <= `as_of`.
 
     Raises errors.Invalid for the cursor."""
-    found = stock_select(currency) if as_of is None else stock_as_of(currency, as_of)
+    found = current_stock(currency) if as_of is None else stock_as_of(currency, as_of)
     cells = list(found.selected_columns)
     found = found.with_only_columns(*cells[:3], Item.unit, *cells[3:5], Location.name, *cells[5:])
     if item_id is not None:
@@ -52,11 +50,11 @@ async def snapshot(
     if sku is not None:
         found = found.where(StockBalance.item_id == select(Item.id).where(Item.sku == sku).scalar_subquery())
     if location_id is not None:
-        found = found.where(_at(StockBalance.location_id, location_id, descendants=descendants))
+        at = StockBalance.location_id
+        found = found.where(at.in_(subtree(location_id)) if descendants else at == location_id)
     if not include_zero:
-        on_hand, value = found.selected_columns["on_hand"], found.selected_columns["value"]
-        found = found.where(or_(on_hand != 0, value != 0))
-    return await page(db, found, SnapshotLine, _BY_PLACE, limit=limit, cursor=cursor, into=SnapshotPage)
+        found = without_zero(found)
+    return await page(db, found, SnapshotLine, BY_ITEM_AND_LOCATION, limit=limit, cursor=cursor, into=SnapshotPage)
 
 
 async def movements(
@@ -181,11 +179,3 @@ async def summary(db: Session, *, currency: str) -> Summary:
         func.statement_timestamp(),
     )
     return Summary(*(await db.execute(figures)).one())
-
-
-def _at(column: Any, location_id: int, *, descendants: bool) -> Any:
-    if not descendants:
-        return column == location_id
-    tree = select(Location.id).where(Location.id == location_id).cte(recursive=True)
-    tree = tree.union(select(Location.id).where(Location.parent_id == tree.c.id))
-    return column.in_(select(tree.c.id))

@@ -8,8 +8,9 @@ from litestar.params import JSONBody, QueryParameter
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
-from erp_service.inventory import items, queries
+from erp_service.inventory import items
 from erp_service.inventory.problems import ItemHasStock, SkuTaken
+from erp_service.inventory.queries.items import item_by_id, item_page
 from erp_service.inventory.schemas import ItemBody, ItemOut, ItemPage, ItemStatus
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
@@ -38,7 +39,7 @@ async def list_items(
 ) -> ApiResponse[ItemPage]:
     """Keyset pages: follow `next_cursor`, or the `Link` header, until it is null."""
     return ApiResponse(
-        await queries.items(
+        await item_page(
             read,
             q=q,
             sku=sku,
@@ -56,7 +57,7 @@ async def get_item(
     read: NamedDependency[ReadSession], item_id: Id, include_deleted: IncludeDeleted = False
 ) -> ApiResponse[ItemOut]:
     """With its `ETag`. A deleted item is 404 without `include_deleted=true`."""
-    item = await queries.item(read, item_id, include_deleted=include_deleted)
+    item = await item_by_id(read, item_id, include_deleted=include_deleted)
     return tagged(item, item.version)
 
 

@@ -9,8 +9,9 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import INTEGER_LIMIT
-from erp_service.inventory import locations, queries
+from erp_service.inventory import locations
 from erp_service.inventory.problems import CodeTaken, LocationHasChildren, LocationHasStock, NegativeStock
+from erp_service.inventory.queries.locations import location_by_id, location_page
 from erp_service.inventory.schemas import LocationBody, LocationOut, LocationPage, LocationType
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
@@ -42,7 +43,7 @@ async def list_locations(
 ) -> ApiResponse[LocationPage]:
     """Keyset pages: follow `next_cursor`, or the `Link` header, until it is null."""
     return ApiResponse(
-        await queries.locations(
+        await location_page(
             read,
             q=q,
             code=code,
@@ -61,7 +62,7 @@ async def get_location(
     read: NamedDependency[ReadSession], location_id: Id, include_deleted: IncludeDeleted = False
 ) -> ApiResponse[LocationOut]:
     """With its `ETag`. A deleted location is 404 without `include_deleted=true`."""
-    location = await queries.location(read, location_id, include_deleted=include_deleted)
+    location = await location_by_id(read, location_id, include_deleted=include_deleted)
     return tagged(location, location.version)
 
 

@@ -12,6 +12,7 @@ from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.inventory import stock
 from erp_service.inventory.problems import AlreadyReversed, InsufficientStock, ItemNotActive, TooManyEntries
+from erp_service.inventory.queries.ledger import document_by_id
 from erp_service.inventory.stock_schemas import (
     Adjustment,
     Document,
@@ -116,7 +117,7 @@ async def post_movements(
 @get(_DOCUMENT, role=Role.STAFF, summary="A document", tags=_TAGS, problems=[TooManyEntries])
 async def get_transaction(read: NamedDependency[ReadSession], transaction_id: TransactionId) -> ApiResponse[Document]:
     """What was posted together, with its ledger entries in the order of their effects."""
-    document = await stock.read(read, transaction_id)
+    document = await document_by_id(read, transaction_id)
     # a document never changes but for one thing, once: that it is taken back
     return tagged(document, 1 if document.reversed_by is None else 2)
 

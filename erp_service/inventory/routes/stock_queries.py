@@ -8,7 +8,8 @@ from litestar.params import QueryParameter
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession
 from erp_service.errors import INTEGER_LIMIT
-from erp_service.inventory import queries
+from erp_service.inventory.queries.ledger import ledger_page
+from erp_service.inventory.queries.stock import stock_page
 from erp_service.inventory.schemas import EntryType, LedgerPage, StockPage
 from erp_service.settings import Settings
 from erp_service.timestamps import parse_timestamps
@@ -50,7 +51,7 @@ async def current_stock(
     buyer looks for; what never was at a place is not. Without `as_of` the length of the ledger does not matter."""
     (instant,) = parse_timestamps(("as_of", as_of))
     return ApiResponse(
-        await queries.stock(
+        await stock_page(
             read,
             currency=settings.currency,
             sku=sku,
@@ -101,7 +102,7 @@ async def list_ledger(
     """Newest first: in the order of ids, downwards. The numbers are those that were posted, never recomputed."""
     first, end = parse_timestamps(("from", since), ("to", until))
     return ApiResponse(
-        await queries.ledger(
+        await ledger_page(
             read,
             item_id=item_id,
             sku=sku,
