@@ -1,9 +1,12 @@
-"""The rules of moving stock: what a movement may say, which items take part, and how a document is taken back."""
+"""The rules of posting and reversing: which rows a request names, which movements an item's status allows, what a
+reversal mirrors. The ledger applies the lines that come out of it.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import groupby
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 from erp_service import errors
@@ -17,9 +20,11 @@ from erp_service.inventory import ledger
 from erp_service.inventory.ledger import MovementKind, PostingLine
 from erp_service.inventory.problems import ItemNotActive
 from erp_service.inventory.queries.ledger import document_by_id
-from erp_service.inventory.row_locks import LockedRows, lock_for_share
+from erp_service.inventory.row_locks import LockedItem, LockedLocation, LockedRows, lock_for_share
 from erp_service.inventory.schemas import LedgerEntry
 from erp_service.inventory.stock_schemas import (
+    AHEAD,
+    EARLIEST,
     Adjustment,
     AtOneLocation,
     Document,
@@ -30,13 +35,13 @@ from erp_service.inventory.stock_schemas import (
 )
 from erp_service.validation import MOST_FAULTS
 
-T = TypeVar("T")
-AnyMovement = Receipt | Issue | Transfer | Adjustment
+Row = TypeVar("Row", LockedItem, LockedLocation)
+AnyMovement: TypeAlias = Receipt | Issue | Transfer | Adjustment
+PointedMovement: TypeAlias = tuple[str, AnyMovement]
+"""A movement after the JSON pointer to it in the request's body."""
 
-AHEAD = timedelta(minutes=5)
-"""Clocks differ; what lies further ahead is a mistake."""
-EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 _IN_AUDIT = 20
+"""Entries of a document that its audit entry shows."""
 
 
 async def post_one(db: WriteSession, who: Principal, movement: AnyMovement) -> Document:
@@ -47,117 +52,136 @@ async def post_one(db: WriteSession, who: Principal, movement: AnyMovement) -> D
 async def post_all(db: WriteSession, who: Principal, movements: Sequence[AnyMovement]) -> Document:
     """Post the movements in their order, all or none.
 
-    Raises errors.Invalid that names every bad line, errors.Forbidden for an adjustment by who is no ADMIN,
-    ItemNotActive, and ledger.InsufficientStock, which points to the first line that there is not enough for."""
-    placed = [(f"/movements/{index}", movement) for index, movement in enumerate(movements)]
+    Raises errors.Invalid, which names every bad line; errors.Forbidden for adjustments if `who` is not an ADMIN;
+    ItemNotActive; InsufficientStock, which points to the first line that takes more than there is."""
+    pointed = [(f"/movements/{index}", movement) for index, movement in enumerate(movements)]
     if not who.role.includes(Role.ADMIN):
-        corrections = [Fault("needs the role ADMIN", pointer=at) for at, m in placed if isinstance(m, Adjustment)]
-        if corrections:
-            raise errors.Forbidden("Adjustments need the role ADMIN.", *corrections[:MOST_FAULTS])
-    return await _post(db, who, placed)
+        faults = [Fault("needs the role ADMIN", pointer) for pointer, m in pointed if isinstance(m, Adjustment)]
+        if faults:
+            raise errors.Forbidden("Adjustments need the role ADMIN.", *faults[:MOST_FAULTS])
+    return await _post(db, who, pointed)
 
 
-async def _post(db: WriteSession, who: Principal, placed: Sequence[tuple[str, AnyMovement]]) -> Document:
-    named = [name for _, movement in placed for name in _names(movement)]
-    held = await lock_for_share(
+async def _post(db: WriteSession, who: Principal, movements: Sequence[PointedMovement]) -> Document:
+    references = [reference for _, movement in movements for reference in _references(movement)]
+    rows = await lock_for_share(
         db,
-        items=[name.reference for name in named if name.of == "item"],
-        locations=[name.reference for name in named if name.of == "location"],
+        items=[reference.key for reference in references if reference.table == "item"],
+        locations=[reference.key for reference in references if reference.table == "location"],
     )
     faults: list[Fault] = []
     now = datetime.now(UTC)
-    lines = [_line(movement, at, held, now, faults) for at, movement in placed]
+    lines = [line for movement in movements if (line := _line(movement, rows, now, faults)) is not None]
     if faults:
         raise errors.Invalid(None, *faults[:MOST_FAULTS])
-    complete = [line for line in lines if line is not None]
-    for line, (at, movement) in zip(complete, placed, strict=True):
-        if (why := _status_fault(line)) is not None:
-            faults.append(Fault(why, f"{at}/{'sku' if movement.item_id is None else 'item_id'}"))
+    faults.extend(_status_faults(lines, movements))
     if faults:
         raise ItemNotActive(None, *faults[:MOST_FAULTS])
-    document = await ledger.post(db, who, complete)
-    await record(db, who, "stock.posted", document.transaction_id, after=_audited(document))
+    document = await ledger.post(db, who, lines)
+    await record(db, who, "stock.posted", document.transaction_id, after=_audit_values(document))
     return document
 
 
-class _Name(NamedTuple):
-    """How a body names an item or a place: by id or by word, exactly one of the two."""
+class _Reference(NamedTuple):
+    """How a body names an item or a location: by its id or by its word (sku, code), exactly one of the two."""
 
-    of: Literal["item", "location"]
+    table: Literal["item", "location"]
     id_field: str
     word_field: str
     id: int | None
     word: str | None
 
     @property
-    def reference(self) -> int | str:
+    def key(self) -> int | str:
+        """The key of the row in LockedRows; 0, which no row has, if the body names none."""
         return self.word or self.id or 0
 
-    def find(self, known: Mapping[int | str, T], at: str, faults: list[Fault]) -> T | None:
+    @property
+    def field(self) -> str:
+        """The field that the body uses."""
+        return self.word_field if self.id is None else self.id_field
+
+    def resolve(self, rows: Mapping[int | str, Row], pointer: str, faults: list[Fault]) -> Row | None:
+        """The row; None, and a fault, if there is none or the body does not name exactly one."""
         if self.id is None and self.word is None:
-            faults.append(Fault(f"is missing: give {self.id_field} or {self.word_field}", f"{at}/{self.id_field}"))
+            faults.append(Fault(f"is missing: give {self.id_field} or {self.word_field}", f"{pointer}/{self.id_field}"))
         elif self.id is not None and self.word is not None:
-            faults.append(Fault(f"give {self.id_field} or {self.word_field}, not both", f"{at}/{self.word_field}"))
-        elif (found := known.get(self.reference)) is not None:
-            return found
+            faults.append(Fault(f"give {self.id_field} or {self.word_field}, not both", f"{pointer}/{self.word_field}"))
+        elif (row := rows.get(self.key)) is not None:
+            return row
         else:
-            field = self.word_field if self.id is None else self.id_field
-            faults.append(Fault(f"there is no such {self.of}", f"{at}/{field}"))
+            faults.append(Fault(f"there is no such {self.table}", f"{pointer}/{self.field}"))
         return None
 
 
-def _names(movement: AnyMovement) -> Iterator[_Name]:
-    yield _Name("item", "item_id", "sku", movement.item_id, movement.sku)
+def _references(movement: AnyMovement) -> Iterator[_Reference]:
+    """The item, then the location; of a transfer both locations, the source first."""
+    yield _Reference("item", "item_id", "sku", movement.item_id, movement.sku)
     if isinstance(movement, AtOneLocation):
-        yield _Name("location", "location_id", "location", movement.location_id, movement.location)
+        yield _Reference("location", "location_id", "location", movement.location_id, movement.location)
     else:
         m = movement
-        yield _Name("location", "from_location_id", "from_location", m.from_location_id, m.from_location)
-        yield _Name("location", "to_location_id", "to_location", m.to_location_id, m.to_location)
+        yield _Reference("location", "from_location_id", "from_location", m.from_location_id, m.from_location)
+        yield _Reference("location", "to_location_id", "to_location", m.to_location_id, m.to_location)
 
 
-def _line(movement: AnyMovement, at: str, held: LockedRows, now: datetime, faults: list[Fault]) -> PostingLine | None:
-    """The movement as the ledger takes it, or None and, in `faults`, why not."""
-    item_name, *place_names = _names(movement)
-    before = len(faults)
-    item = item_name.find(held.items, at, faults)
-    places = [name.find(held.locations, at, faults) for name in place_names]
-    if isinstance(movement, Transfer) and places[0] is not None and places[0] == places[1]:
-        field = "to_location_id" if movement.to_location is None else "to_location"
-        faults.append(Fault("must be another place than where it comes from", f"{at}/{field}"))
-    if isinstance(movement, Adjustment) and not movement.quantity:
-        faults.append(Fault("must not be zero", f"{at}/quantity"))
-    occurred_at = now if movement.occurred_at is None else movement.occurred_at
-    if not EARLIEST <= occurred_at <= now + AHEAD:
-        faults.append(Fault("must lie between 1900 and 5 minutes from now", f"{at}/occurred_at"))
-    if len(faults) > before or item is None or places[0] is None:
+def _line(pointed: PointedMovement, rows: LockedRows, now: datetime, faults: list[Fault]) -> PostingLine | None:
+    """The movement as the ledger takes it. None if it has faults; they are added to `faults`."""
+    pointer, movement = pointed
+    fault_count = len(faults)
+    item_reference, *location_references = _references(movement)
+    item = item_reference.resolve(rows.items, pointer, faults)
+    locations = [reference.resolve(rows.locations, pointer, faults) for reference in location_references]
+    location, to_location = (*locations, None)[:2]
+    occurred_at = movement.occurred_at or now
+    if location is not None and location == to_location:
+        detail = "must be another location than the one that the stock comes from"
+        faults.append(Fault(detail, f"{pointer}/{location_references[1].field}"))
+    faults.extend(_field_faults(movement, pointer, occurred_at, now))
+    if len(faults) > fault_count or item is None or location is None:
         return None
+    kind, unit_cost, reason = _kind_and_details(movement)
     return PostingLine(
-        kind=_kind(movement),
+        kind=kind,
         item=item,
-        location=places[0],
-        to_location=places[1] if len(places) == 2 else None,
+        location=location,
+        to_location=to_location,
         quantity=movement.quantity,
-        unit_cost=movement.unit_cost if isinstance(movement, Receipt) else None,
+        unit_cost=unit_cost,
         occurred_at=occurred_at.astimezone(UTC),
         reference_no=movement.reference_no,
         notes=movement.notes,
-        reason=movement.reason if isinstance(movement, Adjustment) else None,
+        reason=reason,
         metadata=movement.metadata or {},
-        pointer=at,
+        pointer=pointer,
     )
 
 
-def _kind(movement: AnyMovement) -> MovementKind:
+def _field_faults(movement: AnyMovement, pointer: str, occurred_at: datetime, now: datetime) -> Iterator[Fault]:
+    """What the schema alone cannot say."""
+    if isinstance(movement, Adjustment) and not movement.quantity:
+        yield Fault("must not be zero", f"{pointer}/quantity")
+    if not EARLIEST <= occurred_at <= now + AHEAD:
+        yield Fault("must lie between 1900 and 5 minutes from now", f"{pointer}/occurred_at")
+
+
+def _kind_and_details(movement: AnyMovement) -> tuple[MovementKind, Decimal | None, str | None]:
+    """The kind, the unit cost and the reason."""
     match movement:
         case Receipt():
-            return "IN"
+            return "IN", movement.unit_cost, None
         case Issue():
-            return "OUT"
+            return "OUT", None, None
         case Transfer():
-            return "TRANSFER"
+            return "TRANSFER", None, None
         case Adjustment():
-            return "ADJUSTMENT"
+            return "ADJUSTMENT", None, movement.reason
+
+
+def _status_faults(lines: Sequence[PostingLine], movements: Sequence[PointedMovement]) -> Iterator[Fault]:
+    for line, (pointer, movement) in zip(lines, movements, strict=True):
+        if (detail := _status_fault(line)) is not None:
+            yield Fault(detail, f"{pointer}/{next(_references(movement)).field}")
 
 
 def _status_fault(line: PostingLine) -> str | None:
@@ -169,22 +193,22 @@ def _status_fault(line: PostingLine) -> str | None:
 
 
 async def reverse(db: WriteSession, who: Principal, transaction_id: UUID, body: Reversal) -> Document:
-    """Take a document back by new entries of the opposite kind, in the opposite order.
+    """Reverse a document by new entries of the opposite kind, in the opposite order.
 
-    What goes out again takes the value that its original brought in, as far as that is still there; what comes in
-    again brings the value that went out. Settlements are not mirrored: they stated what was true at the time.
-    Raises errors.NotFound, AlreadyReversed, ledger.InsufficientStock, and errors.Conflict for deleted items."""
+    A receipt is reversed by an issue at the value of the receipt, as far as that value is still on hand; an issue by
+    a receipt at the value of the issue. Settlements are not mirrored: they stated what was true at the time.
+    Raises errors.NotFound, AlreadyReversed, InsufficientStock, and errors.Conflict for a deleted item or location."""
     original = await document_by_id(db, transaction_id)
-    movements = [list(group) for _, group in groupby(original.entries, key=lambda entry: entry.line)]
-    held = await lock_for_share(
+    entries_by_line = [list(entries) for _, entries in groupby(original.entries, key=lambda entry: entry.line)]
+    rows = await lock_for_share(
         db,
         items=[entry.item_id for entry in original.entries],
         locations=[entry.location_id for entry in original.entries],
     )
     now = datetime.now(UTC)
-    lines = [_mirrored(movement, held, body.reason, now) for movement in reversed(movements)]
+    lines = [_reversal_line(entries, rows, body.reason, now) for entries in reversed(entries_by_line)]
     document = await ledger.post(db, who, lines, reverses=transaction_id)
-    await record(db, who, "stock.reversed", document.transaction_id, after=_audited(document), reason=body.reason)
+    await record(db, who, "stock.reversed", document.transaction_id, after=_audit_values(document), reason=body.reason)
     return document
 
 
@@ -196,21 +220,21 @@ _OPPOSITE: dict[str, MovementKind] = {
 }
 
 
-def _mirrored(movement: Sequence[LedgerEntry], held: LockedRows, reason: str, now: datetime) -> PostingLine:
-    """`movement`: the entries of one line, its own first (of a transfer: what went out, then what came in)."""
-    entry = movement[0]
+def _reversal_line(entries: Sequence[LedgerEntry], rows: LockedRows, reason: str, now: datetime) -> PostingLine:
+    """`entries` are those of one line: its own first (of a transfer: TRANSFER_OUT, TRANSFER_IN), then a settlement."""
+    entry = entries[0]
     quantity = -entry.quantity
-    place, to = _still_there(held.locations, entry.location_id, entry.location), None
+    location, to_location = _undeleted(rows.locations, entry.location_id, entry.location), None
     if entry.transaction_type == "TRANSFER_OUT":
-        arrived = movement[1]
-        place, to = _still_there(held.locations, arrived.location_id, arrived.location), place
+        arrival = entries[1]
+        location, to_location = _undeleted(rows.locations, arrival.location_id, arrival.location), location
     elif entry.transaction_type != "ADJUSTMENT":
         quantity = abs(quantity)
     return PostingLine(
         kind=_OPPOSITE[entry.transaction_type],
-        item=_still_there(held.items, entry.item_id, entry.sku),
-        location=place,
-        to_location=to,
+        item=_undeleted(rows.items, entry.item_id, entry.sku),
+        location=location,
+        to_location=to_location,
         quantity=quantity,
         value=abs(entry.value),
         occurred_at=now,
@@ -219,14 +243,14 @@ def _mirrored(movement: Sequence[LedgerEntry], held: LockedRows, reason: str, no
     )
 
 
-def _still_there(known: Mapping[int | str, T], id_: int, word: str) -> T:
-    if (found := known.get(id_)) is None:
+def _undeleted(rows: Mapping[int | str, Row], id_: int, word: str) -> Row:
+    if (row := rows.get(id_)) is None:
         raise errors.Conflict(f"{word} was deleted after this was posted.")
-    return found
+    return row
 
 
-def _audited(document: Document) -> dict[str, Any]:
-    """Enough to know it by; the ledger keeps the rest, and nobody can change that either."""
+def _audit_values(document: Document) -> dict[str, object]:
+    """Enough to identify the document. The ledger keeps the rest, and nobody can change that either."""
     return {
         "reverses": document.reverses,
         "entries": len(document.entries),
