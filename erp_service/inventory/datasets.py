@@ -1,4 +1,4 @@
-"""Items, locations, stock levels and stock movements, as they can be exported."""
+"""The datasets of items, locations, stock levels and stock movements, for exports."""
 
 from erp_service.access.roles import Role
 from erp_service.decimals import MONEY_SCALE, PRECISION, QUANTITY_SCALE
@@ -27,12 +27,12 @@ ITEMS = Dataset(
     sorts={"id": "i.id", "sku": "i.sku", "name": "i.name"},
     columns=(
         Column("id", "integer", "i.id", "the item's id"),
-        Column("sku", "text", "i.sku", "its unique number"),
+        Column("sku", "text", "i.sku", "its unique sku"),
         Column("name", "text", "i.name", "its name"),
         Column("unit", "text", "i.unit", "what it is counted in"),
         Column("status", "text", "i.status", "ACTIVE, INACTIVE or DISCONTINUED"),
         Column("description", "text", "i.description", "more about it"),
-        Column("reorder_point", "decimal", "i.reorder_point", "at or below this, stock is low", _QUANTITY),
+        Column("reorder_point", "decimal", "i.reorder_point", "stock is low at or below this quantity", _QUANTITY),
         Column("created_at", "timestamp", "i.created_at", "when it was entered"),
         Column("updated_at", "timestamp", "i.updated_at", "when it was last changed"),
         Column("deleted_at", "timestamp", "i.deleted_at", "when it was deleted"),
@@ -57,9 +57,9 @@ LOCATIONS = Dataset(
         Column("code", "text", "l.code", "its unique code"),
         Column("name", "text", "l.name", "its name"),
         Column("location_type", "text", "l.location_type", "WAREHOUSE, ZONE or BIN"),
-        Column("address", "text", "l.address", "where that is"),
-        Column("parent_id", "integer", "l.parent_id", "the location it is part of"),
-        Column("parent", "text", "p.code", "the code of that"),
+        Column("address", "text", "l.address", "its address"),
+        Column("parent_id", "integer", "l.parent_id", "the id of the location it is part of"),
+        Column("parent", "text", "p.code", "the code of the location it is part of"),
         Column("allow_negative_stock", "boolean", "l.allow_negative_stock", "whether stock may go below zero there"),
         Column("created_at", "timestamp", "l.created_at", "when it was entered"),
         Column("updated_at", "timestamp", "l.updated_at", "when it was last changed"),
@@ -81,15 +81,17 @@ STOCK_LEVELS = Dataset(
     source="stock_balances b join items i on i.id = b.item_id join locations l on l.id = b.location_id",
     key=("b.item_id", "b.location_id"),
     columns=(
-        Column("item_id", "integer", "b.item_id", "the item"),
-        Column("sku", "text", "i.sku", "its sku"),
-        Column("name", "text", "i.name", "its name"),
+        Column("item_id", "integer", "b.item_id", "the item's id"),
+        Column("sku", "text", "i.sku", "the item's sku"),
+        Column("name", "text", "i.name", "the item's name"),
         Column("unit", "text", "i.unit", "what it is counted in"),
-        Column("location_id", "integer", "b.location_id", "the location"),
-        Column("location", "text", "l.code", "its code"),
-        Column("on_hand", "decimal", "b.on_hand", "how much is there", _QUANTITY),
-        Column("value", "decimal", "b.value", "what that is worth", _MONEY),
-        Column("unit_value", "decimal", "round(b.value / nullif(b.on_hand, 0), 6)", "of one unit, at moving average"),
+        Column("location_id", "integer", "b.location_id", "the location's id"),
+        Column("location", "text", "l.code", "the location's code"),
+        Column("on_hand", "decimal", "b.on_hand", "the quantity on hand", _QUANTITY),
+        Column("value", "decimal", "b.value", "the value of the stock on hand", _MONEY),
+        Column(
+            "unit_value", "decimal", "round(b.value / nullif(b.on_hand, 0), 6)", "of one unit, at moving average"
+        ),
     ),
     filters=(
         Filter("sku", some_text, "i.sku = {}", "this item"),
@@ -100,29 +102,29 @@ STOCK_LEVELS = Dataset(
 
 STOCK_MOVEMENTS = Dataset(
     name="stock_movements",
-    description="The ledger: every movement of stock there ever was.",
+    description="The ledger: all movements of stock since the beginning.",
     role=Role.VIEWER,
     source="stock_ledger e join items i on i.id = e.item_id join locations l on l.id = e.location_id",
     key=("e.id",),
     sorts={"id": "e.id"},
     columns=(
-        Column("id", "integer", "e.id", "of one item at one location, ids are in the order of effects"),
+        Column("id", "integer", "e.id", "for one item at one location, the order of ids is the order of effects"),
         Column("transaction_id", "uuid", "e.transaction_id", "the document it was posted in"),
-        Column("line", "integer", "e.line", "the line in that"),
+        Column("line", "integer", "e.line", "the line in the document"),
         Column("transaction_type", "text", "e.entry_type", "IN, OUT, TRANSFER_IN, TRANSFER_OUT or ADJUSTMENT"),
         Column("sku", "text", "i.sku", "the item's sku"),
         Column("name", "text", "i.name", "the item's name"),
         Column("location", "text", "l.code", "the location's code"),
-        Column("quantity", "decimal", "e.quantity", "signed: what left is below zero", _QUANTITY),
+        Column("quantity", "decimal", "e.quantity", "signed: below zero if stock went out", _QUANTITY),
         Column("unit", "text", "i.unit", "what it is counted in"),
-        Column("unit_cost", "decimal", "e.unit_cost", "as it was posted", _MONEY),
-        Column("value", "decimal", "e.value", "signed", _MONEY),
+        Column("unit_cost", "decimal", "e.unit_cost", "the unit cost as it was posted", _MONEY),
+        Column("value", "decimal", "e.value", "signed value of the movement", _MONEY),
         Column("occurred_at", "timestamp", "e.occurred_at", "when it happened"),
         Column("recorded_at", "timestamp", "e.recorded_at", "when it was posted"),
-        Column("reference_no", "text", "e.reference_no", "the paper behind it"),
+        Column("reference_no", "text", "e.reference_no", "the number of the paper behind it"),
         Column("notes", "text", "e.notes", "notes"),
         Column("reason", "text", "e.reason", "why it was adjusted"),
-        Column("metadata", "json", "e.metadata", "what else was posted with it"),
+        Column("metadata", "json", "e.metadata", "further data that was posted with it"),
         Column("user_id", "integer", "e.user_id", "who posted it; empty for the service itself"),
     ),
     filters=(

@@ -96,7 +96,7 @@ Step: TypeAlias = tuple[EntryType, LockedLocation, EntryAmounts]
 
 
 def _apply(line: PostingLine, balances: dict[BalanceKey, Balance]) -> list[Step]:
-    """The same as `steps`; raises what a caller is told."""
+    """Like `steps`, but raises InsufficientStock and errors.Invalid, with pointers into the request's body."""
     pointer = None if line.pointer is None else f"{line.pointer}/quantity"
     try:
         return list(steps(line, balances))
