@@ -21,7 +21,7 @@ _COLUMNS = (TextColumn("{task.description:<12}"), BarColumn(), TaskProgressColum
 @click.argument("kind", type=click.Choice(["items", "locations", "movements"]))
 @click.argument("file")
 def command(kind: Literal["items", "locations", "movements"], file: str) -> None:
-    """Load a CSV file, all of it or nothing; `-` reads standard input; .xz, .gz and .zst are decompressed.
+    """Load a CSV file, all of it or nothing; `-` reads standard input; .xz, .gz and .zst are unpacked.
 
     \b
     items      sku, name, unit [, status, description, reorder_point]

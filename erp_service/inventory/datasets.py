@@ -89,9 +89,7 @@ STOCK_LEVELS = Dataset(
         Column("location", "text", "l.code", "the location's code"),
         Column("on_hand", "decimal", "b.on_hand", "the quantity on hand", _QUANTITY),
         Column("value", "decimal", "b.value", "the value of the stock on hand", _MONEY),
-        Column(
-            "unit_value", "decimal", "round(b.value / nullif(b.on_hand, 0), 6)", "of one unit, at moving average"
-        ),
+        Column("unit_value", "decimal", "round(b.value / nullif(b.on_hand, 0), 6)", "of one unit, at moving average"),
     ),
     filters=(
         Filter("sku", some_text, "i.sku = {}", "this item"),
