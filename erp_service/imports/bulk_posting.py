@@ -67,10 +67,10 @@ async def post(db: WriteSession, who: Principal, table: Callable[[Faults], Table
     while (count := await asyncio.to_thread(next, counts, None)) is not None:
         progress(count, "checking")
     faults.check()
-    locked, balances = await _lock(db, names, faults)
+    locked_rows, balances = await _lock(db, names, faults)
     faults.check()
     rows = movement_rows.rows(table(faults), faults, now)
-    count = await _copy_all(db, _batches(rows, locked, balances, who.user_id, faults), faults, progress)
+    count = await _copy_all(db, _batches(rows, locked_rows, balances, who.user_id, faults), faults, progress)
     faults.check()
     await _write_balances(db, balances)
     return count
@@ -94,17 +94,17 @@ def _check(rows: Iterator[MovementRow | None], names: Names) -> Iterator[int]:
 
 async def _lock(db: WriteSession, names: Names, faults: Faults) -> tuple[LockedRows, dict[BalanceKey, Balance]]:
     """Lock all rows that the file names, in the order of row_locks.py; `faults` names those that do not exist."""
-    locked = await lock_for_share(db, names.skus, names.codes)
+    locked_rows = await lock_for_share(db, names.skus, names.codes)
     for sku, line in names.skus.items():
-        if sku not in locked.items:
+        if sku not in locked_rows.items:
             faults.add(line, "sku", f"there is no item {sku!r}; this line names it first")
     for code, (line, column) in names.codes.items():
-        if code not in locked.locations:
+        if code not in locked_rows.locations:
             faults.add(line, column, f"there is no location {code!r}; this line names it first")
     if faults.total:
-        return locked, {}
-    pairs = [(locked.items[sku], locked.locations[code]) for sku, code in names.balances]
-    return locked, await lock_balances(db, {(item.id, location.id): location for item, location in pairs})
+        return locked_rows, {}
+    pairs = [(locked_rows.items[sku], locked_rows.locations[code]) for sku, code in names.balances]
+    return locked_rows, await lock_balances(db, {(item.id, location.id): location for item, location in pairs})
 
 
 async def _copy_all(db: WriteSession, batches: Iterator[Batch], faults: Faults, progress: RowProgress) -> int:
@@ -130,7 +130,7 @@ async def _copy(driver: asyncpg.Connection, batch: Batch, faults: Faults) -> Non
 
 def _batches(
     rows: Iterator[MovementRow | None],
-    locked: LockedRows,
+    locked_rows: LockedRows,
     balances: dict[BalanceKey, Balance],
     user_id: int | None,
     faults: Faults,
@@ -150,7 +150,7 @@ def _batches(
             documents.write(f"{document}\t{user}\n")
             common = f"{occurred_at.isoformat()}\t{_text(reference_no)}"
         try:
-            for entry in _entries(row, locked, balances):
+            for entry in _entries(row, locked_rows, balances):
                 entries.write(f"{document}\t{line}\t{common}\t{user}\t{entry}\n")
         except NotEnough as short:
             faults.add(row.number, "quantity", f"only {shortest(short.available)} of {row.sku} at {row.location}")
@@ -162,14 +162,14 @@ def _batches(
     yield Batch(documents.getvalue(), entries.getvalue(), count)
 
 
-def _entries(row: MovementRow, locked: LockedRows, balances: dict[BalanceKey, Balance]) -> Iterator[str]:
+def _entries(row: MovementRow, locked_rows: LockedRows, balances: dict[BalanceKey, Balance]) -> Iterator[str]:
     """The columns of each entry that come from the row itself, not from its document."""
-    item, cost = locked.items[row.sku], row.unit_cost
+    item, cost = locked_rows.items[row.sku], row.unit_cost
     line = ledger.PostingLine(
         kind=row.type,
         item=item,
-        location=locked.locations[row.location],
-        to_location=locked.locations[row.to_location] if row.to_location else None,
+        location=locked_rows.locations[row.location],
+        to_location=locked_rows.locations[row.to_location] if row.to_location else None,
         quantity=row.quantity,
         unit_cost=cost,
         occurred_at=row.occurred_at,

@@ -133,7 +133,7 @@ def steps(line: PostingLine, balances: dict[BalanceKey, Balance]) -> Iterator[St
 
 
 def _effect(line: PostingLine, balance: Balance) -> Effect:
-    """Of a line that is no transfer."""
+    """What a line other than a transfer does to its balance."""
     if line.kind == "OUT":
         return _issue(balance, line.quantity, line.value)
     if line.value is not None:

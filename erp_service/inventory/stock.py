@@ -1,5 +1,5 @@
 """The rules of posting and reversing: which rows a request names, which movements an item's status allows, what a
-reversal mirrors. The ledger applies the lines that come out of it.
+reversal posts. The ledger applies the lines that come out of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +37,8 @@ from erp_service.validation import MOST_FAULTS
 
 Row = TypeVar("Row", LockedItem, LockedLocation)
 AnyMovement: TypeAlias = Receipt | Issue | Transfer | Adjustment
-PointedMovement: TypeAlias = tuple[str, AnyMovement]
-"""A movement after the JSON pointer to it in the request's body."""
+PointerAndMovement: TypeAlias = tuple[str, AnyMovement]
+"""The JSON pointer to a movement in the request's body, and the movement."""
 
 _IN_AUDIT = 20
 """Entries of a document that its audit entry shows."""
@@ -54,15 +54,15 @@ async def post_all(db: WriteSession, who: Principal, movements: Sequence[AnyMove
 
     Raises errors.Invalid, which names every bad line; errors.Forbidden for adjustments if `who` is not an ADMIN;
     ItemNotActive; InsufficientStock, which points to the first line that takes more than there is."""
-    pointed = [(f"/movements/{index}", movement) for index, movement in enumerate(movements)]
+    with_pointers = [(f"/movements/{index}", movement) for index, movement in enumerate(movements)]
     if not who.role.includes(Role.ADMIN):
-        faults = [Fault("needs the role ADMIN", pointer) for pointer, m in pointed if isinstance(m, Adjustment)]
+        faults = [Fault("needs the role ADMIN", pointer) for pointer, m in with_pointers if isinstance(m, Adjustment)]
         if faults:
             raise errors.Forbidden("Adjustments need the role ADMIN.", *faults[:MOST_FAULTS])
-    return await _post(db, who, pointed)
+    return await _post(db, who, with_pointers)
 
 
-async def _post(db: WriteSession, who: Principal, movements: Sequence[PointedMovement]) -> Document:
+async def _post(db: WriteSession, who: Principal, movements: Sequence[PointerAndMovement]) -> Document:
     references = [reference for _, movement in movements for reference in _references(movement)]
     rows = await lock_for_share(
         db,
@@ -71,7 +71,9 @@ async def _post(db: WriteSession, who: Principal, movements: Sequence[PointedMov
     )
     faults: list[Fault] = []
     now = datetime.now(UTC)
-    lines = [line for movement in movements if (line := _line(movement, rows, now, faults)) is not None]
+    lines = [
+        line for pointer, movement in movements if (line := _line(pointer, movement, rows, now, faults)) is not None
+    ]
     if faults:
         raise errors.Invalid(None, *faults[:MOST_FAULTS])
     faults.extend(_status_faults(lines, movements))
@@ -125,9 +127,10 @@ def _references(movement: AnyMovement) -> Iterator[_Reference]:
         yield _Reference("location", "to_location_id", "to_location", m.to_location_id, m.to_location)
 
 
-def _line(pointed: PointedMovement, rows: LockedRows, now: datetime, faults: list[Fault]) -> PostingLine | None:
+def _line(
+    pointer: str, movement: AnyMovement, rows: LockedRows, now: datetime, faults: list[Fault]
+) -> PostingLine | None:
     """The movement as the ledger takes it. None if it has faults; they are added to `faults`."""
-    pointer, movement = pointed
     fault_count = len(faults)
     item_reference, *location_references = _references(movement)
     item = item_reference.resolve(rows.items, pointer, faults)
@@ -178,7 +181,7 @@ def _kind_and_details(movement: AnyMovement) -> tuple[MovementKind, Decimal | No
             return "ADJUSTMENT", None, movement.reason
 
 
-def _status_faults(lines: Sequence[PostingLine], movements: Sequence[PointedMovement]) -> Iterator[Fault]:
+def _status_faults(lines: Sequence[PostingLine], movements: Sequence[PointerAndMovement]) -> Iterator[Fault]:
     for line, (pointer, movement) in zip(lines, movements, strict=True):
         if (detail := _status_fault(line)) is not None:
             yield Fault(detail, f"{pointer}/{next(_references(movement)).field}")
@@ -196,7 +199,7 @@ async def reverse(db: WriteSession, who: Principal, transaction_id: UUID, body: 
     """Reverse a document by new entries of the opposite kind, in the opposite order.
 
     A receipt is reversed by an issue at the value of the receipt, as far as that value is still on hand; an issue by
-    a receipt at the value of the issue. Settlements are not mirrored: they stated what was true at the time.
+    a receipt at the value of the issue. Settlements are not reversed: they stated what was true at the time.
     Raises errors.NotFound, AlreadyReversed, InsufficientStock, and errors.Conflict for a deleted item or location."""
     original = await document_by_id(db, transaction_id)
     entries_by_line = [list(entries) for _, entries in groupby(original.entries, key=lambda entry: entry.line)]

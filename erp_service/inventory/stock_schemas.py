@@ -13,7 +13,7 @@ from erp_service.inventory.schemas import IDENTIFIER_LENGTH, LedgerEntry
 MOST_MOVEMENTS = 1_000
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(minutes=5)
-"""How far `occurred_at` may lie in the future, since clocks differ. A later time is taken for a mistake."""
+"""How far `occurred_at` may lie in the future, since clocks differ. A later time counts as a mistake."""
 REFERENCE_LENGTH, NOTES_LENGTH, REASON_LENGTH = 100, 2000, 500
 METADATA_MEMBERS, METADATA_KEY_LENGTH, METADATA_VALUE_LENGTH = 16, 100, 500
 
@@ -66,7 +66,7 @@ class Receipt(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
     quantity: Quantity
     unit_cost: Annotated[
         UnitCost | None,
-        Meta(description="without it, the present moving average is taken, else the last known one, else zero"),
+        Meta(description="without it, the present moving average is used, else the last known one, else zero"),
     ] = None
 
 

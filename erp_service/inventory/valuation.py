@@ -113,7 +113,7 @@ def issue_at_value(balance: Balance, quantity: Decimal, value: Decimal) -> Effec
     """`quantity` > 0 goes out with exactly the `value` it came in with: the reversal of a receipt.
 
     Two exceptions: what empties the balance takes its whole value; and if stock stays on hand but its value is less
-    than `value`, the moving average is taken. Raises NotEnough."""
+    than `value`, the moving average is used. Raises NotEnough."""
     if balance.on_hand == quantity or (balance.on_hand > quantity and balance.value < value):
         return issue(balance, quantity)
     return _entry_out(balance, quantity, value)

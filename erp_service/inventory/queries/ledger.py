@@ -55,8 +55,10 @@ async def ledger_page(
 async def document_by_id(db: Session, transaction_id: UUID) -> Document:
     """A document with its entries, in the order of their effects. Raises errors.NotFound, TooManyEntries."""
     document, reversal = StockTransaction, aliased(StockTransaction)
-    some = select(StockEntry.id).where(StockEntry.transaction_id == transaction_id).limit(_MOST_ENTRIES + 1).subquery()
-    size = select(func.count()).select_from(some).scalar_subquery()
+    first_entries = (
+        select(StockEntry.id).where(StockEntry.transaction_id == transaction_id).limit(_MOST_ENTRIES + 1).subquery()
+    )
+    size = select(func.count()).select_from(first_entries).scalar_subquery()
     result = await db.execute(
         select(document.recorded_at, document.user_id, document.reverses, reversal.id, size)
         .outerjoin(reversal, reversal.reverses == document.id)
