@@ -1,4 +1,4 @@
-"""`erp import`: a whole file, or nothing of it."""
+"""`erp import`: imports a whole file, or nothing of it."""
 
 import asyncio
 from typing import Literal
@@ -28,7 +28,7 @@ def command(kind: Literal["items", "locations", "movements"], file: str) -> None
     locations  code, name, location_type [, address, parent, allow_negative_stock]
     movements  occurred_at, type, sku, location, quantity [, to_location, unit_cost, reference_no, notes, reason]
 
-    Bad lines are named. The same content is refused a second time.
+    Every bad line is named. The same content is refused a second time.
     """
     with exit_on_error(ImportRefused), Progress(*_COLUMNS, console=Console(stderr=True), transient=False) as bar:
         loaded = settings.load()

@@ -12,8 +12,16 @@ from sqlalchemy import Select, event, func, select, text
 from sqlalchemy.exc import InvalidatePoolError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
-from erp_service.db.connections import POOL_KEEPALIVE, as_connection_error, connect, detect_silence, engine_url
+from erp_service.db.connections import (
+    KEEPALIVE,
+    POOL_KEEPALIVE,
+    as_connection_error,
+    connect,
+    detect_silence,
+    engine_url,
+)
 from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.db.replica import Replica, ReplicaNow, ReplicaUnavailable
 from erp_service.db.sessions import AutocommitSession, ReadSession, WriteSession
@@ -146,6 +154,21 @@ class Database:
     async def _told(self, statement: str) -> Mapping[str, Any]:
         async with self.read() as db:
             return dict((await db.execute(text(statement))).mappings().one())
+
+
+@asynccontextmanager
+async def long_transaction(url: str, *, name: str) -> AsyncIterator[WriteSession]:
+    """One transaction on a connection outside the pools, committed at the end; the time limits of requests are off."""
+    limits = {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+    server_settings = {"application_name": name, "timezone": "UTC", **limits, **KEEPALIVE}
+    engine = create_async_engine(
+        engine_url(url), poolclass=NullPool, connect_args={"timeout": 5, "server_settings": server_settings}
+    )
+    try:
+        async with engine.begin() as connection:
+            yield WriteSession(connection)
+    finally:
+        await engine.dispose()
 
 
 def _engine(url: str, settings: Settings, name: str, *, pooled: bool, more: int = 0) -> AsyncEngine:

@@ -1,16 +1,17 @@
-"""Very many movements at once: the ledger's second writer. Its locks, its order and its arithmetic are the ledger's.
+"""Posting a file of movements: the ledger's second writer. Its locks, their order and its arithmetic are the ledger's.
 
-All in the caller's transaction: balances are locked first and written once at the end, entries are copied in between,
-so that here, too, the order of ids is the order of effects for one item at one place. Memory holds two batches, and an
-entry for each item, place and balance that the file names; not its lines.
+Everything happens in the caller's transaction. The balances are locked first, the entries are copied, and the balances
+are written once at the end. So here, too, the order of ids is the order of effects for one item at one location. In
+memory are two batches, and one entry for each item, location and balance that the file names; not its rows.
 """
 
 import asyncio
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
+import asyncpg
 from sqlalchemy import text
 from uuid_utils.compat import uuid7
 
@@ -18,21 +19,15 @@ from erp_service.access.principals import Principal
 from erp_service.db.sessions import WriteSession
 from erp_service.decimals import shortest
 from erp_service.imports import movement_rows
-from erp_service.imports.csv_table import Faults, Table
+from erp_service.imports.csv_table import Faults, RowProgress, Table
 from erp_service.imports.movement_rows import MovementRow
 from erp_service.inventory import ledger
-from erp_service.inventory.ledger import LockedRows
+from erp_service.inventory.row_locks import BalanceKey, LockedRows, lock_balances, lock_for_share
 from erp_service.inventory.stock_schemas import MOST_MOVEMENTS
 from erp_service.inventory.valuation import SETTLEMENT, Balance, DoesNotFit, NotEnough
 
 BATCH = 10_000
-"""Lines that are copied at once: about 2 MB of text."""
-
-Done = Callable[[int, str], None]
-"""Told how many lines are done, and in which phase."""
-
-Place: TypeAlias = tuple[int, int]
-"""An item's id and a location's."""
+"""Rows whose entries are copied at once: about 2 MB of text."""
 
 _DOCUMENT = ("id", "user_id")
 _ENTRY = (
@@ -45,178 +40,185 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 class Batch(NamedTuple):
-    """Rows in the text format of COPY; the file's lines up to here are `lines`."""
+    """Documents and entries in the text format of COPY; `row_count` is that of the file up to the end of the batch."""
 
     documents: str
     entries: str
-    lines: int
+    row_count: int
 
 
 class Names(NamedTuple):
-    """What the file names, and the line that does so first."""
+    """What the file names, with the line that names it first."""
 
     skus: dict[str, int]
     codes: dict[str, tuple[int, str]]
-    """With the column that it stands in."""
-    places: dict[tuple[str, str], None]
-    """sku and code: the balances that the file moves."""
+    """With the column, too: location or to_location."""
+    balances: dict[tuple[str, str], None]
+    """The (sku, code) of each balance that the file changes, in order."""
 
 
 async def post(
-    db: WriteSession, who: Principal, table: Callable[[Faults], Table], done: Done, *, batch: int = BATCH
+    db: WriteSession,
+    who: Principal,
+    table: Callable[[Faults], Table],
+    progress: RowProgress,
+    *,
+    batch_size: int = BATCH,
 ) -> int:
-    """Check every line, then post all of them; how many there are. `table` reads the file from its beginning.
+    """Check every row, then post all of them; returns their number. `table` reads the file from its beginning.
 
-    Lines that follow each other with the same time and reference are one document, of at most 1,000 lines; a line
-    without a reference is one by itself. Raises ImportRefused."""
+    Consecutive rows with the same time and reference form one document, of at most 1,000 lines; a row without a
+    reference is a document by itself. Raises ImportRefused."""
     now, faults, names = datetime.now(UTC), Faults(), Names({}, {}, {})
-    checked = _checked(movement_rows.rows(table(faults), faults, now), names, batch)
-    while (count := await asyncio.to_thread(next, checked, None)) is not None:
-        done(count, "checking")
+    counts = _check(movement_rows.rows(table(faults), faults, now), names, batch_size)
+    while (count := await asyncio.to_thread(next, counts, None)) is not None:
+        progress(count, "checking")
     faults.check()
-    held, balances = await _hold(db, names, faults)
+    locked_rows, balances = await _lock(db, names, faults)
     faults.check()
-    lines = movement_rows.rows(table(faults), faults, now)
-    count = await _copy_all(db, _batches(lines, held, balances, who.user_id, faults, batch), faults, done)
+    rows = movement_rows.rows(table(faults), faults, now)
+    batches = _batches(rows, locked_rows, balances, who.user_id, faults, batch_size)
+    count = await _copy_all(db, batches, faults, progress)
     faults.check()
-    await _write(db, balances, batch)
+    await _write_balances(db, balances, batch_size)
     return count
 
 
-def _checked(lines: Iterator[MovementRow | None], names: Names, batch: int) -> Iterator[int]:
-    """Fills `names`; yields from time to time how many lines it has seen."""
+def _check(rows: Iterator[MovementRow | None], names: Names, batch_size: int) -> Iterator[int]:
+    """Fills `names`; yields from time to time the number of rows so far."""
     count = 0
-    for count, line in enumerate(lines, 1):
-        if line is not None:
-            names.skus.setdefault(line.sku, line.number)
-            names.codes.setdefault(line.location, (line.number, "location"))
-            names.places[line.sku, line.location] = None
-            if line.to_location:
-                names.codes.setdefault(line.to_location, (line.number, "to_location"))
-                names.places[line.sku, line.to_location] = None
-        if not count % batch:
+    for count, row in enumerate(rows, 1):
+        if row is not None:
+            names.skus.setdefault(row.sku, row.number)
+            names.codes.setdefault(row.location, (row.number, "location"))
+            names.balances[row.sku, row.location] = None
+            if row.to_location:
+                names.codes.setdefault(row.to_location, (row.number, "to_location"))
+                names.balances[row.sku, row.to_location] = None
+        if not count % batch_size:
             yield count
     yield count
 
 
-async def _hold(db: WriteSession, names: Names, faults: Faults) -> tuple[LockedRows, dict[Place, Balance]]:
-    held = await ledger.lock_for_share(db, names.skus, names.codes)
+async def _lock(db: WriteSession, names: Names, faults: Faults) -> tuple[LockedRows, dict[BalanceKey, Balance]]:
+    """Lock all rows that the file names, in the order of row_locks.py; `faults` names those that do not exist."""
+    locked_rows = await lock_for_share(db, names.skus, names.codes)
     for sku, line in names.skus.items():
-        if sku not in held.items:
+        if sku not in locked_rows.items:
             faults.add(line, "sku", f"there is no item {sku!r}; this line names it first")
     for code, (line, column) in names.codes.items():
-        if code not in held.places:
+        if code not in locked_rows.locations:
             faults.add(line, column, f"there is no location {code!r}; this line names it first")
     if faults.total:
-        return held, {}
-    places = {(held.items[sku].id, held.places[code].id): held.places[code] for sku, code in names.places}
-    return held, await ledger.lock_balances(db, places)
+        return locked_rows, {}
+    pairs = [(locked_rows.items[sku], locked_rows.locations[code]) for sku, code in names.balances]
+    return locked_rows, await lock_balances(db, {(item.id, location.id): location for item, location in pairs})
 
 
-async def _copy_all(db: WriteSession, batches: Iterator[Batch], faults: Faults, done: Done) -> int:
-    driver: Any = (await db.get_raw_connection()).driver_connection
+async def _copy_all(db: WriteSession, batches: Iterator[Batch], faults: Faults, progress: RowProgress) -> int:
+    driver: asyncpg.Connection = (await db.get_raw_connection()).driver_connection
     count = 0
     batch = await asyncio.to_thread(next, batches, None)
     while batch is not None:
-        # the server writes this batch while a thread makes the next
+        # the server writes this batch while a thread makes the next one
         _, following = await asyncio.gather(_copy(driver, batch, faults), asyncio.to_thread(next, batches, None))
-        count = batch.lines
-        done(count, "posting")
+        count = batch.row_count
+        progress(count, "posting")
         batch = following
     return count
 
 
-async def _copy(driver: Any, batch: Batch, faults: Faults) -> None:
+async def _copy(driver: asyncpg.Connection, batch: Batch, faults: Faults) -> None:
     if faults.total:
-        return  # nothing will be kept; the rest is only looked through for more
+        return  # the import will be refused; the other rows are only searched for more faults
     documents, entries = io.BytesIO(batch.documents.encode()), io.BytesIO(batch.entries.encode())
     await driver.copy_to_table("stock_transactions", source=documents, columns=_DOCUMENT)
     await driver.copy_to_table("stock_ledger", source=entries, columns=_ENTRY)
 
 
 def _batches(
-    lines: Iterator[MovementRow | None],
-    held: LockedRows,
-    balances: dict[Place, Balance],
+    rows: Iterator[MovementRow | None],
+    locked_rows: LockedRows,
+    balances: dict[BalanceKey, Balance],
     user_id: int | None,
     faults: Faults,
-    batch: int,
+    batch_size: int,
 ) -> Iterator[Batch]:
-    """What to copy, in file order; `balances` then holds what the lines so far come to."""
+    """What to copy, in file order. `balances` is brought up to date with the rows so far."""
     user = _NULL if user_id is None else str(user_id)
     documents, entries = io.StringIO(), io.StringIO()
-    document, common, number, count = "", "", 0, 0
-    moment, reference_no = datetime.min.replace(tzinfo=UTC), ""
-    for count, line in enumerate(lines, 1):
-        if line is None:
+    document, common, line, count = "", "", 0, 0
+    occurred_at, reference_no = datetime.min.replace(tzinfo=UTC), ""
+    for count, row in enumerate(rows, 1):
+        if row is None:
             continue
-        number += 1
-        joins = line.reference_no and line.reference_no == reference_no and line.moment == moment
-        if not joins or number > MOST_MOVEMENTS:
-            moment, reference_no, document, number = line.moment, line.reference_no, str(uuid7()), 1
+        line += 1
+        joins = row.reference_no and row.reference_no == reference_no and row.occurred_at == occurred_at
+        if not joins or line > MOST_MOVEMENTS:
+            occurred_at, reference_no, document, line = row.occurred_at, row.reference_no, str(uuid7()), 1
             documents.write(f"{document}\t{user}\n")
-            common = f"{moment.isoformat()}\t{_text(reference_no)}"
+            common = f"{occurred_at.isoformat()}\t{_text(reference_no)}"
         try:
-            for entry in _entries(line, held, balances):
-                entries.write(f"{document}\t{number}\t{common}\t{user}\t{entry}\n")
+            for entry in _entries(row, locked_rows, balances):
+                entries.write(f"{document}\t{line}\t{common}\t{user}\t{entry}\n")
         except NotEnough as short:
-            faults.add(line.number, "quantity", f"only {shortest(short.available)} of {line.sku} at {line.location}")
+            faults.add(row.number, "quantity", f"only {shortest(short.available)} of {row.sku} at {row.location}")
         except DoesNotFit as exc:
-            faults.add(line.number, "quantity", str(exc))
-        if not count % batch:
+            faults.add(row.number, "quantity", str(exc))
+        if not count % batch_size:
             yield Batch(documents.getvalue(), entries.getvalue(), count)
             documents, entries = io.StringIO(), io.StringIO()
     yield Batch(documents.getvalue(), entries.getvalue(), count)
 
 
-def _entries(line: MovementRow, held: LockedRows, balances: dict[Place, Balance]) -> Iterator[str]:
-    """The part of each entry that is the line's own, not its document's."""
-    item, cost = held.items[line.sku], line.unit_cost
-    moved = ledger.PostingLine(
-        kind=line.type,
+def _entries(row: MovementRow, locked_rows: LockedRows, balances: dict[BalanceKey, Balance]) -> Iterator[str]:
+    """The columns of each entry that come from the row itself, not from its document."""
+    item, cost = locked_rows.items[row.sku], row.unit_cost
+    line = ledger.PostingLine(
+        kind=row.type,
         item=item,
-        place=held.places[line.location],
-        to=held.places[line.to_location] if line.to_location else None,
-        quantity=line.quantity,
+        location=locked_rows.locations[row.location],
+        to_location=locked_rows.locations[row.to_location] if row.to_location else None,
+        quantity=row.quantity,
         unit_cost=cost,
-        occurred_at=line.moment,
+        occurred_at=row.occurred_at,
     )
-    extra = line.extra.replace("\\", "\\\\")  # all else that COPY would escape, JSON has escaped itself
-    common = f"{item.id}\t{_text(line.notes)}\t{extra}"
-    for kind, place, (quantity, value, on_hand_after, value_after) in ledger.steps(moved, balances):
+    metadata = row.metadata.replace("\\", "\\\\")  # JSON has escaped all other characters that COPY would escape
+    common = f"{item.id}\t{_text(row.notes)}\t{metadata}"
+    for kind, location, (quantity, value, on_hand_after, value_after) in ledger.steps(line, balances):
         if quantity:
-            own = f"{kind}\t{_NULL if cost is None else cost}\t{_text(line.reason)}"
+            own = f"{kind}\t{_NULL if cost is None else cost}\t{_text(row.reason)}"
         else:
             own = f"ADJUSTMENT\t{_NULL}\t{SETTLEMENT}"
-        # str() of a Decimal takes a third of the time that formatting it takes
-        yield (f"{common}\t{own}\t{place.id}\t{quantity!s}\t{value!s}\t{on_hand_after!s}\t{value_after!s}")
+        # str() of a Decimal takes a third of the time of formatting it
+        yield f"{common}\t{own}\t{location.id}\t{quantity!s}\t{value!s}\t{on_hand_after!s}\t{value_after!s}"
 
 
 def _text(text: str) -> str:
     return text.translate(_ESCAPES) if text else _NULL
 
 
-_WRITE = text("""
+_WRITE_BALANCES = text("""
 update stock_balances b set on_hand = n.on_hand, value = n.value, last_average = n.last_average
 from unnest(
-  cast(:items as bigint[]), cast(:places as bigint[]),
+  cast(:items as bigint[]), cast(:locations as bigint[]),
   cast(:on_hand as numeric[]), cast(:values as numeric[]), cast(:averages as numeric[])
 ) n (item_id, location_id, on_hand, value, last_average)
 where b.item_id = n.item_id and b.location_id = n.location_id
 """)
 
 
-async def _write(db: WriteSession, balances: dict[Place, Balance], batch: int) -> None:
-    changed = list(balances.items())
-    for start in range(0, len(changed), batch):
-        some = changed[start : start + batch]
+async def _write_balances(db: WriteSession, balances: Mapping[BalanceKey, Balance], batch_size: int) -> None:
+    pairs = list(balances.items())
+    for start in range(0, len(pairs), batch_size):
+        batch = pairs[start : start + batch_size]
         await db.execute(
-            _WRITE,
+            _WRITE_BALANCES,
             {
-                "items": [item_id for (item_id, _), _ in some],
-                "places": [location_id for (_, location_id), _ in some],
-                "on_hand": [balance.on_hand for _, balance in some],
-                "values": [balance.value for _, balance in some],
-                "averages": [balance.last_average for _, balance in some],
+                "items": [item_id for (item_id, _), _ in batch],
+                "locations": [location_id for (_, location_id), _ in batch],
+                "on_hand": [balance.on_hand for _, balance in batch],
+                "values": [balance.value for _, balance in batch],
+                "averages": [balance.last_average for _, balance in batch],
             },
         )

@@ -1,32 +1,40 @@
-"""CSV as records with line numbers, and what is wrong with them: every fault is collected, none stops the reading."""
+"""A CSV file as records with line numbers. Every fault is collected, and none of them stops the reading.
+
+A record (RFC 4180) is what the file holds of one row of the table; with line feeds in quotes it spans several lines.
+"""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from operator import itemgetter
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import msgspec
 
+from erp_service.inventory.stock_schemas import METADATA_MEMBERS
+
 MAX_FAULTS = 100
-MAX_RECORD = 128 * 1024  # the csv module's own limit for one field, in characters
-MAX_EXTRAS = 16
+MAX_RECORD = 128 * 1024  # characters; the csv module's own limit for one field
+
+RowProgress: TypeAlias = Callable[[int, str], None]
+"""Called now and then with the number of rows that are done, and the phase."""
 
 
 class LineFault(msgspec.Struct, frozen=True):
-    """What is wrong with one line, counted from 1 with the header; `line` is None for the file as a whole."""
+    """A fault of one line, counted from 1 with the header; `line` is None for a fault of the file as a whole."""
 
     detail: str
     line: int | None = None
     column: str | None = None
 
     def __str__(self) -> str:
-        place = [f"line {self.line}"] if self.line else []
-        place += [self.column] if self.column else []
-        return f"{', '.join(place)}: {self.detail}" if place else self.detail
+        position = [f"line {self.line}"] if self.line else []
+        position += [self.column] if self.column else []
+        return f"{', '.join(position)}: {self.detail}" if position else self.detail
 
 
 class ImportRefused(Exception):
-    """Nothing was imported. `faults` are the first hundred that were found, `total` is how many there are."""
+    """Nothing was imported. `faults` are the first hundred faults, `total` is the number of all of them."""
 
     def __init__(self, faults: Sequence[LineFault], total: int) -> None:
         super().__init__("\n".join(map(str, faults)))
@@ -39,7 +47,7 @@ class ImportRefused(Exception):
 
 
 class Faults:
-    """Collects: the first hundred in full, the rest as a number."""
+    """Collects faults: the first hundred in full, the others as a number."""
 
     def __init__(self) -> None:
         self.first: list[LineFault] = []
@@ -51,13 +59,13 @@ class Faults:
             self.first.append(LineFault(detail, line, column))
 
     def check(self) -> None:
-        """Raises ImportRefused if there is any."""
+        """Raises ImportRefused if there is any fault."""
         if self.total:
             raise ImportRefused(sorted(self.first, key=lambda fault: fault.line or 0), self.total)
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """The columns of one kind of file. What it does not know is kept as an extra, or refused."""
+    """The columns of one kind of file. Other columns (extras) are kept as metadata, or refused."""
 
     required: tuple[str, ...]
     optional: tuple[str, ...]
@@ -69,14 +77,14 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 class Table:
-    """The records of a file under its header.
+    """The records of a file under its header. `extras` are the positions and names of the columns not in the layout.
 
-    Raises ImportRefused when the header itself is wrong: then nothing below it can be read."""
+    Raises ImportRefused if the header is wrong: then nothing below it can be read."""
 
     def __init__(self, file: BinaryIO, layout: Layout, faults: Faults) -> None:
         self._faults = faults
         file.seek(0)
-        self._lines = _Lines(file, faults)
+        self._lines = _TextLines(file, faults)
         self._reader = csv.reader(self._lines, strict=True)
         first = next(self._records(), None)
         if first is None:
@@ -84,14 +92,14 @@ class Table:
             raise ImportRefused.because("The file is empty.")
         self._header = [name.strip() for name in first[1]]
         _check_header(self._header, layout)
-        # A column that the file does not have is read from the empty value that is put behind each record.
+        # A column that the file does not have is read from the empty value that is appended to each record.
         self._pick = itemgetter(
             *(self._header.index(c) if c in self._header else len(self._header) for c in layout.known)
         )
-        self.extras = [(place, name) for place, name in enumerate(self._header) if name not in layout.known]
+        self.extras = [(index, name) for index, name in enumerate(self._header) if name not in layout.known]
 
     def __iter__(self) -> Iterator[tuple[int, tuple[str, ...], list[str]]]:
-        """Each record's line, its known columns in the layout's order ("" for none), and the record as it stands."""
+        """The line of each record, the texts of its known columns in the layout's order ("" for none), the record."""
         width, pick, add = len(self._header), self._pick, self._faults.add
         for line, record in self._records():
             if len(record) == width:
@@ -104,28 +112,28 @@ class Table:
         lines, reader = self._lines, self._reader
         while True:
             line = reader.line_num + 1
-            lines.taken = 0
+            lines.record_length = 0
             try:
                 record = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                self._faults.add(line, None, _explained(str(error)))
-                if lines.taken > MAX_RECORD:
-                    return  # nobody can tell where the next record starts
+                self._faults.add(line, None, _explanation(str(error)))
+                if lines.record_length > MAX_RECORD:
+                    return  # it cannot be known where the next record starts
                 continue
-            if record:  # an empty line is none
+            if record:  # an empty line is no record
                 yield line, record
 
 
-class _Lines:
-    """Lines of text for the csv module; what is no text is a fault, and is read on as something harmless."""
+class _TextLines:
+    """The lines of the file as text, for the csv module. Bytes that are not text are a fault, and are replaced."""
 
     def __init__(self, file: BinaryIO, faults: Faults) -> None:
         self._file = file
         self._faults = faults
         self._number = 0
-        self.taken = 0  # characters since the record began
+        self.record_length = 0  # characters since the record began; Table sets it back
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -143,13 +151,14 @@ class _Lines:
         if "\0" in text:
             self._faults.add(self._number, None, "holds a NUL character")
             text = text.replace("\0", "")
-        self.taken += len(text)
-        if self.taken > MAX_RECORD:
+        self.record_length += len(text)
+        if self.record_length > MAX_RECORD:
             raise csv.Error("field limit")
         return text
 
 
-def _explained(error: str) -> str:
+def _explanation(error: str) -> str:
+    """The csv module's message in words for the author of the file."""
     if "limit" in error:
         return f"is longer than {MAX_RECORD} characters; perhaps a quote before it never closes. Reading stopped here"
     if "unexpected end" in error:
@@ -161,22 +170,38 @@ def _explained(error: str) -> str:
     return f"is not CSV: {error}"
 
 
+_HeaderFault: TypeAlias = tuple[str | None, str]
+"""A column, or None for the header as a whole, and what is wrong."""
+
+
 def _check_header(header: list[str], layout: Layout) -> None:
+    """Raises ImportRefused that names every fault of the header."""
     faults = Faults()
-    for name in layout.required:
-        if name not in header:
-            faults.add(1, name, f"the column is missing; there must be {', '.join(layout.required)}")
-    if faults.total and len(header) == 1 and ";" in header[0]:
-        faults.add(1, None, "the columns are separated by semicolons; separate them by commas")
-    for place, name in enumerate(header):
+    for column, detail in chain(_missing(header, layout), _misnamed(header), _unknown(header, layout)):
+        faults.add(1, column, detail)
+    faults.check()
+
+
+def _missing(header: list[str], layout: Layout) -> Iterator[_HeaderFault]:
+    missing = [name for name in layout.required if name not in header]
+    for name in missing:
+        yield name, f"the column is missing; there must be {', '.join(layout.required)}"
+    if missing and len(header) == 1 and ";" in header[0]:
+        yield None, "the columns are separated by semicolons; separate them by commas"
+
+
+def _misnamed(header: list[str]) -> Iterator[_HeaderFault]:
+    for index, name in enumerate(header):
         if not name:
-            faults.add(1, None, f"column {place + 1} has no name")
-        elif name in header[:place]:
-            faults.add(1, name, "the column is there twice")
+            yield None, f"column {index + 1} has no name"
+        elif name in header[:index]:
+            yield name, "the column is there twice"
+
+
+def _unknown(header: list[str], layout: Layout) -> Iterator[_HeaderFault]:
     extras = [name for name in header if name and name not in layout.known]
     if not layout.keeps_extras:
         for name in extras:
-            faults.add(1, name, f"is no column of such a file; known are {', '.join(layout.known)}")
-    elif len(extras) > MAX_EXTRAS:
-        faults.add(1, None, f"{len(extras)} columns are not known, and only {MAX_EXTRAS} can be kept as metadata")
-    faults.check()
+            yield name, f"is not a column of this kind of file; its columns are {', '.join(layout.known)}"
+    elif len(extras) > METADATA_MEMBERS:
+        yield None, f"{len(extras)} columns are not known, and only {METADATA_MEMBERS} can be kept as metadata"

@@ -1,4 +1,4 @@
-"""What imports gives to the service."""
+"""What imports registers with the service."""
 
 from erp_service.registry.feature import Feature
 

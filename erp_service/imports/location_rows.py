@@ -1,8 +1,10 @@
-"""Lines of a file of locations. They may name a parent, by its code, that stands anywhere in the file or is there
-already; so unlike other files this one is held in memory as a whole, about 1 kB a line."""
+"""Rows of a file of locations: checked by the rules of a request's body, and stored at once.
 
-from collections.abc import Iterator
-from typing import Any
+A row may name a parent by its code, which stands anywhere in the file or exists already. So, unlike other files, this
+one is kept in memory as a whole: about 1 kB a row.
+"""
+
+from collections.abc import Iterator, Mapping
 
 import msgspec
 from sqlalchemy import text
@@ -22,77 +24,81 @@ _FLAGS = {"": False, "false": False, "f": False, "no": False, "0": False}
 _FLAGS |= {"true": True, "t": True, "yes": True, "1": True}
 
 
-class Known(msgspec.Struct, frozen=True):
-    """A living location that the file names as a parent; `depth` is 1 at the top."""
-
-    id: int
-    depth: int
-
-
 class LocationRow(msgspec.Struct, frozen=True):
-    """One location as the file states it; `parent` is a code, "" for none."""
+    """One location, valid by itself; `number` is its line in the file, `parent` a code, "" for none."""
 
     number: int
     body: LocationBody
     parent: str
 
 
-async def post(db: WriteSession, table: Table, faults: Faults) -> int:
-    """Check all lines, then store them; how many there are. Raises ImportRefused."""
-    first: dict[str, int] = {}
-    lines = {line.body.code: line for line in _lines(table, first, faults)}
-    # as for every change of the tree: two that cross would each find no cycle
-    await lock_tree(db)
-    known = await _known(db, {line.parent for line in lines.values()} - first.keys() - {""})
-    depths: dict[str, int] = {}
-    for line in lines.values():
-        if line.parent and line.parent not in first and line.parent not in known:
-            faults.add(line.number, "parent", f"there is no location {line.parent!r}")
-        elif _depth(line, lines, known, depths) > DEEPEST:
-            faults.add(line.number, "parent", f"is itself, a part of it, or more than {DEEPEST} levels deep")
-    ids = await _store(db, lines, faults)
-    faults.check()
-    ids |= {code: parent.id for code, parent in known.items()}
-    children = [line for line in lines.values() if line.parent]
-    await db.execute(
-        _PARENTS, {"ids": [ids[c.body.code] for c in children], "parents": [ids[c.parent] for c in children]}
-    )
-    return len(lines)
+class ExistingParent(msgspec.Struct, frozen=True):
+    """A location in the database that the file names as a parent; `depth` is 1 at the top of the tree."""
+
+    id: int
+    depth: int
 
 
-def _lines(table: Table, first: dict[str, int], faults: Faults) -> Iterator[LocationRow]:
-    """Those that are right by themselves; `first` says of every code where it stands first."""
+def rows(table: Table, first_lines: dict[str, int], faults: Faults) -> Iterator[LocationRow]:
+    """The valid rows in file order; `faults` names all that is wrong with the others.
+
+    Fills `first_lines`: the line on which each code appears first, also codes of rows that are not valid."""
     for number, (code, name, location_type, address, parent, flag), _ in table:
-        value: dict[str, Any] = {"code": code, "name": name, "location_type": location_type}
+        value: dict[str, object] = {"code": code, "name": name, "location_type": location_type}
         value |= {"address": address} if address else {}
         value["allow_negative_stock"] = _FLAGS.get(flag.lower(), flag)
         before = faults.total
-        if code in first:
-            faults.add(number, "code", f"is the same as on line {first[code]}")
-        first.setdefault(code, number)
+        if code in first_lines:
+            faults.add(number, "code", f"is the same as on line {first_lines[code]}")
+        first_lines.setdefault(code, number)
         for fault in validation.faults(LocationBody, value):
             faults.add(number, (fault.pointer or "/").removeprefix("/"), fault.detail)
         if faults.total == before:
             yield LocationRow(number, msgspec.convert(value, LocationBody), parent)
 
 
-def _depth(line: LocationRow, lines: dict[str, LocationRow], known: dict[str, Known], depths: dict[str, int]) -> int:
-    """Levels from the top, the location's own included; more than DEEPEST also where it is its own ancestor."""
-    above: list[str] = []
-    code, depth = line.body.code, 0
-    while code and len(above) <= DEEPEST:
-        if code in depths or code not in lines:
-            depth = depths[code] if code in depths else known[code].depth if code in known else 0
+async def store(db: WriteSession, table: Table, faults: Faults) -> int:
+    """Check all rows, then store them; returns their number. Raises ImportRefused."""
+    first_lines: dict[str, int] = {}
+    by_code = {row.body.code: row for row in rows(table, first_lines, faults)}
+    # as for every change of the tree: two changes that cross would each find no cycle
+    await lock_tree(db)
+    parents = await _existing_parents(db, {row.parent for row in by_code.values()} - first_lines.keys() - {""})
+    depths: dict[str, int] = {}
+    for row in by_code.values():
+        if row.parent and row.parent not in first_lines and row.parent not in parents:
+            faults.add(row.number, "parent", f"there is no location {row.parent!r}")
+        elif _depth(row, by_code, parents, depths) > DEEPEST:
+            faults.add(row.number, "parent", f"is itself, a part of it, or more than {DEEPEST} levels deep")
+    ids = await _insert(db, by_code, faults)
+    faults.check()
+    ids |= {code: parent.id for code, parent in parents.items()}
+    children = [row for row in by_code.values() if row.parent]
+    await db.execute(
+        _SET_PARENTS, {"ids": [ids[c.body.code] for c in children], "parents": [ids[c.parent] for c in children]}
+    )
+    return len(by_code)
+
+
+def _depth(
+    row: LocationRow, by_code: Mapping[str, LocationRow], parents: Mapping[str, ExistingParent], depths: dict[str, int]
+) -> int:
+    """The location's level, 1 at the top; more than DEEPEST also if it is its own ancestor. Fills `depths`."""
+    path: list[str] = []
+    code, depth = row.body.code, 0
+    while code and len(path) <= DEEPEST:
+        if code in depths or code not in by_code:
+            depth = depths[code] if code in depths else parents[code].depth if code in parents else 0
             break
-        above.append(code)
-        code = lines[code].parent
-    for part in reversed(above):
+        path.append(code)
+        code = by_code[code].parent
+    for code in reversed(path):
         depth += 1
-        depths[part] = depth
+        depths[code] = depth
     return depth
 
 
-_KNOWN = text("""
+_EXISTING_PARENTS = text("""
 with recursive up as (
   select code, id, parent_id, 1 as depth from locations
   where code = any(cast(:codes as text[])) and deleted_at is null
@@ -103,8 +109,8 @@ with recursive up as (
 select code, id, max(depth) from up group by code, id
 """)
 
-# What others are just making under the same code is waited for. What is taken gives no row back.
-_STORE = text("""
+# The insert waits for a transaction that is just inserting the same code. A code that exists already returns no row.
+_INSERT = text("""
 insert into locations (code, name, location_type, address, allow_negative_stock)
 select code, name, location_type, address, allow_negative_stock from unnest(
   cast(:codes as text[]), cast(:names as text[]), cast(:types as text[]), cast(:addresses as text[]),
@@ -113,26 +119,27 @@ select code, name, location_type, address, allow_negative_stock from unnest(
 order by n on conflict (code) do nothing returning code, id
 """)
 
-_PARENTS = text("""
+_SET_PARENTS = text("""
 update locations set parent_id = p.parent
 from unnest(cast(:ids as bigint[]), cast(:parents as bigint[])) p (child, parent) where id = p.child
 """)
 
 
-async def _known(db: WriteSession, codes: set[str]) -> dict[str, Known]:
-    rows = await db.execute(_KNOWN, {"codes": list(codes), "deepest": DEEPEST})
-    return {code: Known(id_, depth) for code, id_, depth in rows}
+async def _existing_parents(db: WriteSession, codes: set[str]) -> dict[str, ExistingParent]:
+    result = await db.execute(_EXISTING_PARENTS, {"codes": list(codes), "deepest": DEEPEST})
+    return {code: ExistingParent(id_, depth) for code, id_, depth in result}
 
 
-async def _store(db: WriteSession, lines: dict[str, LocationRow], faults: Faults) -> dict[str, int]:
+async def _insert(db: WriteSession, by_code: Mapping[str, LocationRow], faults: Faults) -> dict[str, int]:
+    """The ids of the new locations, by code; their parents are not set yet."""
     columns = {
-        "codes": list(lines),
-        "names": [line.body.name for line in lines.values()],
-        "types": [line.body.location_type for line in lines.values()],
-        "addresses": [line.body.address for line in lines.values()],
-        "flags": [line.body.allow_negative_stock for line in lines.values()],
+        "codes": list(by_code),
+        "names": [row.body.name for row in by_code.values()],
+        "types": [row.body.location_type for row in by_code.values()],
+        "addresses": [row.body.address for row in by_code.values()],
+        "flags": [row.body.allow_negative_stock for row in by_code.values()],
     }
-    ids = {row.code: row.id for row in await db.execute(_STORE, columns)}
-    for code in lines.keys() - ids.keys():
-        faults.add(lines[code].number, "code", f"there is a location {code!r} already, perhaps a deleted one")
+    ids = {row.code: row.id for row in await db.execute(_INSERT, columns)}
+    for code in by_code.keys() - ids.keys():
+        faults.add(by_code[code].number, "code", f"there is a location {code!r} already, perhaps a deleted one")
     return ids

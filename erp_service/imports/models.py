@@ -2,20 +2,14 @@
 
 from datetime import datetime
 
-from sqlalchemy import (
-    BigInteger,
-    Identity,
-    Text,
-    UniqueConstraint,
-    func,
-)
+from sqlalchemy import BigInteger, Identity, Text, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from erp_service.db.base import Base
 
 
 class Import(Base):
-    """A file that was imported: its digest keeps the same content from being posted twice."""
+    """A file that was imported. Its digest is unique, so that the same content is not imported twice."""
 
     __tablename__ = "imports"
     __table_args__ = (UniqueConstraint("kind", "sha256"),)

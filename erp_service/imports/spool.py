@@ -1,7 +1,7 @@
-"""A file to import, as one unchanging text: decompressed once into a temporary file, which is then digested and read.
+"""A file to import, decompressed once into a temporary file, which then is digested and read, and cannot change.
 
-What compresses it is told by its first bytes, not by its name. Memory stays under about 130 MB even for a file that
-was made to expand without end, for it is taken in small bites; for honest files it is a few MB.
+The compression is recognised by the file's first bytes, not by its name. Memory stays under about 130 MB even for a
+file that was made to expand without end, since it is decompressed in small chunks; for ordinary files it is a few MB.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeAlias
 
 import msgspec
 import zstandard
@@ -21,15 +21,15 @@ from erp_service.imports.csv_table import ImportRefused
 
 STDIN = "-"
 
-Reading = Callable[[int, int], None]
-"""Told how many bytes of the file have been read, and of how many; 0 of a pipe, whose size nobody knows."""
+ReadProgress: TypeAlias = Callable[[int, int], None]
+"""Called with the bytes of the file that are read, and its size; the size is 0 for a pipe, where it is unknown."""
 
-_BITE = 4 * 1024  # zstd makes at most 128 KiB of 4 bytes
-_PLAIN_BITE = 1024 * 1024
+_CHUNK = 4 * 1024  # zstd expands 4 bytes to 128 KiB at most
+_PLAIN_CHUNK = 1024 * 1024
 
 
 class Decompressor(Protocol):
-    """What lzma, zlib and zstandard have in common: one stream each, and what follows it left over."""
+    """The common part of lzma, zlib and zstandard: it reads one stream, and keeps what follows the stream."""
 
     @property
     def eof(self) -> bool: ...
@@ -40,7 +40,7 @@ class Decompressor(Protocol):
     def decompress(self, data: bytes, /) -> bytes: ...
 
 
-_FORMATS: dict[bytes, Callable[[], Any]] = {
+_FORMATS: dict[bytes, Callable[[], Decompressor]] = {
     b"\xfd7zXZ\0": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
     b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
     b"\x28\xb5\x2f\xfd": lambda: zstandard.ZstdDecompressor().decompressobj(),
@@ -53,7 +53,7 @@ _FOREIGN = {
 
 
 class Spooled(msgspec.Struct, frozen=True):
-    """The decompressed bytes in a temporary file of ours, positioned by whoever reads it; `lines` counts line feeds."""
+    """The decompressed bytes in a temporary file of ours, which each reader positions; `lines` counts line feeds."""
 
     file: BinaryIO
     name: str
@@ -63,10 +63,10 @@ class Spooled(msgspec.Struct, frozen=True):
 
 
 @contextmanager
-def spooled(path: str | Path, reading: Reading) -> Iterator[Spooled]:
+def spooled(path: str | Path, progress: ReadProgress) -> Iterator[Spooled]:
     """Copy the file, or standard input for `-`, so that nobody can change it between checking and posting.
 
-    Raises ImportRefused when it is damaged, cut short, empty, or no text at all; OSError when it cannot be opened."""
+    Raises ImportRefused if it is damaged, cut short, empty, or not text; OSError if it cannot be opened."""
     with ExitStack() as stack:
         temporary = stack.enter_context(tempfile.TemporaryFile(prefix="erp-import-"))
         if str(path) == STDIN:
@@ -75,53 +75,54 @@ def spooled(path: str | Path, reading: Reading) -> Iterator[Spooled]:
             source = stack.enter_context(Path(path).open("rb"))
             name, size = Path(path).name, Path(path).stat().st_size
         digest, written, lines = hashlib.sha256(), 0, 0
-        for piece in _decompressed(source, lambda done: reading(done, size)):
-            digest.update(piece)
-            written += len(piece)
-            lines += piece.count(b"\n")
-            temporary.write(piece)
+        for chunk in _decompressed(source, lambda done: progress(done, size)):
+            digest.update(chunk)
+            written += len(chunk)
+            lines += chunk.count(b"\n")
+            temporary.write(chunk)
         if not written:
             raise ImportRefused.because("The file is empty.")
         temporary.flush()
         yield Spooled(temporary, name, digest.hexdigest(), written, lines)
 
 
-def _decompressed(source: BinaryIO, reading: Callable[[int], None]) -> Iterator[bytes]:
-    beginning = source.read(_BITE)
-    for magic, what in _FOREIGN.items():
+def _decompressed(source: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
+    beginning = source.read(_CHUNK)
+    for magic, description in _FOREIGN.items():
         if beginning.startswith(magic):
-            raise ImportRefused.because(f"The file {what}.")
+            raise ImportRefused.because(f"The file {description}.")
     make = next((make for magic, make in _FORMATS.items() if beginning.startswith(magic)), None)
-    bites = _bites(source, beginning, _PLAIN_BITE if make is None else _BITE, reading)
+    chunks = _chunks(source, beginning, _PLAIN_CHUNK if make is None else _CHUNK, progress)
     if make is None:
-        yield from bites
+        yield from chunks
         return
     try:
-        yield from _streams(bites, make)
+        yield from _streams(chunks, make)
     except (lzma.LZMAError, zlib.error, zstandard.ZstdError):
         raise ImportRefused.because("The compressed file is damaged.") from None
 
 
-def _bites(source: BinaryIO, bite: bytes, size: int, reading: Callable[[int], None]) -> Iterator[bytes]:
-    done, told = 0, 0
-    while bite:
-        yield bite
-        done += len(bite)
-        if done - told >= _PLAIN_BITE:
-            reading(told := done)
-        bite = source.read(size)
-    reading(done)
+def _chunks(source: BinaryIO, chunk: bytes, size: int, progress: Callable[[int], None]) -> Iterator[bytes]:
+    """`chunk`, which is read already, and those after it. Calls `progress` about once a megabyte, and at the end."""
+    done, reported = 0, 0
+    while chunk:
+        yield chunk
+        done += len(chunk)
+        if done - reported >= _PLAIN_CHUNK:
+            progress(reported := done)
+        chunk = source.read(size)
+    progress(done)
 
 
-def _streams(bites: Iterator[bytes], make: Callable[[], Decompressor]) -> Iterator[bytes]:
-    """One after the other, as `cat a.xz b.xz` and parallel compressors leave them; zeros between are padding."""
+def _streams(chunks: Iterator[bytes], make: Callable[[], Decompressor]) -> Iterator[bytes]:
+    """Decompresses stream after stream, as `cat a.xz b.xz` and parallel compressors write them, padded with zeros."""
     stream: Decompressor | None = None
-    for whole_bite in bites:
-        bite = whole_bite
-        while bite := bite if stream else bite.lstrip(b"\0"):
+    for chunk in chunks:
+        rest = chunk
+        while rest := rest if stream else rest.lstrip(b"\0"):
             stream = stream or make()
-            yield stream.decompress(bite)
-            bite, stream = (stream.unused_data, None) if stream.eof else (b"", stream)
-    # the decompressors say nothing of it by themselves
+            yield stream.decompress(rest)
+            rest, stream = (stream.unused_data, None) if stream.eof else (b"", stream)
+    # the decompressors themselves do not report a stream that does not end
     if stream is not None:
         raise ImportRefused.because("The compressed file is cut short.")

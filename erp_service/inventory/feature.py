@@ -1,4 +1,4 @@
-"""What inventory gives to the service."""
+"""What inventory registers with the service."""
 
 from erp_service.registry.feature import Feature
 

@@ -1,9 +1,12 @@
-"""Locations: made, replaced, deleted; the tree they form; each change with its audit entry.
+"""Creating, replacing and deleting locations, and the tree they form; each change with its audit entry.
 
-Locks are taken in one order: the location's own row, then the tree, then balances by item. A row is held FOR NO KEY
-UPDATE: postings (FOR SHARE) wait for it, but the foreign key of another location that is moved below this one does
-not, and so two moves that cross meet at the tree's lock alone, where one waits, and cannot deadlock.
+Locks are taken in one order: the location's own row, then the tree, then balances by item. The row is locked FOR NO
+KEY UPDATE. That conflicts with postings (FOR SHARE), but not with the foreign key check of another location that is
+moved below this one (FOR KEY SHARE). So two moves that cross conflict at the tree's lock only, where one of them waits,
+and cannot deadlock.
 """
+
+from typing import NamedTuple
 
 from sqlalchemy import Integer, func, insert, literal, select, update
 
@@ -14,56 +17,40 @@ from erp_service.db import locks
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Fault
 from erp_service.inventory.models import Item, Location, StockBalance
-from erp_service.inventory.problems import NegativeStock
-from erp_service.inventory.queries import LOCATION_COLUMNS
+from erp_service.inventory.problems import LocationHasChildren, LocationHasStock, NegativeStock
+from erp_service.inventory.queries.locations import LOCATION_COLUMNS
 from erp_service.inventory.schemas import LocationBody, LocationOut
 
-DEEPEST = 20  # levels of the tree: whoever walks it, in a report or a form, needs an end
-_NAMED = 20  # rows that a refusal names; a count says how many there are
-
-
-class LocationHasStock(errors.Conflict):
-    """Stock is on hand at the location, or is below zero there, so it cannot be deleted.
-
-    `stock` names the first items and how much there is of each, `items` says how many there are. Issue, move or
-    adjust it until all of it is at zero."""
-
-    slug, title = "location-has-stock", "The location has stock"
-
-
-class LocationHasChildren(errors.Conflict):
-    """Other locations are part of this one, so it cannot be deleted. `children` names the first, `places` counts them.
-
-    Delete them first, or give them another `parent_id`."""
-
-    slug, title = "location-has-children", "The location has others in it"
+DEEPEST = 20  # levels of the tree; reports and forms that walk it need a bound
+_LISTED = 20  # rows that a refusal lists; a member of it counts all of them
 
 
 async def create(db: WriteSession, who: Principal, body: LocationBody) -> LocationOut:
-    """Raises errors.Invalid for the parent; a code that is taken is refused by the database (models.CodeTaken)."""
+    """Raises errors.Invalid for the parent. The database refuses a code that exists: problems.CodeTaken."""
     if body.parent_id is not None:
         await lock_tree(db)
         await _check_parent(db, None, body.parent_id)
-    made = insert(Location).values(**_values(body)).returning(*LOCATION_COLUMNS)
-    location = LocationOut(*(await db.execute(made)).one())
+    statement = insert(Location).values(**_values(body)).returning(*LOCATION_COLUMNS)
+    location = LocationOut(*(await db.execute(statement)).one())
     await record(db, who, "location.created", location.id, after=location)
     return location
 
 
 async def lock_for_update(db: WriteSession, location_id: int) -> LocationOut:
-    """The location, and nobody else changes it or posts stock there before the transaction ends.
+    """The location. Nobody else changes it or posts stock there before the transaction ends.
 
     Raises errors.NotFound."""
-    found = select(*LOCATION_COLUMNS).where(Location.id == location_id, Location.deleted_at.is_(None))
-    if (row := (await db.execute(found.with_for_update(key_share=True))).one_or_none()) is None:
+    statement = select(*LOCATION_COLUMNS).where(Location.id == location_id, Location.deleted_at.is_(None))
+    if (row := (await db.execute(statement.with_for_update(key_share=True))).one_or_none()) is None:
         raise errors.NotFound(f"There is no location {location_id}.")
     return LocationOut(*row)
 
 
 async def replace(db: WriteSession, who: Principal, before: LocationOut, body: LocationBody) -> LocationOut:
-    """Everything that a client may write, anew; `before` is held. What changes nothing leaves no trace.
+    """Set every field that a client may write. `before` is the locked location.
 
-    Raises errors.Invalid for the parent, NegativeStock when that is no longer to be allowed while there is some."""
+    If nothing changes, nothing is written: version and audit log stay as they are. Raises errors.Invalid for the
+    parent; NegativeStock if negative stock is no longer allowed but there is some."""
     values = _values(body)
     if all(getattr(before, name) == value for name, value in values.items()):
         return before
@@ -72,35 +59,35 @@ async def replace(db: WriteSession, who: Principal, before: LocationOut, body: L
         await _check_parent(db, before.id, body.parent_id)
     if body.allow_negative_stock != before.allow_negative_stock:
         await _allow_negative(db, before, allow=body.allow_negative_stock)
-    changed = update(Location).where(Location.id == before.id)
-    changed = changed.values(**values, version=Location.version + 1, updated_at=func.now())
-    after = LocationOut(*(await db.execute(changed.returning(*LOCATION_COLUMNS))).one())
+    statement = update(Location).where(Location.id == before.id)
+    statement = statement.values(**values, version=Location.version + 1, updated_at=func.now())
+    after = LocationOut(*(await db.execute(statement.returning(*LOCATION_COLUMNS))).one())
     await record(db, who, "location.updated", after.id, before=before, after=after)
     return after
 
 
 async def delete(db: WriteSession, who: Principal, before: LocationOut) -> None:
-    """Softly: the row and its code stay, for the ledger's sake; `before` is held.
+    """Mark the location as deleted. `before` is the locked location. Row and code stay, since the ledger names them.
 
     Raises LocationHasStock, LocationHasChildren."""
     await lock_tree(db)
     await _refuse_stock(db, before)
     await _refuse_children(db, before)
-    gone = update(Location).where(Location.id == before.id)
-    gone = gone.values(version=Location.version + 1, updated_at=func.now(), deleted_at=func.now())
-    after = LocationOut(*(await db.execute(gone.returning(*LOCATION_COLUMNS))).one())
+    statement = update(Location).where(Location.id == before.id)
+    statement = statement.values(version=Location.version + 1, updated_at=func.now(), deleted_at=func.now())
+    after = LocationOut(*(await db.execute(statement.returning(*LOCATION_COLUMNS))).one())
     await record(db, who, "location.deleted", after.id, before=before, after=after)
 
 
 async def lock_tree(db: WriteSession) -> None:
-    """Whoever makes, moves or deletes a part of the tree is alone with it until commit.
+    """Nobody else creates, moves or deletes a location within the tree before the transaction ends.
 
-    Without it, two moves that cross would each find no cycle, and make one together."""
+    Without this lock, two moves that cross would each find no cycle, and would form one together."""
     await locks.take(db, locks.LOCATION_TREE)
 
 
 async def _check_parent(db: WriteSession, location_id: int | None, parent_id: int) -> None:
-    """Raises errors.Invalid unless `parent_id` is a living location, not below `location_id`, and not too deep."""
+    """Raises errors.Invalid unless `parent_id` is an undeleted location, not below `location_id`, and not too deep."""
     above = select(Location.id, Location.parent_id, literal(1, Integer).label("depth"))
     above_cte = above.where(Location.id == parent_id, Location.deleted_at.is_(None)).cte("above", recursive=True)
     further = select(Location.id, Location.parent_id, above_cte.c.depth + 1)
@@ -115,7 +102,7 @@ async def _check_parent(db: WriteSession, location_id: int | None, parent_id: in
 
 
 async def _height(db: WriteSession, location_id: int | None) -> int:
-    """Levels of the tree from the location down, itself included; a new one has no others below it."""
+    """Levels of the tree from the location downwards, itself included. A new location (None) has one."""
     if location_id is None:
         return 1
     tree = select(Location.id, literal(1, Integer).label("depth")).where(Location.id == location_id)
@@ -126,62 +113,69 @@ async def _height(db: WriteSession, location_id: int | None) -> int:
 
 
 async def _allow_negative(db: WriteSession, location: LocationOut, *, allow: bool) -> None:
-    """The balances' own copies of the flag, so that their check constraint can refuse. Raises NegativeStock."""
-    # in the order in which postings lock: an UPDATE alone takes the rows in whatever order it meets them
+    """Set the balances' copies of the flag, which their check constraint reads. Raises NegativeStock."""
+    # locked first, in the order in which postings lock: an UPDATE alone locks rows in whatever order it meets them
     await db.execute(
         select(StockBalance.item_id)
         .where(StockBalance.location_id == location.id)
         .order_by(StockBalance.item_id)
         .with_for_update()
     )
-    if not allow and (found := await _stock(db, location, below_zero=True)):
-        items, stock = found
+    if not allow and (negative := await _stock(db, location, below_zero=True)):
         raise NegativeStock(
-            f"Stock of {_so_many(items, 'item')} is below zero at {location.code}.", items=items, stock=stock
+            f"Stock of {_counted(negative.items, 'item')} is below zero at {location.code}.",
+            items=negative.items,
+            stock=negative.stock,
         )
     await db.execute(update(StockBalance).where(StockBalance.location_id == location.id).values(allows_negative=allow))
 
 
 async def _refuse_stock(db: WriteSession, location: LocationOut) -> None:
-    if found := await _stock(db, location):
-        items, stock = found
-        raise LocationHasStock(f"There is stock of {_so_many(items, 'item')} here.", items=items, stock=stock)
+    if present := await _stock(db, location):
+        raise LocationHasStock(
+            f"There is stock of {_counted(present.items, 'item')} here.", items=present.items, stock=present.stock
+        )
 
 
-async def _stock(
-    db: WriteSession, location: LocationOut, *, below_zero: bool = False
-) -> tuple[int, list[dict[str, object]]] | None:
-    """How many items have stock here, or stock below zero, and the first of them; None if none has."""
+class _Stock(NamedTuple):
+    """The stock at a location: how many items have some, and the first of them with what is on hand."""
+
+    items: int
+    stock: list[dict[str, object]]
+
+
+async def _stock(db: WriteSession, location: LocationOut, *, below_zero: bool = False) -> _Stock | None:
+    """What is at the location, or only what is below zero there; None if there is nothing."""
     on_hand = StockBalance.on_hand
-    found = (
+    statement = (
         select(Item.id, Item.sku, on_hand, func.count().over())
         .join(StockBalance, StockBalance.item_id == Item.id)
         .where(StockBalance.location_id == location.id, on_hand < 0 if below_zero else on_hand != 0)
         .order_by(Item.id)
-        .limit(_NAMED)
+        .limit(_LISTED)
     )
-    if not (rows := (await db.execute(found)).all()):
+    if not (rows := (await db.execute(statement)).all()):
         return None
-    return rows[0][3], [{"item_id": id_, "sku": sku, "on_hand": on_hand} for id_, sku, on_hand, _ in rows]
+    return _Stock(rows[0][3], [{"item_id": id_, "sku": sku, "on_hand": quantity} for id_, sku, quantity, _ in rows])
 
 
 async def _refuse_children(db: WriteSession, location: LocationOut) -> None:
-    found = (
+    statement = (
         select(Location.id, Location.code, func.count().over())
         .where(Location.parent_id == location.id, Location.deleted_at.is_(None))
         .order_by(Location.id)
-        .limit(_NAMED)
+        .limit(_LISTED)
     )
-    if rows := (await db.execute(found)).all():
-        places = rows[0][2]
+    if rows := (await db.execute(statement)).all():
+        count = rows[0][2]
         raise LocationHasChildren(
-            f"{_so_many(places, 'location')} {'is' if places == 1 else 'are'} part of it.",
-            places=places,
+            f"{_counted(count, 'location')} {'is' if count == 1 else 'are'} part of it.",
+            locations=count,
             children=[{"location_id": id_, "location": code} for id_, code, _ in rows],
         )
 
 
-def _so_many(count: int, noun: str) -> str:
+def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 

@@ -1,4 +1,4 @@
-"""Items, places, the append-only ledger, and the balances that always equal its sums."""
+"""Items, locations, the append-only ledger, and the balances, which always equal its sums."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -26,7 +26,7 @@ from erp_service.inventory.problems import AlreadyReversed, CodeTaken, NegativeS
 
 
 class Item(Base):
-    """What is kept in stock. Deleting is soft, and the sku stays taken."""
+    """What is kept in stock. A deleted item keeps its row and its sku, since the ledger names them."""
 
     __tablename__ = "items"
     __table_args__ = (
@@ -50,7 +50,7 @@ class Item(Base):
 
 
 class Location(Base):
-    """Where stock is kept: a tree. `allow_negative_stock` is the only negative-stock policy there is."""
+    """Where stock is kept: a tree. `allow_negative_stock` is the only policy on negative stock."""
 
     __tablename__ = "locations"
     __table_args__ = (
@@ -74,7 +74,7 @@ class Location(Base):
 
 
 class StockTransaction(Base):
-    """A document: what was posted together. `reverses` names the one that it takes back; that happens once."""
+    """A document: what was posted together. `reverses` names the document that it reverses; each is reversed once."""
 
     __tablename__ = "stock_transactions"
     __table_args__ = (UniqueConstraint("reverses"),)
@@ -86,9 +86,10 @@ class StockTransaction(Base):
 
 
 class StockEntry(Base):
-    """One signed movement at one place; append-only by trigger and by grant.
+    """A ledger entry: one signed movement at one location; append-only by trigger and by grant.
 
-    For one item at one place the order of ids is the order of effects: ids are taken under the balance's lock."""
+    For one item at one location the order of ids is the order of effects: ids are assigned while the balance is
+    locked."""
 
     __tablename__ = "stock_ledger"
     __table_args__ = (
@@ -127,16 +128,16 @@ class StockEntry(Base):
     reference_no: Mapped[str | None] = mapped_column(Text)
     notes: Mapped[str | None] = mapped_column(Text)
     reason: Mapped[str | None] = mapped_column(Text)
-    # "metadata" is a name that SQLAlchemy keeps for itself
+    # SQLAlchemy reserves the attribute name "metadata"
     extra: Mapped[dict[str, str]] = mapped_column("metadata", JSONB, server_default=text("'{}'"))
     user_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("users.id"))
 
 
 class StockBalance(Base):
-    """What is on hand of one item at one place, and its value: the sums of the ledger, kept in its transactions.
+    """What is on hand of one item at one location, and its value: the sums of the ledger, updated with each entry.
 
-    `last_average` is the last known value of one unit, for when nothing is left to divide by.
-    `allows_negative` is the place's flag, copied here so that a check can refuse negative stock."""
+    `last_average` is the last known value of one unit; it is needed when nothing is on hand to divide by.
+    `allows_negative` is the location's flag, copied here so that a check constraint can refuse negative stock."""
 
     __tablename__ = "stock_balances"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""What inventory may refuse."""
+"""What inventory may refuse. API users read the docstrings, at `/problems/{slug}`."""
 
 from erp_service import errors
 
@@ -15,13 +15,63 @@ class CodeTaken(errors.Conflict):
     slug, title = "code-taken", "The code is taken"
 
 
+class ItemHasStock(errors.Conflict):
+    """The item cannot be deleted: some location has stock of it, or its stock is below zero there.
+
+    `stock` lists the first of these locations with the quantity on hand; `locations` is the number of all of them.
+    Issue, transfer or adjust the stock until it is zero at each of them; or set the item's status to DISCONTINUED."""
+
+    slug, title = "item-has-stock", "The item has stock"
+
+
+class LocationHasStock(errors.Conflict):
+    """The location cannot be deleted: it has stock of some item, or stock below zero.
+
+    `stock` lists the first of these items with the quantity on hand; `items` is the number of all of them. Issue,
+    transfer or adjust the stock until it is zero for each of them."""
+
+    slug, title = "location-has-stock", "The location has stock"
+
+
+class LocationHasChildren(errors.Conflict):
+    """The location cannot be deleted: other locations are part of it.
+
+    `children` lists the first of them; `locations` is the number of all of them. Delete them first, or give them
+    another `parent_id`."""
+
+    slug, title = "location-has-children", "The location has others in it"
+
+
 class NegativeStock(errors.Conflict):
     """Stock is below zero here, so negative stock must stay allowed. Correct the stock first, then try again."""
 
     slug, title = "negative-stock", "Stock is negative here"
 
 
+class InsufficientStock(errors.Conflict):
+    """More would go out than is on hand, at a location that does not allow negative stock. Nothing was posted.
+
+    `available` is the quantity that could go out at this point; within a document, after the lines before it.
+    `item_id` and `location_id` name the item and the location."""
+
+    slug, title = "insufficient-stock", "Not enough stock"
+
+
+class ItemNotActive(errors.Conflict):
+    """The item's status does not allow the movement: an INACTIVE item takes adjustments only, a DISCONTINUED item
+    takes no receipts. A document can be reversed whatever the status is."""
+
+    slug, title = "item-not-active", "The item's status does not allow this"
+
+
 class AlreadyReversed(errors.Conflict):
     """The document was reversed before; that is possible once. The reversal itself can be reversed."""
 
     slug, title = "already-reversed", "The document is already reversed"
+
+
+class TooManyEntries(errors.Conflict):
+    """The document comes from an imported file and has more entries than one answer can hold. Read the entries in the
+    list of the ledger, or export them. To correct them, post documents of your own."""
+
+    slug, title = "too-many-entries", "The document is too large for this"

@@ -1,4 +1,4 @@
-"""What must hold of the ledger and its balances at every instant."""
+"""What must hold of the ledger and its balances at any time."""
 
 from erp_service.registry.proofs import Proof
 
@@ -17,21 +17,21 @@ PROOFS = (
     ),
     Proof(
         "chain",
-        "each entry goes on from where the one before it, of the same item at the same place, ended",
+        "each entry continues from the state after the entry before it of the same item at the same location",
         """
         select id, item_id, location_id, on_hand_before, quantity, on_hand_after, value_before, value, value_after
         from (
           select id, item_id, location_id, quantity, value, on_hand_after, value_after,
-            coalesce(lag(on_hand_after) over place, 0) as on_hand_before,
-            coalesce(lag(value_after) over place, 0) as value_before
-          from stock_ledger window place as (partition by item_id, location_id order by id)
+            coalesce(lag(on_hand_after) over balance, 0) as on_hand_before,
+            coalesce(lag(value_after) over balance, 0) as value_before
+          from stock_ledger window balance as (partition by item_id, location_id order by id)
         ) e
         where on_hand_after <> on_hand_before + quantity or value_after <> value_before + value
         """,
     ),
     Proof(
         "transfers",
-        "what the transfers of a document take of an item they also bring, in quantity and value",
+        "the transfers of a document bring in as much of an item as they take out, in quantity and in value",
         """
         select transaction_id, item_id, sum(quantity) as quantity, sum(value) as value
         from stock_ledger where entry_type in ('TRANSFER_IN', 'TRANSFER_OUT')
@@ -48,13 +48,13 @@ PROOFS = (
         """,
     ),
     Proof(
-        "empty places",
-        "nothing on hand is worth nothing",
+        "empty balances",
+        "a balance with nothing on hand has the value zero",
         "select item_id, location_id, on_hand, value from stock_balances where on_hand = 0 and value <> 0",
     ),
     Proof(
         "flags",
-        "balances know whether their location allows negative stock",
+        "each balance has the negative-stock flag of its location",
         """
         select item_id, location_id, allows_negative, l.allow_negative_stock
         from stock_balances b join locations l on l.id = b.location_id

@@ -15,8 +15,8 @@ ItemStatus = Literal["ACTIVE", "INACTIVE", "DISCONTINUED"]
 LocationType = Literal["WAREHOUSE", "ZONE", "BIN"]
 EntryType = Literal["IN", "OUT", "TRANSFER_IN", "TRANSFER_OUT", "ADJUSTMENT"]
 
-# Two skus that look the same on paper must be the same sku: control characters, the invisible marks of Unicode and
-# blanks at the ends are refused. `$` alone would let a last line feed through.
+# Two skus that look the same on paper must be the same sku. So control characters, invisible characters of Unicode and
+# blanks at the ends are refused. `$` alone would accept a line feed at the end.
 _INVISIBLE = r"\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
 IDENTIFIER = rf"^[^\s{_INVISIBLE}]([^{_INVISIBLE}]*[^\s{_INVISIBLE}])?$(?!\n)"
 IDENTIFIER_LENGTH = 100
@@ -54,7 +54,7 @@ Unit = Annotated[
         max_length=20,
         pattern=IDENTIFIER,
         extra=_IDENTIFIER_FAULT,
-        description="what one of it is",
+        description="the unit that quantities are counted in",
         examples=["pcs"],
     ),
 ]
@@ -64,7 +64,7 @@ ReferredId = Annotated[int, Meta(ge=1, le=INTEGER_LIMIT)]
 
 
 class ItemBody(Struct, forbid_unknown_fields=True, kw_only=True):
-    """An item as a client writes it. A field that is left out gets its default, also in a replacement."""
+    """An item as a client writes it. A field that is left out gets its default, also when an item is replaced."""
 
     sku: Sku
     name: Name
@@ -72,7 +72,7 @@ class ItemBody(Struct, forbid_unknown_fields=True, kw_only=True):
     status: ItemStatus = "ACTIVE"
     description: Description | None = None
     reorder_point: Annotated[
-        Level | None, Meta(description="the item is low when what is on hand over all places is at or below it")
+        Level | None, Meta(description="stock is low if the quantity on hand, over all locations, is at or below it")
     ] = None
 
 
@@ -93,7 +93,7 @@ class ItemOut(Struct):
 
 
 class LocationBody(Struct, forbid_unknown_fields=True, kw_only=True):
-    """A location as a client writes it. A field that is left out gets its default, also in a replacement."""
+    """A location as a client writes it. A field that is left out gets its default, also when one is replaced."""
 
     code: Code
     name: Name
@@ -101,7 +101,7 @@ class LocationBody(Struct, forbid_unknown_fields=True, kw_only=True):
     address: Address | None = None
     parent_id: Annotated[ReferredId | None, Meta(description="the location that this one is a part of")] = None
     allow_negative_stock: Annotated[
-        bool, Meta(description="whether more may be issued here than is on hand; the only such policy there is")
+        bool, Meta(description="whether more may be issued here than is on hand; there is no other such policy")
     ] = False
 
 
@@ -122,9 +122,9 @@ class LocationOut(Struct):
 
 
 class LedgerEntry(Struct):
-    """One signed movement of one item at one place. It is never changed: a mistake is taken back by new entries."""
+    """One signed movement of one item at one location. It is never changed: a mistake is corrected by new entries."""
 
-    id: Annotated[int, Meta(description="for one item at one place, the order of ids is the order of effects")]
+    id: Annotated[int, Meta(description="for one item at one location, the order of ids is the order of effects")]
     transaction_id: Annotated[UUID, Meta(description="the document that it was posted in")]
     line: Annotated[int, Meta(description="its line in the document; both ends of a transfer share one")]
     item_id: int
@@ -132,13 +132,13 @@ class LedgerEntry(Struct):
     location_id: int
     location: Annotated[str, Meta(description="the location's code")]
     transaction_type: EntryType
-    quantity: Annotated[Decimal, Meta(description="signed: below zero, what left", examples=["-2.5"])]
+    quantity: Annotated[Decimal, Meta(description="signed: below zero if stock went out", examples=["-2.5"])]
     value: Annotated[Decimal, Meta(description="signed, in the settings' currency; never recomputed")]
     unit_cost: Annotated[Decimal | None, Meta(description="as it was posted; null if none was")]
-    on_hand_after: Annotated[Decimal, Meta(description="what was on hand of the item at the place after the entry")]
-    value_after: Annotated[Decimal, Meta(description="the value of that")]
-    occurred_at: Annotated[datetime, Meta(description="when it happened, as the poster says")]
-    recorded_at: Annotated[datetime, Meta(description="when it was written")]
+    on_hand_after: Annotated[Decimal, Meta(description="the quantity on hand of the item at the location after it")]
+    value_after: Annotated[Decimal, Meta(description="the value of that quantity")]
+    occurred_at: Annotated[datetime, Meta(description="when it happened, as stated by who posted it")]
+    recorded_at: Annotated[datetime, Meta(description="when it was posted")]
     reference_no: str | None
     notes: str | None
     reason: str | None
@@ -147,14 +147,14 @@ class LedgerEntry(Struct):
 
 
 class StockLevel(Struct):
-    """What is on hand of one item at one place, and its value at moving average."""
+    """What is on hand of one item at one location, and its value at moving average."""
 
     item_id: int
     sku: str
     name: Annotated[str, Meta(description="the item's name")]
     location_id: int
     location: Annotated[str, Meta(description="the location's code")]
-    on_hand: Annotated[Decimal, Meta(description="below zero only where negative stock is allowed, or by `as_of`")]
+    on_hand: Annotated[Decimal, Meta(description="below zero only where negative stock is allowed, or with `as_of`")]
     value: Decimal
     unit_value: Annotated[
         Decimal | None,

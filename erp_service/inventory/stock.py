@@ -1,29 +1,32 @@
-"""The rules of moving stock: what a movement may say, which items take part, and how a document is taken back."""
+"""The rules of posting and reversing: which rows a request names, which movements an item's status allows, what a
+reversal posts. The ledger applies the lines that come out of it.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from decimal import Decimal
 from itertools import groupby
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
-
-from sqlalchemy import func, select
-from sqlalchemy.orm import aliased
 
 from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
-from erp_service.db.sessions import Session, WriteSession
+from erp_service.db.sessions import WriteSession
 from erp_service.decimals import shortest
 from erp_service.errors import Fault
-from erp_service.inventory import ledger, queries
-from erp_service.inventory.ledger import LockedRows, PostingLine
-from erp_service.inventory.models import StockEntry, StockTransaction
+from erp_service.inventory import ledger
+from erp_service.inventory.ledger import MovementKind, PostingLine
+from erp_service.inventory.problems import ItemNotActive
+from erp_service.inventory.queries.ledger import document_by_id
+from erp_service.inventory.row_locks import LockedItem, LockedLocation, LockedRows, lock_for_share
 from erp_service.inventory.schemas import LedgerEntry
 from erp_service.inventory.stock_schemas import (
-    MOST_MOVEMENTS,
+    AHEAD,
+    EARLIEST,
     Adjustment,
-    AtOnePlace,
+    AtOneLocation,
     Document,
     Issue,
     Receipt,
@@ -32,28 +35,13 @@ from erp_service.inventory.stock_schemas import (
 )
 from erp_service.validation import MOST_FAULTS
 
-T = TypeVar("T")
-AnyMovement = Receipt | Issue | Transfer | Adjustment
+Row = TypeVar("Row", LockedItem, LockedLocation)
+AnyMovement: TypeAlias = Receipt | Issue | Transfer | Adjustment
+PointerAndMovement: TypeAlias = tuple[str, AnyMovement]
+"""The JSON pointer to a movement in the request's body, and the movement."""
 
-AHEAD = timedelta(minutes=5)
-"""Clocks differ; what lies further ahead is a mistake."""
-EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 _IN_AUDIT = 20
-_MOST_ENTRIES = 3 * MOST_MOVEMENTS  # what one document over the API can have: transfers with a settlement each
-
-
-class TooManyEntries(errors.Conflict):
-    """The document is an imported file with more entries than one answer holds. Read them in the list of ledger
-    entries or in an export; correct them with documents of your own."""
-
-    slug, title = "too-many-entries", "The document is too large for this"
-
-
-class ItemNotActive(errors.Conflict):
-    """The item's status does not allow the movement: an INACTIVE item takes adjustments only, a DISCONTINUED one
-    goes out but no longer comes in. Taking back a document is always possible."""
-
-    slug, title = "item-not-active", "The item's status does not allow this"
+"""Entries of a document that its audit entry shows."""
 
 
 async def post_one(db: WriteSession, who: Principal, movement: AnyMovement) -> Document:
@@ -64,117 +52,139 @@ async def post_one(db: WriteSession, who: Principal, movement: AnyMovement) -> D
 async def post_all(db: WriteSession, who: Principal, movements: Sequence[AnyMovement]) -> Document:
     """Post the movements in their order, all or none.
 
-    Raises errors.Invalid that names every bad line, errors.Forbidden for an adjustment by who is no ADMIN,
-    ItemNotActive, and ledger.InsufficientStock, which points to the first line that there is not enough for."""
-    placed = [(f"/movements/{index}", movement) for index, movement in enumerate(movements)]
+    Raises errors.Invalid, which names every bad line; errors.Forbidden for adjustments if `who` is not an ADMIN;
+    ItemNotActive; InsufficientStock, which points to the first line that takes more than there is."""
+    with_pointers = [(f"/movements/{index}", movement) for index, movement in enumerate(movements)]
     if not who.role.includes(Role.ADMIN):
-        corrections = [Fault("needs the role ADMIN", pointer=at) for at, m in placed if isinstance(m, Adjustment)]
-        if corrections:
-            raise errors.Forbidden("Adjustments need the role ADMIN.", *corrections[:MOST_FAULTS])
-    return await _post(db, who, placed)
+        faults = [Fault("needs the role ADMIN", pointer) for pointer, m in with_pointers if isinstance(m, Adjustment)]
+        if faults:
+            raise errors.Forbidden("Adjustments need the role ADMIN.", *faults[:MOST_FAULTS])
+    return await _post(db, who, with_pointers)
 
 
-async def _post(db: WriteSession, who: Principal, placed: Sequence[tuple[str, AnyMovement]]) -> Document:
-    named = [name for _, movement in placed for name in _names(movement)]
-    held = await ledger.lock_for_share(
+async def _post(db: WriteSession, who: Principal, movements: Sequence[PointerAndMovement]) -> Document:
+    references = [reference for _, movement in movements for reference in _references(movement)]
+    rows = await lock_for_share(
         db,
-        items=[name.reference for name in named if name.of == "item"],
-        places=[name.reference for name in named if name.of == "location"],
+        items=[reference.key for reference in references if reference.table == "item"],
+        locations=[reference.key for reference in references if reference.table == "location"],
     )
     faults: list[Fault] = []
     now = datetime.now(UTC)
-    lines = [_line(movement, at, held, now, faults) for at, movement in placed]
+    lines = [
+        line for pointer, movement in movements if (line := _line(pointer, movement, rows, now, faults)) is not None
+    ]
     if faults:
         raise errors.Invalid(None, *faults[:MOST_FAULTS])
-    complete = [line for line in lines if line is not None]
-    for line, (at, movement) in zip(complete, placed, strict=True):
-        if (why := _status_fault(line)) is not None:
-            faults.append(Fault(why, f"{at}/{'sku' if movement.item_id is None else 'item_id'}"))
+    faults.extend(_status_faults(lines, movements))
     if faults:
         raise ItemNotActive(None, *faults[:MOST_FAULTS])
-    document = await ledger.post(db, who, complete)
-    await record(db, who, "stock.posted", document.transaction_id, after=_audited(document))
+    document = await ledger.post(db, who, lines)
+    await record(db, who, "stock.posted", document.transaction_id, after=_audit_values(document))
     return document
 
 
-class _Name(NamedTuple):
-    """How a body names an item or a place: by id or by word, exactly one of the two."""
+class _Reference(NamedTuple):
+    """How a body names an item or a location: by its id or by its word (sku, code), exactly one of the two."""
 
-    of: Literal["item", "location"]
+    table: Literal["item", "location"]
     id_field: str
     word_field: str
     id: int | None
     word: str | None
 
     @property
-    def reference(self) -> int | str:
+    def key(self) -> int | str:
+        """The key of the row in LockedRows; 0, which no row has, if the body names none."""
         return self.word or self.id or 0
 
-    def find(self, known: Mapping[int | str, T], at: str, faults: list[Fault]) -> T | None:
+    @property
+    def field(self) -> str:
+        """The field that the body uses."""
+        return self.word_field if self.id is None else self.id_field
+
+    def resolve(self, rows: Mapping[int | str, Row], pointer: str, faults: list[Fault]) -> Row | None:
+        """The row; None, and a fault, if there is none or the body does not name exactly one."""
         if self.id is None and self.word is None:
-            faults.append(Fault(f"is missing: give {self.id_field} or {self.word_field}", f"{at}/{self.id_field}"))
+            faults.append(Fault(f"is missing: give {self.id_field} or {self.word_field}", f"{pointer}/{self.id_field}"))
         elif self.id is not None and self.word is not None:
-            faults.append(Fault(f"give {self.id_field} or {self.word_field}, not both", f"{at}/{self.word_field}"))
-        elif (found := known.get(self.reference)) is not None:
-            return found
+            faults.append(Fault(f"give {self.id_field} or {self.word_field}, not both", f"{pointer}/{self.word_field}"))
+        elif (row := rows.get(self.key)) is not None:
+            return row
         else:
-            field = self.word_field if self.id is None else self.id_field
-            faults.append(Fault(f"there is no such {self.of}", f"{at}/{field}"))
+            faults.append(Fault(f"there is no such {self.table}", f"{pointer}/{self.field}"))
         return None
 
 
-def _names(movement: AnyMovement) -> Iterator[_Name]:
-    yield _Name("item", "item_id", "sku", movement.item_id, movement.sku)
-    if isinstance(movement, AtOnePlace):
-        yield _Name("location", "location_id", "location", movement.location_id, movement.location)
+def _references(movement: AnyMovement) -> Iterator[_Reference]:
+    """The item, then the location; of a transfer both locations, the source first."""
+    yield _Reference("item", "item_id", "sku", movement.item_id, movement.sku)
+    if isinstance(movement, AtOneLocation):
+        yield _Reference("location", "location_id", "location", movement.location_id, movement.location)
     else:
         m = movement
-        yield _Name("location", "from_location_id", "from_location", m.from_location_id, m.from_location)
-        yield _Name("location", "to_location_id", "to_location", m.to_location_id, m.to_location)
+        yield _Reference("location", "from_location_id", "from_location", m.from_location_id, m.from_location)
+        yield _Reference("location", "to_location_id", "to_location", m.to_location_id, m.to_location)
 
 
-def _line(movement: AnyMovement, at: str, held: LockedRows, now: datetime, faults: list[Fault]) -> PostingLine | None:
-    """The movement as the ledger takes it, or None and, in `faults`, why not."""
-    item_name, *place_names = _names(movement)
-    before = len(faults)
-    item = item_name.find(held.items, at, faults)
-    places = [name.find(held.places, at, faults) for name in place_names]
-    if isinstance(movement, Transfer) and places[0] is not None and places[0] == places[1]:
-        field = "to_location_id" if movement.to_location is None else "to_location"
-        faults.append(Fault("must be another place than where it comes from", f"{at}/{field}"))
-    if isinstance(movement, Adjustment) and not movement.quantity:
-        faults.append(Fault("must not be zero", f"{at}/quantity"))
-    occurred_at = now if movement.occurred_at is None else movement.occurred_at
-    if not EARLIEST <= occurred_at <= now + AHEAD:
-        faults.append(Fault("must lie between 1900 and 5 minutes from now", f"{at}/occurred_at"))
-    if len(faults) > before or item is None or places[0] is None:
+def _line(
+    pointer: str, movement: AnyMovement, rows: LockedRows, now: datetime, faults: list[Fault]
+) -> PostingLine | None:
+    """The movement as the ledger takes it. None if it has faults; they are added to `faults`."""
+    fault_count = len(faults)
+    item_reference, *location_references = _references(movement)
+    item = item_reference.resolve(rows.items, pointer, faults)
+    locations = [reference.resolve(rows.locations, pointer, faults) for reference in location_references]
+    location, to_location = (*locations, None)[:2]
+    occurred_at = movement.occurred_at or now
+    if location is not None and location == to_location:
+        detail = "must be another location than the one that the stock comes from"
+        faults.append(Fault(detail, f"{pointer}/{location_references[1].field}"))
+    faults.extend(_field_faults(movement, pointer, occurred_at, now))
+    if len(faults) > fault_count or item is None or location is None:
         return None
+    kind, unit_cost, reason = _kind_and_details(movement)
     return PostingLine(
-        kind=_kind(movement),
+        kind=kind,
         item=item,
-        place=places[0],
-        to=places[1] if len(places) == 2 else None,
+        location=location,
+        to_location=to_location,
         quantity=movement.quantity,
-        unit_cost=movement.unit_cost if isinstance(movement, Receipt) else None,
+        unit_cost=unit_cost,
         occurred_at=occurred_at.astimezone(UTC),
         reference_no=movement.reference_no,
         notes=movement.notes,
-        reason=movement.reason if isinstance(movement, Adjustment) else None,
+        reason=reason,
         metadata=movement.metadata or {},
-        pointer=at,
+        pointer=pointer,
     )
 
 
-def _kind(movement: AnyMovement) -> Literal["IN", "OUT", "TRANSFER", "ADJUSTMENT"]:
+def _field_faults(movement: AnyMovement, pointer: str, occurred_at: datetime, now: datetime) -> Iterator[Fault]:
+    """What the schema alone cannot say."""
+    if isinstance(movement, Adjustment) and not movement.quantity:
+        yield Fault("must not be zero", f"{pointer}/quantity")
+    if not EARLIEST <= occurred_at <= now + AHEAD:
+        yield Fault("must lie between 1900 and 5 minutes from now", f"{pointer}/occurred_at")
+
+
+def _kind_and_details(movement: AnyMovement) -> tuple[MovementKind, Decimal | None, str | None]:
+    """The kind, the unit cost and the reason."""
     match movement:
         case Receipt():
-            return "IN"
+            return "IN", movement.unit_cost, None
         case Issue():
-            return "OUT"
+            return "OUT", None, None
         case Transfer():
-            return "TRANSFER"
+            return "TRANSFER", None, None
         case Adjustment():
-            return "ADJUSTMENT"
+            return "ADJUSTMENT", None, movement.reason
+
+
+def _status_faults(lines: Sequence[PostingLine], movements: Sequence[PointerAndMovement]) -> Iterator[Fault]:
+    for line, (pointer, movement) in zip(lines, movements, strict=True):
+        if (detail := _status_fault(line)) is not None:
+            yield Fault(detail, f"{pointer}/{next(_references(movement)).field}")
 
 
 def _status_fault(line: PostingLine) -> str | None:
@@ -186,26 +196,26 @@ def _status_fault(line: PostingLine) -> str | None:
 
 
 async def reverse(db: WriteSession, who: Principal, transaction_id: UUID, body: Reversal) -> Document:
-    """Take a document back by new entries of the opposite kind, in the opposite order.
+    """Reverse a document by new entries of the opposite kind, in the opposite order.
 
-    What goes out again takes the value that its original brought in, as far as that is still there; what comes in
-    again brings the value that went out. Settlements are not mirrored: they stated what was true at the time.
-    Raises errors.NotFound, AlreadyReversed, ledger.InsufficientStock, and errors.Conflict for deleted items."""
-    original = await read(db, transaction_id)
-    movements = [list(group) for _, group in groupby(original.entries, key=lambda entry: entry.line)]
-    held = await ledger.lock_for_share(
+    A receipt is reversed by an issue at the value of the receipt, as far as that value is still on hand; an issue by
+    a receipt at the value of the issue. Settlements are not reversed: they stated what was true at the time.
+    Raises errors.NotFound, AlreadyReversed, InsufficientStock, and errors.Conflict for a deleted item or location."""
+    original = await document_by_id(db, transaction_id)
+    entries_by_line = [list(entries) for _, entries in groupby(original.entries, key=lambda entry: entry.line)]
+    rows = await lock_for_share(
         db,
         items=[entry.item_id for entry in original.entries],
-        places=[entry.location_id for entry in original.entries],
+        locations=[entry.location_id for entry in original.entries],
     )
     now = datetime.now(UTC)
-    lines = [_mirrored(movement, held, body.reason, now) for movement in reversed(movements)]
+    lines = [_reversal_line(entries, rows, body.reason, now) for entries in reversed(entries_by_line)]
     document = await ledger.post(db, who, lines, reverses=transaction_id)
-    await record(db, who, "stock.reversed", document.transaction_id, after=_audited(document), reason=body.reason)
+    await record(db, who, "stock.reversed", document.transaction_id, after=_audit_values(document), reason=body.reason)
     return document
 
 
-_OPPOSITE: dict[str, Literal["IN", "OUT", "TRANSFER", "ADJUSTMENT"]] = {
+_OPPOSITE: dict[str, MovementKind] = {
     "IN": "OUT",
     "OUT": "IN",
     "TRANSFER_OUT": "TRANSFER",
@@ -213,62 +223,37 @@ _OPPOSITE: dict[str, Literal["IN", "OUT", "TRANSFER", "ADJUSTMENT"]] = {
 }
 
 
-def _mirrored(movement: Sequence[LedgerEntry], held: LockedRows, reason: str, now: datetime) -> PostingLine:
-    """`movement`: the entries of one line, its own first (of a transfer: what went out, then what came in)."""
-    entry = movement[0]
+def _reversal_line(entries: Sequence[LedgerEntry], rows: LockedRows, reason: str, now: datetime) -> PostingLine:
+    """`entries` are those of one line: its own first (of a transfer: TRANSFER_OUT, TRANSFER_IN), then a settlement."""
+    entry = entries[0]
     quantity = -entry.quantity
-    place, to = _still_there(held.places, entry.location_id, entry.location), None
+    location, to_location = _undeleted(rows.locations, entry.location_id, entry.location), None
     if entry.transaction_type == "TRANSFER_OUT":
-        arrived = movement[1]
-        place, to = _still_there(held.places, arrived.location_id, arrived.location), place
+        arrival = entries[1]
+        location, to_location = _undeleted(rows.locations, arrival.location_id, arrival.location), location
     elif entry.transaction_type != "ADJUSTMENT":
         quantity = abs(quantity)
     return PostingLine(
         kind=_OPPOSITE[entry.transaction_type],
-        item=_still_there(held.items, entry.item_id, entry.sku),
-        place=place,
-        to=to,
+        item=_undeleted(rows.items, entry.item_id, entry.sku),
+        location=location,
+        to_location=to_location,
         quantity=quantity,
-        worth=abs(entry.value),
+        value=abs(entry.value),
         occurred_at=now,
         reference_no=entry.reference_no,
         reason=reason,
     )
 
 
-def _still_there(known: Mapping[int | str, T], id_: int, word: str) -> T:
-    if (found := known.get(id_)) is None:
+def _undeleted(rows: Mapping[int | str, Row], id_: int, word: str) -> Row:
+    if (row := rows.get(id_)) is None:
         raise errors.Conflict(f"{word} was deleted after this was posted.")
-    return found
+    return row
 
 
-async def read(db: Session, transaction_id: UUID) -> Document:
-    """A document with its entries, in the order of their effects. Raises errors.NotFound, TooManyEntries."""
-    document, reversal = StockTransaction, aliased(StockTransaction)
-    some = select(StockEntry.id).where(StockEntry.transaction_id == transaction_id).limit(_MOST_ENTRIES + 1).subquery()
-    size = select(func.count()).select_from(some).scalar_subquery()
-    found = await db.execute(
-        select(document.recorded_at, document.user_id, document.reverses, reversal.id, size)
-        .outerjoin(reversal, reversal.reverses == document.id)
-        .where(document.id == transaction_id)
-    )
-    if (row := found.one_or_none()) is None:
-        raise errors.NotFound(f"There is no document {transaction_id}.")
-    recorded_at, user_id, reverses, reversed_by, entries = row
-    if entries > _MOST_ENTRIES:
-        raise TooManyEntries
-    return Document(
-        transaction_id=transaction_id,
-        recorded_at=recorded_at,
-        user_id=user_id,
-        reverses=reverses,
-        reversed_by=reversed_by,
-        entries=await queries.entries_of(db, transaction_id),
-    )
-
-
-def _audited(document: Document) -> dict[str, Any]:
-    """Enough to know it by; the ledger keeps the rest, and nobody can change that either."""
+def _audit_values(document: Document) -> dict[str, object]:
+    """Enough to identify the document. The ledger keeps the rest, and nobody can change that either."""
     return {
         "reverses": document.reverses,
         "entries": len(document.entries),

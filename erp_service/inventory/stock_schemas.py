@@ -1,6 +1,6 @@
-"""What clients send and get about movements of stock."""
+"""What clients send and get about movements of stock. The limits are also those of imported movements."""
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from uuid import UUID
 
@@ -11,78 +11,85 @@ from erp_service.errors import INTEGER_LIMIT
 from erp_service.inventory.schemas import IDENTIFIER_LENGTH, LedgerEntry
 
 MOST_MOVEMENTS = 1_000
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+AHEAD = timedelta(minutes=5)
+"""How far `occurred_at` may lie in the future, since clocks differ. A later time counts as a mistake."""
+REFERENCE_LENGTH, NOTES_LENGTH, REASON_LENGTH = 100, 2000, 500
+METADATA_MEMBERS, METADATA_KEY_LENGTH, METADATA_VALUE_LENGTH = 16, 100, 500
 
 _Id = Annotated[int, Meta(ge=1, le=INTEGER_LIMIT)]
 _Word = Annotated[str, Meta(min_length=1, max_length=IDENTIFIER_LENGTH)]
-_Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S", extra={"fault": "must not be blank"})]
-_Key = Annotated[str, Meta(min_length=1, max_length=100)]
-_Value = Annotated[str, Meta(max_length=500)]
+_Reason = Annotated[
+    str, Meta(min_length=1, max_length=REASON_LENGTH, pattern=r"\S", extra={"fault": "must not be blank"})
+]
+_Key = Annotated[str, Meta(min_length=1, max_length=METADATA_KEY_LENGTH)]
+_Value = Annotated[str, Meta(max_length=METADATA_VALUE_LENGTH)]
 
 ItemId = Annotated[_Id | None, Meta(description="the item, by its id or by `sku`: one of the two")]
 ItemSku = Annotated[
     _Word | None, Meta(description="the item, by its sku or by `item_id`: one of the two", examples=["BOLT-M8"])
 ]
-PlaceId = Annotated[_Id | None, Meta(description="the place, by its id or by its code: one of the two")]
-PlaceCode = Annotated[
-    _Word | None, Meta(description="the place, by its code or by its id: one of the two", examples=["MAIN"])
+LocationId = Annotated[_Id | None, Meta(description="the location, by its id or by its code: one of the two")]
+LocationCode = Annotated[
+    _Word | None, Meta(description="the location, by its code or by its id: one of the two", examples=["MAIN"])
 ]
 
 
 class Movement(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What all movements may say."""
+    """What every movement may state."""
 
     item_id: ItemId = None
     sku: ItemSku = None
     reference_no: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=100)] | None,
-        Meta(description="the paper behind it: an invoice, a delivery note", examples=["PO-2041"]),
+        Annotated[str, Meta(min_length=1, max_length=REFERENCE_LENGTH)] | None,
+        Meta(description="the number of the paper behind it: an invoice, a delivery note", examples=["PO-2041"]),
     ] = None
-    notes: Annotated[str, Meta(max_length=2000)] | None = None
+    notes: Annotated[str, Meta(max_length=NOTES_LENGTH)] | None = None
     occurred_at: Annotated[
         Annotated[datetime, Meta(tz=True)] | None,
         Meta(description="when it happened: from 1900 to 5 minutes ahead; now, if it is left out"),
     ] = None
     metadata: Annotated[
-        Annotated[dict[_Key, _Value], Meta(max_length=16)] | None,
+        Annotated[dict[_Key, _Value], Meta(max_length=METADATA_MEMBERS)] | None,
         Meta(description="a flat object of at most 16 strings"),
     ] = None
 
 
-class AtOnePlace(Movement, forbid_unknown_fields=True, kw_only=True):
-    location_id: PlaceId = None
-    location: PlaceCode = None
+class AtOneLocation(Movement, forbid_unknown_fields=True, kw_only=True):
+    location_id: LocationId = None
+    location: LocationCode = None
 
 
-class Receipt(AtOnePlace, forbid_unknown_fields=True, kw_only=True):
+class Receipt(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
     """Stock that comes in."""
 
     quantity: Quantity
     unit_cost: Annotated[
         UnitCost | None,
-        Meta(description="without it the present average counts, else the last known one, else zero"),
+        Meta(description="without it, the present moving average is used, else the last known one, else zero"),
     ] = None
 
 
-class Issue(AtOnePlace, forbid_unknown_fields=True, kw_only=True):
+class Issue(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
     """Stock that goes out, at moving average."""
 
     quantity: Quantity
 
 
-class Adjustment(AtOnePlace, forbid_unknown_fields=True, kw_only=True):
-    """A correction: above zero what was found, below zero what is missing, at moving average."""
+class Adjustment(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
+    """A correction at moving average: a quantity above zero is added, one below zero is removed."""
 
     quantity: SignedQuantity
     reason: _Reason
 
 
 class Transfer(Movement, forbid_unknown_fields=True, kw_only=True):
-    """Stock that goes from one place to another and takes its value along."""
+    """Stock that goes from one location to another, with its value."""
 
-    from_location_id: PlaceId = None
-    from_location: PlaceCode = None
-    to_location_id: PlaceId = None
-    to_location: PlaceCode = None
+    from_location_id: LocationId = None
+    from_location: LocationCode = None
+    to_location_id: LocationId = None
+    to_location: LocationCode = None
     quantity: Quantity
 
 
@@ -95,13 +102,13 @@ class IssueLine(Issue, forbid_unknown_fields=True, kw_only=True, tag="OUT", tag_
 
 
 class TransferLine(Transfer, forbid_unknown_fields=True, kw_only=True, tag="TRANSFER", tag_field="transaction_type"):
-    """Stock that goes from one place to another and takes its value along."""
+    """Stock that goes from one location to another, with its value."""
 
 
 class AdjustmentLine(
     Adjustment, forbid_unknown_fields=True, kw_only=True, tag="ADJUSTMENT", tag_field="transaction_type"
 ):
-    """A correction, at moving average. It takes the role ADMIN."""
+    """A correction at moving average. It needs the role ADMIN."""
 
 
 class Movements(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -113,28 +120,29 @@ class Movements(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Reversal(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Why a document is taken back."""
+    """Why a document is reversed."""
 
     reason: _Reason
 
 
 class PostedEntry(LedgerEntry, kw_only=True):
-    """The ledger entry of a movement at one place.
+    """The ledger entry of a movement at one location.
 
-    `settlement` is the entry of quantity zero that follows when the place came back from below zero, else null."""
+    `settlement` is the entry of quantity zero that follows if the movement brought stock back from below zero, else
+    null."""
 
     settlement: LedgerEntry | None
 
 
 class Document(Struct, kw_only=True):
-    """What was posted together, and its ledger entries in the order of their effects.
+    """What was posted together, with its ledger entries in the order of their effects.
 
-    A movement has one entry, a transfer two (TRANSFER_OUT, then TRANSFER_IN), all under the number of their `line`.
-    One that brings a place back from below zero is followed by an ADJUSTMENT of quantity zero, the settlement."""
+    A movement has one entry, a transfer two (TRANSFER_OUT, then TRANSFER_IN), all under the number of their `line`. An
+    entry that brings stock back from below zero is followed by an ADJUSTMENT of quantity zero, the settlement."""
 
     transaction_id: UUID
     recorded_at: datetime
     user_id: Annotated[int | None, Meta(description="who posted it; null for the service itself")]
-    reverses: Annotated[UUID | None, Meta(description="the document that this one takes back")]
-    reversed_by: Annotated[UUID | None, Meta(description="the document that takes this one back")]
+    reverses: Annotated[UUID | None, Meta(description="the document that this one reverses")]
+    reversed_by: Annotated[UUID | None, Meta(description="the document that reverses this one")]
     entries: list[LedgerEntry]

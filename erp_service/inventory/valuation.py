@@ -1,12 +1,13 @@
-"""What a movement does to one balance, at moving average: plain arithmetic over exact decimals, and nothing else.
+"""What a movement does to one balance, at moving average: plain arithmetic over exact decimals, without a database.
 
-Quantities have 6 decimals, values 4, averages 10, and every rounding is half away from zero. Each function takes a
-balance and gives an `Effect`: the balance after, and the ledger entries that lead there, in order. Two things hold
-after every effect: nothing on hand is worth nothing, and what is on hand is never worth less than nothing.
+Quantities have 6 decimals, values 4, averages 10; every rounding is half away from zero. Each function takes a balance
+and returns an `Effect`: the balance after the movement, and the ledger entries that lead to it, in order. Two things
+hold after every effect: a balance with nothing on hand has the value zero, and one with stock on hand has a value of
+zero or more.
 
-Below zero, stock goes out at an average that may prove wrong. The movement that brings the balance back to zero or
-above is therefore followed by a settlement, an entry of quantity zero, after which what is on hand is worth what that
-movement's units were worth.
+While a balance is below zero, stock goes out at an average that may prove wrong. So the movement that brings the
+balance back to zero or above is followed by a settlement: an entry of quantity zero, which sets the value of what is
+on hand to its share of that movement's value.
 """
 
 from decimal import Decimal
@@ -22,14 +23,14 @@ SETTLEMENT = "settlement of negative stock"
 ZERO = Decimal(0)
 _MONEY = Decimal(1).scaleb(-MONEY_SCALE)
 _AVERAGE = Decimal(1).scaleb(-10)
-# the first numbers that the columns cannot hold; averages have 28 digits, 10 of them decimals
+# the smallest numbers that the columns cannot hold; averages have 28 digits, 10 of them decimals
 _QUANTITY_END = Decimal(10) ** (PRECISION - QUANTITY_SCALE)
 _MONEY_END = Decimal(10) ** (PRECISION - MONEY_SCALE)
 _AVERAGE_END = Decimal(10) ** 18
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """One item at one place. `last_average` is the value of one unit when there last was stock, None if never."""
+    """One item at one location. `last_average` is the value of one unit when stock was last on hand, None if never."""
 
     on_hand: Decimal = ZERO
     value: Decimal = ZERO
@@ -38,7 +39,7 @@ class Balance(msgspec.Struct, frozen=True):
 
 
 class EntryAmounts(NamedTuple):
-    """One ledger entry, signed, and the balance after it. A quantity of zero is a settlement."""
+    """The signed amounts of one ledger entry, and the balance after it. A quantity of zero is a settlement."""
 
     quantity: Decimal
     value: Decimal
@@ -47,14 +48,14 @@ class EntryAmounts(NamedTuple):
 
 
 class Effect(NamedTuple):
-    """`parts` holds the movement's own entry first and, where the balance came back from below zero, a settlement."""
+    """`parts` holds the movement's own entry and, if it brought the balance back from below zero, a settlement."""
 
     balance: Balance
     parts: tuple[EntryAmounts, ...]
 
 
 class NotEnough(Exception):
-    """More goes out than is on hand, where stock may not become negative."""
+    """More goes out than is on hand, at a location that does not allow negative stock."""
 
     def __init__(self, available: Decimal) -> None:
         super().__init__(f"{shortest(available)} available")
@@ -62,58 +63,63 @@ class NotEnough(Exception):
 
 
 class DoesNotFit(Exception):
-    """A quantity, a value or an average grows beyond what the ledger can hold. The text says which, for a caller."""
+    """A quantity, a value or an average is larger than the ledger can hold. The message says which, for a caller."""
 
 
 def receive(balance: Balance, quantity: Decimal, unit_cost: Decimal | None = None) -> Effect:
-    """`quantity` > 0 comes in at its cost; without one at the present average, else the last known, else at zero."""
+    """`quantity` > 0 comes in at `unit_cost`; without one, at the present average, the last known one, or zero."""
     if unit_cost is not None:
         value = _times(quantity, unit_cost)
     elif balance.on_hand > 0:
         value = _share(balance.value, quantity, balance.on_hand)
     else:
         value = _times(quantity, balance.last_average or ZERO)
-    return bring_in(balance, quantity, value)
+    return receive_at_value(balance, quantity, value)
 
 
-def bring_in(balance: Balance, quantity: Decimal, value: Decimal) -> Effect:
-    """`quantity` > 0 comes in and is worth exactly `value` >= 0: what a transfer took elsewhere, what is taken back."""
+def receive_at_value(balance: Balance, quantity: Decimal, value: Decimal) -> Effect:
+    """`quantity` > 0 comes in with exactly `value` >= 0: what a transfer issued elsewhere, or what is reversed."""
     entry = _entry(balance, quantity, value)
     if not balance.on_hand < 0 <= entry.on_hand_after:
         return Effect(_after(balance, entry), (entry,))
     due = _share(value, entry.on_hand_after, quantity)
     if due == entry.value_after:
         return Effect(_after(balance, entry), (entry,))
-    # always fits: with 0 <= due <= value, it lies between minus the value after the entry and minus the one before
+    # the settlement always fits its column: from 0 <= due <= value follows -value_after <= settlement <= -value before
     settlement = EntryAmounts(ZERO, due - entry.value_after, entry.on_hand_after, due)
     return Effect(_after(balance, settlement), (entry, settlement))
 
 
 def issue(balance: Balance, quantity: Decimal) -> Effect:
-    """`quantity` > 0 goes out with its share of the value; the last piece takes the rest, what is beyond it the last
-    average. Raises NotEnough."""
+    """`quantity` > 0 goes out with its share of the value; what empties the balance takes the whole value.
+
+    The part that exceeds what is on hand is valued at the last average. Raises NotEnough."""
     on_hand = balance.on_hand
     if quantity < on_hand:
-        return _take(balance, quantity, _share(balance.value, quantity, on_hand))
+        return _entry_out(balance, quantity, _share(balance.value, quantity, on_hand))
     beyond = quantity - max(on_hand, ZERO)
     whole = balance.value if on_hand > 0 else ZERO
-    return _take(balance, quantity, whole + _times(beyond, balance.last_average or ZERO))
+    return _entry_out(balance, quantity, whole + _times(beyond, balance.last_average or ZERO))
 
 
 def adjust(balance: Balance, signed: Decimal) -> Effect:
-    """A correction: what is found comes in at the average, what is missing goes out at it. Raises NotEnough."""
+    """A correction at moving average: a `signed` quantity above zero comes in, one below zero goes out.
+
+    Raises NotEnough."""
     return receive(balance, signed) if signed > 0 else issue(balance, -signed)
 
 
-def take_back(balance: Balance, quantity: Decimal, value: Decimal) -> Effect:
-    """The `quantity` > 0 that came in with `value` goes out again, with exactly that value; but what empties the
-    balance takes all, and where that value is no longer there the moving average counts. Raises NotEnough."""
+def issue_at_value(balance: Balance, quantity: Decimal, value: Decimal) -> Effect:
+    """`quantity` > 0 goes out with exactly the `value` it came in with: the reversal of a receipt.
+
+    Two exceptions: what empties the balance takes its whole value; and if stock stays on hand but its value is less
+    than `value`, the moving average is used. Raises NotEnough."""
     if balance.on_hand == quantity or (balance.on_hand > quantity and balance.value < value):
         return issue(balance, quantity)
-    return _take(balance, quantity, value)
+    return _entry_out(balance, quantity, value)
 
 
-def _take(balance: Balance, quantity: Decimal, value: Decimal) -> Effect:
+def _entry_out(balance: Balance, quantity: Decimal, value: Decimal) -> Effect:
     if quantity > balance.on_hand and not balance.allows_negative:
         raise NotEnough(balance.on_hand)
     entry = _entry(balance, -quantity, -value)
@@ -147,5 +153,5 @@ def _times(quantity: Decimal, unit: Decimal) -> Decimal:
 
 
 def _share(value: Decimal, part: Decimal, whole: Decimal) -> Decimal:
-    # 80 digits are so many that rounding the quotient twice cannot differ from rounding it once
+    # EXACT has 80 digits: rounding the quotient to 80 digits first cannot change how it rounds to money
     return EXACT.divide(EXACT.multiply(value, part), whole).quantize(_MONEY, context=EXACT)

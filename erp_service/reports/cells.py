@@ -1,9 +1,8 @@
-"""CSV for people: by the rules of COPY, but that no cell can be taken for a formula."""
+"""CSV for spreadsheets: what COPY would write, but no cell can be taken for a formula."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 
@@ -15,10 +14,10 @@ _QUOTED = frozenset(',"\r\n')
 
 
 def csv(kind: type[msgspec.Struct], rows: Iterable[msgspec.Struct]) -> Iterator[str]:
-    """Lines with the fields' names first, in UTF-8's own alphabet, ending in LF.
+    """The lines of the file, each with its LF; the first one holds the names of the fields.
 
-    As COPY has it, null is empty and an empty text is `""`, and nothing is quoted without need. Texts that begin as a
-    formula would get an apostrophe in front, which spreadsheets do not show; numbers are left alone."""
+    As with COPY, null is empty, an empty text is `""`, and nothing is quoted without need. A text that begins like a
+    formula gets an apostrophe in front, which spreadsheets do not show; numbers stay as they are."""
     fields = msgspec.structs.fields(kind)
     yield _line([field.encode_name for field in fields])
     names = [field.name for field in fields]
@@ -30,7 +29,7 @@ def _line(cells: Sequence[str]) -> str:
     return ",".join(cells) + "\n"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     match value:
         case None:
             return ""

@@ -1,4 +1,4 @@
-"""What reports gives to the service."""
+"""What reports registers with the service."""
 
 from erp_service.registry.feature import Feature
 

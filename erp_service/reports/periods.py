@@ -1,18 +1,18 @@
-"""The time that a report is about."""
+"""The span of time that a report covers."""
 
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from erp_service import errors
 from erp_service.errors import Fault
+from erp_service.inventory.stock_schemas import EARLIEST
 from erp_service.timestamps import parse_timestamps, parse_zone
 
 MOST_DAYS = 3660
-_EARLIEST = 1900
 
 
 class Span(NamedTuple):
-    """`since` <= occurred_at < `until`, in periods of the time zone `timezone`."""
+    """`since` <= occurred_at < `until`, divided into periods that begin in the time zone `timezone`."""
 
     since: datetime
     until: datetime | None
@@ -20,25 +20,25 @@ class Span(NamedTuple):
 
 
 def span(since: str | None, until: str | None, timezone: str) -> Span:
-    """From query parameters. Without `since`: from the first of the month a year before `until`, or before now.
+    """The span of query parameters. Without `since`, it begins with the month one year before `until`, or before now.
 
-    Raises errors.Invalid that names every parameter at fault."""
+    Raises errors.Invalid, which names every bad parameter."""
     faults = []
     try:
-        where = parse_zone(timezone)
+        zone = parse_zone(timezone)
     except ValueError as exc:
         faults.append(Fault(str(exc), parameter="timezone"))
-        where = parse_zone("UTC")
+        zone = parse_zone("UTC")
     first, end = parse_timestamps(("from", since), ("to", until))
     now = datetime.now(UTC)
-    # nothing lies in the future, and the last hours of the year 9999 have no local time everywhere
+    # no entry lies in the future; and the last hours of the year 9999 have no local time in some zones
     latest = min(end or now, now)
-    if first is None and latest.year > _EARLIEST + 1:
-        # of whole months, so that it is the same for every page that is read today
-        local = latest.astimezone(where)
-        first = datetime(local.year - 1, local.month, 1, tzinfo=where).astimezone(UTC)
-    if first is None or first.year < _EARLIEST:
-        faults.append(Fault(f"must not be before the year {_EARLIEST}", parameter="from" if first else "to"))
+    if first is None and latest.year > EARLIEST.year + 1:
+        # the first of a month, so that it is the same for every page that is read today
+        local = latest.astimezone(zone)
+        first = datetime(local.year - 1, local.month, 1, tzinfo=zone).astimezone(UTC)
+    if first is None or first.year < EARLIEST.year:
+        faults.append(Fault(f"must not be before the year {EARLIEST.year}", parameter="from" if first else "to"))
     elif first >= latest:
         faults.append(Fault("must be before `to`, and not in the future", parameter="from"))
     elif latest - first > timedelta(days=MOST_DAYS):

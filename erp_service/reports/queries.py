@@ -1,15 +1,28 @@
-"""The reports, each in one statement, so that all it says is of one moment; columns straight into the structs."""
+"""The reports, each in one statement, so that all its numbers are of one time; columns straight into the structs."""
 
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Date, Select, and_, cast, func, literal, or_, select, true
+from sqlalchemy import (
+    ColumnElement,
+    Date,
+    Select,
+    SQLColumnExpression,
+    and_,
+    cast,
+    func,
+    literal,
+    select,
+    true,
+)
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session
 from erp_service.inventory.models import Item, Location, StockBalance, StockEntry
-from erp_service.inventory.queries import stock_as_of, stock_select
+from erp_service.inventory.queries.locations import subtree
+from erp_service.inventory.queries.stock import BY_ITEM_AND_LOCATION, current_stock, stock_as_of, without_zero
 from erp_service.reports.periods import Span
 from erp_service.reports.schemas import (
     LowStockLine,
@@ -22,10 +35,8 @@ from erp_service.reports.schemas import (
     Summary,
 )
 
-_BY_PLACE = SortOrder(
-    [SortKey(StockBalance.item_id, "item_id", int), SortKey(StockBalance.location_id, "location_id", int)]
-)
 _BY_ITEM = SortOrder([SortKey(Item.id, "item_id", int)])
+_IS_ACTIVE = (Item.status == "ACTIVE", Item.deleted_at.is_(None))
 
 
 async def snapshot(
@@ -43,20 +54,20 @@ async def snapshot(
 ) -> SnapshotPage:
     """One page by item and location: present balances, or the sums of entries with occurred_at <= `as_of`.
 
-    Raises errors.Invalid for the cursor."""
-    found = stock_select(currency) if as_of is None else stock_as_of(currency, as_of)
-    cells = list(found.selected_columns)
-    found = found.with_only_columns(*cells[:3], Item.unit, *cells[3:5], Location.name, *cells[5:])
+    `descendants`: also the locations below `location_id`. Raises errors.Invalid for the cursor."""
+    statement = current_stock(currency) if as_of is None else stock_as_of(currency, as_of)
+    columns = list(statement.selected_columns)
+    statement = statement.with_only_columns(*columns[:3], Item.unit, *columns[3:5], Location.name, *columns[5:])
     if item_id is not None:
-        found = found.where(StockBalance.item_id == item_id)
+        statement = statement.where(StockBalance.item_id == item_id)
     if sku is not None:
-        found = found.where(StockBalance.item_id == select(Item.id).where(Item.sku == sku).scalar_subquery())
+        statement = statement.where(StockBalance.item_id == select(Item.id).where(Item.sku == sku).scalar_subquery())
     if location_id is not None:
-        found = found.where(_at(StockBalance.location_id, location_id, descendants=descendants))
+        column = StockBalance.location_id
+        statement = statement.where(column.in_(subtree(location_id)) if descendants else column == location_id)
     if not include_zero:
-        on_hand, value = found.selected_columns["on_hand"], found.selected_columns["value"]
-        found = found.where(or_(on_hand != 0, value != 0))
-    return await page(db, found, SnapshotLine, _BY_PLACE, limit=limit, cursor=cursor, into=SnapshotPage)
+        statement = without_zero(statement)
+    return await page(db, statement, SnapshotLine, BY_ITEM_AND_LOCATION, limit=limit, cursor=cursor, into=SnapshotPage)
 
 
 async def movements(
@@ -71,30 +82,32 @@ async def movements(
     limit: int,
     cursor: str | None = None,
 ) -> MovementsPage:
-    """One page by item and period, of what is deleted by now too. Raises errors.Invalid for the cursor."""
-    moved = _moved(period, span, location_id)
-    found = (
-        select(Item.id, Item.sku, Item.name, Item.unit, *moved.c, literal(currency))
-        .select_from(Item)
-        .join(moved, true())
+    """One page by item and period, also of items that are deleted by now. Raises errors.Invalid for the cursor."""
+    sums = _sums_of_item(period, span, location_id)
+    statement = (
+        select(Item.id, Item.sku, Item.name, Item.unit, *sums.c, literal(currency)).select_from(Item).join(sums, true())
     )
     if item_id is not None:
-        found = found.where(Item.id == item_id)
+        statement = statement.where(Item.id == item_id)
     if sku is not None:
-        found = found.where(Item.sku == sku)
-    order = SortOrder([SortKey(Item.id, "item_id", int), SortKey(moved.c.period, "period", date)], leading=True)
-    return await page(db, found, MovementsLine, order, limit=limit, cursor=cursor, into=MovementsPage)
+        statement = statement.where(Item.sku == sku)
+    order = SortOrder([SortKey(Item.id, "item_id", int), SortKey(sums.c.period, "period", date)], leading=True)
+    return await page(db, statement, MovementsLine, order, limit=limit, cursor=cursor, into=MovementsPage)
 
 
-def _moved(period: Period, span: Span, location_id: int | None) -> Any:
-    """The sums of one item. The balances say at which places it can have moved, so that its entries of the span are
-    found by the index over item, place and time: a page reads no others, however long the ledger is."""
+def _sums_of_item(period: Period, span: Span, location_id: int | None) -> LateralFromClause:
+    """The sums of one item's entries, by period.
+
+    The balances say at which locations the item can have moved. So its entries of the span are found by the index over
+    item, location and time: a page reads no other entries, however long the ledger is."""
     e, b = StockEntry, StockBalance
     begins = cast(func.timezone(span.timezone, func.date_trunc(period, e.occurred_at, span.timezone)), Date)
 
-    def total(column: Any, *kinds: str) -> ColumnElement[Any]:
-        summed = func.sum(column).filter(e.entry_type.in_(kinds)) if kinds else func.sum(column)
-        return func.trim_scale(func.coalesce(summed, 0))
+    def total(column: SQLColumnExpression[Decimal], *entry_types: str) -> ColumnElement[Decimal]:
+        total: ColumnElement[Any] = func.sum(column)
+        if entry_types:
+            total = func.sum(column).filter(e.entry_type.in_(entry_types))
+        return func.trim_scale(func.coalesce(total, 0))
 
     sums = (
         select(
@@ -111,7 +124,7 @@ def _moved(period: Period, span: Span, location_id: int | None) -> Any:
         .join(e, and_(e.item_id == b.item_id, e.location_id == b.location_id))
         .where(b.item_id == Item.id, e.occurred_at >= span.since)
         .correlate(Item)
-        # by its name: the same expression would be another, its parameters being numbered anew
+        # by its label: written out again, the expression would get new parameters, and Postgres takes it for another
         .group_by("period")
     )
     if span.until is not None:
@@ -130,62 +143,52 @@ async def low_stock(
     limit: int,
     cursor: str | None = None,
 ) -> LowStockPage:
-    """One page of active items at or below their reorder point, or else below `threshold`.
+    """One page of active items at or below their reorder point, or, with `threshold`, of those below it.
 
     Raises errors.Invalid for the cursor."""
     b = StockBalance
-    there = select(func.coalesce(func.sum(b.on_hand), 0).label("on_hand")).where(b.item_id == Item.id).correlate(Item)
-    held = there.lateral("held")
-    level: Any = Item.reorder_point if threshold is None else literal(threshold)
-    found = (
+    of_item = select(func.coalesce(func.sum(b.on_hand), 0).label("on_hand")).where(b.item_id == Item.id)
+    stock = of_item.correlate(Item).lateral("stock")
+    level: SQLColumnExpression[Any] = Item.reorder_point if threshold is None else literal(threshold)
+    statement = (
         select(
             Item.id,
             Item.sku,
             Item.name,
             Item.unit,
-            func.trim_scale(held.c.on_hand),
+            func.trim_scale(stock.c.on_hand),
             Item.reorder_point,
-            func.trim_scale(level - held.c.on_hand),
+            func.trim_scale(level - stock.c.on_hand),
         )
         .select_from(Item)
-        .join(held, true())
-        .where(*_ACTIVE, held.c.on_hand <= level if threshold is None else held.c.on_hand < level)
+        .join(stock, true())
+        .where(*_IS_ACTIVE, stock.c.on_hand <= level if threshold is None else stock.c.on_hand < level)
     )
     if item_id is not None:
-        found = found.where(Item.id == item_id)
+        statement = statement.where(Item.id == item_id)
     if sku is not None:
-        found = found.where(Item.sku == sku)
-    return await page(db, found, LowStockLine, _BY_ITEM, limit=limit, cursor=cursor, into=LowStockPage)
-
-
-_ACTIVE = (Item.status == "ACTIVE", Item.deleted_at.is_(None))
+        statement = statement.where(Item.sku == sku)
+    return await page(db, statement, LowStockLine, _BY_ITEM, limit=limit, cursor=cursor, into=LowStockPage)
 
 
 async def summary(db: Session, *, currency: str) -> Summary:
+    """All figures, at the time of the statement."""
     b, e = StockBalance, StockEntry
-    held = select(b.item_id, func.sum(b.on_hand).label("on_hand")).group_by(b.item_id).subquery()
-    low = (
+    stock = select(b.item_id, func.sum(b.on_hand).label("on_hand")).group_by(b.item_id).subquery()
+    low_items = (
         select(func.count())
         .select_from(Item)
-        .outerjoin(held, held.c.item_id == Item.id)
-        .where(*_ACTIVE, func.coalesce(held.c.on_hand, 0) <= Item.reorder_point)
+        .outerjoin(stock, stock.c.item_id == Item.id)
+        .where(*_IS_ACTIVE, func.coalesce(stock.c.on_hand, 0) <= Item.reorder_point)
     )
-    lately = func.statement_timestamp() - func.make_interval(0, 0, 0, 7)
-    figures: Select[*tuple[Any, ...]] = select(
-        select(func.count()).select_from(Item).where(*_ACTIVE).scalar_subquery(),
+    week_ago = func.statement_timestamp() - func.make_interval(0, 0, 0, 7)
+    statement: Select[*tuple[Any, ...]] = select(
+        select(func.count()).select_from(Item).where(*_IS_ACTIVE).scalar_subquery(),
         select(func.count()).select_from(Location).where(Location.deleted_at.is_(None)).scalar_subquery(),
         select(func.trim_scale(func.coalesce(func.sum(b.value), 0))).scalar_subquery(),
         literal(currency),
-        low.scalar_subquery(),
-        select(func.count()).select_from(e).where(e.occurred_at >= lately).scalar_subquery(),
+        low_items.scalar_subquery(),
+        select(func.count()).select_from(e).where(e.occurred_at >= week_ago).scalar_subquery(),
         func.statement_timestamp(),
     )
-    return Summary(*(await db.execute(figures)).one())
-
-
-def _at(column: Any, location_id: int, *, descendants: bool) -> Any:
-    if not descendants:
-        return column == location_id
-    tree = select(Location.id).where(Location.id == location_id).cte(recursive=True)
-    tree = tree.union(select(Location.id).where(Location.parent_id == tree.c.id))
-    return column.in_(select(tree.c.id))
+    return Summary(*(await db.execute(statement)).one())

@@ -1,9 +1,10 @@
-"""/api/v1/inventory/reports: read from the replica where there is one that has all that was written."""
+"""/api/v1/inventory/reports: read from the replica if there is one that has replayed everything committed before."""
 
 import asyncio
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 import msgspec
 from litestar.di import NamedDependency
@@ -13,11 +14,12 @@ from litestar.params import QueryParameter
 from erp_service import decimals, errors
 from erp_service.access.roles import Role
 from erp_service.db.engine import Database
+from erp_service.db.pagination import Page
 from erp_service.decimals import QUANTITY_SCALE
 from erp_service.errors import INTEGER_LIMIT, Fault
 from erp_service.reports import cells, queries
-from erp_service.reports.models import MOST_ROWS, ReportTooLong
 from erp_service.reports.periods import MOST_DAYS, span
+from erp_service.reports.problems import MOST_ROWS, ReportTooLong
 from erp_service.reports.schemas import (
     LowStockPage,
     MovementsLine,
@@ -33,6 +35,8 @@ from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import get
 
+Line = TypeVar("Line", bound=msgspec.Struct)
+
 _PATH = "/api/v1/inventory/reports"
 _TAGS = ["reports"]
 _CSV = "text/csv"
@@ -41,19 +45,19 @@ _FILE = {200: ResponseSpec(bytes, generate_examples=False, description="CSV in U
 Sku = Annotated[str | None, QueryParameter(max_length=200, description="only the item with this sku")]
 ItemId = Annotated[int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only this item")]
 LocationId = Annotated[
-    int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only what is, or moved, at this location")
+    int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only stock or movements at this location")
 ]
-Descendants = Annotated[bool, QueryParameter(description="with `location_id`: also what is at any location below it")]
-IncludeZero = Annotated[bool, QueryParameter(description="`false` leaves out what is at zero")]
+Descendants = Annotated[bool, QueryParameter(description="with `location_id`: also stock at the locations below it")]
+IncludeZero = Annotated[bool, QueryParameter(description="`false` leaves out stock of zero")]
 AsOf = Annotated[
     str | None,
     QueryParameter(
         max_length=100,
         format="date-time",
-        description="the sums of all entries with `occurred_at` up to this instant (RFC 3339, with its zone)",
+        description="the sums of all entries with `occurred_at` up to this time (RFC 3339, with its zone)",
     ),
 ]
-PeriodIn = Annotated[Period, QueryParameter(description="how long a period is")]
+PeriodIn = Annotated[Period, QueryParameter(description="the length of a period")]
 Timezone = Annotated[
     str,
     QueryParameter(min_length=1, max_length=64, description="the IANA time zone in which days, weeks and months begin"),
@@ -64,13 +68,13 @@ From = Annotated[
         name="from",
         max_length=100,
         format="date-time",
-        description="`occurred_at` at or after this instant (RFC 3339, with its zone); without it, from the first of"
-        f" the month a year before. At most {MOST_DAYS} days before `to`",
+        description="`occurred_at` at or after this time (RFC 3339, with its zone); without it, from the first"
+        f" day of the month one year before `to`. At most {MOST_DAYS} days before `to`",
     ),
 ]
 To = Annotated[
     str | None,
-    QueryParameter(name="to", max_length=100, format="date-time", description="`occurred_at` before this instant"),
+    QueryParameter(name="to", max_length=100, format="date-time", description="`occurred_at` before this time"),
 ]
 
 
@@ -87,8 +91,8 @@ async def snapshot(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> ApiResponse[SnapshotPage]:
-    """By item and location, with its value at moving average, at this moment or by `as_of`."""
-    (instant,) = parse_timestamps(("as_of", as_of))
+    """By item and location, with its value at moving average, now or at the time `as_of`."""
+    (as_of_time,) = parse_timestamps(("as_of", as_of))
     read = partial(
         queries.snapshot,
         currency=settings.currency,
@@ -96,7 +100,7 @@ async def snapshot(
         item_id=item_id,
         location_id=location_id,
         descendants=descendants,
-        as_of=instant,
+        as_of=as_of_time,
         include_zero=include_zero,
         limit=limit,
         cursor=cursor,
@@ -123,11 +127,11 @@ async def snapshot_csv(
     as_of: AsOf = None,
     include_zero: IncludeZero = True,
 ) -> ApiResponse[bytes]:
-    """The snapshot in one file, of one moment, for a spreadsheet: at most 10,000 rows.
+    """The snapshot in one file, at one time, for a spreadsheet: at most 10,000 rows.
 
-    By the rules of COPY, except that texts which a spreadsheet would take for formulas get an apostrophe in front.
-    For more rows, or every byte as it is stored, export the dataset `stock_levels`."""
-    (instant,) = parse_timestamps(("as_of", as_of))
+    The file is what COPY of Postgres would write, but a text that a spreadsheet would take for a formula gets an
+    apostrophe in front. For more rows, or for texts exactly as they are stored, export the dataset `stock_levels`."""
+    (as_of_time,) = parse_timestamps(("as_of", as_of))
     read = partial(
         queries.snapshot,
         currency=settings.currency,
@@ -135,14 +139,14 @@ async def snapshot_csv(
         item_id=item_id,
         location_id=location_id,
         descendants=descendants,
-        as_of=instant,
+        as_of=as_of_time,
         include_zero=include_zero,
         limit=MOST_ROWS,
     )
     return await _file("stock-snapshot", SnapshotLine, await database.reading(read), dataset="stock_levels")
 
 
-@get(f"{_PATH}/movements", role=Role.VIEWER, summary="What came, went and was adjusted", tags=_TAGS)
+@get(f"{_PATH}/movements", role=Role.VIEWER, summary="Receipts, issues and adjustments by period", tags=_TAGS)
 async def movements(
     settings: NamedDependency[Settings],
     database: NamedDependency[Database],
@@ -156,8 +160,8 @@ async def movements(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> ApiResponse[MovementsPage]:
-    """By item and period, for items that moved in it, deleted ones too. Only the part of the first and the last period
-    that lies between `from` and `to` is counted. Values are those that were posted."""
+    """By item and period, for items that moved in it, also deleted ones. Of the first and the last period only the
+    part between `from` and `to` is counted. Values are those that were posted."""
     read = partial(
         queries.movements,
         currency=settings.currency,
@@ -175,7 +179,7 @@ async def movements(
 @get(
     f"{_PATH}/movements.csv",
     role=Role.ADMIN,
-    summary="What came, went and was adjusted, as CSV",
+    summary="Receipts, issues and adjustments by period, as CSV",
     tags=_TAGS,
     problems=(ReportTooLong,),
     responses=_FILE,
@@ -192,10 +196,10 @@ async def movements_csv(
     since: From = None,
     until: To = None,
 ) -> ApiResponse[bytes]:
-    """The movements in one file, of one moment, for a spreadsheet: at most 10,000 rows.
+    """The movements in one file, at one time, for a spreadsheet: at most 10,000 rows.
 
-    By the rules of COPY, except that texts which a spreadsheet would take for formulas get an apostrophe in front.
-    For more rows, or each entry by itself, export the dataset `stock_movements`."""
+    The file is what COPY of Postgres would write, but a text that a spreadsheet would take for a formula gets an
+    apostrophe in front. For more rows, or for single entries, export the dataset `stock_movements`."""
     read = partial(
         queries.movements,
         currency=settings.currency,
@@ -211,7 +215,7 @@ async def movements_csv(
 
 @get(f"{_PATH}/summary", role=Role.VIEWER, summary="The stock in a few figures", tags=_TAGS)
 async def summary(settings: NamedDependency[Settings], database: NamedDependency[Database]) -> ApiResponse[Summary]:
-    """Active items, locations, the value of the stock, what is low, and how much moved lately."""
+    """The numbers of active items, of locations, of low items and of recent movements, and the value of the stock."""
     return ApiResponse(await database.reading(partial(queries.summary, currency=settings.currency)))
 
 
@@ -223,7 +227,7 @@ async def low_stock(
         QueryParameter(
             max_length=40,
             pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$",
-            description="instead of the reorder points: items of which less than this is on hand",
+            description="used instead of the reorder points: lists items with less than this on hand",
         ),
     ] = None,
     sku: Sku = None,
@@ -231,27 +235,27 @@ async def low_stock(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> ApiResponse[LowStockPage]:
-    """Active items of which, over all locations, no more is on hand than their reorder point; in the order of ids."""
+    """Active items whose quantity on hand, over all locations, is at or below their reorder point; in order of id."""
     read = partial(
         queries.low_stock, threshold=_quantity(threshold), sku=sku, item_id=item_id, limit=limit, cursor=cursor
     )
     return ApiResponse(await database.reading(read))
 
 
-def _quantity(threshold: str | None) -> Any:
+def _quantity(threshold: str | None) -> Decimal | None:
     try:
         return None if threshold is None else decimals.parse(threshold, scale=QUANTITY_SCALE)
     except ValueError as exc:
         raise errors.Invalid(None, Fault(str(exc), parameter="threshold")) from None
 
 
-async def _file(name: str, kind: type[msgspec.Struct], found: Any, *, dataset: str) -> ApiResponse[bytes]:
-    if found.next_cursor is not None:
+async def _file(name: str, kind: type[Line], page: Page[Line], *, dataset: str) -> ApiResponse[bytes]:
+    if page.next_cursor is not None:
         raise ReportTooLong(dataset)
     now = datetime.now(UTC)
     return ApiResponse(
-        # in a thread, since all who wait for this instance would wait a tenth of a second more
-        await asyncio.to_thread(_text, kind, found.items),
+        # in a thread, since it takes about a tenth of a second, for which the event loop would stand still
+        await asyncio.to_thread(_text, kind, page.items),
         media_type=_CSV,
         headers={
             "Content-Disposition": f'attachment; filename="{name}-{now:%Y%m%dT%H%M%SZ}.csv"',
@@ -260,7 +264,7 @@ async def _file(name: str, kind: type[msgspec.Struct], found: Any, *, dataset: s
     )
 
 
-def _text(kind: type[msgspec.Struct], rows: list[Any]) -> bytes:
+def _text(kind: type[Line], rows: list[Line]) -> bytes:
     return "".join(cells.csv(kind, rows)).encode()
 
 

@@ -1,4 +1,4 @@
-"""What the reports answer: numbers exact, as strings; values in the settings' currency."""
+"""The answers of the reports. Numbers are exact, as strings; values are in the settings' currency."""
 
 from datetime import date, datetime
 from decimal import Decimal
@@ -14,7 +14,7 @@ _Currency = Annotated[str, Meta(description="ISO 4217", examples=["EUR"])]
 
 
 class SnapshotLine(Struct):
-    """What is on hand of one item at one place, and its value at moving average."""
+    """What is on hand of one item at one location, and its value at moving average."""
 
     item_id: int
     sku: str
@@ -32,27 +32,25 @@ class SnapshotLine(Struct):
 
 
 class MovementsLine(Struct):
-    """What became of one item in one period. `net` = in - out + adjusted + transferred."""
+    """The movements of one item in one period. `net` = in - out + adjusted + transferred."""
 
     item_id: int
     sku: str
     name: str
     unit: str
     period: Annotated[date, Meta(description="its first day, in the report's time zone; weeks begin on Monday")]
-    received: Annotated[Decimal, Meta(description="what came in from outside")] = field(name="in")
-    issued: Annotated[Decimal, Meta(description="what went out, as a number above zero")] = field(name="out")
-    adjusted: Annotated[Decimal, Meta(description="signed: what was found, less what was missing")]
-    transferred: Annotated[
-        Decimal, Meta(description="signed: what came from other locations, less what went there; 0 over all locations")
-    ]
-    net: Annotated[Decimal, Meta(description="signed: by how much what is on hand changed")]
-    value: Annotated[Decimal, Meta(description="signed: by how much its value changed, as it was posted")]
-    entries: Annotated[int, Meta(description="the ledger entries that this is the sum of")]
+    received: Annotated[Decimal, Meta(description="the quantity of all receipts")] = field(name="in")
+    issued: Annotated[Decimal, Meta(description="the quantity of all issues, above zero")] = field(name="out")
+    adjusted: Annotated[Decimal, Meta(description="signed: the sum of all adjustments")]
+    transferred: Annotated[Decimal, Meta(description="signed: transfers in, less transfers out; 0 over all locations")]
+    net: Annotated[Decimal, Meta(description="signed: the change of the quantity on hand")]
+    value: Annotated[Decimal, Meta(description="signed: the change of the value, as it was posted")]
+    entries: Annotated[int, Meta(description="the number of ledger entries that are summed")]
     currency: _Currency
 
 
 class LowStockLine(Struct):
-    """An item of which there is too little, over all locations."""
+    """An item with too little on hand, over all locations."""
 
     item_id: int
     sku: str
@@ -60,19 +58,19 @@ class LowStockLine(Struct):
     unit: str
     on_hand: Annotated[Decimal, Meta(description="over all locations")]
     reorder_point: Decimal | None
-    shortage: Annotated[Decimal, Meta(description="what is missing up to the reorder point, or to the threshold")]
+    shortage: Annotated[Decimal, Meta(description="the quantity missing to the reorder point, or to the threshold")]
 
 
 class Summary(Struct):
-    """The stock in a few figures, all of one moment."""
+    """The stock in a few figures, all of one time."""
 
     active_items: Annotated[int, Meta(description="with the status ACTIVE")]
     locations: int
-    stock_value: Annotated[Decimal, Meta(description="of all that is on hand, at moving average")]
+    stock_value: Annotated[Decimal, Meta(description="of all stock on hand, at moving average")]
     currency: _Currency
     low_stock_items: Annotated[int, Meta(description="active items at or below their reorder point")]
-    movements_last_7_days: Annotated[int, Meta(description="ledger entries whose `occurred_at` is in them")]
-    as_of: Annotated[datetime, Meta(description="the moment")]
+    movements_last_7_days: Annotated[int, Meta(description="ledger entries whose `occurred_at` lies in them")]
+    as_of: Annotated[datetime, Meta(description="the time of these figures")]
 
 
 class SnapshotPage(Page[SnapshotLine]):
@@ -88,6 +86,6 @@ class MovementsPage(Page[MovementsLine]):
 
 
 class LowStockPage(Page[LowStockLine]):
-    """Items of which there is too little."""
+    """Items with too little on hand."""
 
     items: list[LowStockLine]

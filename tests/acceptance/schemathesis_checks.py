@@ -15,7 +15,7 @@ RULES = re.compile(
     r"|names? no|no such|unknown"
     r"|must not contain NUL|must not be zero|must be greater than 0|is not a plain decimal number|more than \d decimals"
     r"|must be at most \d+ here|is not a value of this filter|stands here twice"
-    r"|must be another place"
+    r"|must be another location"
     r"|has a brace|must not contain|must not begin|the name of a device|makes a name of"
     r"|is for one dataset|is for the format csv|must be none( or \w+)* for"
     r"|must hold no quote|must not hold the delimiter|would be taken for a formula"

@@ -21,7 +21,8 @@ from erp_service.imports import service
 from erp_service.imports.csv_table import ImportRefused
 from erp_service.imports.movement_rows import LAYOUT
 from erp_service.imports.service import Loaded
-from erp_service.inventory import ledger
+from erp_service.inventory import ledger, row_locks
+from erp_service.inventory.problems import InsufficientStock
 from erp_service.settings import Settings
 from tests.inventory.books import assert_books, balance, stocked
 
@@ -93,12 +94,12 @@ def random_lines(chance: Random, lines: int) -> list[dict[str, str]]:
 
 async def post(database: Database, line: dict[str, str], sku: str) -> bool:
     async with database.write() as db:
-        held = await ledger.lock_for_share(db, [sku], [line["location"], line.get("to_location", line["location"])])
+        held = await row_locks.lock_for_share(db, [sku], [line["location"], line.get("to_location", line["location"])])
         posted = ledger.PostingLine(
             kind=line["type"],  # type: ignore[arg-type]
             item=held.items[sku],
-            place=held.places[line["location"]],
-            to=held.places[line["to_location"]] if "to_location" in line else None,
+            location=held.locations[line["location"]],
+            to_location=held.locations[line["to_location"]] if "to_location" in line else None,
             quantity=Decimal(line["quantity"]),
             unit_cost=Decimal(line["unit_cost"]) if "unit_cost" in line else None,
             occurred_at=datetime.fromisoformat(line["occurred_at"]),
@@ -106,7 +107,7 @@ async def post(database: Database, line: dict[str, str], sku: str) -> bool:
         )
         try:
             await ledger.post(db, system("test"), [posted])
-        except ledger.InsufficientStock:
+        except InsufficientStock:
             return False
     return True
 
@@ -185,12 +186,12 @@ async def test_columns_that_nobody_knows_become_metadata_and_text_stays_as_it_is
 BAD = {
     "2026-01-15T12:00:00,IN,A,MAIN,1,,,,,": "line 2, occurred_at: is not a time with its zone",
     "2026-01-15,IN,A,MAIN,1,,,,,": "line 2, occurred_at: is not a time with its zone",
-    "2026-02-30T12:00:00Z,IN,A,MAIN,1,,,,,": "line 2, occurred_at: is no time that there is",
-    "0001-01-01T00:00:00+14:00,IN,A,MAIN,1,,,,,": "line 2, occurred_at: is no time that there is",
+    "2026-02-30T12:00:00Z,IN,A,MAIN,1,,,,,": "line 2, occurred_at: is not a valid time",
+    "0001-01-01T00:00:00+14:00,IN,A,MAIN,1,,,,,": "line 2, occurred_at: is not a valid time",
     "1899-12-31T23:59:59Z,IN,A,MAIN,1,,,,,": "line 2, occurred_at: is before 1900",
     "2999-01-01T00:00:00Z,IN,A,MAIN,1,,,,,": "line 2, occurred_at: is in the future",
-    f"{AT},RETURN,A,MAIN,1,,,,,": "line 2, type: is none of IN, OUT, TRANSFER, ADJUSTMENT",
-    f"{AT},in,A,MAIN,1,,,,,": "line 2, type: is none of",
+    f"{AT},RETURN,A,MAIN,1,,,,,": "line 2, type: is not one of IN, OUT, TRANSFER, ADJUSTMENT",
+    f"{AT},in,A,MAIN,1,,,,,": "line 2, type: is not one of",
     f"{AT},IN,,MAIN,1,,,,,": "line 2, sku: is missing",
     f"{AT},IN,A,,1,,,,,": "line 2, location: is missing",
     f"{AT},IN,A,MAIN,,,,,,": "line 2, quantity: is missing",
@@ -283,7 +284,7 @@ async def test_imports_beside_each_other_and_beside_postings_keep_the_books_righ
         (tmp_path / f"{seed}.csv").write_text(as_csv(lines))
     importing = asyncio.gather(
         *(
-            service.load(settings.database_url, "movements", tmp_path / f"{n}.csv", who=system("test"), batch=50)
+            service.load(settings.database_url, "movements", tmp_path / f"{n}.csv", who=system("test"), batch_size=50)
             for n in (1, 2)
         )
     )

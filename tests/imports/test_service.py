@@ -72,7 +72,7 @@ BAD_ITEMS = {
     "\n\n": ["The file is empty."],
     "sku,name\nA,Apple\n": ["line 1, unit: the column is missing; there must be sku, name, unit"],
     "sku;name;unit\nA;Apple;pcs\n": ["separate them by commas"],
-    "sku,name,unit,colour\nA,Apple,pcs,red\n": ["line 1, colour: is no column of such a file"],
+    "sku,name,unit,colour\nA,Apple,pcs,red\n": ["line 1, colour: is not a column of this kind of file"],
     "sku,name,unit,name\nA,Apple,pcs,x\n": ["line 1, name: the column is there twice"],
     "sku,name,unit,\nA,Apple,pcs,x\n": ["line 1: column 4 has no name"],
     "sku,name,unit\nA,Apple\nB,Pear,pcs,x\n": ["line 2: has 2 values, but the header names 3", "line 3: has 4 values"],

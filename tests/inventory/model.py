@@ -7,7 +7,7 @@ from fractions import Fraction
 from erp_service.inventory.valuation import NotEnough
 
 Step = tuple[str, Decimal, Decimal | None]
-"""receive (with a unit cost or None), issue, adjust, bring_in or take_back (with a value), and how much."""
+"""receive (with a unit cost or None), issue, adjust, receive_at_value, issue_at_value (with a value), and how much."""
 
 
 def half_away(number: Fraction, scale: int) -> Fraction:
@@ -29,7 +29,9 @@ class Model:
         name, quantity, worth = step[0], Fraction(step[1]), None if step[2] is None else Fraction(step[2])
         if name == "adjust":
             name, quantity, worth = ("receive" if quantity > 0 else "issue"), abs(quantity), None
-        entries = self._in(name, quantity, worth) if name in ("receive", "bring_in") else self._out(quantity, worth)
+        entries = (
+            self._in(name, quantity, worth) if name in ("receive", "receive_at_value") else self._out(quantity, worth)
+        )
         for moved, value in entries:
             self.on_hand += moved
             self.value += value
@@ -38,7 +40,7 @@ class Model:
         return entries
 
     def _in(self, name: str, quantity: Fraction, worth: Fraction | None) -> list[tuple[Fraction, Fraction]]:
-        if name == "bring_in" and worth is not None:
+        if name == "receive_at_value" and worth is not None:
             value = worth
         elif worth is not None:
             value = half_away(quantity * worth, 4)

@@ -7,7 +7,7 @@ from typing import Any
 
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.inventory import ledger
+from erp_service.inventory import ledger, row_locks
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
@@ -27,11 +27,11 @@ def posting(database: Database) -> Post:
         reference_no: str | None = None,
     ) -> Any:
         async with database.write() as db:
-            held = await ledger.lock_for_share(db, [sku], [code])
+            held = await row_locks.lock_for_share(db, [sku], [code])
             line = ledger.PostingLine(
                 kind=kind,
                 item=held.items[sku],
-                place=held.places[code],
+                location=held.locations[code],
                 quantity=Decimal(quantity),
                 unit_cost=None if unit_cost is None else Decimal(unit_cost),
                 occurred_at=at,

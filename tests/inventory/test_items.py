@@ -12,7 +12,7 @@ import pytest
 
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.inventory import items, ledger
+from erp_service.inventory import items, ledger, row_locks
 from erp_service.inventory.schemas import ItemBody
 from tests.inventory.posting import NOON, Post
 from tests.support.clients import UserClient
@@ -332,7 +332,7 @@ async def test_an_item_with_stock_is_not_deleted_and_the_places_are_named(admin:
     await post("OUT", "BOLT-M8", "EMPTY", "1")
     answer = await admin.delete(f"{ITEMS}/{item['id']}")
     problem = answer.json()
-    assert (answer.status_code, problem["type"], problem["places"]) == (409, "/problems/item-has-stock", 2)
+    assert (answer.status_code, problem["type"], problem["locations"]) == (409, "/problems/item-has-stock", 2)
     assert problem["stock"] == [
         {"location_id": main["id"], "location": "MAIN", "on_hand": "2.5"},
         {"location_id": below["id"], "location": "DOCK", "on_hand": "-1"},
@@ -354,7 +354,7 @@ async def test_a_delete_waits_for_a_receipt_that_is_being_committed_and_is_refus
     item = await make(admin)
     await make_place(admin)
     async with database.write() as db:
-        held = await ledger.lock_for_share(db, ["BOLT-M8"], ["MAIN"])
+        held = await row_locks.lock_for_share(db, ["BOLT-M8"], ["MAIN"])
         delete = asyncio.create_task(admin.delete(f"{ITEMS}/{item['id']}"))
         await eventually(waiting)
         await ledger.post(db, system("test"), [receipt(held)])
@@ -369,7 +369,7 @@ async def test_a_receipt_waits_for_a_delete_that_is_being_committed_and_finds_no
 
     async def receive() -> bool:
         async with database.write() as db:
-            return "BOLT-M8" in (await ledger.lock_for_share(db, ["BOLT-M8"], ["MAIN"])).items
+            return "BOLT-M8" in (await row_locks.lock_for_share(db, ["BOLT-M8"], ["MAIN"])).items
 
     async with database.write() as db:
         await items.delete(db, system("test"), await items.lock_for_update(db, item["id"]))
@@ -386,7 +386,7 @@ async def test_receipts_and_deletes_at_once_leave_no_stock_of_a_deleted_item(
 
     async def receive(sku: str) -> bool:
         async with database.write() as db:
-            held = await ledger.lock_for_share(db, [sku], ["MAIN"])
+            held = await row_locks.lock_for_share(db, [sku], ["MAIN"])
             if found := sku in held.items:
                 await ledger.post(db, system("test"), [receipt(held, sku)])
             return found
@@ -402,9 +402,9 @@ async def test_receipts_and_deletes_at_once_leave_no_stock_of_a_deleted_item(
     assert await owner.fetchval(orphans) == 0
 
 
-def receipt(held: ledger.LockedRows, sku: str = "BOLT-M8") -> ledger.PostingLine:
+def receipt(held: row_locks.LockedRows, sku: str = "BOLT-M8") -> ledger.PostingLine:
     return ledger.PostingLine(
-        kind="IN", item=held.items[sku], place=held.places["MAIN"], quantity=Decimal(1), occurred_at=NOON
+        kind="IN", item=held.items[sku], location=held.locations["MAIN"], quantity=Decimal(1), occurred_at=NOON
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from erp_service import errors
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.inventory import ledger, locations
+from erp_service.inventory import locations, row_locks
 from erp_service.inventory.schemas import LocationBody
 from tests.inventory.posting import Post
 from tests.support.statements import Waiting
@@ -227,7 +227,7 @@ async def test_a_location_with_others_in_it_is_not_deleted(admin: httpx.AsyncCli
     answer = await admin.delete(f"{LOCATIONS}/{a}")
     problem = answer.json()
     assert (answer.status_code, problem["type"]) == (409, "/problems/location-has-children")
-    assert (problem["places"], problem["children"]) == (1, [{"location_id": b, "location": "B"}])
+    assert (problem["locations"], problem["children"]) == (1, [{"location_id": b, "location": "B"}])
     assert (await admin.delete(f"{LOCATIONS}/{b}")).status_code == 204
     assert (await admin.delete(f"{LOCATIONS}/{a}")).status_code == 204
 
@@ -297,7 +297,7 @@ async def test_a_delete_waits_for_a_receipt_that_is_being_committed_and_is_refus
 ) -> None:
     main, item = await make(admin), await make_item(admin)
     async with database.write() as db:
-        await ledger.lock_for_share(db, ["BOLT"], ["MAIN"])
+        await row_locks.lock_for_share(db, ["BOLT"], ["MAIN"])
         deleting = asyncio.create_task(admin.delete(f"{LOCATIONS}/{main}"))
         await eventually(waiting)
         await db.exec_driver_sql(
@@ -345,7 +345,7 @@ async def test_switching_the_policy_off_waits_for_an_issue_that_is_being_committ
     main = await make(admin, allow_negative_stock=True)
     item = await make_item(admin)
     async with database.write() as db:
-        await ledger.lock_for_share(db, ["BOLT"], ["MAIN"])
+        await row_locks.lock_for_share(db, ["BOLT"], ["MAIN"])
         switching = asyncio.create_task(put(admin, main))
         await eventually(waiting)
         await db.exec_driver_sql(

@@ -85,9 +85,9 @@ class Books:
         return found
 
     def _transfer(self, item: int, source: str, target: str, quantity: Decimal, worth: Decimal | None) -> list[Moved]:
-        step = ("issue", quantity, None) if worth is None else ("take_back", quantity, worth)
+        step = ("issue", quantity, None) if worth is None else ("issue_at_value", quantity, worth)
         out = self._step("TRANSFER_OUT", item, source, step)
-        return out + self._step("TRANSFER_IN", item, target, ("bring_in", quantity, decimal(-out[0].value)))
+        return out + self._step("TRANSFER_IN", item, target, ("receive_at_value", quantity, decimal(-out[0].value)))
 
     def _posted(self, line: Line) -> Any:
         if line.kind == "TRANSFER":
@@ -101,7 +101,7 @@ class Books:
         if first.kind == "TRANSFER_OUT":
             return lambda: self._transfer(first.item, moved[1].place, first.place, quantity, worth)
         kind = {"IN": "OUT", "OUT": "IN", "ADJUSTMENT": "ADJUSTMENT"}[first.kind]
-        name = "take_back" if first.quantity > 0 else "bring_in"
+        name = "issue_at_value" if first.quantity > 0 else "receive_at_value"
         return lambda: self._step(kind, first.item, first.place, (name, quantity, worth))
 
 

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from erp_service.db.engine import Database
-from erp_service.inventory import queries
+from erp_service.inventory.queries.ledger import document_entries
+from erp_service.inventory.queries.stock import stock_page
 from tests.inventory.posting import NOON, Post
 from tests.inventory.stock import fill, make_item, make_place
 from tests.support.statements import Plans
@@ -179,7 +180,7 @@ async def test_as_of_is_the_sum_of_entries_for_each_pair_once_on_any_pages(
         cursor = None
         while True:
             async with database.read() as db:
-                page = await queries.stock(db, currency="EUR", as_of=moment, limit=limit, cursor=cursor)
+                page = await stock_page(db, currency="EUR", as_of=moment, limit=limit, cursor=cursor)
             seen += [((row.sku, row.location), (row.on_hand, row.value)) for row in page.items]
             if (cursor := page.next_cursor) is None:
                 break
@@ -230,7 +231,7 @@ async def test_the_entries_of_a_document_are_what_posting_it_answered(
     await make_place(admin, "MAIN")
     document = await post("IN", "BOLT", "MAIN", "2")
     async with database.read() as db:
-        assert await queries.entries_of(db, document.transaction_id) == document.entries
+        assert await document_entries(db, document.transaction_id) == document.entries
 
 
 async def test_the_ledger_is_filtered_by_each_of_its_filters(admin: httpx.AsyncClient, post: Post) -> None:

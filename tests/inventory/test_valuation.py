@@ -24,9 +24,9 @@ def really(balance: Balance, step: Step) -> valuation.Effect:
         return valuation.receive(balance, quantity, worth)
     assert worth is not None
     return (
-        valuation.bring_in(balance, quantity, worth)
-        if name == "bring_in"
-        else valuation.take_back(balance, quantity, worth)
+        valuation.receive_at_value(balance, quantity, worth)
+        if name == "receive_at_value"
+        else valuation.issue_at_value(balance, quantity, worth)
     )
 
 
@@ -41,7 +41,7 @@ steps = st.one_of(
     st.tuples(st.just("receive"), quantities, st.none() | costs),
     st.tuples(st.just("issue"), quantities, st.none()),
     st.tuples(st.just("adjust"), quantities | quantities.map(lambda q: -q), st.none()),
-    st.tuples(st.sampled_from(["bring_in", "take_back"]), quantities, costs),
+    st.tuples(st.sampled_from(["receive_at_value", "issue_at_value"]), quantities, costs),
 )
 
 
@@ -134,11 +134,11 @@ def test_taking_back_takes_what_came_in_unless_it_is_no_longer_there() -> None:
     dear = valuation.receive(
         valuation.receive(Balance(), Decimal(1), Decimal(1)).balance, Decimal(1), Decimal(9)
     ).balance
-    assert valuation.take_back(dear, Decimal(1), Decimal(9)).balance.value == 1
+    assert valuation.issue_at_value(dear, Decimal(1), Decimal(9)).balance.value == 1
     less = valuation.issue(valuation.receive(dear, Decimal(1), Decimal(0)).balance, Decimal(1)).balance
     assert less.value == Decimal("6.6667")
-    assert valuation.take_back(less, Decimal(1), Decimal(9)).parts[0].value == Decimal("-3.3334")
-    assert valuation.take_back(less, Decimal(2), Decimal(1)).parts[0].value == Decimal("-6.6667")
+    assert valuation.issue_at_value(less, Decimal(1), Decimal(9)).parts[0].value == Decimal("-3.3334")
+    assert valuation.issue_at_value(less, Decimal(2), Decimal(1)).parts[0].value == Decimal("-6.6667")
 
 
 BIG = Decimal(999999999999)
@@ -153,7 +153,7 @@ BIG = Decimal(999999999999)
         (Balance(Decimal(1), Decimal(99999999999999)), lambda b: valuation.receive(b, Decimal(1), Decimal(1))),
         (
             Balance(Decimal("1.000001"), Decimal(45000000000000)),
-            lambda b: valuation.take_back(b, Decimal(1), Decimal(0)),
+            lambda b: valuation.issue_at_value(b, Decimal(1), Decimal(0)),
         ),
     ],
 )

@@ -91,7 +91,7 @@ SPOILED = {
         select gen_random_uuid(), 1, s.item_id, s.location_id, 'OUT', -b.on_hand, 1 - b.value, 0, 1, now()
         from spoiled s join stock_balances b using (item_id, location_id)
         """,
-        ["empty places"],
+        ["empty balances"],
     ),
     "a flag": (f"update stock_balances set allows_negative = true where {ONE}", ["flags"]),
 }

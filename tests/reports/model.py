@@ -36,7 +36,7 @@ class Books:
             for moved, value in held.apply(("issue", quantity, None)):
                 self.entries.append(Entry(sku, code, "transferred", moved, value, at))
                 worth = Decimal(-value.numerator) / Decimal(value.denominator)
-                for came, brought in self.balances[sku, to].apply(("bring_in", quantity, worth)):
+                for came, brought in self.balances[sku, to].apply(("receive_at_value", quantity, worth)):
                     self.entries.append(Entry(sku, to, "transferred", came, brought, at))
             return
         step = {"IN": "receive", "OUT": "issue", "ADJUSTMENT": "adjust"}[kind]

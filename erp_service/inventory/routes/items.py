@@ -8,8 +8,9 @@ from litestar.params import JSONBody, QueryParameter
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
-from erp_service.inventory import items, queries
-from erp_service.inventory.problems import SkuTaken
+from erp_service.inventory import items
+from erp_service.inventory.problems import ItemHasStock, SkuTaken
+from erp_service.inventory.queries.items import item_by_id, item_page
 from erp_service.inventory.schemas import ItemBody, ItemOut, ItemPage, ItemStatus
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
@@ -20,25 +21,25 @@ _ONE = f"{_PATH}/{{item_id:int}}"
 _TAGS = ["items"]
 
 Sort = Literal["id", "-id", "name", "-name", "sku", "-sku"]
-IncludeDeleted = Annotated[bool, QueryParameter(description="also what was deleted")]
+IncludeDeleted = Annotated[bool, QueryParameter(description="also deleted items")]
 
 
 @get(_PATH, role=Role.VIEWER, summary="List items", tags=_TAGS)
 async def list_items(
     read: NamedDependency[ReadSession],
     q: Annotated[
-        str | None, QueryParameter(max_length=200, description="part of the sku or the name, in any case")
+        str | None, QueryParameter(max_length=200, description="part of the sku or the name, ignoring case")
     ] = None,
     sku: Annotated[str | None, QueryParameter(max_length=200, description="exactly this sku")] = None,
     status: Annotated[ItemStatus | None, QueryParameter(description="only items with this status")] = None,
     include_deleted: IncludeDeleted = False,
-    sort: Annotated[Sort | None, QueryParameter(description="`id` if absent; downwards with a minus")] = None,
+    sort: Annotated[Sort | None, QueryParameter(description="`id` if it is left out; a minus sorts downwards")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> ApiResponse[ItemPage]:
     """Keyset pages: follow `next_cursor`, or the `Link` header, until it is null."""
     return ApiResponse(
-        await queries.items(
+        await item_page(
             read,
             q=q,
             sku=sku,
@@ -56,15 +57,15 @@ async def get_item(
     read: NamedDependency[ReadSession], item_id: Id, include_deleted: IncludeDeleted = False
 ) -> ApiResponse[ItemOut]:
     """With its `ETag`. A deleted item is 404 without `include_deleted=true`."""
-    item = await queries.item(read, item_id, include_deleted=include_deleted)
+    item = await item_by_id(read, item_id, include_deleted=include_deleted)
     return tagged(item, item.version)
 
 
-@post(_PATH, role=Role.ADMIN, summary="Make an item", tags=_TAGS, status_code=201, problems=(SkuTaken,))
+@post(_PATH, role=Role.ADMIN, summary="Create an item", tags=_TAGS, status_code=201, problems=(SkuTaken,))
 async def create_item(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[ItemBody]
 ) -> ApiResponse[ItemOut]:
-    """The sku must be new: also one of a deleted item is taken."""
+    """The sku must be new. A deleted item keeps its sku."""
     item = await items.create(write, who, data)
     return created(item, f"{_PATH}/{item.id}", item.version)
 
@@ -77,21 +78,22 @@ async def replace_item(
     data: JSONBody[ItemBody],
     if_match: IfMatch = None,
 ) -> ApiResponse[ItemOut]:
-    """All of it: a field that is left out gets its default. What changes nothing keeps the `ETag`."""
-    held = await items.lock_for_update(write, item_id)
-    require_match(if_match, held.version)
-    item = await items.replace(write, who, held, data)
+    """Replaces every field: one that is left out gets its default. If nothing changes, the `ETag` stays the same."""
+    before = await items.lock_for_update(write, item_id)
+    require_match(if_match, before.version)
+    item = await items.replace(write, who, before, data)
     return tagged(item, item.version)
 
 
-@delete(_ONE, role=Role.ADMIN, summary="Delete an item", tags=_TAGS, problems=(items.ItemHasStock,))
+@delete(_ONE, role=Role.ADMIN, summary="Delete an item", tags=_TAGS, problems=(ItemHasStock,))
 async def delete_item(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], item_id: Id, if_match: IfMatch = None
 ) -> None:
-    """Softly: ledger and sku stay. Refused while there is stock of it anywhere, also below zero."""
-    held = await items.lock_for_update(write, item_id)
-    require_match(if_match, held.version)
-    await items.delete(write, who, held)
+    """The item is marked as deleted; its ledger and its sku stay. Refused while any location has stock of it, or stock
+    below zero."""
+    item = await items.lock_for_update(write, item_id)
+    require_match(if_match, item.version)
+    await items.delete(write, who, item)
 
 
 ROUTES = [list_items, get_item, create_item, replace_item, delete_item]

@@ -9,8 +9,9 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import INTEGER_LIMIT
-from erp_service.inventory import locations, queries
-from erp_service.inventory.problems import CodeTaken, NegativeStock
+from erp_service.inventory import locations
+from erp_service.inventory.problems import CodeTaken, LocationHasChildren, LocationHasStock, NegativeStock
+from erp_service.inventory.queries.locations import location_by_id, location_page
 from erp_service.inventory.schemas import LocationBody, LocationOut, LocationPage, LocationType
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
@@ -21,28 +22,28 @@ _ONE = f"{_PATH}/{{location_id:int}}"
 _TAGS = ["locations"]
 
 Sort = Literal["code", "-code", "id", "-id", "name", "-name"]
-IncludeDeleted = Annotated[bool, QueryParameter(description="also what was deleted")]
+IncludeDeleted = Annotated[bool, QueryParameter(description="also deleted locations")]
 
 
 @get(_PATH, role=Role.VIEWER, summary="List locations", tags=_TAGS)
 async def list_locations(
     read: NamedDependency[ReadSession],
     q: Annotated[
-        str | None, QueryParameter(max_length=200, description="part of the code or the name, in any case")
+        str | None, QueryParameter(max_length=200, description="part of the code or the name, ignoring case")
     ] = None,
     code: Annotated[str | None, QueryParameter(max_length=200, description="exactly this code")] = None,
     location_type: Annotated[LocationType | None, QueryParameter(description="only locations of this type")] = None,
     parent_id: Annotated[
-        int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only what is directly in this location")
+        int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only locations directly below this one")
     ] = None,
     include_deleted: IncludeDeleted = False,
-    sort: Annotated[Sort | None, QueryParameter(description="`id` if absent; downwards with a minus")] = None,
+    sort: Annotated[Sort | None, QueryParameter(description="`id` if it is left out; a minus sorts downwards")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> ApiResponse[LocationPage]:
     """Keyset pages: follow `next_cursor`, or the `Link` header, until it is null."""
     return ApiResponse(
-        await queries.locations(
+        await location_page(
             read,
             q=q,
             code=code,
@@ -61,15 +62,15 @@ async def get_location(
     read: NamedDependency[ReadSession], location_id: Id, include_deleted: IncludeDeleted = False
 ) -> ApiResponse[LocationOut]:
     """With its `ETag`. A deleted location is 404 without `include_deleted=true`."""
-    location = await queries.location(read, location_id, include_deleted=include_deleted)
+    location = await location_by_id(read, location_id, include_deleted=include_deleted)
     return tagged(location, location.version)
 
 
-@post(_PATH, role=Role.ADMIN, summary="Make a location", tags=_TAGS, status_code=201, problems=(CodeTaken,))
+@post(_PATH, role=Role.ADMIN, summary="Create a location", tags=_TAGS, status_code=201, problems=(CodeTaken,))
 async def create_location(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[LocationBody]
 ) -> ApiResponse[LocationOut]:
-    """The code must be new: also one of a deleted location is taken. Locations nest up to 20 levels."""
+    """The code must be new. A deleted location keeps its code. Locations nest up to 20 levels."""
     location = await locations.create(write, who, data)
     return created(location, f"{_PATH}/{location.id}", location.version)
 
@@ -82,13 +83,13 @@ async def replace_location(
     data: JSONBody[LocationBody],
     if_match: IfMatch = None,
 ) -> ApiResponse[LocationOut]:
-    """All of it: a field that is left out gets its default. What changes nothing keeps the `ETag`.
+    """Replaces every field: one that is left out gets its default. If nothing changes, the `ETag` stays the same.
 
-    It cannot become a part of itself, or of what is part of it. `allow_negative_stock` cannot be switched off while
-    stock of any item is below zero here."""
-    held = await locations.lock_for_update(write, location_id)
-    require_match(if_match, held.version)
-    location = await locations.replace(write, who, held, data)
+    A location cannot become part of itself, nor of a location below it. `allow_negative_stock` cannot be switched off
+    while stock of any item is below zero here."""
+    before = await locations.lock_for_update(write, location_id)
+    require_match(if_match, before.version)
+    location = await locations.replace(write, who, before, data)
     return tagged(location, location.version)
 
 
@@ -97,15 +98,16 @@ async def replace_location(
     role=Role.ADMIN,
     summary="Delete a location",
     tags=_TAGS,
-    problems=(locations.LocationHasStock, locations.LocationHasChildren),
+    problems=(LocationHasStock, LocationHasChildren),
 )
 async def delete_location(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], location_id: Id, if_match: IfMatch = None
 ) -> None:
-    """Softly: ledger and code stay. Refused while there is stock here, also below zero, or another location in it."""
-    held = await locations.lock_for_update(write, location_id)
-    require_match(if_match, held.version)
-    await locations.delete(write, who, held)
+    """The location is marked as deleted; its ledger and its code stay. Refused while it has stock of any item, or stock
+    below zero, or other locations are part of it."""
+    location = await locations.lock_for_update(write, location_id)
+    require_match(if_match, location.version)
+    await locations.delete(write, who, location)
 
 
 ROUTES = [list_locations, get_location, create_location, replace_location, delete_location]

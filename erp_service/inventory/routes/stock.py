@@ -1,4 +1,4 @@
-"""/api/v1/inventory/stock: what comes in, goes out, moves, is corrected, and is taken back."""
+"""/api/v1/inventory/stock: receipts, issues, transfers, adjustments, documents and their reversals."""
 
 from typing import Annotated
 from uuid import UUID
@@ -11,9 +11,8 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.inventory import stock
-from erp_service.inventory.ledger import InsufficientStock
-from erp_service.inventory.problems import AlreadyReversed
-from erp_service.inventory.stock import ItemNotActive, TooManyEntries
+from erp_service.inventory.problems import AlreadyReversed, InsufficientStock, ItemNotActive, TooManyEntries
+from erp_service.inventory.queries.ledger import document_by_id
 from erp_service.inventory.stock_schemas import (
     Adjustment,
     Document,
@@ -38,10 +37,10 @@ TransactionId = Annotated[UUID, PathParameter(description="`transaction_id` of t
 async def receive(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Receipt]
 ) -> ApiResponse[PostedEntry]:
-    """Stock comes in at its unit cost; without one at the present average, else at the last known one, else at zero.
+    """Stock comes in at `unit_cost`; without one at the present average, else at the last known one, else at zero.
 
-    Answers the ledger entry. Where stock was below zero and no longer is, `settlement` holds a second entry, of
-    quantity zero, after which what is on hand has the value of what came in."""
+    Answers the ledger entry. If stock was below zero and no longer is, `settlement` is a second entry, of quantity
+    zero: after it, what is on hand is valued at the cost of this receipt."""
     return _entry(await stock.post_one(write, who, data))
 
 
@@ -74,7 +73,7 @@ async def issue(
 async def transfer(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Transfer]
 ) -> ApiResponse[Document]:
-    """Stock goes from one place to another, and brings in exactly the value that it took out.
+    """Stock goes from one location to another. The value that comes in is exactly the value that went out.
 
     Answers the document with both ledger entries, TRANSFER_OUT first."""
     return _document(await stock.post_one(write, who, data))
@@ -91,9 +90,9 @@ async def transfer(
 async def adjust(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Adjustment]
 ) -> ApiResponse[PostedEntry]:
-    """A correction with its reason: what was found comes in, what is missing goes out, both at moving average.
+    """A correction with its reason: a quantity above zero comes in, one below zero goes out, both at moving average.
 
-    Answers the ledger entry, like a receipt with its `settlement`."""
+    Answers the ledger entry, with its `settlement` as for a receipt."""
     return _entry(await stock.post_one(write, who, data))
 
 
@@ -110,16 +109,17 @@ async def post_movements(
 ) -> ApiResponse[Document]:
     """Up to 1,000 movements of any kind, applied in their order, all or none.
 
-    Each line sees what the lines before it left. `errors` names every bad line (`/movements/17/quantity`); where
-    there is not enough stock, the first such line. A line of type ADJUSTMENT needs the role ADMIN."""
+    Each line starts from the stock that the lines before it left. `errors` names every bad line
+    (`/movements/17/quantity`); if there is not enough stock, the first line that takes too much. A line of type
+    ADJUSTMENT needs the role ADMIN."""
     return _document(await stock.post_all(write, who, data.movements))
 
 
 @get(_DOCUMENT, role=Role.STAFF, summary="A document", tags=_TAGS, problems=[TooManyEntries])
 async def get_transaction(read: NamedDependency[ReadSession], transaction_id: TransactionId) -> ApiResponse[Document]:
     """What was posted together, with its ledger entries in the order of their effects."""
-    document = await stock.read(read, transaction_id)
-    # a document never changes but for one thing, once: that it is taken back
+    document = await document_by_id(read, transaction_id)
+    # a document changes once at most: when it is reversed
     return tagged(document, 1 if document.reversed_by is None else 2)
 
 
@@ -137,10 +137,11 @@ async def reverse(
     transaction_id: TransactionId,
     data: JSONBody[Reversal],
 ) -> ApiResponse[Document]:
-    """Takes a document back, whole and once, by new entries of the opposite kind in the opposite order.
+    """Reverses a whole document, once, by new entries of the opposite kind in the opposite order.
 
-    What goes out again takes the value that it brought in, as far as that is still there, else the moving average;
-    what comes in again brings the value that it took out. The reversal is a document too, and can be reversed."""
+    Stock that goes out again takes the value that it came in with, if that value is still on hand, else the moving
+    average. Stock that comes in again brings the value that it went out with. The reversal is a document too, and can
+    be reversed."""
     return _document(await stock.reverse(write, who, transaction_id, data))
 
 

@@ -1,4 +1,4 @@
-"""/api/v1/inventory/stock/current and /ledger: what is on hand, and how that came about."""
+"""/api/v1/inventory/stock/current and /ledger: what is on hand, and the entries that led to it."""
 
 from typing import Annotated
 
@@ -8,7 +8,8 @@ from litestar.params import QueryParameter
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession
 from erp_service.errors import INTEGER_LIMIT
-from erp_service.inventory import queries
+from erp_service.inventory.queries.ledger import ledger_page
+from erp_service.inventory.queries.stock import stock_page
 from erp_service.inventory.schemas import EntryType, LedgerPage, StockPage
 from erp_service.settings import Settings
 from erp_service.timestamps import parse_timestamps
@@ -29,35 +30,36 @@ async def current_stock(
     sku: Sku = None,
     item_id: ItemId = None,
     location_id: Annotated[
-        int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only what is at this location")
+        int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only stock at this location")
     ] = None,
     descendants: Annotated[
-        bool, QueryParameter(description="with `location_id`: also what is at any location below it")
+        bool, QueryParameter(description="with `location_id`: also stock at the locations below it")
     ] = False,
     as_of: Annotated[
         str | None,
         QueryParameter(
             max_length=100,
             format="date-time",
-            description="the sums of all entries with `occurred_at` up to this instant (RFC 3339, with its zone)",
+            description="the sums of all entries with `occurred_at` up to this time (RFC 3339, with its zone)",
         ),
     ] = None,
-    include_zero: Annotated[bool, QueryParameter(description="`false` leaves out what is at zero")] = True,
+    include_zero: Annotated[bool, QueryParameter(description="`false` leaves out stock of zero")] = True,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> ApiResponse[StockPage]:
-    """By item and location, with its value at moving average. What ran out is in the list, at zero, for it is what a
-    buyer looks for; what never was at a place is not. Without `as_of` the length of the ledger does not matter."""
-    (instant,) = parse_timestamps(("as_of", as_of))
+    """By item and location, with its value at moving average. An item that ran out at a location is listed with zero,
+    since buyers look for it; an item that never was at a location is not listed. Without `as_of` the ledger is not
+    read, so its length does not matter."""
+    (as_of_time,) = parse_timestamps(("as_of", as_of))
     return ApiResponse(
-        await queries.stock(
+        await stock_page(
             read,
             currency=settings.currency,
             sku=sku,
             item_id=item_id,
             location_id=location_id,
             descendants=descendants,
-            as_of=instant,
+            as_of=as_of_time,
             include_zero=include_zero,
             limit=limit,
             cursor=cursor,
@@ -83,7 +85,7 @@ async def list_ledger(
             name="from",
             max_length=100,
             format="date-time",
-            description="`occurred_at` at or after this instant (RFC 3339, with its zone)",
+            description="`occurred_at` at or after this time (RFC 3339, with its zone)",
         ),
     ] = None,
     until: Annotated[
@@ -92,24 +94,24 @@ async def list_ledger(
             name="to",
             max_length=100,
             format="date-time",
-            description="`occurred_at` before this instant, so that periods that meet share no entry",
+            description="`occurred_at` before this time, so that adjacent periods share no entry",
         ),
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> ApiResponse[LedgerPage]:
-    """Newest first: in the order of ids, downwards. The numbers are those that were posted, never recomputed."""
-    first, end = parse_timestamps(("from", since), ("to", until))
+    """Newest first: by id, downwards. The numbers are those that were posted; they are never recomputed."""
+    since_time, until_time = parse_timestamps(("from", since), ("to", until))
     return ApiResponse(
-        await queries.ledger(
+        await ledger_page(
             read,
             item_id=item_id,
             sku=sku,
             location_id=location_id,
             transaction_type=transaction_type,
             reference_no=reference_no,
-            since=first,
-            until=end,
+            since=since_time,
+            until=until_time,
             limit=limit,
             cursor=cursor,
         )

@@ -86,7 +86,7 @@ async def test_manifest_says_what_is_in_the_archive_and_from_when(viewer: UserCl
     assert (manifest["format"], manifest["csv"]) == ("csv", {"delimiter": ";"})
     columns = {file["dataset"]: file["columns"] for file in manifest["files"]}
     assert list(columns) == VIEWERS
-    assert columns["stock_levels"][6] == {"name": "on_hand", "type": "decimal", "description": "how much is there"}
+    assert columns["stock_levels"][6] == {"name": "on_hand", "type": "decimal", "description": "the quantity on hand"}
     assert archive.read("items.csv").startswith(b"id;sku;")
     assert job["result"]["filename"] == f"books-{job['snapshot_at'][:10]}.zip"
     assert archive.getinfo("items.csv").date_time[:3] == tuple(int(n) for n in job["snapshot_at"][:10].split("-"))

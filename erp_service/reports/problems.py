@@ -1,4 +1,4 @@
-"""What a report may refuse."""
+"""What a report may refuse. API users read the docstring, at `/problems/{slug}`."""
 
 from erp_service import errors
 
@@ -9,7 +9,7 @@ class ReportTooLong(errors.TooLarge):
     """The report has more than 10,000 rows, which is more than one answer should hold.
 
     Submit an export job at `POST /api/v1/exports/jobs` instead: it has no such limit, and its file can be downloaded
-    in parts. `dataset` names the one that holds these rows. Or narrow the report by its filters."""
+    in parts. `dataset` is the name of the dataset that holds these rows. Or narrow the report by its filters."""
 
     slug, title = "report-too-long", "The report is too long for one answer"
 
