@@ -1,5 +1,4 @@
-"""The profile `backup` takes backups by itself; then the database's volume is destroyed and restored: from a dump, or to a
-time."""
+"""The profile `backup` takes backups by itself; the database's volume is destroyed, and restored by dump or to a time."""
 
 import json
 from collections.abc import AsyncIterator
@@ -73,7 +72,7 @@ async def test_encrypted_backup_restores_a_time_between_two_bookings(stack: Stac
     assert base is not None
     await book(stack, 7)
     POSTED["LOAD-0"] += 7
-    target_time = await stack.sql("select clock_timestamp()")
+    until = await stack.sql("select clock_timestamp()")
     await book(stack, 3)
     booked = float(await stack.sql("select extract(epoch from clock_timestamp())"))
     async with timed() as archived:
@@ -92,7 +91,7 @@ async def test_encrypted_backup_restores_a_time_between_two_bookings(stack: Stac
         await stack.run("podman", "rm", "--force", "--time", "1", *served)
         await stack.run("podman", "stop", wal)
         await stack.remove("db", "postgres")
-        words = ("base", "/backups", "--data-directory", DATA, "--until", target_time, "--same-store", "--identity", "-")
+        words = ("base", "/backups", "--data-directory", DATA, "--until", until, "--same-store", "--identity", "-")
         async with timed() as restored:
             said = await stack.compose(*RESTORE, *words, stdin=identity)
         assert json.loads(said.splitlines()[-1])["backup"] == base["backup"]
@@ -114,9 +113,7 @@ async def test_encrypted_backup_restores_a_time_between_two_bookings(stack: Stac
     assert values is not None
     assert {values[f'erp_backup_last_run_ok{{kind="{kind}"}}'] for kind in ("dump", "base", "wal")} == {1}
     seen(f"dump and base of {base['bytes'] / 1e6:.0f} MB, encrypted: {taken[0]:.0f} s after the profile was started")
-    seen(
-        f"the WAL of a booking was archived {archived[0]:.1f} s after its answer (2 s and a look, or the name server was slow)"
-    )
+    seen(f"the WAL of a booking was archived {archived[0]:.1f} s after its response (2 s, or a slow name server)")
     seen(f"volume destroyed; at its earlier time in {restored[0]:.0f} s, ready after {down[0]:.0f} s in all")
 
 
