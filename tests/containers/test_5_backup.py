@@ -1,4 +1,4 @@
-"""The profile `backup` takes backups by itself; the database's volume is destroyed, and restored by dump or to a time."""
+"""The profile `backup` takes backups by itself; the database's volume is destroyed, and restored from both kinds."""
 
 import json
 from collections.abc import AsyncIterator
