@@ -157,7 +157,7 @@ def stored_path(directory: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def reading(path: Path, keys: Keys) -> Iterator[IO[bytes]]:
-    """The clear bytes. Raises Failure for a missing or wrong key, and at the end if not all could be decrypted."""
+    """The decrypted bytes. Raises Failure for a missing or wrong key, and at the end if not all could be decrypted."""
     if path.suffix != SUFFIX:
         with path.open("rb") as file:
             yield file

@@ -44,9 +44,7 @@ def receive(
     Archives at least each `every` seconds: so much is lost at most if server and spool are lost together. The slot
     makes the server retain WAL for us; its setting max_slot_wal_keep_size limits how much. Raises Failure, Busy."""
     if keys.recipients is not None and spool is None:
-        raise Failure(
-            "what arrives is in the clear: with --recipients, name a --spool outside --to, on a disk that stays"
-        )
+        raise Failure("WAL arrives unencrypted: with --recipients, name a --spool outside --to, on a disk that stays")
     directory = directory_of(backups, system_identifier(server))
     # one spool for each cluster, as in the archive: WAL of another cluster must not be archived as this one's
     own_spool = spool / directory.name if spool is not None else directory / ".spool"

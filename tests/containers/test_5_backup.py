@@ -1,4 +1,4 @@
-"""The profile `backup`, of its own accord; the volume destroyed, and what it held back: all of a dump, or a moment."""
+"""The profile `backup` takes backups by itself; the database's volume is destroyed, and restored from both kinds."""
 
 import json
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ RESTORE = ("--profile", "restore", "run", "--rm", "-T", "--no-deps", "restore")
 
 @pytest.fixture(autouse=True)
 async def profile(stack: Stack) -> AsyncIterator[None]:
-    """Afterwards no service of the profile is left, nor what they kept."""
+    """Afterwards no service of the profile is left, nor a volume of theirs."""
     before = dict(stack.env)
     stack.env["COMPOSE_PROFILES"] = "backup"
     yield
@@ -37,15 +37,15 @@ async def profile(stack: Stack) -> AsyncIterator[None]:
     await stack.run("podman", "volume", "rm", f"{PROJECT}_spool")
 
 
-async def test_backup_brings_back_what_a_destroyed_volume_held(stack: Stack, seen: Say) -> None:
+async def test_dump_restores_a_destroyed_volume(stack: Stack, seen: Say) -> None:
     async with timed() as taken:
         await stack.anew("backup")
         dump = await eventually(partial(newest, stack, "dump"), seconds=60)
     assert dump is not None
-    told = await eventually(partial(metrics, stack), seconds=10)
-    assert told is not None
-    assert told['erp_backup_last_run_ok{kind="dump"}'] == 1
-    held = await stack.sql(SUMS)
+    values = await eventually(partial(metrics, stack), seconds=10)
+    assert values is not None
+    assert values['erp_backup_last_run_ok{kind="dump"}'] == 1
+    sums = await stack.sql(SUMS)
 
     await stack.run("ops/scale", "api=0", "worker=0")
     await stack.remove("db", "postgres")
@@ -55,7 +55,7 @@ async def test_backup_brings_back_what_a_destroyed_volume_held(stack: Stack, see
         async with timed() as restored:
             await stack.compose(*RESTORE, "dump", f"/backups/{dump['backup']}", "--same-store")
         await served_again(stack)
-    assert await stack.sql(SUMS) == held
+    assert await stack.sql(SUMS) == sums
     await nothing_lost_or_doubled(stack)
     await stack.sign_in()
     seen(f"a dump of {dump['bytes'] / 1e6:.0f} MB, read back: {taken[0]:.0f} s after the profile was started")
@@ -63,7 +63,7 @@ async def test_backup_brings_back_what_a_destroyed_volume_held(stack: Stack, see
     seen(f"{sum(POSTED.values()):,} postings and {len(EXPORTED):,} exports acknowledged so far, each there once")
 
 
-async def test_moment_between_two_bookings_is_brought_back_by_an_encrypted_backup(stack: Stack, seen: Say) -> None:
+async def test_encrypted_backup_restores_a_time_between_two_bookings(stack: Stack, seen: Say) -> None:
     stack.env |= {"ERP_BACKUP_RECIPIENTS_FILE": "/etc/erp-backup/recipients", "ERP_BACKUP_WAL_SECONDS": "1"}
     identity = await made_key(stack)
     async with timed() as taken:
@@ -72,11 +72,11 @@ async def test_moment_between_two_bookings_is_brought_back_by_an_encrypted_backu
     assert base is not None
     await book(stack, 7)
     POSTED["LOAD-0"] += 7
-    moment = await stack.sql("select clock_timestamp()")
+    until = await stack.sql("select clock_timestamp()")
     await book(stack, 3)
     booked = float(await stack.sql("select extract(epoch from clock_timestamp())"))
-    async with timed() as kept:
-        await eventually(partial(log_kept, stack, booked), seconds=60)
+    async with timed() as archived:
+        await eventually(partial(wal_archived, stack, booked), seconds=60)
     (backup,) = await stack.containers("backup")
     find = ("find", "/backups", "-name", "metrics", "-prune", "-o", "-type", "f", "-print")
     there = (await stack.inside(backup, *find)).split()
@@ -91,7 +91,7 @@ async def test_moment_between_two_bookings_is_brought_back_by_an_encrypted_backu
         await stack.run("podman", "rm", "--force", "--time", "1", *served)
         await stack.run("podman", "stop", wal)
         await stack.remove("db", "postgres")
-        words = ("base", "/backups", "--data-directory", DATA, "--until", moment, "--same-store", "--identity", "-")
+        words = ("base", "/backups", "--data-directory", DATA, "--until", until, "--same-store", "--identity", "-")
         async with timed() as restored:
             said = await stack.compose(*RESTORE, *words, stdin=identity)
         assert json.loads(said.splitlines()[-1])["backup"] == base["backup"]
@@ -104,23 +104,21 @@ async def test_moment_between_two_bookings_is_brought_back_by_an_encrypted_backu
         shown = (await client.get(f"{STOCK}/current", params={"sku": "LOAD-0"})).json()
     assert [int(float(row["on_hand"])) for row in shown["items"]] == [POSTED["LOAD-0"]]
 
-    # on a server that went back in time, it goes on by itself
+    # archiving goes on by itself on a server that was restored to an earlier time
     again = float(await stack.sql("select extract(epoch from clock_timestamp())"))
     await stack.run("podman", "start", wal)
     await eventually(partial(taken_now, stack, backup), seconds=60)
-    await eventually(partial(log_kept, stack, again), seconds=60)
-    told = await eventually(partial(metrics, stack), seconds=10)
-    assert told is not None
-    assert {told[f'erp_backup_last_run_ok{{kind="{kind}"}}'] for kind in ("dump", "base", "wal")} == {1}
+    await eventually(partial(wal_archived, stack, again), seconds=60)
+    values = await eventually(partial(metrics, stack), seconds=10)
+    assert values is not None
+    assert {values[f'erp_backup_last_run_ok{{kind="{kind}"}}'] for kind in ("dump", "base", "wal")} == {1}
     seen(f"dump and base of {base['bytes'] / 1e6:.0f} MB, encrypted: {taken[0]:.0f} s after the profile was started")
-    seen(
-        f"a booking was seen to be kept {kept[0]:.1f} s after its answer (2 s and a look, or the name server was slow)"
-    )
-    seen(f"volume destroyed; at its moment again in {restored[0]:.0f} s, ready after {down[0]:.0f} s in all")
+    seen(f"the WAL of a booking was archived {archived[0]:.1f} s after its response (2 s, or a slow name server)")
+    seen(f"volume destroyed; at its earlier time in {restored[0]:.0f} s, ready after {down[0]:.0f} s in all")
 
 
 async def made_key(stack: Stack) -> bytes:
-    """The secret key, made where `age` is sure to be; the public one lies where compose.yaml expects it."""
+    """The secret key, made in the image, which has age; writes the public key to where compose.yaml expects it."""
     image = stack.env["ERP_BACKUP_IMAGE"]
     identity = await stack.run("podman", "run", "--rm", "--network=none", "--entrypoint=age-keygen", image)
     public = next(line for line in identity.splitlines() if line.startswith("# public key: "))
@@ -147,19 +145,19 @@ async def served_again(stack: Stack) -> None:
 
 
 async def newest(stack: Stack, kind: str) -> dict[str, Any] | None:
-    """Of its backups of this kind, if there is one."""
+    """The newest backup of this kind, if there is one."""
     for backup in await stack.containers("backup"):
         try:
-            told = await stack.inside(backup, "backup", "status", "--to", "/backups", "--kind", kind)
+            output = await stack.inside(backup, "backup", "status", "--to", "/backups", "--kind", kind)
         except CommandFailed:
             return None
-        found: dict[str, Any] = json.loads(told)[kind]
-        return found
+        status: dict[str, Any] = json.loads(output)[kind]
+        return status
     return None
 
 
 async def taken_now(stack: Stack, backup: str) -> bool:
-    """False if podman's name server lost the question where the new database is."""
+    """False if podman's name server did not answer for the new database."""
     try:
         await stack.inside(backup, "take", "base")
     except CommandFailed as failed:
@@ -170,7 +168,7 @@ async def taken_now(stack: Stack, backup: str) -> bool:
 
 
 async def metrics(stack: Stack) -> dict[str, float] | None:
-    """What Prometheus scrapes, from where it would; None if podman's name server lost the question where that is."""
+    """What Prometheus would scrape, from its network; None if podman's name server did not answer."""
     (worker, *_) = await stack.containers("worker")
     try:
         lines = (await stack.inside(worker, "python", "-c", METRICS)).splitlines()
@@ -179,13 +177,13 @@ async def metrics(stack: Stack) -> dict[str, float] | None:
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line)}
 
 
-async def log_kept(stack: Stack, until: float) -> bool:
-    told = await metrics(stack)
-    return told is not None and told.get(KEPT_UNTIL, 0.0) > until
+async def wal_archived(stack: Stack, until: float) -> bool:
+    values = await metrics(stack)
+    return values is not None and values.get(KEPT_UNTIL, 0.0) > until
 
 
 async def database_answers(stack: Stack) -> bool:
-    """To others: while it makes a new volume its own, it listens to nobody."""
+    """Over the network: while it initialises a new volume, it listens on its socket only."""
     for db in await stack.containers("db"):
         try:
             await stack.inside(db, "pg_isready", "--quiet", "--host=127.0.0.1")
