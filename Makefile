@@ -17,19 +17,19 @@ REAL_DATA ?= ../shared/data/online_retail
 help: ## this list
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
-up: $(VENV)/.up ## the whole service on an embedded Postgres, with demo stock, in the foreground
+up: $(VENV)/.up ## the whole service on an embedded Postgres, with demo stock, in the foreground (ARGS)
 	@$(BIN)/erp up $(ARGS)
 
-test: $(VENV)/.dev ## every test that needs nothing but Python (under ten minutes)
+test: $(VENV)/.dev ## every test that needs only Python (under ten minutes); T=tests/inventory for a part
 	$(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(T)
 
 test-real: $(VENV)/.dev ## the Online Retail year, in and out; needs REAL_DATA
 	ERP_REAL_DATA=$(REAL_DATA) $(PYTEST) tests/real $(T)
 
-chaos: $(VENV)/.dev ## faults in real processes, by name, and a table of what came of each (six minutes)
+chaos: $(VENV)/.dev ## named faults in real processes, and a table of the results (six minutes)
 	$(PYTEST) -n $(WORKERS) --dist loadgroup tests/chaos $(T)
 
-soak: $(VENV)/.dev ## random faults in real processes for MINUTES, from a SEED, then the proof that nothing was lost
+soak: $(VENV)/.dev ## random faults in real processes for MINUTES, from a SEED, then the check that nothing was lost
 	MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/python -m tests.soak
 
 bench-exports: $(VENV)/.dev ## exports against psql, each format and compression: seconds, CPU, memory (ROWS, ROUNDS)
@@ -47,7 +47,7 @@ test-pooler: $(VENV)/.dev ## the API through pgbouncer in transaction mode; inst
 test-postgres15: $(VENV)/.dev ## the same on PostgreSQL 15, the oldest that is supported; installs Debian's (nine minutes)
 	ops/test-postgres15 $(T)
 
-test-backup: $(VENV)/.dev ## the drill: backup, destroy, restore, prove; refusals; installs Debian's age (two minutes)
+test-backup: $(VENV)/.dev ## backup, destroy, restore, verify; refusals; installs Debian's age (two minutes)
 	ops/test-backup $(T)
 
 test-containers: $(VENV)/.dev ## the stack in podman: kills, silence, scaling, rolling, outages, restores (twelve minutes); installs podman
@@ -57,7 +57,7 @@ image: ## localhost/erp, the one image for API, worker and migrations; PYTHON_IM
 	$(ENGINE) build --tag localhost/erp:latest --build-arg REVISION=$$(git rev-parse --short HEAD) \
 	  $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) $(if $(EXTRAS),--build-arg EXTRAS="$(EXTRAS)") .
 
-secrets: ## passwords and keys for compose.yaml in secrets/; keeps what is there
+secrets: ## passwords and keys for compose.yaml in secrets/; keeps those that exist
 	ops/secrets
 
 roll: ## a new release with no request lost: IMAGE=localhost/erp:latest
@@ -69,13 +69,13 @@ lint: $(VENV)/.dev ## ruff, formatting too
 types: $(VENV)/.dev ## mypy --strict
 	$(BIN)/mypy
 
-format: $(VENV)/.dev ## put everything into shape
+format: $(VENV)/.dev ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-constraints: $(VENV)/.dev ## write down the exact versions that are installed: names and numbers only
+constraints: $(VENV)/.dev ## write the exact installed versions into ops/constraints.txt: names and numbers only
 	$(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' | sort -f > ops/constraints.txt
 
-clean: ## forget the virtual environment and the caches; data in .erp stays
+clean: ## remove the virtual environment and the caches; data in .erp stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:

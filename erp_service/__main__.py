@@ -1,4 +1,4 @@
-"""`python -m erp_service` is the erp command."""
+"""`python -m erp_service` runs the `erp` command."""
 
 from erp_service.cli import main
 

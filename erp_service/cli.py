@@ -1,4 +1,4 @@
-"""The erp command, each of whose commands is a module that is loaded when it is called."""
+"""The `erp` command. Each of its subcommands is a module that is loaded only when that subcommand is called."""
 
 import importlib
 import os
@@ -30,19 +30,19 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Loads the command that is called and no other: `erp export` waits for nothing that only a service needs.
+    """Loads only the command that is called, so that `erp export` does not load what only a service needs.
 
-    What lists commands, the help and a shell's completion, sees stand-ins that know a name and a sentence."""
+    The help and a shell's completion list placeholders, which have a name and a sentence."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Click's one way from a name to the command's own options, to run it, to help, or to complete them."""
+        """Click calls this whenever it needs the command's own options: to run it, for its help, for completion."""
         name, _, rest = super().resolve_command(ctx, args)
-        return name, None if name is None else loaded(name), rest
+        return name, None if name is None else load_command(name), rest
 
 
-def loaded(name: str) -> click.Command:
+def load_command(name: str) -> click.Command:
     module, _ = COMMANDS[name]
     command: click.Command = importlib.import_module(f"erp_service.commands.{module}").command
     return command
@@ -65,5 +65,5 @@ def main() -> None:
     Everything is set by variables ERP_...: `erp settings` lists them with their meaning.
     """
     if os.getpid() == 1:
-        # as the first process of a container: the kernel hands it no signal for which it has no handler
+        # the first process of a container: the kernel delivers it no signal that has no handler
         signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))

@@ -1,14 +1,13 @@
 """A client of a running service, for scripts and for `erp export`: submit, follow, download, resume, check.
 
-Everything in one call: the file appears under its name when it is whole and its digest is right, and not before.
+All in one call. The file appears under its name only when it is complete and its digest is right:
 
 >>> with Client.sign_in(url, email, password) as erp:
 ...     job = erp.export("items", Path("items.csv"), columns=["sku", "name"], filter={"status": "ACTIVE"})
 ...     print(job["result"]["rows"], "rows")
 2 rows
 
-Or step by step, with a look at what it would cost, at how far it is, and the file into a pipe or anything else that
-has `write`:
+Or step by step, with an estimate first, with progress, and into a pipe or any other object that has `write`:
 
 >>> with Client(url, token) as erp:
 ...     if erp.estimate("items", format="csv")["rows"] < 1_000_000:
@@ -16,7 +15,7 @@ has `write`:
 ...         job = erp.follow(job, show=lambda job: print(job["progress"]["percent"], file=log))
 ...         erp.download(job, sys.stdout.buffer)
 
-What the service refuses comes with every fault it named:
+A refusal has every fault that the service named:
 
 >>> with Client(url, token) as erp:
 ...     try:
@@ -25,8 +24,8 @@ What the service refuses comes with every fault it named:
 ...         print(refused.status, [fault["pointer"] for fault in refused.errors])
 422 ['/columns/0', '/sort']
 
-A script that was stopped goes on where it was: `erp.export` submits nothing twice while the first job waits or runs,
-and a download to a path finds what is there of it already, by the job's id.
+A script that was stopped can be run again and continues: `erp.export` submits nothing twice while the first job waits
+or runs, and a download to a path continues the part that is on the disk, which it finds by the job's id.
 """
 
 import hashlib
@@ -41,13 +40,13 @@ from uuid import uuid4
 import httpx
 
 from erp_service.client_http import ClientError as ClientError
-from erp_service.client_http import Connection, json_of, seconds_of
+from erp_service.client_http import Connection, json_of, retry_after
 from erp_service.client_http import Refused as Refused
 from erp_service.client_http import SignedOut as SignedOut
 from erp_service.client_http import Unreachable as Unreachable
 
 Job = dict[str, Any]
-"""As the service answers it: see `GET /api/v1/exports/jobs/{id}` in the documentation of the API."""
+"""The JSON object of `GET /api/v1/exports/jobs/{id}`: see the documentation of the API."""
 Show = Callable[[Job], object]
 ShowBytes = Callable[[int, int], object]
 
@@ -59,7 +58,7 @@ _PAUSE_SECONDS = 0.3
 
 
 class Options(TypedDict, total=False):
-    """What may be said of an export; the service has the defaults, and names what it does not take."""
+    """The options of an export. The service has the defaults, and names each option that it refuses."""
 
     format: str
     compression: Literal["none", "gzip", "zstd"]
@@ -77,24 +76,24 @@ class Writable(Protocol):
 
 
 class NotSucceeded(ClientError):
-    """The export ended without a file: it failed, was canceled or has expired. `job` says more."""
+    """The export ended without a file: it failed, was canceled or has expired. `job` has the details."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         error = job.get("error") or {}
-        why = error.get("detail") or error.get("title")
-        super().__init__(f"The export is {job['status']}{f': {why}' if why else ''}.")
+        reason = error.get("detail") or error.get("title")
+        super().__init__(f"The export is {job['status']}{f': {reason}' if reason else ''}.")
 
 
 class NotIntact(ClientError):
-    """What came is not what the service published: its digest differs. A file was removed; a pipe's reader is told."""
+    """The digest of the downloaded bytes is not the published one. A file was removed; a stream's reader has it all."""
 
 
 class Client:
-    """Talks to one service. Requests that failed on the way are tried again, safely: submissions carry a key.
+    """Talks to one service. Requests without an answer are sent again, safely: submissions have an Idempotency-Key.
 
-    With a refresh token, an access token that expires during a long export is renewed. `patience` is for how many
-    seconds a service that answered before is tried again. For one thread at a time."""
+    With a refresh token, an access token that expires during a long export is renewed. `patience` says for how many
+    seconds a request is retried if the service answered before. For one thread at a time."""
 
     def __init__(
         self,
@@ -109,7 +108,7 @@ class Client:
 
     @classmethod
     def sign_in(cls, url: str, email: str, password: str, **options: Any) -> Self:
-        """A client that stays signed in. Takes the options of the class; raises Refused, Unreachable."""
+        """A client that stays signed in. Takes the options of the constructor; raises Refused, Unreachable."""
         client = cls(url, "", **options)
         try:
             client._service.sign_in(email, password)
@@ -130,19 +129,19 @@ class Client:
         self._service.close()
 
     def datasets(self) -> list[dict[str, Any]]:
-        """What can be exported: names, columns with types, filters, sorts, formats."""
+        """The datasets that can be exported: names, columns with types, filters, sorts, formats."""
         return json_of(self._service.send("GET", "/api/v1/exports/datasets"))["items"]  # type: ignore[no-any-return]
 
     def estimate(self, dataset: str, **options: Unpack[Options]) -> dict[str, Any]:
-        """What the export would be in rows, bytes and seconds; submits nothing. Raises Refused as `submit` does."""
+        """How many rows, bytes and seconds the export would have; submits nothing. Raises Refused as `submit` does."""
         params = {"validate_only": "true"}
         body = {"dataset": dataset, **options}
         return json_of(self._service.send("POST", JOBS, json=body, params=params))  # type: ignore[no-any-return]
 
     def submit(self, dataset: str, **options: Unpack[Options]) -> Job:
-        """Submit an export; a lost answer is asked for again with the same key, so it is submitted once.
+        """Submit an export. If the answer is lost, the request is sent again with the same key, so it submits once.
 
-        The same request while the first waits or runs gives that job, with `deduplicated`."""
+        While an equal export of this user waits or runs, the result is that job, with `deduplicated`."""
         headers = {"Idempotency-Key": str(uuid4())}
         return json_of(self._service.send("POST", JOBS, json={"dataset": dataset, **options}, headers=headers))  # type: ignore[no-any-return]
 
@@ -150,11 +149,11 @@ class Client:
         return json_of(self._service.send("GET", f"{JOBS}/{job_id}"))  # type: ignore[no-any-return]
 
     def cancel(self, job_id: str) -> Job:
-        """At once while it waits, within a second while it runs. Raises Refused if it has ended."""
+        """Cancels at once a job that waits, and within a second one that runs. Raises Refused if it has ended."""
         return json_of(self._service.send("POST", f"{JOBS}/{job_id}/cancel"))  # type: ignore[no-any-return]
 
     def follow(self, job: Job, *, show: Show | None = None) -> Job:
-        """Wait until the job has ended; `show` is called with it whenever the service has news of it.
+        """Wait until the job has ended; `show` is called with it after each change.
 
         Raises NotSucceeded unless there is a file."""
         headers: dict[str, str] = {}
@@ -166,10 +165,10 @@ class Client:
             answer = self._service.send("GET", f"{JOBS}/{job['id']}", headers=headers)
             if answer.status_code != 304:
                 job = json_of(answer)
-            # an instance on which too many wait, or a proxy, may not wait for us: then it says how long we should
+            # An instance with too many waiting clients answers at once, and so may a proxy; see Retry-After.
             waited = "wait" in answer.headers.get("Preference-Applied", "")
             if headers and not waited and job["status"] not in FINAL:
-                time.sleep(min(seconds_of(answer) or 1.0, 5))
+                time.sleep(min(retry_after(answer) or 1.0, 5))
             headers = {"Prefer": f"wait={_WAIT_SECONDS}", "If-None-Match": answer.headers.get("ETag", "")}
         if job["status"] != "succeeded":
             raise NotSucceeded(job)
@@ -182,69 +181,72 @@ class Client:
         return job
 
     def download(self, job: Job, to: Path | Writable, *, show: ShowBytes | None = None) -> None:
-        """To a path, which appears only when its digest is right, or into anything that has `write`.
+        """To a path, which appears only when its digest is right, or into an object that has `write`.
 
-        A download that breaks goes on at the byte where it broke; to a path also in another process, later. `show` is
+        A download that breaks continues at the byte where it broke; to a path also in another process, later. `show` is
         called with bytes done and bytes in all. Raises NotIntact, Refused, Unreachable; OSError of the disk."""
         if not isinstance(to, Path):
             digest = hashlib.sha256()
-            for piece, done in self._pieces(job, 0):
-                digest.update(piece)
-                to.write(piece)
+            for chunk, done in self._chunks(job, 0):
+                digest.update(chunk)
+                to.write(chunk)
                 if show is not None:
                     show(done, job["result"]["bytes"])
-            _demand(job, digest.digest(), "the reader has had it already")
+            _require_digest(job, digest.digest(), "the reader has had it already")
             return
         part = to.with_name(f"{to.name}.{job['id']}.part")
         with part.open("ab") as file:
             if file.tell() > job["result"]["bytes"]:
                 file.seek(file.truncate(0))
-            for piece, done in self._pieces(job, file.tell()):
-                file.write(piece)
+            for chunk, done in self._chunks(job, file.tell()):
+                file.write(chunk)
                 if show is not None:
                     show(done, job["result"]["bytes"])
             file.flush()
             os.fsync(file.fileno())
-        # read back from the disk: what an earlier process left there is checked too
+        # read back from the disk, so that the part of an earlier process is checked as well
         with part.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").digest()
+            sha256 = hashlib.file_digest(file, "sha256").digest()
         try:
-            _demand(job, found, "nothing of it was kept")
+            _require_digest(job, sha256, "nothing of it was kept")
         except NotIntact:
             part.unlink()
             raise
         part.replace(to)
 
-    def _pieces(self, job: Job, done: int) -> Iterator[tuple[bytes, int]]:
-        """The file's bytes from `done` on, to its end, over as many answers as it takes, and how many that makes."""
+    def _chunks(self, job: Job, done: int) -> Iterator[tuple[bytes, int]]:
+        """The bytes of the file from offset `done` to its end, each chunk with the offset after it.
+
+        Sends as many requests as that needs."""
         path, total = f"{JOBS}/{job['id']}/download", job["result"]["bytes"]
-        heard_at = time.monotonic()
+        last_progress = time.monotonic()
         while done < total:
-            before, broke = done, "it ended early"
-            # a job's file never changes, and its digest is checked at the end: that stands for If-Range
+            before, reason = done, "it ended early"
+            # without If-Range, because the file of a job never changes, and the digest is checked at the end
             headers = {"Range": f"bytes={done}-"} if done else {}
             try:
-                with self._service.opened(path, headers) as answer:
-                    # whoever ignores a range sends all, of which we have the beginning
-                    unwanted = done if answer.status_code == 200 else 0
-                    for piece in answer.iter_raw():
-                        new, unwanted = piece[unwanted:], max(unwanted - len(piece), 0)
+                with self._service.stream(path, headers) as answer:
+                    # A server that ignores the range sends the whole file, of which we have the beginning.
+                    skip = done if answer.status_code == 200 else 0
+                    for chunk in answer.iter_raw():
+                        new, skip = chunk[skip:], max(skip - len(chunk), 0)
                         done += len(new)
                         if new:
                             yield new, done
             except httpx.TransportError as exc:
-                broke = str(exc) or type(exc).__name__
+                reason = str(exc) or type(exc).__name__
             if done > before:
-                heard_at = time.monotonic()
-            elif time.monotonic() - heard_at > self._service.patience:
-                raise Unreachable(f"The download broke at byte {done:,} of {total:,}: {broke}.")
+                last_progress = time.monotonic()
+            elif time.monotonic() - last_progress > self._service.patience:
+                raise Unreachable(f"The download broke at byte {done:,} of {total:,}: {reason}.")
             else:
                 time.sleep(_PAUSE_SECONDS)
 
 
-def _demand(job: Job, found: bytes, kept: str) -> None:
-    expected = job["result"]["sha256"]
-    if found.hex() != expected:
+def _require_digest(job: Job, sha256: bytes, consequence: str) -> None:
+    published = job["result"]["sha256"]
+    if sha256.hex() != published:
         raise NotIntact(
-            f"What was downloaded is not intact: its sha256 is {found.hex()}, the service's {expected}; {kept}."
+            f"What was downloaded is not intact: its sha256 is {sha256.hex()},"
+            f" the service's {published}; {consequence}."
         )

@@ -1,4 +1,4 @@
-"""The way to a running service, for client.py: tries again what may be, renews the token, and says what went wrong."""
+"""HTTP to a running service, for client.py: retries, renewal of the access token, and errors for people to read."""
 
 import contextlib
 import time
@@ -7,9 +7,16 @@ from typing import Any
 
 import httpx
 
-_SOON = 3.0  # seconds that a first request is tried for: a wrong address should be told at once
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
+_FIRST_CONTACT_SECONDS = 3.0
+"""How long a service that has never answered is tried: its URL is most likely wrong, and that should be said soon."""
+
+# What may be retried. An attempt without an answer is retried, too; a 401 once, after the access token was renewed.
+_UNAVAILABLE = frozenset({502, 503, 504})
+"""The service, or a proxy before it, is unavailable for now."""
+_RETRIED_IF_SOON = frozenset({409, 429})
+"""Retried only with a `Retry-After` of at most _LONGEST_PAUSE: the Idempotency-Key is in use, or a limit reached."""
 
 
 class ClientError(Exception):
@@ -17,7 +24,7 @@ class ClientError(Exception):
 
 
 class Refused(ClientError):
-    """The service said no. `problem` is its answer (RFC 9457), empty if it was none; `errors` names every bad field."""
+    """The service refused. `problem` is its answer (RFC 9457), empty if it sent none; `errors` names each bad field."""
 
     def __init__(self, status: int, problem: Mapping[str, Any], retry_after: float | None = None) -> None:
         self.status = status
@@ -25,25 +32,25 @@ class Refused(ClientError):
         self.retry_after = retry_after
         self.type: str = problem.get("type", "about:blank")
         self.errors: list[dict[str, str]] = problem.get("errors", [])
-        said = problem.get("detail") or problem.get("title") or "The service gave no reason."
+        message = problem.get("detail") or problem.get("title") or "The service gave no reason."
         request = f", request {problem['request_id']}" if "request_id" in problem else ""
         faults = "".join(
             f"\n  {fault.get('pointer') or fault.get('parameter') or 'body'}: {fault['detail']}"
             for fault in self.errors
         )
-        super().__init__(f"{said} ({status}{request}){faults}")
+        super().__init__(f"{message} ({status}{request}){faults}")
 
 
 class SignedOut(Refused):
-    """The token has expired or is not good, and there was no refresh token to get another with. Sign in again."""
+    """The access token is expired or invalid, and there is no refresh token to renew it with. Sign in again."""
 
 
 class Unreachable(ClientError):
-    """No answer, or none that is one, for as long as was to be tried. A download goes on later where it broke."""
+    """No usable answer for as long as the request was retried. A download can continue later where it broke."""
 
 
 class Connection:
-    """Tries again for `patience` seconds what did not come through; the caller sees to it that this is safe."""
+    """Retries a request for up to `patience` seconds; the caller makes sure that it may be sent twice."""
 
     def __init__(self, url: str, token: str, refresh_token: str | None, *, timeout: float, patience: float) -> None:
         self._http = httpx.Client(base_url=url, timeout=timeout, follow_redirects=False)
@@ -51,7 +58,8 @@ class Connection:
         self.patience, self._answered = patience, False
 
     def sign_in(self, email: str, password: str) -> None:
-        self._keep(json_of(self.send("POST", "/api/v1/auth/login", data={"username": email, "password": password})))
+        form = {"username": email, "password": password}
+        self._store_tokens(json_of(self.send("POST", "/api/v1/auth/login", data=form)))
 
     def close(self) -> None:
         self._http.close()
@@ -59,94 +67,97 @@ class Connection:
     def send(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> httpx.Response:
         """Raises Refused, Unreachable."""
 
-        def ask() -> httpx.Response:
+        def attempt() -> httpx.Response:
             return self._http.request(method, path, headers={**(headers or {}), **self._authorization}, **more)
 
-        return self._try(ask)
+        return self._retried(attempt)
 
     @contextlib.contextmanager
-    def opened(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
-        """An answer whose bytes are still to come, as they are stored.
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
+        """An answer whose body is not read yet, with the bytes as they are stored.
 
         Raises Refused, Unreachable, httpx.TransportError."""
-        # a proxy on the way must not compress them: then no range and no digest would fit
-        wanted = {"Accept-Encoding": "identity", **headers}
-        with contextlib.ExitStack() as held:
+        # identity, because neither ranges nor the digest would fit what a proxy compressed on the way
+        headers = {"Accept-Encoding": "identity", **headers}
+        with contextlib.ExitStack() as stack:
 
-            def ask() -> httpx.Response:
-                held.close()
-                opened = self._http.stream("GET", path, headers={**wanted, **self._authorization})
-                answer = held.enter_context(opened)
+            def attempt() -> httpx.Response:
+                stack.close()
+                stream = self._http.stream("GET", path, headers={**headers, **self._authorization})
+                answer = stack.enter_context(stream)
                 if not (answer.is_success or answer.has_redirect_location):
                     answer.read()
                 return answer
 
-            answer = self._try(ask)
+            answer = self._retried(attempt)
             if answer.has_redirect_location:
-                # the store serves it by itself: its address holds its own permission, and must not get ours
-                there, timeout = answer.headers["Location"], self._http.timeout
-                answer = held.enter_context(httpx.stream("GET", there, headers=wanted, timeout=timeout))
+                # The store serves the file itself. Its URL is signed, and it must not get our token.
+                url, timeout = answer.headers["Location"], self._http.timeout
+                answer = stack.enter_context(httpx.stream("GET", url, headers=headers, timeout=timeout))
                 if not answer.is_success:
                     raise httpx.RemoteProtocolError(f"the store answered {answer.status_code}")
             yield answer
 
-    def _try(self, ask: Callable[[], httpx.Response]) -> httpx.Response:
-        """Ask until there is an answer that is one; raises Refused, Unreachable."""
-        began, pause, renewed = time.monotonic(), _FIRST_PAUSE, False
+    def _retried(self, attempt: Callable[[], httpx.Response]) -> httpx.Response:
+        """The first answer that is not an error. Raises Refused at once, Unreachable after the last attempt."""
+        start, pause = time.monotonic(), _FIRST_PAUSE
+        error: ClientError
         while True:
-            fault: ClientError
             try:
-                answer = ask()
-                self._answered = True
-                if answer.is_success or answer.has_redirect_location or answer.status_code == 304:
-                    return answer
-                if answer.status_code == 401 and not renewed and (renewed := self._renewed()):
-                    continue
-                fault = _refusal(answer)
-                if not _may_pass(answer):
-                    raise fault
+                answer = self._with_valid_token(attempt)
             except httpx.TransportError as exc:
-                fault = Unreachable(
+                error = Unreachable(
                     f"The service at {self._http.base_url} cannot be reached: {str(exc) or type(exc).__name__}."
                 )
-            # a service that never answered is most likely at another address
-            if time.monotonic() - began > (self.patience if self._answered else min(_SOON, self.patience)):
-                raise fault
+            else:
+                if answer.is_success or answer.has_redirect_location or answer.status_code == 304:
+                    return answer
+                error = _error_of(answer)
+                if not _may_be_retried(answer):
+                    raise error
+            patience = self.patience if self._answered else min(_FIRST_CONTACT_SECONDS, self.patience)
+            if time.monotonic() - start > patience:
+                raise error
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _with_valid_token(self, attempt: Callable[[], httpx.Response]) -> httpx.Response:
+        answer = attempt()
+        self._answered = True
+        return attempt() if answer.status_code == 401 and self._renew_token() else answer
 
     @property
     def _authorization(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token}"} if self._token else {}
 
-    def _renewed(self) -> bool:
-        """There is another access token now; raises httpx.TransportError if that cannot be known yet."""
+    def _renew_token(self) -> bool:
+        """Whether there is a new access token. Raises httpx.TransportError if the service is unavailable for now."""
         if self._refresh_token is None:
             return False
         answer = self._http.post("/api/v1/auth/refresh", json={"refresh_token": self._refresh_token})
-        if _may_pass(answer):
+        if _may_be_retried(answer):
             raise httpx.RemoteProtocolError(f"it answered {answer.status_code}")
         if answer.is_success:
-            self._keep(json_of(answer))
+            self._store_tokens(json_of(answer))
         else:
             self._refresh_token = None
         return answer.is_success
 
-    def _keep(self, pair: Mapping[str, Any]) -> None:
+    def _store_tokens(self, pair: Mapping[str, Any]) -> None:
         self._token, self._refresh_token = pair["access_token"], pair["refresh_token"]
 
 
-def _may_pass(answer: httpx.Response) -> bool:
-    """The service, or a proxy before it, asks to come again soon; nothing is wrong with the request."""
-    if answer.status_code in (502, 503, 504):
+def _may_be_retried(answer: httpx.Response) -> bool:
+    if answer.status_code in _UNAVAILABLE:
         return True
-    soon = seconds_of(answer)
-    return answer.status_code in (409, 429) and soon is not None and soon <= _LONGEST_PAUSE
+    seconds = retry_after(answer)
+    return answer.status_code in _RETRIED_IF_SOON and seconds is not None and seconds <= _LONGEST_PAUSE
 
 
-def seconds_of(answer: httpx.Response) -> float | None:
-    said = answer.headers.get("Retry-After", "")
-    return float(said) if said.isdecimal() else None
+def retry_after(answer: httpx.Response) -> float | None:
+    """In seconds; None if the answer has none, or a date."""
+    value = answer.headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() else None
 
 
 def json_of(answer: httpx.Response) -> Any:
@@ -156,12 +167,12 @@ def json_of(answer: httpx.Response) -> Any:
         raise Unreachable(f"What answers at {answer.url.host} is not the service: it does not speak JSON.") from None
 
 
-def _refusal(answer: httpx.Response) -> ClientError:
-    if answer.status_code in (502, 503, 504):
+def _error_of(answer: httpx.Response) -> ClientError:
+    if answer.status_code in _UNAVAILABLE:
         return Unreachable(f"The service at {answer.url.host} is not available ({answer.status_code}).")
     try:
         problem = answer.json()
     except ValueError:
         problem = {}
     kind = SignedOut if answer.status_code == 401 else Refused
-    return kind(answer.status_code, problem if isinstance(problem, dict) else {}, seconds_of(answer))
+    return kind(answer.status_code, problem if isinstance(problem, dict) else {}, retry_after(answer))

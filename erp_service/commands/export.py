@@ -21,39 +21,41 @@ from erp_service.commands.terminal import entered_password, say
 REFUSED, USAGE, NOT_INTACT, UNREACHABLE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 4, 130, 141
 DEFAULT_URL = "http://127.0.0.1:8000"
 
-_PLAIN_SECONDS = 2.0  # between two lines where there is no terminal
+_PLAIN_SECONDS = 2.0  # between two lines of progress if there is no terminal
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 
 
 @click.command("export")
 @click.argument("dataset", required=False)
-@click.option("--all", "everything", is_flag=True, help="Every dataset you may read, at one instant, as a zip archive.")
-@click.option("-o", "--output", metavar="FILE", help="Where to; `-` for a pipe. Else the name the service gives.")
+@click.option(
+    "--all", "all_datasets", is_flag=True, help="Every dataset you may read, of one snapshot, in a zip archive."
+)
+@click.option("-o", "--output", metavar="FILE", help="`-` is standard output. By default the name the service gives.")
 @click.option("--format", "format_", default="csv", show_default=True, help="csv, jsonl, xlsx, parquet: see the API.")
 @click.option("--compression", default="none", show_default=True, help="none, gzip or zstd, around a text format.")
-@click.option("--columns", metavar="A,B,...", help="Some of the columns, in this order.")
-@click.option("--filter", "filters", metavar="NAME=VALUE", multiple=True, help="All must hold; may be repeated.")
-@click.option("--sort", metavar="NAME", help="With a minus in front for downwards: --sort=-id.")
+@click.option("--columns", metavar="A,B,...", help="Only these columns, in this order.")
+@click.option("--filter", "filters", metavar="NAME=VALUE", multiple=True, help="May be repeated; all must match.")
+@click.option("--sort", metavar="NAME", help="With a minus in front for descending order: --sort=-id.")
 @click.option("--delimiter", type=click.Choice(list(_DELIMITERS)), help="CSV: between two cells.")
 @click.option("--decimal-comma", is_flag=True, help="CSV: 12,5 instead of 12.5.")
-@click.option("--no-header", is_flag=True, help="CSV: no names of columns in the first line.")
-@click.option("--bom", is_flag=True, help="CSV: begin with a byte order mark, by which Excel knows UTF-8.")
-@click.option("--null", metavar="TEXT", help="CSV: what stands for null.")
-@click.option("--crlf", is_flag=True, help="CSV: end lines as Windows does.")
-@click.option("--formula-guard", is_flag=True, help="CSV: spreadsheets take no cell for a formula.")
-@click.option("--filename", metavar="TEMPLATE", help="What the service calls the file, such as {dataset}-{date}.{ext}.")
+@click.option("--no-header", is_flag=True, help="CSV: no column names in the first line.")
+@click.option("--bom", is_flag=True, help="CSV: begin with a byte order mark, by which Excel recognises UTF-8.")
+@click.option("--null", metavar="TEXT", help="CSV: the text of a cell that is null.")
+@click.option("--crlf", is_flag=True, help="CSV: Windows line endings.")
+@click.option("--formula-guard", is_flag=True, help="CSV: no cell is a formula for a spreadsheet.")
+@click.option("--filename", metavar="TEMPLATE", help="The file name in the service, such as {dataset}-{date}.{ext}.")
 @click.option("--keep-hours", type=int, help="How long the service keeps the file.")
-@click.option("--force-new", is_flag=True, help="A new export, also while your same request waits or runs.")
-@click.option("--validate-only", is_flag=True, help="Submit nothing; print what rows, bytes and time to expect.")
-@click.option("--resume", "resumed", metavar="JOB_ID", type=click.UUID, help="Follow and download an export of before.")
-@click.option("--cancel", "canceled", metavar="JOB_ID", type=click.UUID, help="Cancel an export, and do nothing else.")
+@click.option("--force-new", is_flag=True, help="A new export, even while an equal one of yours waits or runs.")
+@click.option("--validate-only", is_flag=True, help="Submit nothing; print an estimate of rows, bytes and time.")
+@click.option("--resume", metavar="JOB_ID", type=click.UUID, help="Follow and download an export submitted earlier.")
+@click.option("--cancel", metavar="JOB_ID", type=click.UUID, help="Cancel an export, and do nothing else.")
 @click.option("--url", default=DEFAULT_URL, show_default=True, envvar="ERP_URL", help="The service, or ERP_URL.")
 @click.option("--user", metavar="E-MAIL", help="Sign in instead of using ERP_TOKEN; stays signed in.")
-def command(resumed: UUID | None, canceled: UUID | None, **given: Any) -> None:
+def command(resume: UUID | None, cancel: UUID | None, **given: Any) -> None:
     """Export a dataset of a running service: submit, follow, download, check the digest.
 
-    Signs in with ERP_TOKEN, or asks for e-mail and password (standard input, when that is no terminal). A download
-    that breaks goes on at the byte where it broke. Ctrl-C leaves the export running, and says how to go on with it.
+    Signs in with ERP_TOKEN, or asks for e-mail and password (on standard input, if that is not a terminal). A download
+    that breaks continues at the byte where it broke. Ctrl-C leaves the export running, and prints how to continue.
 
     \b
     erp export items -o items.csv
@@ -63,39 +65,39 @@ def command(resumed: UUID | None, canceled: UUID | None, **given: Any) -> None:
 
     \b
     Exit status:
-      0    the file is whole, and its digest is right
+      0    the file is complete, and its digest is right
       1    the service refused, the export failed, or the file could not be written
-      2    the command was not understood
-      3    what was downloaded is not intact; a file is removed, a pipe's reader has had it
+      2    the command line is wrong
+      3    the digest is wrong; a file is removed, a pipe's reader has had it
       4    the service cannot be reached
-      130  interrupted; --resume goes on
+      130  interrupted; --resume continues
       141  the reader of the pipe went away
     """
-    ways = [given["dataset"], given["everything"], resumed, canceled]
-    if sum(map(bool, ways)) != 1:
+    if sum(map(bool, [given["dataset"], given["all_datasets"], resume, cancel])) != 1:
         raise click.UsageError("Say one of DATASET, --all, --resume JOB_ID and --cancel JOB_ID.")
-    asked = _Asked(given["output"], given["url"])
-    with _ends(asked), _client(given["url"], given["user"]) as erp:
-        if canceled:
-            say(f"The export is {erp.cancel(str(canceled))['status']}.")
+    request = _Request(given["output"], given["url"])
+    with _exit_statuses(request), _client(given["url"], given["user"]) as erp:
+        if cancel:
+            say(f"The export is {erp.cancel(str(cancel))['status']}.")
             return
-        dataset, options = given["dataset"] or "all", {} if resumed else _options(erp, given)
+        dataset, options = given["dataset"] or "all", {} if resume else _options(erp, given)
         if given["validate_only"]:
             _print_estimate(erp.estimate(dataset, **options))
             return
-        asked.job = erp.job(str(resumed)) if resumed else erp.submit(dataset, **options)
-        _fetch(erp, asked)
+        job = erp.job(str(resume)) if resume else erp.submit(dataset, **options)
+        request.job = job
+        _fetch(erp, job, request)
 
 
-class _Asked:
-    """What is needed to say how to go on, whenever it ends."""
+class _Request:
+    """The job, once it is known, and the options that are needed to resume it."""
 
     def __init__(self, output: str | None, url: str) -> None:
         self.output, self.url = output, url
         self.job: Job | None = None
 
     @property
-    def way_on(self) -> str:
+    def resume_hint(self) -> str:
         if self.job is None:
             return ""
         words = ["erp", "export", "--resume", self.job["id"]]
@@ -105,32 +107,33 @@ class _Asked:
 
 
 @contextlib.contextmanager
-def _ends(asked: _Asked) -> Iterator[None]:
-    """Every end has its status and one clear message, and says how to go on where one can."""
+def _exit_statuses(request: _Request) -> Iterator[None]:
+    """Each failure ends with its exit status and one message, which says how to continue if that is possible."""
     try:
         yield
     except KeyboardInterrupt:
-        state = "The export goes on without you." if asked.job else "Nothing is lost."
-        _end(INTERRUPTED, f"interrupted. {state}{asked.way_on}")
+        state = "The export goes on without you." if request.job else "Nothing is lost."
+        _exit(INTERRUPTED, f"interrupted. {state}{request.resume_hint}")
     except BrokenPipeError:
-        # nobody reads standard output any more; Python would complain about that once more at its exit
+        # nobody reads standard output any more, and Python would report that a second time when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _end(PIPE_CLOSED, "the reader of the pipe went away.")
+        _exit(PIPE_CLOSED, "the reader of the pipe went away.")
     except NotIntact as exc:
-        _end(NOT_INTACT, f"{exc}{asked.way_on}")
+        _exit(NOT_INTACT, f"{exc}{request.resume_hint}")
     except Unreachable as exc:
-        _end(UNREACHABLE, f"{exc}{asked.way_on}")
+        _exit(UNREACHABLE, f"{exc}{request.resume_hint}")
     except SignedOut as exc:
-        _end(REFUSED, f"{exc}\nSign in again: a new ERP_TOKEN, or --user, which stays signed in.{asked.way_on}")
+        hint = f"Sign in again: a new ERP_TOKEN, or --user, which stays signed in.{request.resume_hint}"
+        _exit(REFUSED, f"{exc}\n{hint}")
     except NotSucceeded as exc:
-        _end(REFUSED, f"{exc} (export {exc.job['id']})")
+        _exit(REFUSED, f"{exc} (export {exc.job['id']})")
     except ClientError as exc:
-        _end(REFUSED, str(exc))
+        _exit(REFUSED, str(exc))
     except OSError as exc:
-        _end(REFUSED, f"cannot write: {exc.filename or asked.output}: {exc.strerror}{asked.way_on}")
+        _exit(REFUSED, f"cannot write: {exc.filename or request.output}: {exc.strerror}{request.resume_hint}")
 
 
-def _end(status: int, message: str) -> None:
+def _exit(status: int, message: str) -> None:
     say(f"erp: {message}")
     sys.exit(status)
 
@@ -168,53 +171,51 @@ def _options(erp: Client, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _filters(erp: Client, dataset: str | None, given: tuple[str, ...]) -> dict[str, str | int | bool]:
-    """With values of the types that the catalogue says. What does not fit goes as text: the service says it best."""
-    pairs = [one.partition("=") for one in given]
+    """Values get the types of the catalogue. A value that does not fit is sent as text, and the service refuses it."""
+    pairs = [argument.partition("=") for argument in given]
     if any(not equals for _, equals, _ in pairs):
         raise click.UsageError("A filter is NAME=VALUE.")
     if len({name for name, _, _ in pairs}) < len(pairs):
-        raise click.UsageError("A filter stands here twice.")
+        raise click.UsageError("The same filter is given twice.")
     if not pairs:
         return {}
-    known = {found["name"]: found["filters"] for found in erp.datasets()}
-    kinds = {filter_["name"]: filter_["type"] for filter_ in known.get(dataset or "", [])}
-    return {name: _typed(value, kinds.get(name, "text")) for name, _, value in pairs}
+    filters = {entry["name"]: entry["filters"] for entry in erp.datasets()}
+    types = {filter_["name"]: filter_["type"] for filter_ in filters.get(dataset or "", [])}
+    return {name: _typed(value, types.get(name, "text")) for name, _, value in pairs}
 
 
-def _typed(value: str, kind: str) -> str | int | bool:
-    if kind == "integer" and value.isascii() and value.isdigit():
+def _typed(value: str, type_: str) -> str | int | bool:
+    if type_ == "integer" and value.isascii() and value.isdigit():
         return int(value)
-    if kind == "boolean" and value.lower() in ("true", "false"):
+    if type_ == "boolean" and value.lower() in ("true", "false"):
         return value.lower() == "true"
     return value
 
 
-def _print_estimate(found: dict[str, Any]) -> None:
-    about = "about " if found["rows_is_estimate"] else ""
-    click.echo(f"rows     {about}{found['rows']:,}")
-    click.echo(f"size     about {decimal(found['bytes'])}")
-    click.echo(f"time     about {found['seconds']:,} s, once its turn has come")
+def _print_estimate(estimate: dict[str, Any]) -> None:
+    about = "about " if estimate["rows_is_estimate"] else ""
+    click.echo(f"rows     {about}{estimate['rows']:,}")
+    click.echo(f"size     about {decimal(estimate['bytes'])}")
+    click.echo(f"time     about {estimate['seconds']:,} s after it has started")
 
 
-def _fetch(erp: Client, asked: _Asked) -> None:
-    if asked.job is None:
-        raise ValueError("nothing was submitted")
+def _fetch(erp: Client, job: Job, request: _Request) -> None:
     with _display() as display:
-        asked.job = job = erp.follow(asked.job, show=display.job)
-        if asked.output == "-":
+        job = erp.follow(job, show=display.job)
+        if request.output == "-":
             erp.download(job, sys.stdout.buffer, show=display.bytes)
             sys.stdout.buffer.flush()
-            where = "standard output"
+            target = "standard output"
         else:
-            path = Path(asked.output) if asked.output else _new_path(job)
+            path = Path(request.output) if request.output else _new_path(job)
             erp.download(job, path, show=display.bytes)
-            where = str(path)
+            target = str(path)
     result = job["result"]
-    say(f"{result['rows']:,} rows, {result['bytes']:,} bytes, sha256 {result['sha256']}: {where}")
+    say(f"{result['rows']:,} rows, {result['bytes']:,} bytes, sha256 {result['sha256']}: {target}")
 
 
 def _new_path(job: Job) -> Path:
-    """In this directory, whatever the service says; raises ClientError where something is already."""
+    """In the working directory, whatever name the service gives. Raises ClientError if a file of that name exists."""
     name = job["result"]["filename"].replace("\\", "/").rpartition("/")[2]
     if name.startswith(".") or not name or any(ord(character) < 32 for character in name):
         name = f"export-{job['id']}"
@@ -230,46 +231,47 @@ class _Display(NamedTuple):
 
 @contextlib.contextmanager
 def _display() -> Iterator[_Display]:
-    """A bar on a terminal, or now and then a line."""
+    """A progress bar on a terminal, otherwise a line every two seconds."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines()
+        yield _plain_display()
         return
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[said]}"),
+        TextColumn("{task.fields[text]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
-        exporting = bar.add_task("waiting", total=None, said="")
-        getting = bar.add_task("downloading", total=None, said="", visible=False)
+        export = bar.add_task("waiting", total=None, text="")
+        download = bar.add_task("downloading", total=None, text="", visible=False)
 
         def job(job: Job) -> None:
             percent = job["progress"]["percent"]
             total = None if percent is None else 100
-            bar.update(exporting, description=job["status"], completed=percent or 0, total=total, said=_said(job))
+            text = _progress_text(job)
+            bar.update(export, description=job["status"], completed=percent or 0, total=total, text=text)
 
         def bytes_(done: int, total: int) -> None:
-            said = f"{decimal(done)} of {decimal(total)}"
-            bar.update(getting, completed=done, total=total, said=said, visible=True)
+            text = f"{decimal(done)} of {decimal(total)}"
+            bar.update(download, completed=done, total=total, text=text, visible=True)
 
         yield _Display(job, bytes_)
 
 
-def _lines() -> _Display:
-    shown: dict[str, Any] = {"at": 0.0, "what": None}
+def _plain_display() -> _Display:
+    previous: dict[str, Any] = {"at": 0.0, "state": None}
 
-    def show(what: str, text: str, *, last: bool) -> None:
-        if last or what != shown["what"] or time.monotonic() - shown["at"] > _PLAIN_SECONDS:
-            shown.update(at=time.monotonic(), what=what)
+    def show(state: str, text: str, *, last: bool) -> None:
+        if last or state != previous["state"] or time.monotonic() - previous["at"] > _PLAIN_SECONDS:
+            previous.update(at=time.monotonic(), state=state)
             say(text)
 
     def job(job: Job) -> None:
         percent = job["progress"]["percent"]
         share = "" if percent is None else f" {percent:.1f} %"
-        show(job["status"], f"{job['status']}{share} {_said(job)}".rstrip(), last=False)
+        show(job["status"], f"{job['status']}{share} {_progress_text(job)}".rstrip(), last=False)
 
     def bytes_(done: int, total: int) -> None:
         show("downloading", f"downloading {decimal(done)} of {decimal(total)}", last=done == total)
@@ -277,9 +279,11 @@ def _lines() -> _Display:
     return _Display(job, bytes_)
 
 
-def _said(job: Job) -> str:
-    found = job["progress"]
-    about = "about " if found["rows_total_is_estimate"] else ""
-    of = f" of {about}{found['rows_total']:,}" if found["rows_total"] is not None else ""
-    left = f", {found['eta_seconds']:,} s left" if found["eta_seconds"] else ""
-    return f"{found['rows_done']:,}{of} rows, {decimal(found['bytes'])}{left}" if found["rows_done"] else ""
+def _progress_text(job: Job) -> str:
+    progress = job["progress"]
+    if not progress["rows_done"]:
+        return ""
+    about = "about " if progress["rows_total_is_estimate"] else ""
+    of = f" of {about}{progress['rows_total']:,}" if progress["rows_total"] is not None else ""
+    left = f", {progress['eta_seconds']:,} s left" if progress["eta_seconds"] else ""
+    return f"{progress['rows_done']:,}{of} rows, {decimal(progress['bytes'])}{left}"

@@ -1,4 +1,4 @@
-"""How commands speak to people: on standard error, so that output can go into a pipe."""
+"""Messages of the commands for people, on standard error, because standard output may be a pipe."""
 
 import sys
 
@@ -10,7 +10,7 @@ def say(text: str) -> None:
 
 
 def entered_password(*, confirm: bool) -> str:
-    """Asked for on a terminal, else the first line of standard input."""
+    """The password from a prompt on a terminal, otherwise the first line of standard input."""
     if sys.stdin.isatty():
         return str(click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True))
     return sys.stdin.readline().rstrip("\r\n")

@@ -13,7 +13,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from erp_service import commands
-from erp_service.cli import COMMANDS, loaded, main
+from erp_service.cli import COMMANDS, load_command, main
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import environment, instance
@@ -38,7 +38,7 @@ def test_help_teaches(command: list[str]) -> None:
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_list_says_of_a_command_what_the_command_says_itself(name: str) -> None:
-    itself, stand_in = loaded(name), main.commands[name]
+    itself, stand_in = load_command(name), main.commands[name]
     assert itself.name == name
     for width in (45, 80, 500):
         assert stand_in.get_short_help_str(width) == itself.get_short_help_str(width)

@@ -153,9 +153,9 @@ async def test_interrupted_run_goes_on_and_is_fetched_by_resume(service: Service
     assert stopped.status == 130
     assert "The export goes on without you." in stopped.said
     assert "Traceback" not in stopped.said
-    way_on = re.search(r"Go on with: erp export --resume (\S+) -o items.csv --url (\S+)\n", stopped.said)
-    assert way_on is not None, stopped.said
-    done = await export("--resume", way_on[1], "-o", "items.csv", url=way_on[2], token=service.token)
+    hint = re.search(r"Go on with: erp export --resume (\S+) -o items.csv --url (\S+)\n", stopped.said)
+    assert hint is not None, stopped.said
+    done = await export("--resume", hint[1], "-o", "items.csv", url=hint[2], token=service.token)
     assert done.status == 0, done.said
     assert hashlib.sha256((tmp_path / "items.csv").read_bytes()).hexdigest() in done.said
 

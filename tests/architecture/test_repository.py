@@ -25,6 +25,15 @@ def test_no_registry_and_no_lock_file_with_addresses(path: Path) -> None:
     assert not re.search(addresses, path.read_text()), path
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".md"], ids=lambda path: path.name)
+def test_every_file_that_a_document_names_is_there(path: Path) -> None:
+    text = path.read_text()
+    linked = re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"`([\w-]+\.md)`", text)
+    named = re.findall(r"`((?:erp_service|migrations|ops)/[\w./-]+)", text)
+    assert [name for name in linked if not (path.parent / name).exists()] == []
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_every_dependency_has_an_exact_version() -> None:
     lines = (ROOT / "ops/constraints.txt").read_text().splitlines()
     assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9.!+]+", line) for line in lines)
