@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -86,22 +86,36 @@ def _instead_of_pattern(kind: Any, message: str) -> str | None:
 
 
 def _parts(kind: Any, value: Any, at: str) -> Iterator[Fault]:
+    """The faults of the fields, items or members of `value`, if it is of the container that `kind` asks for."""
     while typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        chosen = _choose([k for k in arguments if k is not types.NoneType], value)
-        if chosen is not None:
-            yield from faults(chosen, value, at)
-    elif origin is list and isinstance(value, list):
-        for index, part in enumerate(islice(value, MOST_PARTS)):
-            yield from faults(arguments[0], part, f"{at}/{index}")
-    elif origin is dict and isinstance(value, dict):
-        for key, part in islice(value.items(), MOST_PARTS):
-            yield from faults(arguments[0], key, f"{at}/{escape(key)}")
-            yield from faults(arguments[1], part, f"{at}/{escape(key)}")
-    elif isinstance(value, dict) and inspect.isclass(struct := origin or kind) and issubclass(struct, msgspec.Struct):
-        yield from _fields(kind, struct, value, at)
+        member = _choose([argument for argument in arguments if argument is not types.NoneType], value)
+        return iter(()) if member is None else faults(member, value, at)
+    if origin is list and isinstance(value, list):
+        return _items(arguments[0], value, at)
+    if not isinstance(value, dict):
+        return iter(())
+    if origin is dict:
+        return _entries(arguments[0], arguments[1], value, at)
+    struct = origin or kind
+    return _fields(kind, struct, value, at) if _is_struct(struct) else iter(())
+
+
+def _is_struct(kind: Any) -> TypeGuard[type[msgspec.Struct]]:
+    return inspect.isclass(kind) and issubclass(kind, msgspec.Struct)
+
+
+def _items(kind: Any, value: list[Any], at: str) -> Iterator[Fault]:
+    for index, item in enumerate(islice(value, MOST_PARTS)):
+        yield from faults(kind, item, f"{at}/{index}")
+
+
+def _entries(key_kind: Any, kind: Any, value: dict[str, Any], at: str) -> Iterator[Fault]:
+    for key, item in islice(value.items(), MOST_PARTS):
+        yield from faults(key_kind, key, f"{at}/{escape(key)}")
+        yield from faults(kind, item, f"{at}/{escape(key)}")
 
 
 def _fields(kind: Any, struct: type[msgspec.Struct], value: dict[str, Any], at: str) -> Iterator[Fault]:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from litestar import Request
 from litestar.response import Response
+from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap
 from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -23,6 +24,7 @@ from erp_service.errors import Fault
 from erp_service.settings import Settings
 from erp_service.web.dependencies import services_of
 from erp_service.web.idempotency_models import KEPT_HOURS, IdempotencyRecord
+from erp_service.web.responses import rendered_answer
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _HEADERS = frozenset({"content-type", "location", "etag", "retry-after"})
@@ -48,7 +50,7 @@ async def write_session(request: Request[Any, Any, Any]) -> AsyncGenerator[Write
         claimed = await _claim(db, request)
         yield db
         if claimed is not None:
-            await _record(db, claimed, request.state.answer)
+            await _record(db, claimed, rendered_answer(request))
 
 
 async def _claim(db: WriteSession, request: Request[Any, Any, Any]) -> Claim | None:
@@ -92,7 +94,7 @@ def _digests(request: Request[Any, Any, Any], body: bytes) -> list[bytes]:
     ]
 
 
-async def _record(db: WriteSession, claim: Claim, answer: Any) -> None:
+async def _record(db: WriteSession, claim: Claim, answer: ASGIResponse) -> None:
     headers = {name.decode(): value.decode("latin-1") for name, value in answer.encode_headers()}
     values = {
         "digest": claim.digest,

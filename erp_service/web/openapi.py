@@ -1,5 +1,6 @@
 """The OpenAPI document, and the page at /docs that shows it with no network."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -48,33 +49,48 @@ class Structs(StructSchemaPlugin):
 
 
 def _limit(schema: Any, kind: Any) -> None:
-    """Write down what msgspec will hold; a Reference has limits of its own."""
-    if isinstance(schema, Reference):
-        return
-    match kind:
-        case msgspec.inspect.Metadata():
-            _limit(schema, kind.type)
-        case msgspec.inspect.UnionType():
-            for one in kind.types:
-                for alternative in schema.one_of or []:
-                    if isinstance(alternative, Schema) and alternative.type == _JSON_TYPES.get(type(one)):
-                        _limit(alternative, one)
-        case msgspec.inspect.IntType():
-            schema.minimum, schema.maximum = kind.ge, kind.le
-            schema.exclusive_minimum, schema.exclusive_maximum = kind.gt, kind.lt
-        case msgspec.inspect.StrType():
-            schema.min_length, schema.max_length, schema.pattern = kind.min_length, kind.max_length, kind.pattern
-        case msgspec.inspect.ListType():
-            schema.min_items, schema.max_items = kind.min_length, kind.max_length
-            _limit(schema.items, kind.item_type)
-        case msgspec.inspect.DictType():
-            schema.max_properties = kind.max_length
-            schema.property_names = Schema(type=OpenAPIType.STRING)
-            _limit(schema.property_names, kind.key_type)
-            if isinstance(schema.additional_properties, Schema):
-                _limit(schema.additional_properties, kind.value_type)
+    """Write down the limits that msgspec will hold; a Reference has limits of its own."""
+    if not isinstance(schema, Reference) and (write := _LIMITS.get(type(kind))) is not None:
+        write(schema, kind)
 
 
+def _limit_union(schema: Schema, kind: msgspec.inspect.UnionType) -> None:
+    for one in kind.types:
+        for alternative in schema.one_of or []:
+            if isinstance(alternative, Schema) and alternative.type == _JSON_TYPES.get(type(one)):
+                _limit(alternative, one)
+
+
+def _limit_integer(schema: Schema, kind: msgspec.inspect.IntType) -> None:
+    schema.minimum, schema.maximum = kind.ge, kind.le
+    schema.exclusive_minimum, schema.exclusive_maximum = kind.gt, kind.lt
+
+
+def _limit_string(schema: Schema, kind: msgspec.inspect.StrType) -> None:
+    schema.min_length, schema.max_length, schema.pattern = kind.min_length, kind.max_length, kind.pattern
+
+
+def _limit_array(schema: Schema, kind: msgspec.inspect.ListType) -> None:
+    schema.min_items, schema.max_items = kind.min_length, kind.max_length
+    _limit(schema.items, kind.item_type)
+
+
+def _limit_object(schema: Schema, kind: msgspec.inspect.DictType) -> None:
+    schema.max_properties = kind.max_length
+    schema.property_names = Schema(type=OpenAPIType.STRING)
+    _limit(schema.property_names, kind.key_type)
+    if isinstance(schema.additional_properties, Schema):
+        _limit(schema.additional_properties, kind.value_type)
+
+
+_LIMITS: dict[type, Callable[[Any, Any], None]] = {
+    msgspec.inspect.Metadata: lambda schema, kind: _limit(schema, kind.type),
+    msgspec.inspect.UnionType: _limit_union,
+    msgspec.inspect.IntType: _limit_integer,
+    msgspec.inspect.StrType: _limit_string,
+    msgspec.inspect.ListType: _limit_array,
+    msgspec.inspect.DictType: _limit_object,
+}
 _JSON_TYPES = {
     msgspec.inspect.IntType: OpenAPIType.INTEGER,
     msgspec.inspect.StrType: OpenAPIType.STRING,

@@ -31,6 +31,14 @@ class ApiResponse(Response[T]):
         return answer
 
 
+def rendered_answer(request: Request[Any, Any, Any]) -> ASGIResponse:
+    """What ApiResponse rendered for this request: its status, body and headers as they will be sent.
+
+    With `ApiResponse` the one user of the framework's untyped `request.state`. Raises AttributeError if the handler
+    answered with another class: a request with an Idempotency-Key then fails, and its transaction is rolled back."""
+    return request.state.answer  # type: ignore[no-any-return]
+
+
 def tagged(content: T, version: int, **headers: str) -> ApiResponse[T]:
     """A single resource with the `ETag` of its version."""
     return ApiResponse(content, headers={"ETag": etag(version), **headers})
