@@ -35,8 +35,8 @@ Items, locations, an append-only stock ledger, and heavy exports that never touc
 
 
 class Structs(StructSchemaPlugin):
-    """Says `additionalProperties: false` where unknown fields are refused, and the limits inside optional fields, which
-    the framework loses."""
+    """Adds what the framework omits: `additionalProperties: false` where unknown fields are refused, and the limits of
+    optional fields."""
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Any:
         schema = super().to_openapi_schema(field_definition, schema_creator)
@@ -124,14 +124,14 @@ class Numbers(OpenAPISchemaPlugin):
 
 
 class OpenApiJson(JsonRenderPlugin):
-    """The document as JSON, put right."""
+    """The document as JSON, corrected."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         return super().render(request, patched(openapi_schema))
 
 
 def patched(document: dict[str, Any]) -> dict[str, Any]:
-    """What the framework says that is not so: a parameter that may be left out cannot be sent as null, and an answer
+    """Corrects what the framework gets wrong: a parameter that may be left out cannot be sent as null, and an answer
     without content has no media type."""
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -156,7 +156,7 @@ def openapi(version: str) -> OpenAPIConfig:
         description=_ABOUT,
         use_handler_docstrings=True,
         render_plugins=[OpenApiJson(path="/openapi.json")],
-        # without include_in_schema=False the schema's own routes would stand in the schema
+        # without include_in_schema=False the schema would list its own routes
         openapi_router=Router("/schema", route_handlers=[], opt=_PUBLIC, include_in_schema=False),
         components=Components(
             security_schemes={
@@ -169,8 +169,8 @@ def openapi(version: str) -> OpenAPIConfig:
                     type="apiKey",
                     name="signature",
                     security_scheme_in="query",
-                    description="Of an address that `POST /api/v1/exports/jobs/{id}/download-url` gave: it stands"
-                    " instead of a token, for this address alone, for five minutes.",
+                    description="The signature in an address from `POST /api/v1/exports/jobs/{id}/download-url`. It"
+                    " replaces the token, for this address only, for five minutes.",
                 ),
             }
         ),
@@ -192,7 +192,7 @@ window.ui = SwaggerUIBundle({url: "/schema/openapi.json", dom_id: "#swagger", de
 
 @get("/docs", role=PUBLIC, include_in_schema=False, media_type=MediaType.HTML)
 async def page() -> str:
-    """validatorUrl is null since the bundle would else show an image from a server of its makers."""
+    """`validatorUrl` is null, or Swagger UI would load an image from its makers' server."""
     return _PAGE
 
 
@@ -200,7 +200,7 @@ ROUTES = [page]
 
 
 def static_files() -> Router:
-    """Swagger UI, out of a package: the page needs no network."""
+    """Swagger UI from a Python package, so that the page needs no network."""
     scripts = Path(litestar_offline_docs.__file__).parent / "static"
     return create_static_files_router(
         path="/docs/static", directories=[scripts], include_in_schema=False, opt=_PUBLIC, name="docs-static"
