@@ -57,7 +57,7 @@ def create_app(services: Services) -> Litestar:
 
 @asynccontextmanager
 async def _running(app: Litestar) -> AsyncIterator[None]:
-    # whose services the app has now: tests put an app together once, and give each test services of its own
+    # read when the app starts: tests compose it once and give it other services for each test
     services = services_of(app)
     if not isinstance(services, Services):
         raise TypeError(type(services))

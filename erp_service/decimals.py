@@ -1,7 +1,7 @@
 """The one parser and the one printer of quantities and money.
 
-`Decimal("NaN")`, `Decimal("1_000")`, Arabic digits and `1E-30` all pass Python's own parser, and Postgres holds
-`'NaN' >= 0` to be true, so nothing else in the project may turn text into a number that is stored.
+`Decimal("NaN")`, `Decimal("1_000")`, Arabic digits and `1E-30` all pass Python's own parser, and for Postgres
+`'NaN' >= 0` is true, so nothing else in the project may turn text into a number that is stored.
 """
 
 import re
@@ -21,7 +21,7 @@ PRECISION = 18
 
 
 class JsonNumber:
-    """The text of a JSON number that is not an integer, untouched: it never becomes a binary float."""
+    """The text of a JSON number that is not an integer, unchanged: it never becomes a binary float."""
 
     __slots__ = ("text",)
 
@@ -60,7 +60,7 @@ def trimmed(number: Decimal) -> Decimal:
 
 
 def rounded(number: Decimal, scale: int) -> Decimal:
-    """Half away from zero, as Postgres rounds `numeric`: what Python computes, SQL can prove."""
+    """Half away from zero, as Postgres rounds `numeric`, so that SQL can verify what Python computed."""
     return number.quantize(Decimal(1).scaleb(-scale), context=EXACT)
 
 
@@ -97,7 +97,7 @@ class Quantity(Number):
 
 
 class SignedQuantity(Number):
-    """What an adjustment adds or, below zero, takes away."""
+    """What an adjustment adds or, below zero, removes."""
 
     scale = QUANTITY_SCALE
 

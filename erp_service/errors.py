@@ -1,11 +1,11 @@
-"""What can go wrong, as plain exceptions. The docstring of each explains it to the person who caused it."""
+"""What can go wrong, as plain exceptions. The docstring of each is its problem page: it speaks to the caller."""
 
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import msgspec
 
-INTEGER_LIMIT = 2**53 - 1  # the largest id that JavaScript and JSON Schema can say exactly
+INTEGER_LIMIT = 2**53 - 1  # the largest id that JavaScript and JSON Schema represent exactly
 
 
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -17,7 +17,7 @@ class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Refused(Exception):
-    """The base of all that a caller can be told."""
+    """The base of every refusal that a caller can get. `members` are added to the problem."""
 
     status: ClassVar[int] = 400
     slug: ClassVar[str]
@@ -46,7 +46,7 @@ class Malformed(Refused):
 class Invalid(Refused):
     """Fields of the body, or parameters, are missing, unknown, of the wrong type, or have values that are not allowed.
 
-    `errors` names every bad one: mend each and send the request again."""
+    `errors` names every bad one: correct each and send the request again."""
 
     status, slug, title = 422, "invalid", "Invalid request"
 
@@ -110,7 +110,7 @@ class UnsupportedMedia(Refused):
 
 
 class RangeNotSatisfiable(Refused):
-    """The file is shorter than the range that was asked for."""
+    """The requested range begins after the end of the file."""
 
     status, slug, title = 416, "range-not-satisfiable", "Range not satisfiable"
 
@@ -122,7 +122,7 @@ class TooMany(Refused):
 
 
 class Unavailable(Refused):
-    """The service cannot answer at this moment, most often because the database is away.
+    """The service cannot answer at this moment, most often because the database is unavailable.
 
     Nothing was changed. Try again after the number of seconds in `Retry-After`."""
 
@@ -130,7 +130,7 @@ class Unavailable(Refused):
 
 
 class Internal(Refused):
-    """A fault of the service itself. It was logged under the `request_id`; tell the operator that id."""
+    """A fault of the service itself. It was logged with the `request_id`; give that id to the operator."""
 
     status, slug, title = 500, "internal", "Internal error"
 
@@ -138,7 +138,7 @@ class Internal(Refused):
 class KeyReused(Refused):
     """This `Idempotency-Key` was used for another request: another method, path, query or body.
 
-    Make a new key for each new thing you want done; send the same key only to try the same thing again."""
+    Make a new key for each new request; send the same key only to retry the same request."""
 
     status, slug, title = 422, "idempotency-key-reused", "The Idempotency-Key belongs to another request"
 
@@ -146,7 +146,8 @@ class KeyReused(Refused):
 class StillRunning(Refused):
     """The first request with this `Idempotency-Key` has not finished, perhaps on another instance.
 
-    Wait for the seconds in `Retry-After`, then send the same request again: you get the first one's answer."""
+    Wait for the number of seconds in `Retry-After`, then send the same request again: you get the first one's
+    answer."""
 
     status, slug, title = 409, "still-running", "The first request with this Idempotency-Key is still running"
 
@@ -155,7 +156,7 @@ _constraints: dict[str, Callable[[], Refused]] = {}
 
 
 def constraint(name: str, refusal: Callable[[], Refused]) -> None:
-    """Say once, beside the table, what it means to a caller when the constraint `name` refuses a row."""
+    """Say once, beside the table, which refusal a caller gets when the constraint `name` refuses a row."""
     if name in _constraints:
         raise ValueError(f"constraint {name} has a meaning already")
     _constraints[name] = refusal
@@ -168,11 +169,11 @@ def meaning_of(constraint_name: str | None) -> Refused | None:
 
 def kinds() -> Iterator[type[Refused]]:
     """Every kind of refusal that any loaded module declares, each slug once."""
-    waiting: list[type[Refused]] = [Refused]
+    unvisited: list[type[Refused]] = [Refused]
     seen: set[str] = set()
-    while waiting:
-        kind = waiting.pop()
-        waiting.extend(kind.__subclasses__())
+    while unvisited:
+        kind = unvisited.pop()
+        unvisited.extend(kind.__subclasses__())
         if (slug := getattr(kind, "slug", None)) and slug not in seen:
             seen.add(slug)
             yield kind

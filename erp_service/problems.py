@@ -1,4 +1,4 @@
-"""How errors become `application/problem+json` (RFC 9457) with every fault named, and the pages that explain them."""
+"""Refusals as `application/problem+json` (RFC 9457), with every fault named."""
 
 from typing import Any
 

@@ -74,9 +74,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     export_retention_hours: Annotated[int, _about("how long an export file is kept, in hours", ge=1, le=8760)] = 72
     exports_running_per_user: Annotated[int, _about("exports of one user that run at once", ge=1, le=100)] = 2
     exports_waiting_per_user: Annotated[int, _about("exports of one user that may wait", ge=1, le=10_000)] = 20
-    event_streams: Annotated[int, _about("who may follow exports on one instance at once", ge=1, le=100_000)] = 1000
+    event_streams: Annotated[int, _about("streams that follow exports on one instance", ge=1, le=100_000)] = 1000
     event_streams_per_user: Annotated[
-        int, _about("the same of one user; beyond it, and beyond the above, polling goes on", ge=1, le=100_000)
+        int, _about("how many of them one user may have; beyond either limit, clients poll", ge=1, le=100_000)
     ] = 50
     export_parts: Annotated[
         int, _about("database connections that copy one large export at once; each keeps a core busy", ge=1, le=16)
@@ -86,9 +86,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         15
     )
     worker_concurrency: Annotated[
-        int, _about("exports at once in one worker; large ones leave a place to small ones", ge=1, le=100)
+        int, _about("exports at once in one worker; large ones leave a slot to small ones", ge=1, le=100)
     ] = 4
-    drain_seconds: Annotated[Seconds, _about("how long to serve on after SIGTERM, while not ready", ge=0, le=600)] = 5
+    drain_seconds: Annotated[
+        Seconds, _about("how long to keep serving after SIGTERM, while not ready", ge=0, le=600)
+    ] = 5
     grace_seconds: Annotated[Seconds, _about("how long to wait for work in hand when stopping", ge=0, le=3600)] = 20
     access_token_seconds: Annotated[int, _about("how long an access token is valid", ge=30, le=86_400)] = 900
     refresh_token_seconds: Annotated[int, _about("how long an unused refresh token is valid", ge=60)] = 14 * 86_400
@@ -109,7 +111,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     body_limit: Annotated[int, _about("the largest request body, in bytes", ge=1024)] = 1024 * 1024
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="the ISO 4217 code that values are in")] = "EUR"
     public_url: Annotated[
-        str | None, _about("what addresses that are handed out begin with, as https://erp.example.com; none: a path")
+        str | None, _about("how addresses in answers begin, such as https://erp.example.com; none: with the path")
     ] = None
     trusted_proxies: Annotated[str, _about("whose forwarded headers count: addresses or networks, by commas")] = ""
     cors_origins: Annotated[str, _about("whose pages may call, separated by commas")] = ""
@@ -144,7 +146,7 @@ class Described(msgspec.Struct, frozen=True):
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read the settings; raises SettingsError that names every fault at once."""
+    """Read the settings; raises SettingsError that names every fault."""
     values: dict[str, object] = {}
     faults = []
     hints = get_type_hints(Settings, include_extras=True)
@@ -170,7 +172,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
 def _raw(environ: Mapping[str, str], variable: str) -> str | UnsetType:
     if path := environ.get(f"{variable}_FILE"):
         return Path(path).read_text().strip()
-    # Compose files hand on unset variables as empty ones
+    # Compose files pass unset variables on as empty ones
     return environ.get(variable) or UNSET
 
 
@@ -184,21 +186,21 @@ def _check(settings: Settings) -> None:
         raise SettingsError(
             "ERP_PUBLIC_URL must be http:// or https:// with a host, and perhaps a path; no user, query or fragment."
         )
-    if (place := settings.export_store_accel) is not None:
+    if (path := settings.export_store_accel) is not None:
         if not settings.export_store.startswith("file:"):
             raise SettingsError("ERP_EXPORT_STORE_ACCEL needs files in a directory: ERP_EXPORT_STORE=file:///...")
-        if re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", place, re.ASCII) is None:
+        if re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path, re.ASCII) is None:
             raise SettingsError("ERP_EXPORT_STORE_ACCEL must be a plain path, such as /-/exports.")
 
 
 def _is_root(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        named = parts.hostname and (parts.port is None or parts.port > 0)
+        has_host = parts.hostname and (parts.port is None or parts.port > 0)
     except ValueError:
         return False
-    plain = not (parts.query or parts.fragment or "@" in parts.netloc or re.search(r"[^!-~]|[?#\"'<>\\]", url))
-    return bool(named and plain and parts.scheme in ("http", "https"))
+    is_plain = not (parts.query or parts.fragment or "@" in parts.netloc or re.search(r"[^!-~]|[?#\"'<>\\]", url))
+    return bool(has_host and is_plain and parts.scheme in ("http", "https"))
 
 
 def require_secret(settings: Settings) -> None:
@@ -226,7 +228,7 @@ def describe(settings: Settings | None) -> Iterator[Described]:
 
 
 def _masked(value: str) -> str:
-    # of an address only the password is a secret; what merely holds one may hold others beside it
+    # in an address only the password is secret; another text that holds a secret may hold more than one
     if re.match(r"[a-z][a-z0-9+.-]*:(//|$)", value) is None:
         return "********"
     parts = urlsplit(value)

@@ -1,4 +1,4 @@
-"""Instants in query parameters: RFC 3339 with its zone, or a fault that says what is wrong; and time zones by name."""
+"""Timestamps in query parameters: RFC 3339 with a zone, or a fault that says what is wrong; and time zones by name."""
 
 import re
 from datetime import UTC, datetime
@@ -15,14 +15,14 @@ _ZONED = Annotated[datetime, Meta(tz=True)]
 _LOST_PLUS = re.compile(r"T.* [0-9]{2}:?[0-9]{2}$", re.ASCII)
 
 
-def parse_timestamps(*given: tuple[str, str | None]) -> list[datetime | None]:
-    """Named query parameters as instants in UTC; raises errors.Invalid that names every one that is none."""
-    found: list[datetime | None] = []
+def parse_timestamps(*parameters: tuple[str, str | None]) -> list[datetime | None]:
+    """Named query parameters in UTC; raises errors.Invalid that names every one that is not a timestamp."""
+    timestamps: list[datetime | None] = []
     faults = []
-    for name, text in given:
+    for name, text in parameters:
         try:
-            # not every time of the years 1 and 9999 has one in UTC
-            found.append(None if text is None else msgspec.convert(text, _ZONED).astimezone(UTC))
+            # some times of the years 1 and 9999 lie outside of them in UTC
+            timestamps.append(None if text is None else msgspec.convert(text, _ZONED).astimezone(UTC))
         except (msgspec.ValidationError, OverflowError):
             detail = "must be a time with its zone, such as 2026-01-31T12:00:00Z"
             if text is not None and _LOST_PLUS.search(text):
@@ -30,7 +30,7 @@ def parse_timestamps(*given: tuple[str, str | None]) -> list[datetime | None]:
             faults.append(Fault(detail, parameter=name))
     if faults:
         raise errors.Invalid(None, *faults)
-    return found
+    return timestamps
 
 
 def parse_zone(name: str) -> ZoneInfo:
@@ -38,5 +38,5 @@ def parse_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, LookupError):
-        # what is no name can be a directory, or lead out of the database
+        # a text that names no zone can be a directory, or a path that leads out of the time zone database
         raise ValueError("is not the name of an IANA time zone, such as Europe/Berlin") from None

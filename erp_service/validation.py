@@ -1,8 +1,7 @@
-"""Bodies are decoded straight into their structs, strictly; what does not fit is named, all of it, with pointers.
+"""Bodies are decoded straight into their structs, strictly; every fault is named, with a JSON pointer.
 
-msgspec stops at the first fault, a person wants them all; and it would take `1_000`, `NaN` and Arabic digits for
-numbers, so those types are our own (numbers.py).
-"""
+msgspec stops at the first fault, and a person wants them all. It also reads `1_000`, `NaN` and Arabic digits as
+numbers, so types of numbers are our own (decimals.py)."""
 
 import inspect
 import types
@@ -10,7 +9,7 @@ import typing
 from collections.abc import Iterator
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -18,8 +17,8 @@ from erp_service import errors
 from erp_service.decimals import JsonNumber, Number
 from erp_service.errors import Fault
 
-MOST_FAULTS = 100  # naming every fault of a hostile body would itself block the event loop
-MOST_PARTS = 2000  # so would looking at every part of one; no list or object of ours may have as many
+MOST_FAULTS = 100  # to name every fault of a hostile body would block the event loop
+MOST_PARTS = 2000  # so would looking at every part of it; no list or object of ours may have as many
 
 
 def decode(kind: Any, body: bytes) -> Any:
@@ -28,9 +27,9 @@ def decode(kind: Any, body: bytes) -> Any:
         value = _decoder(kind).decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise errors.Invalid(None, *_first(faults(kind, parse(body)))) from None
-    # a backslash of its own can also stand before "u0000"; the second look is exact
-    if b"\\u0000" in body and (bad := _first(nuls(parse(body)))):
-        raise errors.Invalid(None, *bad)
+    # "u0000" after an escaped backslash is no NUL, which only the parsed body shows
+    if b"\\u0000" in body and (with_nul := _first(nuls(parse(body)))):
+        raise errors.Invalid(None, *with_nul)
     return value
 
 
@@ -39,8 +38,8 @@ def _decoder(kind: Any) -> "msgspec.json.Decoder[Any]":
     return msgspec.json.Decoder(kind, dec_hook=read_hook, float_hook=JsonNumber)
 
 
-def _first(found: Iterator[Fault]) -> list[Fault]:
-    return [fault for fault, _ in zip(found, range(MOST_FAULTS), strict=False)]
+def _first(named: Iterator[Fault]) -> list[Fault]:
+    return list(islice(named, MOST_FAULTS))
 
 
 def read_hook(kind: type, value: object) -> object:
@@ -68,17 +67,17 @@ def faults(kind: Any, value: Any, at: str = "") -> Iterator[Fault]:
     try:
         msgspec.convert(value, kind, dec_hook=read_hook)
     except msgspec.ValidationError as exc:
-        found = False
-        for part in _parts(kind, value, at):
-            found = True
-            yield part
-        if not found:
+        named = False
+        for fault in _parts(kind, value, at):
+            named = True
+            yield fault
+        if not named:
             message = without_path(str(exc)).replace("JsonNumber", "float").replace("`str`", "`string`")
             yield Fault(_instead_of_pattern(kind, message) or message, pointer=at)
 
 
 def _instead_of_pattern(kind: Any, message: str) -> str | None:
-    """A person is not told a regular expression where the type says in words what it means: `extra={"fault": ...}`."""
+    """The words in which the type says what its regular expression means: `extra={"fault": ...}`."""
     if not message.startswith("Expected `string` matching regex"):
         return None
     extras = [meta.extra or {} for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
@@ -86,22 +85,36 @@ def _instead_of_pattern(kind: Any, message: str) -> str | None:
 
 
 def _parts(kind: Any, value: Any, at: str) -> Iterator[Fault]:
+    """The faults of the fields, items or members of `value`, if it is of the container that `kind` asks for."""
     while typing.get_origin(kind) is typing.Annotated:
         kind = typing.get_args(kind)[0]
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        chosen = _choose([k for k in arguments if k is not types.NoneType], value)
-        if chosen is not None:
-            yield from faults(chosen, value, at)
-    elif origin is list and isinstance(value, list):
-        for index, part in enumerate(islice(value, MOST_PARTS)):
-            yield from faults(arguments[0], part, f"{at}/{index}")
-    elif origin is dict and isinstance(value, dict):
-        for key, part in islice(value.items(), MOST_PARTS):
-            yield from faults(arguments[0], key, f"{at}/{escape(key)}")
-            yield from faults(arguments[1], part, f"{at}/{escape(key)}")
-    elif isinstance(value, dict) and inspect.isclass(struct := origin or kind) and issubclass(struct, msgspec.Struct):
-        yield from _fields(kind, struct, value, at)
+        member = _choose([argument for argument in arguments if argument is not types.NoneType], value)
+        return iter(()) if member is None else faults(member, value, at)
+    if origin is list and isinstance(value, list):
+        return _items(arguments[0], value, at)
+    if not isinstance(value, dict):
+        return iter(())
+    if origin is dict:
+        return _entries(arguments[0], arguments[1], value, at)
+    struct = origin or kind
+    return _fields(kind, struct, value, at) if _is_struct(struct) else iter(())
+
+
+def _is_struct(kind: Any) -> TypeGuard[type[msgspec.Struct]]:
+    return inspect.isclass(kind) and issubclass(kind, msgspec.Struct)
+
+
+def _items(kind: Any, value: list[Any], at: str) -> Iterator[Fault]:
+    for index, item in enumerate(islice(value, MOST_PARTS)):
+        yield from faults(kind, item, f"{at}/{index}")
+
+
+def _entries(key_kind: Any, kind: Any, value: dict[str, Any], at: str) -> Iterator[Fault]:
+    for key, item in islice(value.items(), MOST_PARTS):
+        yield from faults(key_kind, key, f"{at}/{escape(key)}")
+        yield from faults(kind, item, f"{at}/{escape(key)}")
 
 
 def _fields(kind: Any, struct: type[msgspec.Struct], value: dict[str, Any], at: str) -> Iterator[Fault]:
@@ -128,7 +141,7 @@ def _choose(kinds: list[Any], value: Any) -> Any:
 
 
 def nuls(value: Any, at: str = "") -> Iterator[Fault]:
-    """JSON may say NUL, Postgres cannot store it."""
+    """Every NUL in a text: JSON may hold it, and Postgres cannot store it."""
     if isinstance(value, str) and "\0" in value:
         yield Fault("must not contain NUL", pointer=at)
     elif isinstance(value, dict):
@@ -146,5 +159,5 @@ def escape(key: str) -> str:
 
 
 def without_path(message: str) -> str:
-    """msgspec's message alone: the path that it adds is said as a pointer instead."""
+    """msgspec's message without the path that it adds, since a pointer says the same."""
     return message.partition(" - at `")[0]

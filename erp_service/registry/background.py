@@ -1,4 +1,4 @@
-"""What each worker does beside its jobs, and not as one of them: a worker full of long exports still does it."""
+"""What each worker does beside its jobs. It is not a job itself, so a worker full of long exports still does it."""
 
 from collections.abc import Awaitable, Callable
 

@@ -28,9 +28,9 @@ class Column(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """A word of the dataset's list endpoint. `{}` in `sql` stands for the value.
+    """A query parameter of the dataset's list endpoint. `{}` in `sql` stands for the value.
 
-    A `lifts` filter has no `sql`: the condition it names holds unless the filter is true."""
+    With `lifts`, `sql` is a condition that applies unless the filter is true."""
 
     name: str
     read: Callable[[FilterValue], Value]
@@ -40,7 +40,7 @@ class Filter(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """`sorts` maps a name to the expression to sort by; `key` is unique, ends every order, and is the default.
+    """`sorts` maps a name to the expression to sort by; `key` is unique, ends every order, and is the default order.
 
     `source` begins with the table of the key. The key's first part is an integer that is never null."""
 
@@ -82,7 +82,7 @@ def a_flag(value: FilterValue) -> bool:
 
 def a_time(value: FilterValue) -> datetime:
     try:
-        # not every time of the years 1 and 9999 has one in UTC, as which COPY gets it
+        # COPY gets it in UTC, where some times of the years 1 and 9999 lie outside of them
         return msgspec.convert(value, _Time).astimezone(UTC)
     except (msgspec.ValidationError, OverflowError):
         raise ValueError("must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z") from None
@@ -101,7 +101,7 @@ def one_of(*choices: str) -> Callable[[FilterValue], str]:
 
 
 def kind_of(read: Callable[[FilterValue], Any]) -> str:
-    """How the catalogue names what a filter takes."""
+    """The type of a filter's value, as the catalogue names it."""
     kinds: dict[Any, str] = {an_id: "integer", a_flag: "boolean", a_time: "timestamp"}
     return kinds.get(read, "text")
 
@@ -111,6 +111,6 @@ def deleted_filter(condition: str) -> Filter:
 
 
 def search_filter(*columns: str) -> Filter:
-    found = " or ".join(f"position(lower({{}}) in lower({column})) > 0" for column in columns)
+    conditions = " or ".join(f"position(lower({{}}) in lower({column})) > 0" for column in columns)
     names = " or ".join(column.partition(".")[2] for column in columns)
-    return Filter("q", some_text, f"({found})", f"a part of {names}, upper and lower case alike")
+    return Filter("q", some_text, f"({conditions})", f"a part of {names}, upper and lower case alike")

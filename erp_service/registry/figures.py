@@ -1,4 +1,4 @@
-"""Figures of the whole cluster at /metrics, which every instance reads from the database alike."""
+"""Figures of the whole cluster at /metrics: every instance reads the same ones from the database."""
 
 from collections.abc import Awaitable, Callable, Mapping
 

@@ -1,4 +1,4 @@
-"""What is done about once a minute by one worker of the cluster: old rows are pruned, what was missed is made good."""
+"""What one worker of the cluster does about once a minute: prune old rows, and catch up on what was missed."""
 
 from collections.abc import Awaitable, Callable
 
@@ -9,15 +9,15 @@ from erp_service.registry.services import ServiceSet
 
 
 class Pruning(Struct, frozen=True):
-    """Rows whose keeping time is over. `statement` deletes at most `:batch` of them, and is repeated until it finds
-    fewer; each run is a transaction of its own, so none holds its locks for long."""
+    """Rows past their retention time. `statement` deletes at most `:batch` of them, and is repeated until it deletes
+    fewer; each run is a transaction of its own, so that none holds its locks for long."""
 
     rows: str
     statement: TextClause
 
 
 class HousekeepingStep(Struct, frozen=True):
-    """Anything else. Must be safe to be cut short, repeated, or run twice at once."""
+    """Anything else. It must be safe when it is interrupted, repeated, or run twice at the same time."""
 
     name: str
     run: Callable[[ServiceSet], Awaitable[None]]

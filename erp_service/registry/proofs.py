@@ -1,7 +1,7 @@
 """What `erp verify` proves. A proof selects the rows at fault.
 
-That the database refuses most such rows by itself is no reason not to look: a restored backup, a lifted trigger or a
-fault of ours would show here."""
+The database refuses most such rows by itself. They can still be there: by a restored backup, a disabled trigger, or a
+fault of ours."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -16,7 +16,7 @@ MOST_ROWS = 20
 
 
 class Proof(Struct, frozen=True):
-    """`rows` is one select of what is at fault, and nothing else; `holds` says what does not hold if there is any."""
+    """`rows` is a select of the rows at fault, one statement; `holds` says what does not hold if there is any."""
 
     name: str
     holds: str
@@ -24,7 +24,7 @@ class Proof(Struct, frozen=True):
 
 
 class Finding(Struct, frozen=True):
-    """What does not hold: the first rows at fault, by column, and how many there are."""
+    """What does not hold: the first rows at fault, by column, and the number of all."""
 
     proof: str
     holds: str
@@ -46,8 +46,8 @@ Judge = Callable[[asyncpg.Connection], Awaitable[Finding | None]]
 
 
 class SlowProof(Struct, frozen=True):
-    """For what takes longer than a snapshot may be held open. `prepare` reads on the one snapshot of all proofs, and
-    gives what looks at the rest once that has been closed. Changes nothing."""
+    """For a proof that takes longer than a snapshot may be held open. `prepare` reads from the snapshot that all proofs
+    share, and returns the function that checks the rest after it was closed. Neither changes anything."""
 
     name: str
     prepare: Callable[[asyncpg.Connection, Settings], Awaitable[Judge]]

@@ -5,7 +5,7 @@ from msgspec import Struct
 
 class QueueShare(Struct, frozen=True):
     """A queue that workers fetch from. A worker runs at most `most` of its jobs at once, and leaves `spare` slots to
-    other queues: so small exports pass large ones, however many of those run and wait."""
+    other queues: so small exports overtake large ones, however many of those run and wait."""
 
     name: str
     most: int | None = None

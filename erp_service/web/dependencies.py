@@ -1,6 +1,6 @@
 """What handlers get by name: a read session, the principal, and each of the services that the app was composed with.
 
-The one module that looks into the framework's `state`, which has no types."""
+The one module that reads the `state` of the framework's app, which has no types."""
 
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -20,7 +20,7 @@ def services_of(app: Litestar) -> ServiceSet:
 
 
 def service(name: str) -> Callable[[State], Any]:
-    """A dependency that gives one field of the services; a test holds each handler's annotation to its type."""
+    """A dependency that returns one field of the services; a test compares each handler's annotation with its type."""
 
     def provided(state: State) -> Any:
         return getattr(state["services"], name)
@@ -29,11 +29,12 @@ def service(name: str) -> Callable[[State], Any]:
 
 
 async def read_session(request: Request[Any, Any, Any]) -> AsyncGenerator[ReadSession, None]:
-    """The dependency `read`: at most one generator dependency stands in a handler (ExceptionGroup otherwise)."""
+    """The dependency `read`. A handler may have one generator dependency at most (with two, ExceptionGroup)."""
     async with services_of(request.app).find(Database).read() as db:
         yield db
 
 
 async def principal(request: Request[Any, Any, Any]) -> Principal:
-    """The dependency `who`; it cannot fail where a role is declared, so no session can leak beside it."""
+    """The dependency `who`. It cannot fail where a role is declared, so it cannot make the session of the same handler
+    leak."""
     return request.user  # type: ignore[no-any-return]

@@ -1,8 +1,7 @@
 """Idempotency-Key (draft-ietf-httpapi-idempotency-key-header-07), in the transaction of the effect.
 
 The claim and the record live in the one generator dependency of a writing handler, which therefore knows nothing of
-them. Only successes are kept: what was refused had no effect, so trying again is safe and may succeed.
-"""
+them. Only successes are recorded: a refused request had no effect, so a retry is safe and may succeed."""
 
 import hmac
 import re
@@ -12,6 +11,7 @@ from typing import Any
 import msgspec
 from litestar import Request
 from litestar.response import Response
+from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -24,6 +24,7 @@ from erp_service.errors import Fault
 from erp_service.settings import Settings
 from erp_service.web.dependencies import services_of
 from erp_service.web.idempotency_models import KEPT_HOURS, IdempotencyRecord
+from erp_service.web.responses import rendered_answer
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _HEADERS = frozenset({"content-type", "location", "etag", "retry-after"})
@@ -36,7 +37,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Replay(Exception):
-    """The first answer, to be given again; raised before the handler runs, so nothing happens twice."""
+    """The recorded answer, to be sent again. Raised before the handler runs, so that nothing happens twice."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         super().__init__(status)
@@ -49,7 +50,7 @@ async def write_session(request: Request[Any, Any, Any]) -> AsyncGenerator[Write
         claimed = await _claim(db, request)
         yield db
         if claimed is not None:
-            await _record(db, claimed, request.state.answer)
+            await _record(db, claimed, rendered_answer(request))
 
 
 async def _claim(db: WriteSession, request: Request[Any, Any, Any]) -> Claim | None:
@@ -64,12 +65,12 @@ async def _claim(db: WriteSession, request: Request[Any, Any, Any]) -> Claim | N
     if not await locks.try_to_take(db, locks.idempotency_key(key, user_id)):
         raise errors.StillRunning(headers={"Retry-After": "1"})
     digests = _digests(request, await request.body())
-    kept = IdempotencyRecord
+    record = IdempotencyRecord
     age = func.make_interval(0, 0, 0, 0, KEPT_HOURS)
     first = (
         await db.execute(
-            select(kept.digest, kept.status, kept.headers, kept.body).where(
-                kept.user_id == user_id, kept.key == key, kept.created_at > func.now() - age
+            select(record.digest, record.status, record.headers, record.body).where(
+                record.user_id == user_id, record.key == key, record.created_at > func.now() - age
             )
         )
     ).one_or_none()
@@ -81,8 +82,8 @@ async def _claim(db: WriteSession, request: Request[Any, Any, Any]) -> Claim | N
 
 
 def _digests(request: Request[Any, Any, Any], body: bytes) -> list[bytes]:
-    """The fingerprint under each secret, newest first: keyed, since a body may hold a password, and who reads the table
-    must not be able to guess it; under all of them, since a retry may come after a rotation."""
+    """The digest of the request, keyed with each secret, newest first. Keyed, since a body may hold a password, which
+    nobody who reads the table must be able to guess; with every secret, since a retry may come after a rotation."""
     scope = request.scope
     parts = (scope["method"].encode(), scope["path"].encode(), scope["query_string"], body)
     message = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
@@ -92,7 +93,7 @@ def _digests(request: Request[Any, Any, Any], body: bytes) -> list[bytes]:
     ]
 
 
-async def _record(db: WriteSession, claim: Claim, answer: Any) -> None:
+async def _record(db: WriteSession, claim: Claim, answer: ASGIResponse) -> None:
     headers = {name.decode(): value.decode("latin-1") for name, value in answer.encode_headers()}
     values = {
         "digest": claim.digest,
@@ -102,14 +103,14 @@ async def _record(db: WriteSession, claim: Claim, answer: Any) -> None:
         "created_at": func.now(),
     }
     statement = insert(IdempotencyRecord).values(user_id=claim.user_id, key=claim.key, **values)
-    # a record older than its keeping time counts as none, whether or not the upkeep has removed it
+    # an expired record may still be there: housekeeping removes it later
     await db.execute(statement.on_conflict_do_update(index_elements=["user_id", "key"], set_=values))
 
 
 def on_replay(_request: Request[Any, Any, Any], exc: Replay) -> Response[bytes]:
     headers = {"Idempotency-Replayed": "true"} | {n: v for n, v in exc.headers.items() if n != "content-type"}
-    kind = exc.headers.get("content-type", "application/json")
-    return Response(exc.body, status_code=exc.status, headers=headers, media_type=kind)
+    media_type = exc.headers.get("content-type", "application/json")
+    return Response(exc.body, status_code=exc.status, headers=headers, media_type=media_type)
 
 
 HANDLERS: ExceptionHandlersMap = {Replay: on_replay}

@@ -1,4 +1,4 @@
-"""First answers, kept to be given again: idempotency.py keeps them, housekeeping removes them."""
+"""Recorded answers of requests with an Idempotency-Key: idempotency.py sends them again, housekeeping removes them."""
 
 from datetime import datetime
 

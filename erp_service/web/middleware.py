@@ -1,4 +1,4 @@
-"""Middleware: the id and the span of each request, and an answer for one that outlives a drain."""
+"""Middleware: the id and the span of each request, and an answer for a request that a shutdown cancels."""
 
 import asyncio
 from time import perf_counter
@@ -12,30 +12,31 @@ from erp_service.web import exception_handlers
 
 
 class RequestContext(ASGIMiddleware):
-    """Marks the start of a request, binds its id into every log line until its end, and makes it a span of a trace."""
+    """Notes when a request started, binds its id into every log line until its end, and makes it a span of a trace."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         scope["state"]["started"] = perf_counter()
-        known = telemetry.request_id(scope)
-        with telemetry.bound(request_id=known), tracing.request(scope, request_id=known):
+        request_id = telemetry.request_id(scope)
+        with telemetry.bound(request_id=request_id), tracing.request(scope, request_id=request_id):
             await next_app(scope, receive, send)
 
 
 class ShutdownGuard(ASGIMiddleware):
-    """A request that outlives the grace of a drain is told so; uvicorn, which cancels it, would say a bare 500."""
+    """Answers 503 to a request that takes longer than the grace of a drain; uvicorn, which cancels it, would answer a
+    bare 500."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        began = False
+        answer_started = False
 
-        async def noting(message: Message) -> None:
-            nonlocal began
-            began = True
+        async def watched_send(message: Message) -> None:
+            nonlocal answer_started
+            answer_started = True
             await send(message)
 
         try:
-            await next_app(scope, receive, noting)
+            await next_app(scope, receive, watched_send)
         except asyncio.CancelledError:
-            if began:
+            if answer_started:
                 raise
-            why = errors.Unavailable("This instance stops, and the request took too long for it. Another will answer.")
-            await exception_handlers.send_bare(why, scope, send)
+            refusal = errors.Unavailable("This instance is stopping and cannot finish the request. Another can.")
+            await exception_handlers.send_bare(refusal, scope, send)

@@ -1,5 +1,6 @@
 """The OpenAPI document, and the page at /docs that shows it with no network."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ Items, locations, an append-only stock ledger, and heavy exports that never touc
 
 
 class Structs(StructSchemaPlugin):
-    """Says `additionalProperties: false` where unknown fields are refused, and the limits inside optional fields, which
-    the framework loses."""
+    """Adds what the framework omits: `additionalProperties: false` where unknown fields are refused, and the limits of
+    optional fields."""
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Any:
         schema = super().to_openapi_schema(field_definition, schema_creator)
@@ -48,33 +49,48 @@ class Structs(StructSchemaPlugin):
 
 
 def _limit(schema: Any, kind: Any) -> None:
-    """Write down what msgspec will hold; a Reference has limits of its own."""
-    if isinstance(schema, Reference):
-        return
-    match kind:
-        case msgspec.inspect.Metadata():
-            _limit(schema, kind.type)
-        case msgspec.inspect.UnionType():
-            for one in kind.types:
-                for alternative in schema.one_of or []:
-                    if isinstance(alternative, Schema) and alternative.type == _JSON_TYPES.get(type(one)):
-                        _limit(alternative, one)
-        case msgspec.inspect.IntType():
-            schema.minimum, schema.maximum = kind.ge, kind.le
-            schema.exclusive_minimum, schema.exclusive_maximum = kind.gt, kind.lt
-        case msgspec.inspect.StrType():
-            schema.min_length, schema.max_length, schema.pattern = kind.min_length, kind.max_length, kind.pattern
-        case msgspec.inspect.ListType():
-            schema.min_items, schema.max_items = kind.min_length, kind.max_length
-            _limit(schema.items, kind.item_type)
-        case msgspec.inspect.DictType():
-            schema.max_properties = kind.max_length
-            schema.property_names = Schema(type=OpenAPIType.STRING)
-            _limit(schema.property_names, kind.key_type)
-            if isinstance(schema.additional_properties, Schema):
-                _limit(schema.additional_properties, kind.value_type)
+    """Write down the limits that msgspec will hold; a Reference has limits of its own."""
+    if not isinstance(schema, Reference) and (write := _LIMITS.get(type(kind))) is not None:
+        write(schema, kind)
 
 
+def _limit_union(schema: Schema, kind: msgspec.inspect.UnionType) -> None:
+    for one in kind.types:
+        for alternative in schema.one_of or []:
+            if isinstance(alternative, Schema) and alternative.type == _JSON_TYPES.get(type(one)):
+                _limit(alternative, one)
+
+
+def _limit_integer(schema: Schema, kind: msgspec.inspect.IntType) -> None:
+    schema.minimum, schema.maximum = kind.ge, kind.le
+    schema.exclusive_minimum, schema.exclusive_maximum = kind.gt, kind.lt
+
+
+def _limit_string(schema: Schema, kind: msgspec.inspect.StrType) -> None:
+    schema.min_length, schema.max_length, schema.pattern = kind.min_length, kind.max_length, kind.pattern
+
+
+def _limit_array(schema: Schema, kind: msgspec.inspect.ListType) -> None:
+    schema.min_items, schema.max_items = kind.min_length, kind.max_length
+    _limit(schema.items, kind.item_type)
+
+
+def _limit_object(schema: Schema, kind: msgspec.inspect.DictType) -> None:
+    schema.max_properties = kind.max_length
+    schema.property_names = Schema(type=OpenAPIType.STRING)
+    _limit(schema.property_names, kind.key_type)
+    if isinstance(schema.additional_properties, Schema):
+        _limit(schema.additional_properties, kind.value_type)
+
+
+_LIMITS: dict[type, Callable[[Any, Any], None]] = {
+    msgspec.inspect.Metadata: lambda schema, kind: _limit(schema, kind.type),
+    msgspec.inspect.UnionType: _limit_union,
+    msgspec.inspect.IntType: _limit_integer,
+    msgspec.inspect.StrType: _limit_string,
+    msgspec.inspect.ListType: _limit_array,
+    msgspec.inspect.DictType: _limit_object,
+}
 _JSON_TYPES = {
     msgspec.inspect.IntType: OpenAPIType.INTEGER,
     msgspec.inspect.StrType: OpenAPIType.STRING,
@@ -108,14 +124,14 @@ class Numbers(OpenAPISchemaPlugin):
 
 
 class OpenApiJson(JsonRenderPlugin):
-    """The document as JSON, put right."""
+    """The document as JSON, corrected."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         return super().render(request, patched(openapi_schema))
 
 
 def patched(document: dict[str, Any]) -> dict[str, Any]:
-    """What the framework says that is not so: a parameter that may be left out cannot be sent as null, and an answer
+    """Corrects what the framework gets wrong: a parameter that may be left out cannot be sent as null, and an answer
     without content has no media type."""
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -140,7 +156,7 @@ def openapi(version: str) -> OpenAPIConfig:
         description=_ABOUT,
         use_handler_docstrings=True,
         render_plugins=[OpenApiJson(path="/openapi.json")],
-        # without include_in_schema=False the schema's own routes would stand in the schema
+        # without include_in_schema=False the schema would list its own routes
         openapi_router=Router("/schema", route_handlers=[], opt=_PUBLIC, include_in_schema=False),
         components=Components(
             security_schemes={
@@ -153,8 +169,8 @@ def openapi(version: str) -> OpenAPIConfig:
                     type="apiKey",
                     name="signature",
                     security_scheme_in="query",
-                    description="Of an address that `POST /api/v1/exports/jobs/{id}/download-url` gave: it stands"
-                    " instead of a token, for this address alone, for five minutes.",
+                    description="The signature in an address from `POST /api/v1/exports/jobs/{id}/download-url`. It"
+                    " replaces the token, for this address only, for five minutes.",
                 ),
             }
         ),
@@ -176,7 +192,7 @@ window.ui = SwaggerUIBundle({url: "/schema/openapi.json", dom_id: "#swagger", de
 
 @get("/docs", role=PUBLIC, include_in_schema=False, media_type=MediaType.HTML)
 async def page() -> str:
-    """validatorUrl is null since the bundle would else show an image from a server of its makers."""
+    """`validatorUrl` is null, or Swagger UI would load an image from its makers' server."""
     return _PAGE
 
 
@@ -184,7 +200,7 @@ ROUTES = [page]
 
 
 def static_files() -> Router:
-    """Swagger UI, out of a package: the page needs no network."""
+    """Swagger UI from a Python package, so that the page needs no network."""
     scripts = Path(litestar_offline_docs.__file__).parent / "static"
     return create_static_files_router(
         path="/docs/static", directories=[scripts], include_in_schema=False, opt=_PUBLIC, name="docs-static"

@@ -28,9 +28,9 @@ def _marked(text: str) -> str:
 
 
 def index() -> str:
-    known: Iterable[type[Refused]] = sorted(errors.kinds(), key=lambda k: (k.status, k.slug))
+    kinds: Iterable[type[Refused]] = sorted(errors.kinds(), key=lambda k: (k.status, k.slug))
     rows = "".join(
-        f'<li><code>{k.status}</code> <a href="/problems/{k.slug}">{html.escape(k.title)}</a></li>' for k in known
+        f'<li><code>{k.status}</code> <a href="/problems/{k.slug}">{html.escape(k.title)}</a></li>' for k in kinds
     )
     return _html("What can go wrong", f"<ul>{rows}</ul>")
 
@@ -52,9 +52,9 @@ async def problem_index() -> str:
 
 @get("/problems/{slug:str}", role=PUBLIC, include_in_schema=False, media_type=MediaType.HTML)
 async def problem_page(slug: FromPath[str]) -> str:
-    if (found := page(slug)) is None:
+    if (explanation := page(slug)) is None:
         raise errors.NotFound
-    return found
+    return explanation
 
 
 ROUTES = [problem_index, problem_page]

@@ -1,4 +1,4 @@
-"""What the address of every list takes; paging.py makes pages of it, and knows no web framework."""
+"""Query parameters of every list; db/pagination.py makes pages of them, and knows no web framework."""
 
 from typing import Annotated
 

@@ -9,7 +9,7 @@ from erp_service.access.principals import Principal
 
 
 class ApiRequest(Request[Principal, Any, Any]):
-    """Decodes the body straight into what the handler's `data` says: no floats, no `"5"` for 5, every fault named."""
+    """Decodes the body straight into the type of the handler's `data`: no floats, no `"5"` for 5, every fault named."""
 
     async def json(self) -> Any:
         handler: Any = self.route_handler

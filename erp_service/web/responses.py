@@ -11,28 +11,37 @@ from erp_service import errors
 from erp_service.db.pagination import Page
 from erp_service.web.routing import T
 
-_ALSO_OF_304 = ("Preference-Applied", "Vary", "Retry-After")
+_HEADERS_OF_304 = ("Preference-Applied", "Vary", "Retry-After")
 
 
 class ApiResponse(Response[T]):
-    """The only response class of routes: kept for the Idempotency-Key, 304 for a known ETag, Link for a next page."""
+    """The only response class of routes. It keeps the answer for the Idempotency-Key, answers 304 for an ETag that the
+    client has, and links the next page."""
 
     def to_asgi_response(self, *, request: Request[Any, Any, Any], **options: Any) -> ASGIResponse:  # type: ignore[override]
         if isinstance(self.content, Page) and self.content.next_cursor is not None:
-            kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-            following = urlencode([*kept, ("cursor", self.content.next_cursor)])
-            self.headers["Link"] = f'<{request.url.path}?{following}>; rel="next"'
+            others = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+            query = urlencode([*others, ("cursor", self.content.next_cursor)])
+            self.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
         answer = super().to_asgi_response(request=request, **options)
         etag = self.headers.get("ETag")
         if request.method == "GET" and etag and etag_matches(request.headers.get("If-None-Match"), etag):
-            also = {name: self.headers[name] for name in _ALSO_OF_304 if name in self.headers}
-            answer = ASGIResponse(status_code=304, headers={"ETag": etag, **also})
+            headers = {name: self.headers[name] for name in _HEADERS_OF_304 if name in self.headers}
+            answer = ASGIResponse(status_code=304, headers={"ETag": etag, **headers})
         request.state.answer = answer
         return answer
 
 
+def rendered_answer(request: Request[Any, Any, Any]) -> ASGIResponse:
+    """What ApiResponse rendered for this request: its status, body and headers as they will be sent.
+
+    With `ApiResponse` the one user of the framework's untyped `request.state`. Raises AttributeError if the handler
+    answered with another class: a request with an Idempotency-Key then fails, and its transaction is rolled back."""
+    return request.state.answer  # type: ignore[no-any-return]
+
+
 def tagged(content: T, version: int, **headers: str) -> ApiResponse[T]:
-    """A single resource with the `ETag` of its version."""
+    """One resource with the `ETag` of its version."""
     return ApiResponse(content, headers={"ETag": etag(version), **headers})
 
 
@@ -52,7 +61,7 @@ def require_match(if_match: str | None, version: int) -> None:
 
 
 def etag_matches(header: str | None, etag: str) -> bool:
-    """Whether `If-Match` or `If-None-Match` holds this tag."""
+    """Whether `If-Match` or `If-None-Match` names this tag, or is `*`."""
     if header is None:
         return False
     return header.strip() == "*" or etag in (tag.strip().removeprefix("W/") for tag in header.split(","))

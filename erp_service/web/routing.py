@@ -26,7 +26,7 @@ PUBLIC = None
 Id = Annotated[int, PathParameter(ge=1, le=INTEGER_LIMIT)]
 IfMatch = Annotated[
     str | None,
-    HeaderParameter(name="If-Match", max_length=1000, description="The `ETag` you read; 412 if it is another by now."),
+    HeaderParameter(name="If-Match", max_length=1000, description="The `ETag` that you read; 412 if it has changed."),
 ]
 
 Path = str | list[str]
@@ -35,17 +35,17 @@ Register = Callable[[Handler], HTTPRouteHandler]
 
 
 def get(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
-    """`signed=True` where the signature of an address, in the query, may stand for a token."""
+    """With `signed=True`, a signature in the query may replace the token."""
     return _route(litestar.get, path, role, problems, options)
 
 
 def get_or_head(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
-    """For what has a body worth asking about before it is fetched. The handler sends none for HEAD."""
+    """For a body that clients ask about, by HEAD, before they fetch it. The handler sends no body for HEAD."""
     return _route(litestar.route, path, role, problems, {"http_method": ["GET", "HEAD"], **options})
 
 
 def post(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
-    """`idempotent=False` for what must not be kept: answers that hold secrets."""
+    """`idempotent=False` for answers that must not be recorded, since they hold secrets."""
     return _route(litestar.post, path, role, problems, options)
 
 
@@ -68,17 +68,17 @@ def _route(
     signed = options.pop("signed", False)
 
     def register(handler: Handler) -> HTTPRouteHandler:
-        etag_matches = inspect.signature(handler).parameters
+        parameters = inspect.signature(handler).parameters
         implied: list[type[Refused]] = [errors.Internal, errors.Unavailable, errors.Invalid]
         if role is not PUBLIC:
             implied.append(errors.Unauthorized)
             if role is not Role.VIEWER:
                 implied.append(errors.Forbidden)
-        if "data" in etag_matches:
+        if "data" in parameters:
             implied += [errors.Malformed, errors.TooLarge, errors.UnsupportedMedia]
         if "{" in str(path):
             implied.append(errors.NotFound)
-        if "if_match" in etag_matches:
+        if "if_match" in parameters:
             implied.append(errors.Stale)
         return method(  # type: ignore[no-any-return]
             path,
@@ -94,10 +94,10 @@ def _route(
 
 
 def _description(handler: Handler, role: Role | None, *, idempotent: bool) -> str:
-    said = inspect.cleandoc(handler.__doc__ or "")
-    who = "No token is needed." if role is PUBLIC else f"Least role: **{role}**."
-    once = " Takes an `Idempotency-Key`." if idempotent else ""
-    return f"{said}\n\n{who}{once}".strip()
+    text = inspect.cleandoc(handler.__doc__ or "")
+    access = "No token is needed." if role is PUBLIC else f"Least role: **{role}**."
+    key = " Takes an `Idempotency-Key`." if idempotent else ""
+    return f"{text}\n\n{access}{key}".strip()
 
 
 def _documented(kinds: Iterable[type[Refused]], *, idempotent: bool) -> dict[int, ResponseSpec]:
@@ -121,17 +121,18 @@ def _least_role(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
 
 
 def _as_declared(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """A misspelt filter must not list everything, and `/items/1_0` is no id though `int()` takes it."""
-    known: Mapping[str, bool] = handler.opt["query"]
+    """Refuses what the framework accepts: unknown query parameters, as a misspelt filter must not list everything, and
+    ids such as `/items/1_0`, which `int()` reads."""
+    takes_text: Mapping[str, bool] = handler.opt["query"]
     faults = []
     for name, values in connection.query_params.dict().items():
-        if name not in known:
-            detail = f"is not a parameter here; known: {', '.join(sorted(known)) or 'none'}"
+        if name not in takes_text:
+            detail = f"is not a parameter here; known: {', '.join(sorted(takes_text)) or 'none'}"
             faults.append(Fault(detail, parameter=name[:100]))
         elif len(values) > 1:
             faults.append(Fault("is given more than once", parameter=name))
-        elif not known[name] and str(values[0]).lower() == "null":
-            # the framework takes it for None, and the filter would be none
+        elif not takes_text[name] and str(values[0]).lower() == "null":
+            # the framework reads it as None, which would switch the filter off
             faults.append(Fault("is not a value: leave the parameter out instead", parameter=name))
     if faults:
         raise errors.Invalid(None, *faults[:20])
@@ -142,8 +143,8 @@ def _as_declared(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRo
 
 
 class RolesDeclared(ReceiveRoutePlugin):
-    """Stops the start of a service that has a route with no role; notes which query parameters each route
-    knows, and whether any text is a value of theirs."""
+    """Stops the start of a service that has a route with no role. Notes in `opt["query"]` which query parameters each
+    route takes, and whether each is a text, of which "null" is one."""
 
     def receive_route(self, route: BaseRoute) -> None:
         for handler in getattr(route, "route_handlers", []):

@@ -1,6 +1,7 @@
 """What may be a password, and the line before the hashing threads."""
 
 import asyncio
+import time
 from typing import Literal
 
 import pytest
@@ -24,7 +25,11 @@ EMAIL = "grace.hopper@example.com"
         "пароль не для всех",
         "gr4nd pi4no in the hall",
         "Zx9!kk27%pqL",
-        "x7" * 50 + "abcdefgh" * 12,
+        "blue sky today",
+        "Kaffee um halb vier",
+        "8f3a90c1d27e",
+        "vQ2_tN-7xLb0",
+        "over the hills and far away, " * 6 + "and back again",
     ],
 )
 def test_a_long_password_that_nobody_tries_first_is_taken(password: str) -> None:
@@ -49,6 +54,18 @@ def test_a_long_password_that_nobody_tries_first_is_taken(password: str) -> None
         ("qwertyuiopas", "anybody tries"),
         ("1q2w3e4r5t6y", "anybody tries"),
         ("aaaabbbbaaaabbbb", "anybody tries"),
+        ("x7" * 50 + "abcdefgh" * 12, "anybody tries"),
+        ("Winter2026!!!", "anybody tries"),
+        ("2026-Sommer-2026", "anybody tries"),
+        ("passwort1234", "anybody tries"),
+        ("ｐａｓｓｗｏｒｄ１２３４５！", "anybody tries"),
+        ("Correct-Horse-Battery-Staple-2026", "anybody tries"),
+        ("ERP-Service-2026", "anybody tries"),
+        ("Superadmin 12345!", "anybody tries"),
+        ("hopper-grace-1906", "anybody tries"),
+        ("qwertzuiopas", "anybody tries"),
+        ("qwertyuiopasdfghjklzxcvbnm", "anybody tries"),
+        ("31.12.1999-2026", "anybody tries"),
         ("a long walk\0by the sea", "NUL"),
         ("a long walk\ud800by the sea", "Unicode"),
     ],
@@ -61,6 +78,19 @@ def test_what_everybody_tries_first_is_no_password(password: str, why: str) -> N
 def test_whatever_is_typed_is_judged_and_never_said_again(password: str, email: str) -> None:
     for fault in weaknesses(password, email):
         assert len(password) < 3 or password not in fault or password in "must be 12 to 200 characters long"
+
+
+def test_look_alikes_cannot_keep_the_check_busy() -> None:
+    """zxcvbn tries every reading of each, and took seconds for the second one (dropbox/zxcvbn#326). Compared with the
+    first, since seconds depend on the machine: without our bounds it takes ten thousand times as long."""
+    weaknesses(PASSWORD, EMAIL)
+    took = []
+    for password in ("a long walk by the sea" * 9, "4@8({[<3691!|0$5+7%2" * 10):
+        began = time.thread_time()
+        for _ in range(5):
+            weaknesses(password, EMAIL)
+        took.append(time.thread_time() - began)
+    assert took[1] < 50 * took[0]
 
 
 async def test_each_spelling_of_one_letter_is_the_same_password() -> None:
