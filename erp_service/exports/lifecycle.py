@@ -21,6 +21,7 @@ from erp_service.exports.models import CHANNEL, ExportJob, Status
 from erp_service.exports.planning.selection import Spec
 from erp_service.exports.problems import ExportAbandoned
 from erp_service.exports.storage.base import FileKey
+from erp_service.queue.fencing import JobAttempt
 
 WORKER = principals.system("erp worker")
 
@@ -28,11 +29,19 @@ _NOW = func.clock_timestamp()
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One attempt at one export. `attempt` counts from 1 and grows with every retry and rescue of the queue's job."""
+    """One attempt at one export: the attempt at its job of the queue, which grows with every retry and rescue."""
 
     export_id: UUID
-    queue_job_id: int
-    attempt: int
+    job: JobAttempt
+
+    @property
+    def queue_job_id(self) -> int:
+        return self.job.job_id
+
+    @property
+    def attempt(self) -> int:
+        """Counts from 1."""
+        return self.job.attempt
 
     def holds(self) -> list[ColumnElement[bool]]:
         """The row is this run's own."""

@@ -13,12 +13,13 @@ from erp_service.exports.lifecycle import Run
 from erp_service.exports.run import attempt, store_failures
 from erp_service.exports.run.store_failures import StoreAway
 from erp_service.observability import telemetry, tracing
+from erp_service.queue.fencing import JobAttempt
 from erp_service.queue.worker import services_of, stopped_by
 
 tasks = Blueprint()
 
 _OUTAGE_PAUSE = 2  # seconds
-_MOST_ATTEMPTS = 100
+_MOST_RETRIES = 100
 
 
 class Outages(BaseRetryStrategy):
@@ -26,22 +27,20 @@ class Outages(BaseRetryStrategy):
     row already."""
 
     def get_retry_decision(self, *, exception: BaseException, job: jobs.Job) -> RetryDecision | None:
+        attempt = JobAttempt.of(job).attempt
         if isinstance(exception, StoreAway):
-            return RetryDecision(retry_in={"seconds": store_failures.pause(job.attempts)})
-        if is_outage(exception) and job.attempts < _MOST_ATTEMPTS:
+            return RetryDecision(retry_in={"seconds": store_failures.pause(attempt)})
+        if is_outage(exception) and attempt <= _MOST_RETRIES:
             return RetryDecision(retry_in={"seconds": _OUTAGE_PAUSE})
         return None
 
 
 @tasks.task(name=TASK, queue=QUEUE, pass_context=True, retry=Outages())
 async def run_export(context: JobContext, export_id: str) -> None:
-    job = context.job
-    if job.id is None:
-        raise ValueError("only a job of the queue can run an export")
     resources = services_of(context).find(ExportContext)
-    run = Run(UUID(export_id), job.id, job.attempts + 1)
+    run = Run(UUID(export_id), JobAttempt.of(context.job))
     parent = await attempt.trace_of(resources, run) if tracing.is_on() else None
-    about: dict[str, str | int] = {"export_id": export_id, "job_id": job.id, "attempt": run.attempt}
+    about: dict[str, str | int] = {"export_id": export_id, "job_id": run.queue_job_id, "attempt": run.attempt}
     with telemetry.bound(**about), tracing.span("export", about, kind="CONSUMER", parent=parent):
         try:
             await attempt.perform(resources, run)

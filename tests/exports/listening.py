@@ -19,6 +19,7 @@ from erp_service.db.engine import Database
 from erp_service.exports import lifecycle
 from erp_service.exports.lifecycle import Published, Run
 from erp_service.exports.storage.base import FileKey
+from erp_service.queue.fencing import JobAttempt
 from erp_service.services import build_services
 from erp_service.settings import Settings
 from tests.conftest import running, services_of
@@ -33,10 +34,15 @@ SOON = 5.0
 async def begun(client: httpx.AsyncClient, database: Database, owner: asyncpg.Connection, *, attempt: int = 1) -> Run:
     """An export of the client's that runs, though no worker knows of it."""
     export_id = await submitted(client)
-    run = Run(UUID(export_id), (await row_of(owner, export_id))["queue_job_id"], attempt)
+    run = Run(UUID(export_id), JobAttempt((await row_of(owner, export_id))["queue_job_id"], attempt))
     async with database.write() as db:
         assert await lifecycle.claim(db, run, most_running=MOST)
     return run
+
+
+def again(run: Run) -> Run:
+    """The attempt that follows, as after a retry or a rescue."""
+    return Run(run.export_id, JobAttempt(run.queue_job_id, run.attempt + 1))
 
 
 async def advanced(database: Database, run: Run, rows: int) -> None:

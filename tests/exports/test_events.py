@@ -22,6 +22,7 @@ from erp_service.db.engine import Database
 from erp_service.exports import lifecycle
 from erp_service.exports.delivery import status_routes
 from erp_service.exports.lifecycle import Run
+from erp_service.queue.fencing import JobAttempt
 from erp_service.services import build_services
 from erp_service.settings import Settings
 from tests.conftest import SignIn, client_of, eventually, make_user, running, services_of, token_of
@@ -31,6 +32,7 @@ from tests.exports.listening import (
     SOON,
     Listener,
     advanced,
+    again,
     bearer,
     begun,
     followed,
@@ -150,7 +152,7 @@ async def test_new_attempt_of_a_rescuer_is_seen_though_its_status_is_the_old_one
 ) -> None:
     """It changes no status, so no notice tells of it."""
     async with database.write() as db:
-        assert await lifecycle.claim(db, msgspec.structs.replace(run, attempt=2), most_running=MOST)
+        assert await lifecycle.claim(db, again(run), most_running=MOST)
     assert (await listener.event(1, seconds=SOON)).job["attempt"] == 2
 
 
@@ -207,7 +209,7 @@ async def test_stream_of_a_dataset_ends_with_the_role_for_it(
     app: Litestar, sign_in: SignIn, owner: asyncpg.Connection, database: Database
 ) -> None:
     admin = await sign_in(Role.ADMIN)
-    run = Run(UUID(await submitted(admin, "users")), 0, 1)
+    run = Run(UUID(await submitted(admin, "users")), JobAttempt(0, 1))
     user_id = int(admin.headers["X-User-Id"])
     async with listening(app, events_of(run.export_id), bearer(admin)) as listener:
         await listener.event(0)

@@ -21,8 +21,10 @@ from erp_service.exports.models import ExportJob, Status
 from erp_service.exports.problems import ExportFailed
 from erp_service.exports.schemas import ExportRequest
 from erp_service.exports.storage.base import FileKey
+from erp_service.queue.fencing import JobAttempt
 from erp_service.settings import Settings
 from tests.exports.conftest import row_of
+from tests.exports.listening import again
 
 # as the contract has it, and nothing else
 ALLOWED = {
@@ -176,11 +178,7 @@ async def run(database: Database, settings: Settings, user: int) -> Run:
         shown = await service.submit(db, who, settings, ExportRequest(dataset="items"))
         job_id = await db.scalar(select(ExportJob.queue_job_id).where(ExportJob.id == shown.job.id))
     assert job_id is not None
-    return Run(shown.job.id, job_id, 1)
-
-
-def again(run: Run) -> Run:
-    return Run(run.export_id, run.queue_job_id, run.attempt + 1)
+    return Run(shown.job.id, JobAttempt(job_id, 1))
 
 
 async def claimed(database: Database, run: Run) -> bool:
@@ -198,7 +196,7 @@ async def publish(database: Database, run: Run) -> None:
 
 
 async def test_claim_needs_its_own_queue_job_and_a_greater_attempt(database: Database, run: Run) -> None:
-    assert not await claimed(database, Run(run.export_id, run.queue_job_id + 1, 1))
+    assert not await claimed(database, Run(run.export_id, JobAttempt(run.queue_job_id + 1, 1)))
     assert await claimed(database, run)
     assert not await claimed(database, run), "the same attempt twice"
     assert await claimed(database, again(run))

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erp_service.db.engine import Database
+from erp_service.db.outages import is_outage
 from erp_service.exports import lifecycle
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.lifecycle import Run
@@ -24,6 +25,7 @@ from erp_service.exports.run.connection import SnapshotConnection
 from erp_service.exports.run.key_ranges import OrderedMerge, Ranges, rows_of, together
 from erp_service.exports.run.output import Output
 from erp_service.exports.run.snapshot import open_snapshot
+from erp_service.queue.fencing import JobAttempt
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.bench.measured import memory_of, reset_peak
@@ -209,9 +211,11 @@ async def test_part_whose_connection_is_lost_is_an_outage_and_leaves_no_connecti
         if not killed and (killed := len(snapshot.backends) == 3):
             await owner.execute("select pg_terminate_backend($1)", snapshot.backends[2])
 
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+    lost = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+    with pytest.raises(lost) as caught:
         async with open_snapshot(settings.listen_url, most_parts=3) as snapshot:
             await snapshot.copy(query(DATASETS["stock_movements"], Spec()), kill, CSV)
+    assert is_outage(caught.value)
     assert await copies(owner) == 0
 
 
@@ -298,7 +302,7 @@ async def test_connection_that_hangs_in_any_part_is_noticed_and_one_that_waits_f
     monkeypatch.setattr(lifecycle, "advance", no_advance)
     monkeypatch.setattr(progress, "SILENT", 1.0)
     monkeypatch.setattr(progress, "EVERY", 0.1)
-    run, gate, reached, got = Run(UUID(int=1), 1, 1), asyncio.Event(), asyncio.Event(), 0
+    run, gate, reached, got = Run(UUID(int=1), JobAttempt(1, 1)), asyncio.Event(), asyncio.Event(), 0
     async with proxied(cluster.socket_dir) as proxy:
 
         async def sink(data: bytes) -> None:

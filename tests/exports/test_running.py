@@ -22,6 +22,7 @@ from erp_service.exports.run import attempt as running
 from erp_service.exports.run import store_failures
 from erp_service.exports.storage.base import Described, FileKey, Sink, Store
 from erp_service.exports.storage.files import FileStore
+from erp_service.queue.fencing import JobAttempt
 from tests.conftest import SignIn, eventually
 from tests.exports.conftest import JOBS, GatedStore, Work, copies, done, fill, many_items, reaches, row_of, submitted
 
@@ -188,10 +189,10 @@ async def test_crash_between_rename_and_publish_never_looks_whole_and_the_next_a
     with monkeypatch.context() as patch:
         patch.setattr("erp_service.exports.lifecycle.publish", killed)
         with pytest.raises(Stopped):
-            await running.perform(resources, Run(row["id"], row["queue_job_id"], 1))
+            await running.perform(resources, Run(row["id"], JobAttempt(row["queue_job_id"], 1)))
     assert files(store) == [f"{export_id}.1.csv"]
     assert (await viewer.get(f"{JOBS}/{export_id}/download")).status_code == 409
-    await running.perform(resources, Run(row["id"], row["queue_job_id"], 2))
+    await running.perform(resources, Run(row["id"], JobAttempt(row["queue_job_id"], 2)))
     assert (await row_of(owner, export_id))["file_key"] == f"{export_id}.2.csv"
     assert (await viewer.get(f"{JOBS}/{export_id}/download")).status_code == 200
 
@@ -319,6 +320,7 @@ def test_pauses_grow_and_the_export_waits_for_minutes_and_not_for_ever() -> None
     pauses = {
         kind: sum(map(store_failures.pause, range(1, most))) for kind, most in store_failures.MOST_ATTEMPTS.items()
     }
+    assert store_failures.pause(1) == 1
     assert 300 < pauses[StoreUnavailable] < 600
     assert 3000 < pauses[StoreUnknown] < 4500
 

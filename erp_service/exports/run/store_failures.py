@@ -23,9 +23,9 @@ class StoreAway(Exception):
     """The export waits in the queue again."""
 
 
-def pause(attempts: int) -> int:
-    """Seconds before the next attempt, after so many."""
-    return min(1 << min(attempts, 10), _LONGEST_PAUSE)
+def pause(attempt: int) -> int:
+    """Seconds between this attempt, counted from 1, and the next one."""
+    return min(1 << min(attempt - 1, 10), _LONGEST_PAUSE)
 
 
 async def check(database: Database, store: Store) -> None:
