@@ -10,11 +10,11 @@ from erp_service.access.roles import Role
 from erp_service.db.pagination import Page
 from erp_service.exports import filenames
 from erp_service.exports.catalogue import DATASETS
+from erp_service.exports.eta import Progress
 from erp_service.exports.formats.base import FormatName
 from erp_service.exports.formats.compression import CompressionName
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.exports.models import Status
-from erp_service.exports.run.watch import Progress
 from erp_service.registry.datasets import ColumnType
 
 # what can be exported is what the features register; only a type checker wants a list that is written down

@@ -157,7 +157,7 @@ async def test_process_that_is_paused_while_it_admits_keeps_everybody_waiting(
             await admission.lock(paused)
             async with asyncio.timeout(8):
                 await submit(database, settings, user)
-            await admission.waiting(paused, user)
+            await admission.counts(paused)
 
     with pytest.raises(DBAPIError) as caught:
         await admit_and_pause()

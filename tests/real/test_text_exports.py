@@ -12,8 +12,9 @@ import polars as pl
 import zstandard
 
 from erp_service.exports.catalogue import DATASETS
+from erp_service.exports.planning.planner import COUNTED
 from erp_service.exports.planning.selection import psql_text
-from erp_service.exports.run import key_ranges, snapshot
+from erp_service.exports.run import key_ranges
 from tests.exports.conftest import JOBS, Psql, Work, reaches, submitted
 from tests.real.conftest import Year
 
@@ -30,7 +31,7 @@ async def exported(client: httpx.AsyncClient, work: Work, **asked: Any) -> tuple
 
 
 async def test_the_year_comes_in_parts(year: Year, owner: asyncpg.Connection) -> None:
-    assert MOVEMENTS > snapshot.COUNTED
+    assert MOVEMENTS > COUNTED
     assert await owner.fetchval("select max(id) from stock_ledger") / key_ranges.rows_of(400) > 10
 
 

@@ -105,7 +105,7 @@ async def download(
     part = None
     if request.method == "GET":
         part = downloads.wanted(range_, if_range, tag, file.bytes)
-        await service.downloaded(write, who, export_id, part)
+        await service.record_download(write, who, export_id, part)
     if exports.settings.export_store_redirect and (elsewhere := await address(exports.store, file.key, request.method)):
         return ApiResponse(None, status_code=307, headers={"Location": elsewhere, "Cache-Control": "private, no-store"})
     headers = downloads.headers(

@@ -95,7 +95,7 @@ async def get_export(
             if (authority := await authority_of(access.authorities, request.auth)) is None:
                 raise rights_changed()
             if not _may_see(authority, found.job.created_by):
-                raise queries.missing(export_id)
+                raise queries.not_found(export_id)
     return shown(found, **{"Preference-Applied": f"wait={seconds}", "Vary": "Prefer"})
 
 
@@ -176,7 +176,7 @@ async def events(
         followed = stack.enter_context(live_status.following(export_id, who.user_id))
         async with database.read() as db:
             found = await queries.job(db, who, export_id)
-        service.demand_least(who, found.least)
+        service.require_least_role(who, found.least)
         followed.offer(found)
         if found.final and last_event_id == str(found.version):
             # the one answer after which an EventSource does not come again (HTML Living Standard, 9.2.3)
@@ -265,7 +265,7 @@ async def download_url(
 
     It works while your rights are what they are now, and is looked at each time. An export that still runs has its
     address already: the file is there once it has succeeded."""
-    await service.address_given(write, who, export_id)
+    await service.record_signed_address(write, who, export_id)
     expires_at = int(time.time()) + SECONDS
     signed = Signed(request.auth.user_id, request.auth.version, expires_at)
     here, root = _here(export_id), (settings.public_url or "").rstrip("/")

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from erp_service.exports.formats.base import About, Format, Options, Write
-from erp_service.exports.planning import selection
+from erp_service.exports.formats.text_values import text_select_list
 from erp_service.registry.datasets import Column
 
 BLOCK = 1024 * 1024
@@ -179,7 +179,7 @@ PARQUET = Format(
     name="parquet",
     media_type="application/vnd.apache.parquet",
     extension="parquet",
-    select=selection.text_select_list,
+    select=text_select_list,
     copy=_copy,
     encoder=ParquetEncoder,
     needs="pyarrow",

@@ -1,6 +1,7 @@
 """One attempt at an export, from the claim to the published file."""
 
 from datetime import datetime
+from functools import partial
 from time import monotonic
 
 from sqlalchemy import select
@@ -13,11 +14,14 @@ from erp_service.exports.context import ExportContext
 from erp_service.exports.delivery import http_range
 from erp_service.exports.formats import archive, registry
 from erp_service.exports.formats import base as formats
+from erp_service.exports.formats.archive import ArchiveMember
 from erp_service.exports.formats.base import About, Write
 from erp_service.exports.formats.compression import COMPRESSIONS
 from erp_service.exports.formats.registry import FORMATS
 from erp_service.exports.lifecycle import CancelAsked, Claimed, LostOwnership, Published, Run
 from erp_service.exports.models import ExportJob
+from erp_service.exports.planning.members import ALL, Member
+from erp_service.exports.planning.members import members as members_of
 from erp_service.exports.problems import ExportFailed, ExportForbidden, FormatUnavailable
 from erp_service.exports.run import store_failures
 from erp_service.exports.run import watch as progress
@@ -96,7 +100,7 @@ async def stopped(resources: ExportContext, run: Run, why: Stop) -> None:
 
 
 def _kind(claimed: Claimed) -> formats.Kind:
-    if claimed.dataset == archive.NAME:
+    if claimed.dataset == ALL:
         return archive.KIND
     return registry.kind(FORMATS[claimed.format], claimed.compression, claimed.spec.options)
 
@@ -105,7 +109,7 @@ async def _check(resources: ExportContext, claimed: Claimed) -> None:
     """Rights are looked at again when the turn has come: it may have been days."""
     async with resources.database.read() as db:
         authority = await auth_queries.authority(db, claimed.user_id)
-    least = queries.least_role(claimed.dataset, {"datasets": claimed.spec.datasets})
+    least = queries.least_role(claimed.dataset, claimed.spec.datasets)
     if authority is None or not authority.active or not authority.role.includes(least):
         raise ExportForbidden(f"When its turn came, its owner was not an active {least}.")
     await store_failures.check(resources.database, resources.store)
@@ -115,7 +119,7 @@ async def _check(resources: ExportContext, claimed: Claimed) -> None:
 
 async def _write(resources: ExportContext, run: Run, claimed: Claimed, key: FileKey) -> Published:
     format_ = FORMATS[claimed.format]
-    members = archive.members(claimed.dataset, claimed.spec, format_.select)
+    members = members_of(claimed.dataset, claimed.spec, format_.select)
     kind = _kind(claimed)
     # what the replica did not finish, such as a COPY that its replay had to end, the primary does
     replica_of = resources.database if run.attempt == 1 else None
@@ -161,12 +165,12 @@ def _described(run: Run, claimed: Claimed, at: datetime) -> Described:
 
 
 async def _copied(
-    snapshot: Snapshot, run: Run, claimed: Claimed, members: list[archive.Member], output: Output
+    snapshot: Snapshot, run: Run, claimed: Claimed, members: list[Member], output: Output
 ) -> tuple[int, str]:
     """All rows that were written, and the digest of the file."""
     format_, options = FORMATS[claimed.format], claimed.spec.options
 
-    async def copied(member: archive.Member, sink: Write) -> int:
+    async def copied(member: Member, sink: Write) -> int:
         about = About(member.dataset.name, member.dataset.description, snapshot.at)
         encoder = format_.encoder(member.query.columns, options, sink, about)
         await encoder.begin()
@@ -175,9 +179,10 @@ async def _copied(
         return rows
 
     try:
-        if claimed.dataset == archive.NAME:
-            manifest = archive.manifest(run.export_id, claimed.user_id, snapshot.at, claimed.spec, format_)
-            await archive.write(members, format_, copied, output.write, manifest)
+        if claimed.dataset == ALL:
+            manifest = archive.empty_manifest(run.export_id, claimed.user_id, snapshot.at, format_, claimed.spec.csv)
+            files = [ArchiveMember(m.dataset.name, m.query.columns, partial(copied, m)) for m in members]
+            await archive.write(files, format_, output.write, manifest)
         else:
             await copied(members[0], output.write)
         return snapshot.rows, await output.finish()

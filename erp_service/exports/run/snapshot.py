@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -10,14 +9,12 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from erp_service.db.engine import Database
+from erp_service.exports.planning.planner import COUNTED, plan
 from erp_service.exports.planning.selection import Query
 from erp_service.exports.run import key_ranges
 from erp_service.exports.run.connection import SnapshotConnection
 from erp_service.exports.storage.base import Sink
 from erp_service.observability.telemetry import log
-
-COUNTED = 200_000
-"""Rows. A total up to about that is counted, which takes a tenth of a second; more are copied in parts."""
 
 _SPARSE = 4
 """A query for less of a table than that part may know a better way to its rows than along the key."""
@@ -28,13 +25,6 @@ class Total(NamedTuple):
 
     rows: int
     is_estimate: bool
-
-
-class Plan(NamedTuple):
-    """What the planner thinks: rows, and bytes of one."""
-
-    rows: int
-    width: int
 
 
 class Snapshot:
@@ -59,13 +49,9 @@ class Snapshot:
     def backends(self) -> list[int]:
         return [reader.backend for reader in self.readers]
 
-    async def plan(self, query: Query) -> Plan:
-        said = await self.readers[0].value(f"explain (format json) {query.sql}", *query.arguments)
-        plan = json.loads(said)[0]["Plan"]
-        return Plan(int(plan["Plan Rows"]), int(plan["Plan Width"]))
-
     async def total(self, query: Query) -> Total:
-        estimate = (await self.plan(query)).rows
+        """Counted if the planner expects few rows, else what it expects."""
+        estimate = (await plan(self.readers[0].value, query.sql, *query.arguments)).rows
         if estimate > COUNTED:
             return Total(estimate, is_estimate=True)
         count = f"select count(*) from ({query.sql}) rows"  # noqa: S608 constants of the catalogue
@@ -105,12 +91,12 @@ class Snapshot:
         """None if it is better copied as one."""
         if query.key is None or self._most_parts == 1:
             return None
-        plan = await self.plan(query)
-        if plan.rows <= COUNTED:
+        value = self.readers[0].value
+        expected = await plan(value, query.sql, *query.arguments)
+        if expected.rows <= COUNTED:
             return None
-        table = f"explain (format json) select from {query.key.table}"
-        entries = int(json.loads(await self.readers[0].value(table))[0]["Plan"]["Plan Rows"])
-        return None if plan.rows * _SPARSE < entries else key_ranges.rows_of(plan.width)
+        table = await plan(value, f"select from {query.key.table}")
+        return None if expected.rows * _SPARSE < table.rows else key_ranges.rows_of(expected.width)
 
     async def _open_others(self) -> None:
         """As many as may be, and as the server takes."""

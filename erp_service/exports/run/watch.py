@@ -5,12 +5,10 @@ from collections.abc import Awaitable
 from time import monotonic
 from typing import TypeVar
 
-import msgspec
 from sqlalchemy import text
 
 from erp_service.db.engine import Database
 from erp_service.exports import lifecycle
-from erp_service.exports.eta import Pace, eta_seconds
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.run.output import Output
 from erp_service.exports.run.snapshot import Snapshot
@@ -29,17 +27,6 @@ _BACKENDS = text("""
     from pg_stat_activity backend left join pg_stat_progress_copy copy on copy.pid = backend.pid
     where backend.pid = any(cast(:backends as int[]))
 """)
-
-
-class Progress(msgspec.Struct):
-    """`percent` never goes back within an attempt, and is 100 only at the end; null while nothing can be said."""
-
-    rows_done: int
-    rows_total: int | None
-    rows_total_is_estimate: bool
-    bytes: int
-    percent: float | None
-    eta_seconds: int | None
 
 
 async def watch(database: Database, run: Run, *, snapshot: Snapshot, output: Output) -> None:
@@ -78,25 +65,3 @@ async def while_watched(work: Awaitable[T], watching: Awaitable[None]) -> T:
         working.cancel()
         watcher.cancel()
         await asyncio.gather(working, watcher, return_exceptions=True)
-
-
-def said(
-    *,
-    rows_done: int,
-    rows_total: int | None,
-    is_estimate: bool,
-    bytes_done: int,
-    percent: float,
-    pace: Pace,
-    running: bool,
-    finished: bool,
-) -> Progress:
-    """By what is in the row and not by the clock, so that the same row always says the same."""
-    if finished:
-        return Progress(rows_done, rows_total, is_estimate, bytes_done, 100.0, 0)
-    if rows_total is None:
-        return Progress(rows_done, None, is_estimate, bytes_done, None, None)
-    eta = eta_seconds(pace, rows_done=rows_done, rows_total=rows_total, is_estimate=is_estimate) if running else None
-    # more rows than were expected: then there are at least these
-    total = max(rows_total, rows_done) if is_estimate else rows_total
-    return Progress(rows_done, total, is_estimate, bytes_done, percent, eta)
