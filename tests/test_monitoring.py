@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from procrastinate import Blueprint
 from prometheus_client import CollectorRegistry
 
 from erp_service.db.engine import Database
@@ -22,6 +23,7 @@ _OWN = re.compile(r"\b(?:erp|process)_[a-z_]+[a-z]\b")
 
 def known() -> set[str]:
     """The names of all series, also of those that have no sample yet."""
+    load(FEATURES, "tasks", Blueprint)  # a feature defines its metrics where it counts
     families = {family.name: family.type for family in telemetry.REGISTRY.collect()}
     backups = "".join(file.read_text() for file in (OPS / "backups").glob("*.py"))
     cluster = [name for reader in load(FEATURES, "figures", FigureReader) for name in reader.gauges]

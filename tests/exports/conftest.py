@@ -17,7 +17,7 @@ import pytest
 from erp_service.access.roles import Role
 from erp_service.db.engine import Database
 from erp_service.exports.context import ExportContext
-from erp_service.exports.storage.base import Described, FileKey, Sink, Store
+from erp_service.exports.storage.base import FileHeaders, FileKey, Sink, Store
 from erp_service.exports.storage.registry import open_store
 from erp_service.processes.worker import build_app
 from erp_service.queue.worker import HardenedApp
@@ -214,8 +214,8 @@ class GatedStore:
         self.reached, self.gate = asyncio.Event(), asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
-        async with self._store.writing(key, described) as sink:
+    async def writing(self, key: FileKey, headers: FileHeaders | None = None) -> AsyncIterator[Sink]:
+        async with self._store.writing(key, headers) as sink:
 
             async def write(data: bytes) -> None:
                 self.reached.set()

@@ -10,7 +10,11 @@ from typing import NamedTuple
 import httpx
 import msgspec
 
+from erp_service.db.engine import Database
 from erp_service.exports.storage import files, objects, postgres
+from erp_service.exports.storage.base import Store
+from erp_service.exports.storage.postgres import PostgresStore
+from erp_service.exports.storage.registry import open_store
 from erp_service.settings import Settings
 from tests.exports.object_server import ACCESS_KEY, BUCKET, REGION, SECRET_KEY
 
@@ -52,6 +56,15 @@ def serving() -> Iterator[ObjectServer]:
             yield ObjectServer(f"http://127.0.0.1:{int(process.stdout.readline())}")
         finally:
             process.kill()
+
+
+def paged(settings: Settings, server: ObjectServer, *, listed: int) -> Store:
+    """The store of these settings, which lists so many files at once if it lists in pages."""
+    if settings.export_store == "postgres:":
+        return PostgresStore(Database(settings, name="erp export store"), listed=listed)
+    if settings.export_store.startswith("s3:"):
+        return objects.connected(settings.export_store, server.options(), listed=listed)
+    return open_store(settings)
 
 
 def having(settings: Settings, kind: str, server: ObjectServer, place: Path) -> Settings:

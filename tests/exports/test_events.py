@@ -20,7 +20,7 @@ from erp_service.app import create_app
 from erp_service.auth.tokens import Claims, Tokens
 from erp_service.db.engine import Database
 from erp_service.exports import lifecycle
-from erp_service.exports.delivery import status_routes
+from erp_service.exports.delivery.live_status import KEEP_ALIVE, LiveStatus
 from erp_service.exports.lifecycle import Run
 from erp_service.queue.fencing import JobAttempt
 from erp_service.services import build_services
@@ -141,7 +141,7 @@ async def test_listener_that_was_away_at_the_end_gets_it_and_is_then_told_not_to
 async def test_stream_ends_when_the_worker_died_for_good(listener: Listener, database: Database, run: Run) -> None:
     """A stream that hangs after the worker died: nobody notes progress any more, and only the rescue says the end."""
     async with database.write() as db:
-        assert await lifecycle.abandoned(db, run.queue_job_id, most_running=MOST)
+        assert await lifecycle.abandon(db, run.queue_job_id, most_running=MOST)
     end = await listener.event(1, seconds=SOON)
     await listener.end(seconds=SOON)
     assert (end.name, end.job["error"]["type"]) == ("done", "/problems/export-abandoned")
@@ -272,12 +272,29 @@ async def test_stream_and_long_poll_end_when_the_instance_stops(
         assert (await waiting).status_code == 200
 
 
-async def test_silence_is_broken_by_comments(
-    app: Litestar, viewer: httpx.AsyncClient, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert status_routes.KEEP_ALIVE <= 20
-    monkeypatch.setattr(status_routes, "KEEP_ALIVE", 0.05)
-    async with listening(app, events_of(run.export_id), bearer(viewer)) as listener:
+@contextlib.asynccontextmanager
+async def hurried(settings: Settings, **seconds: float) -> AsyncIterator[Litestar]:
+    """An instance whose streams have other times than production's."""
+    services = build_services(settings)
+    live_status = LiveStatus(
+        services.database,
+        services.notifications,
+        services.readiness.stopping,
+        most=settings.event_streams,
+        most_per_user=settings.event_streams_per_user,
+        **seconds,
+    )
+    app = create_app(msgspec.structs.replace(services, live_status=live_status))
+    async with running(app):
+        yield app
+
+
+async def test_silence_is_broken_by_comments(settings: Settings, viewer: httpx.AsyncClient, run: Run) -> None:
+    assert KEEP_ALIVE <= 20
+    async with (
+        hurried(settings, keep_alive=0.05) as app,
+        listening(app, events_of(run.export_id), bearer(viewer)) as listener,
+    ):
         await listener.until(lambda seen: len(seen.comments) >= 3)
         assert len(listener.events) == 1
 
@@ -298,10 +315,12 @@ async def test_slow_listener_delays_nobody_and_gets_the_newest_state_at_last(
 
 
 async def test_listener_that_takes_nothing_at_all_is_let_go(
-    app: Litestar, viewer: httpx.AsyncClient, run: Run, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, viewer: httpx.AsyncClient, run: Run
 ) -> None:
-    monkeypatch.setattr(status_routes, "_TAKEN_SECONDS", 0.1)
-    async with listening(app, events_of(run.export_id), bearer(viewer)) as listener:
+    async with (
+        hurried(settings, send_seconds=0.1) as app,
+        listening(app, events_of(run.export_id), bearer(viewer)) as listener,
+    ):
         listener.taking.clear()
         await eventually(lambda: followed(app, 1))
         await eventually(lambda: followed(app, 0))

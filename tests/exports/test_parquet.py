@@ -19,7 +19,6 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.formats import parquet
 from erp_service.exports.formats.base import Options
 from erp_service.exports.formats.parquet import PARQUET, ParquetEncoder, end_of_rows
 from erp_service.registry.datasets import Column
@@ -165,9 +164,9 @@ def test_rows_end_where_no_quote_is_open(rows: list[list[str | None]], cut: int)
     assert end_of_rows(text) == max(end for end in ends if end <= len(text))
 
 
-async def made(pieces: Iterator[bytes], rows: int, columns: list[Column]) -> bytes:
+async def made(pieces: Iterator[bytes], rows: int, columns: list[Column], **sizes: int) -> bytes:
     file = File()
-    encoder = ParquetEncoder(columns, Options(), file.write, ABOUT)
+    encoder = ParquetEncoder(columns, Options(), file.write, ABOUT, **sizes)
     await encoder.begin()
     for piece in pieces:
         await encoder.write(piece)
@@ -178,13 +177,12 @@ async def made(pieces: Iterator[bytes], rows: int, columns: list[Column]) -> byt
 PAIR = [column("text"), Column("other", "integer", "other", "")]
 
 
-async def test_row_groups_are_bounded_and_cuts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "BLOCK", 16_000)
-    monkeypatch.setattr(parquet, "GROUP", 100_000)
+async def test_row_groups_are_bounded_and_cuts_change_nothing() -> None:
+    sizes = {"block_bytes": 16_000, "group_bytes": 100_000}
     texts = [TEXTS[n % (len(TEXTS) - 1)] for n in range(30_000)]
     data = "".join(f"{line_of([text])[:-1]},{n}\n" for n, text in enumerate(texts)).encode()
     files = {
-        size: await made((data[at : at + size] for at in range(0, len(data), size)), 30_000, PAIR)
+        size: await made((data[at : at + size] for at in range(0, len(data), size)), 30_000, PAIR, **sizes)
         for size in (997, 16_000, len(data))
     }
     for content in files.values():
@@ -232,8 +230,7 @@ async def test_event_loop_is_not_blocked_by_what_is_read(monkeypatch: pytest.Mon
     assert threading.main_thread() not in threads
 
 
-async def test_full_disk_stops_the_copy_at_once(owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "GROUP", 100_000)
+async def test_full_disk_stops_the_copy_at_once(owner: asyncpg.Connection) -> None:
     pieces = 0
 
     async def full(_: bytes) -> None:
@@ -242,7 +239,7 @@ async def test_full_disk_stops_the_copy_at_once(owner: asyncpg.Connection, monke
         if pieces == 3:
             raise OSError("No space left on device")
 
-    encoder = ParquetEncoder([column("integer")], Options(), full, ABOUT)
+    encoder = ParquetEncoder([column("integer")], Options(), full, ABOUT, group_bytes=100_000)
     await encoder.begin()
     endless = "select generate_series(1, 1000000000000) as cell"
     with pytest.raises(OSError, match="No space"):
@@ -251,11 +248,11 @@ async def test_full_disk_stops_the_copy_at_once(owner: asyncpg.Connection, monke
 
 
 async def test_cancel_in_the_middle_leaves_nothing_behind(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, store: Any, monkeypatch: pytest.MonkeyPatch
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, store: Any
 ) -> None:
-    monkeypatch.setattr(parquet, "BLOCK", 64 * 1024)
-    monkeypatch.setattr(parquet, "GROUP", 64 * 1024)
-    await many_items(owner)
+    # more than a row group, which is 16 MiB, and so incompressible that the first group reaches the store
+    await many_items(owner, 25_000)
+    await owner.execute("update items set description = repeat(md5(id::text), 30)")
     gated = GatedStore(store)
     async with work(store=gated):
         export_id = await submitted(viewer, format="parquet")

@@ -19,12 +19,11 @@ from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.planning.selection import Spec, psql_text, query
 from erp_service.exports.run import key_ranges
-from erp_service.exports.run import snapshot as snapshots
-from erp_service.exports.run import watch as progress
 from erp_service.exports.run.connection import SnapshotConnection
-from erp_service.exports.run.key_ranges import OrderedMerge, Ranges, rows_of, together
+from erp_service.exports.run.key_ranges import OrderedMerge, Ranges, rows_per_range, together
 from erp_service.exports.run.output import Output
-from erp_service.exports.run.snapshot import open_snapshot
+from erp_service.exports.run.snapshot import Splitting, open_snapshot
+from erp_service.exports.run.watch import watch, while_watched
 from erp_service.queue.fencing import JobAttempt
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
@@ -36,16 +35,14 @@ from tests.exports.conftest import JOBS, GatedStore, Psql, Work, copies, done, f
 CSV = {"format": "csv", "encoding": "UTF8"}
 
 
-@pytest.fixture
-def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exports of more than 50 rows come in ranges of 7."""
-    monkeypatch.setattr(snapshots, "COUNTED", 50)
-    monkeypatch.setattr(key_ranges, "_FEWEST", 7)
-    monkeypatch.setattr(key_ranges, "RANGE", 1)
+SMALL_RANGES = Splitting(counted=50, range_bytes=1, fewest_rows=7)
+"""Exports of more than 50 rows come in ranges of 7."""
+
+LITTLE_HELD = Splitting(counted=20_000, held_bytes=256 * 1024)
 
 
 async def test_parts_are_byte_for_byte_what_psql_writes(
-    few_are_many: None, staff: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, psql: Psql
+    staff: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, psql: Psql
 ) -> None:
     """With gaps between ids, wide rows, and line ends and quotes at the ends of ranges."""
     await fill(owner, int(staff.headers["X-User-Id"]), movements=600)
@@ -53,7 +50,7 @@ async def test_parts_are_byte_for_byte_what_psql_writes(
     await owner.execute("delete from stock_ledger where id % 11 = 0 or id between 200 and 320")
     await owner.execute("update stock_ledger set notes = repeat('wide, ', 20000) where id % 100 = 1")
     await owner.execute("analyze")
-    async with work():
+    async with work(splitting=SMALL_RANGES):
         job = await done(staff, "stock_movements")
     file = (await staff.get(f"{JOBS}/{job['id']}/download")).content
     assert file == psql(psql_text(DATASETS["stock_movements"]))
@@ -74,7 +71,7 @@ ASKED = [
 
 
 async def test_every_question_has_the_same_answer_in_parts_and_as_one(
-    few_are_many: None, settings: Settings, owner: asyncpg.Connection, user: int, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, owner: asyncpg.Connection, user: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(owner, user, movements=500)
     # one item at more places than a range has rows, and many items
@@ -90,20 +87,20 @@ async def test_every_question_has_the_same_answer_in_parts_and_as_one(
     )
     await owner.execute("analyze")
     asked: list[int] = []
-    counted = key_ranges.copied
+    counted = key_ranges.copy_ranges
 
     async def noted(readers: list[SnapshotConnection], *rest: object) -> int:
         asked.append(len(readers))
         return await counted(readers, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(key_ranges, "copied", noted)
+    monkeypatch.setattr(key_ranges, "copy_ranges", noted)
     for dataset, spec, apart in ASKED:
         found = query(DATASETS[dataset], spec)
         alone, several = bytearray(), bytearray()
         async with open_snapshot(settings.listen_url, most_parts=1) as snapshot:
             rows = await snapshot.copy(found, into(alone), CSV)
         assert asked == []
-        async with open_snapshot(settings.listen_url, most_parts=3) as snapshot:
+        async with open_snapshot(settings.listen_url, most_parts=3, splitting=SMALL_RANGES) as snapshot:
             assert await snapshot.copy(found, into(several), CSV) == rows == snapshot.rows > 0, (dataset, spec)
             assert len(snapshot.backends) == (3 if apart else 1)
         assert several == alone, (dataset, spec)
@@ -142,9 +139,9 @@ async def test_ranges_cover_each_key_once_whatever_the_gaps(
 
 
 def test_ranges_hold_few_wide_rows_or_many_narrow_ones() -> None:
-    assert rows_of(0) == rows_of(1) == 50_000
-    assert 1000 < rows_of(300) < 50_000
-    assert rows_of(100_000) == 1000
+    assert rows_per_range(0) == rows_per_range(1) == 50_000
+    assert 1000 < rows_per_range(300) < 50_000
+    assert rows_per_range(100_000) == 1000
 
 
 Steps = st.lists(st.lists(st.binary(min_size=1, max_size=300), max_size=6), max_size=8)
@@ -185,7 +182,7 @@ class Broken(Exception):
 
 
 async def test_one_part_that_fails_stops_the_others_and_leaves_no_connection(
-    few_are_many: None, settings: Settings, owner: asyncpg.Connection, user: int
+    settings: Settings, owner: asyncpg.Connection, user: int
 ) -> None:
     await fill(owner, user, movements=2000)
     await owner.execute("analyze")
@@ -194,13 +191,13 @@ async def test_one_part_that_fails_stops_the_others_and_leaves_no_connection(
         raise Broken
 
     with pytest.raises(Broken):
-        async with open_snapshot(settings.listen_url, most_parts=3) as snapshot:
+        async with open_snapshot(settings.listen_url, most_parts=3, splitting=SMALL_RANGES) as snapshot:
             await snapshot.copy(query(DATASETS["stock_movements"], Spec()), broken, CSV)
     assert await copies(owner) == 0
 
 
 async def test_part_whose_connection_is_lost_is_an_outage_and_leaves_no_connection(
-    few_are_many: None, settings: Settings, owner: asyncpg.Connection, user: int
+    settings: Settings, owner: asyncpg.Connection, user: int
 ) -> None:
     await fill(owner, user, movements=2000)
     await owner.execute("analyze")
@@ -213,14 +210,13 @@ async def test_part_whose_connection_is_lost_is_an_outage_and_leaves_no_connecti
 
     lost = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
     with pytest.raises(lost) as caught:
-        async with open_snapshot(settings.listen_url, most_parts=3) as snapshot:
+        async with open_snapshot(settings.listen_url, most_parts=3, splitting=SMALL_RANGES) as snapshot:
             await snapshot.copy(query(DATASETS["stock_movements"], Spec()), kill, CSV)
     assert is_outage(caught.value)
     assert await copies(owner) == 0
 
 
 async def test_export_goes_on_with_the_connections_there_are(
-    few_are_many: None,
     settings: Settings,
     owner: asyncpg.Connection,
     user: int,
@@ -234,19 +230,12 @@ async def test_export_goes_on_with_the_connections_there_are(
 
     monkeypatch.setattr(SnapshotConnection, "open_another", full)
     held = bytearray()
-    async with open_snapshot(settings.listen_url, most_parts=3) as snapshot:
+    async with open_snapshot(settings.listen_url, most_parts=3, splitting=SMALL_RANGES) as snapshot:
         assert await snapshot.copy(query(DATASETS["stock_movements"], Spec()), into(held), CSV) == 300
         assert len(snapshot.backends) == 1
 
 
-@pytest.fixture
-def little_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshots, "COUNTED", 20_000)
-    monkeypatch.setattr(key_ranges, "HELD", 256 * 1024)
-
-
 async def test_cancel_in_the_middle_of_any_part_stops_all_of_them_within_a_second(
-    little_is_held: None,
     viewer: httpx.AsyncClient,
     owner: asyncpg.Connection,
     work: Work,
@@ -256,7 +245,7 @@ async def test_cancel_in_the_middle_of_any_part_stops_all_of_them_within_a_secon
     await many_items(owner)
     await owner.execute("analyze items")
     gated = GatedStore(store)  # type: ignore[arg-type]
-    async with work(store=gated):
+    async with work(store=gated, splitting=LITTLE_HELD):
         export_id = await submitted(viewer)
         await gated.reached.wait()
 
@@ -290,7 +279,6 @@ async def no_advance(*_: object, **__: object) -> None:
 
 
 async def test_connection_that_hangs_in_any_part_is_noticed_and_one_that_waits_for_its_turn_is_not(
-    little_is_held: None,
     settings: Settings,
     database: Database,
     cluster: Cluster,
@@ -300,8 +288,6 @@ async def test_connection_that_hangs_in_any_part_is_noticed_and_one_that_waits_f
     await many_items(owner)
     await owner.execute("analyze items")
     monkeypatch.setattr(lifecycle, "advance", no_advance)
-    monkeypatch.setattr(progress, "SILENT", 1.0)
-    monkeypatch.setattr(progress, "EVERY", 0.1)
     run, gate, reached, got = Run(UUID(int=1), JobAttempt(1, 1)), asyncio.Event(), asyncio.Event(), 0
     async with proxied(cluster.socket_dir) as proxy:
 
@@ -313,11 +299,11 @@ async def test_connection_that_hangs_in_any_part_is_noticed_and_one_that_waits_f
                 await gate.wait()
                 proxy.hang()
 
-        async with open_snapshot(proxy.url(settings.listen_url), most_parts=3) as snapshot:
+        async with open_snapshot(proxy.url(settings.listen_url), most_parts=3, splitting=LITTLE_HELD) as snapshot:
             output = Output(sink)
             copying = snapshot.copy(query(DATASETS["items"], Spec()), output.write, CSV)
-            watching = progress.watch(database, run, snapshot=snapshot, output=output)
-            watched = asyncio.create_task(progress.while_watched(copying, watching))
+            watching = watch(database, run, snapshot=snapshot, output=output, every=0.1, silent=1.0)
+            watched = asyncio.create_task(while_watched(copying, watching))
             await reached.wait()
             # all of them wait, and only for us: that is no silence, however long it takes
             done_, _ = await asyncio.wait([watched], timeout=2.5)
@@ -331,12 +317,9 @@ async def test_connection_that_hangs_in_any_part_is_noticed_and_one_that_waits_f
     assert await eventually(lambda: none(owner))
 
 
-async def test_memory_does_not_grow_with_the_size_of_the_export(
-    settings: Settings, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_memory_does_not_grow_with_the_size_of_the_export(settings: Settings, owner: asyncpg.Connection) -> None:
     """Metabase and others run out of it. 200 MB of rows, half of them in one crowded stretch of wide ones, into a sink
     that is slower than Postgres."""
-    monkeypatch.setattr(snapshots, "COUNTED", 20_000)
     await many_items(owner, 30_000)
     await owner.execute("alter table items alter column description set storage plain")
     await owner.execute("update items set description = repeat('wide ', 1000) where id between 10000 and 30000")
@@ -352,7 +335,7 @@ async def test_memory_does_not_grow_with_the_size_of_the_export(
     pid = os.getpid()
     reset_peak(pid)
     before = memory_of(pid, "VmRSS")
-    async with open_snapshot(settings.listen_url, most_parts=3) as snapshot:
+    async with open_snapshot(settings.listen_url, most_parts=3, splitting=Splitting(counted=20_000)) as snapshot:
         output = Output(slowly)
         rows = await snapshot.copy(query(DATASETS["items"], Spec()), output.write, CSV)
         await output.finish()

@@ -135,10 +135,8 @@ async def test_file_that_is_removed_while_it_is_written_stays_removed(
         assert await rows(owner) == (0, 0)
 
 
-async def test_file_is_deleted_in_small_transactions(
-    store: PostgresStore, owner: asyncpg.Connection, key: FileKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("erp_service.exports.storage.postgres._DELETED", 2)
+async def test_file_is_deleted_in_small_transactions(pool: Database, owner: asyncpg.Connection, key: FileKey) -> None:
+    store = PostgresStore(pool, deleted=2)
     async with store.writing(key) as sink:
         await sink(bytes(7 * CHUNK))
     await owner.execute("""
@@ -164,7 +162,7 @@ async def test_deletion_that_was_cut_short_is_not_seen_and_can_be_repeated(
     await owner.execute("update export_files set state = 'deleting'")
     await owner.execute("delete from export_chunks where number = 0")
     assert await store.size(key) is None
-    assert [(kept.whole, kept.bytes) async for kept in store.kept()] == [(False, 2 * CHUNK)]
+    assert [(kept.whole, kept.bytes) async for kept in store.list_files()] == [(False, 2 * CHUNK)]
     with contextlib.suppress(OSError):
         await store.delete(key)
     assert await rows(owner) == (0, 0)

@@ -20,7 +20,7 @@ from erp_service.exports.lifecycle import Run
 from erp_service.exports.problems import StoreUnavailable, StoreUnknown
 from erp_service.exports.run import attempt as running
 from erp_service.exports.run import store_failures
-from erp_service.exports.storage.base import Described, FileKey, Sink, Store
+from erp_service.exports.storage.base import FileHeaders, FileKey, Sink, Store
 from erp_service.exports.storage.files import FileStore
 from erp_service.queue.fencing import JobAttempt
 from tests.conftest import SignIn, eventually
@@ -220,8 +220,8 @@ async def test_full_disk_fails_the_export_with_a_problem_that_says_so(
 ) -> None:
     class Full(GatedStore):
         @contextlib.asynccontextmanager
-        async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
-            async with store.writing(key, described):
+        async def writing(self, key: FileKey, headers: FileHeaders | None = None) -> AsyncIterator[Sink]:
+            async with store.writing(key, headers):
 
                 async def write(_: bytes) -> None:
                     raise OSError(errno.ENOSPC, "No space left on device")
@@ -285,8 +285,8 @@ class AwayStore:
         self._store, self.times = store, times
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
-        async with self._store.writing(key, described) as sink:
+    async def writing(self, key: FileKey, headers: FileHeaders | None = None) -> AsyncIterator[Sink]:
+        async with self._store.writing(key, headers) as sink:
             self.times -= 1
             if self.times >= 0:
                 raise OSError(errno.EIO, "it cannot be reached")
@@ -302,7 +302,7 @@ async def test_store_that_does_not_answer_for_a_while_is_tried_again(
     async with work(store=AwayStore(store, 1)):
         job = await done(viewer)
     assert (job["status"], job["attempt"]) == ("succeeded", 2)
-    assert [kept.key.attempt async for kept in store.kept()] == [2]
+    assert [kept.key.attempt async for kept in store.list_files()] == [2]
 
 
 async def test_store_that_never_answers_fails_the_export_in_the_end_and_says_so(

@@ -16,14 +16,14 @@ from uuid_utils.compat import uuid7
 from erp_service.db.connections import asyncpg_arguments
 from erp_service.db.engine import Database
 from erp_service.exports import maintenance
-from erp_service.exports.storage.base import Described, FileKey, Missing, Store, StoredFile
+from erp_service.exports.storage.base import FileHeaders, FileKey, Missing, Store, StoredFile
 from erp_service.exports.storage.files import FileStore
 from erp_service.exports.storage.registry import open_store
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import environment
 from tests.conftest import as_owner, settings_for
-from tests.exports.stores import EDGES, KINDS, ObjectServer, having
+from tests.exports.stores import EDGES, KINDS, ObjectServer, having, paged
 
 FAR = maintenance.GRACE * 1000
 
@@ -77,7 +77,7 @@ async def got(store: Store, key: FileKey, start: int, stop: int) -> bytes:
 
 
 async def listed(store: Store) -> list[StoredFile]:
-    return [kept async for kept in store.kept()]
+    return [kept async for kept in store.list_files()]
 
 
 def around(edges: list[int], most: int) -> st.SearchStrategy[int]:
@@ -260,13 +260,15 @@ async def test_listing_of_a_new_store_is_empty_and_strangers_are_not_in_it(store
     assert [kept.key for kept in await listed(store)] == [key]
 
 
-async def test_listing_goes_on_where_a_page_ends(store: Store, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    if kind != "files":
-        monkeypatch.setattr(sys.modules[type(store).__module__], "_LISTED", 2)
+async def test_listing_goes_on_where_a_page_ends(
+    store: Store, having_it: Settings, object_server: ObjectServer
+) -> None:
     keys = {a_key() for _ in range(5)}
     for key in keys:
         await put(store, key, b"x")
-    assert {kept.key for kept in await listed(store)} == keys
+    in_pages = paged(having_it, object_server, listed=2)
+    assert {kept.key for kept in await listed(in_pages)} == keys
+    await in_pages.close()
 
 
 async def test_identity_of_two_who_claim_at_once_is_one(store: Store) -> None:
@@ -276,7 +278,7 @@ async def test_identity_of_two_who_claim_at_once_is_one(store: Store) -> None:
 
 
 async def test_only_an_object_store_can_be_asked_by_others(kind: str, store: Store, key: FileKey) -> None:
-    async with store.writing(key, Described("text/csv", 'attachment; filename="x.csv"')) as sink:
+    async with store.writing(key, FileHeaders("text/csv", 'attachment; filename="x.csv"')) as sink:
         await sink(b"x")
     assert (await store.address(key, "GET") is not None) == (kind == "objects")
 

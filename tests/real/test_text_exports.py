@@ -32,7 +32,7 @@ async def exported(client: httpx.AsyncClient, work: Work, **asked: Any) -> tuple
 
 async def test_the_year_comes_in_parts(year: Year, owner: asyncpg.Connection) -> None:
     assert MOVEMENTS > COUNTED
-    assert await owner.fetchval("select max(id) from stock_ledger") / key_ranges.rows_of(400) > 10
+    assert await owner.fetchval("select max(id) from stock_ledger") / key_ranges.rows_per_range(400) > 10
 
 
 async def test_gzip_holds_the_bytes_of_psql(year: Year, staff: httpx.AsyncClient, work: Work, psql: Psql) -> None:

@@ -60,9 +60,11 @@ class _Earlier(NamedTuple):
     rate: float | None
 
 
-async def estimate(db: WriteSession, planned: PlannedExport, plans: Sequence[Plan]) -> Estimate:
+async def estimate(
+    db: WriteSession, planned: PlannedExport, plans: Sequence[Plan], *, most_counted: int = COUNTED
+) -> Estimate:
     """Changes nothing. `plans` are the planner's for the queries of `planned`."""
-    sizes = [await _size(db, query, plan) for query, plan in zip(planned.queries, plans, strict=True)]
+    sizes = [await _size(db, query, plan, most_counted) for query, plan in zip(planned.queries, plans, strict=True)]
     rows = sum(size.rows for size in sizes)
     earlier = await _earlier(db, planned)
     return Estimate(
@@ -96,9 +98,9 @@ def _file_bytes(planned: PlannedExport, sizes: Sequence[_Size]) -> float:
     return text_bytes * _SHRINK[planned.format.name] * _COMPRESSED[compression]
 
 
-async def _size(db: WriteSession, query: Query, plan: Plan) -> _Size:
-    rows, is_estimate, most = plan.rows, True, 2 * COUNTED
-    if plan.rows <= COUNTED:
+async def _size(db: WriteSession, query: Query, plan: Plan, most_counted: int) -> _Size:
+    rows, is_estimate, most = plan.rows, True, 2 * most_counted
+    if plan.rows <= most_counted:
         # the planner may expect far too few, so the count has a limit
         count = f"select count(*) from (select from ({query.sql}) found limit {most}) rows"  # noqa: S608 constants
         counted = await planner.value_soon(db, count, query)

@@ -12,7 +12,7 @@ from erp_service.registry.datasets import Column, Dataset
 
 ALL = "all"
 ALL_ROLE = Role.VIEWER
-ALL_DESCRIPTION = "Every dataset that you may read, as of one time, in one zip archive with a manifest."
+ALL_DESCRIPTION = "Every dataset that you may read, as of one point in time, in one zip archive with a manifest."
 
 Select = Callable[[Sequence[Column], Options], str]
 

@@ -1,4 +1,4 @@
-"""How far a running export is, read off Postgres while the COPY runs, and how it hears that it must stop."""
+"""How far a running export is, read from Postgres while the COPY runs, and how the run learns that it must stop."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -16,10 +16,10 @@ from erp_service.exports.run.snapshot import Snapshot
 T = TypeVar("T")
 
 EVERY = 0.5
-"""Seconds between two looks, and so between two notices of one job."""
+"""Seconds between two looks, and so between two notifications of one job."""
 
 SILENT = 10.0
-"""Seconds for which Postgres may wait for us while we wait for it: then the connection between is lost, and hangs."""
+"""Seconds for which Postgres may wait for us while we wait for Postgres. Then the connection is considered lost."""
 
 _BACKENDS = text("""
     select coalesce(sum(copy.tuples_processed), 0)::bigint as tuples,
@@ -29,39 +29,49 @@ _BACKENDS = text("""
 """)
 
 
-async def watch(database: Database, run: Run, *, snapshot: Snapshot, output: Output) -> None:
-    """Note the progress for ever; raises LostOwnership or CancelAsked as soon as the row says so.
+async def watch(
+    database: Database,
+    run: Run,
+    *,
+    snapshot: Snapshot,
+    output: Output,
+    every: float = EVERY,
+    silent: float = SILENT,
+) -> None:
+    """Record the progress for ever; raises LostOwnership or CancelRequested as soon as the row says so.
 
-    Counting rows in the bytes would be wrong, since values hold line ends; the server knows. It knows too if a COPY
-    will never go on: raises ConnectionError when no bytes come though they have been sent. Where several connections
-    copy, all but one may be waiting for their turn, and so for us; if all do, the one whose turn it is hangs."""
-    rows, received, heard_at = 0, -1, monotonic()
+    The rows are the server's count: counting lines in the bytes would be wrong, since values contain line ends.
+
+    Raises ConnectionError when no bytes arrive although the server has sent them, as then the COPY would never end.
+    Where several connections copy, all but one may wait for their turn, and so for us; if all of them do, the one whose
+    turn it is hangs."""
+    rows, received, received_at = 0, -1, monotonic()
     while True:
-        # before the look: a COPY that ends meanwhile must not count twice
+        # read before the look: a COPY that ends meanwhile must not count twice
         ended = snapshot.rows
-        # only the server that copies knows how far it is
+        # only the server that copies knows its progress
         async with database.on_replica() if snapshot.on_replica else database.read() as db:
-            found = (await db.execute(_BACKENDS, {"backends": snapshot.backends})).one()
+            backends = (await db.execute(_BACKENDS, {"backends": snapshot.backends})).one()
         async with database.write() as db:
-            rows = max(rows, ended + found.tuples)
+            rows = max(rows, ended + backends.tuples)
             await lifecycle.advance(db, run, rows=rows, bytes_=output.bytes)
         expecting = snapshot.expecting and output.idle
-        if snapshot.received != received or not expecting or found.all_wait_for_us is False:
-            received, heard_at = snapshot.received, monotonic()
-        elif monotonic() - heard_at > SILENT:
+        if snapshot.received != received or not expecting or backends.all_wait_for_us is False:
+            received, received_at = snapshot.received, monotonic()
+        elif monotonic() - received_at > silent:
             raise ConnectionError("the connection of the COPY hangs")
-        await asyncio.sleep(EVERY)
+        await asyncio.sleep(every)
 
 
 async def while_watched(work: Awaitable[T], watching: Awaitable[None]) -> T:
-    """What `work` gives; whichever of the two fails first stops the other, and is raised."""
-    working, watcher = asyncio.ensure_future(work), asyncio.ensure_future(watching)
+    """The result of `work`. The first of the two that fails stops the other, and its error is raised."""
+    worker, watcher = asyncio.ensure_future(work), asyncio.ensure_future(watching)
     try:
-        await asyncio.wait([working, watcher], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([worker, watcher], return_when=asyncio.FIRST_COMPLETED)
         if watcher.done():
             watcher.result()
-        return await working
+        return await worker
     finally:
-        working.cancel()
+        worker.cancel()
         watcher.cancel()
-        await asyncio.gather(working, watcher, return_exceptions=True)
+        await asyncio.gather(worker, watcher, return_exceptions=True)
