@@ -1,4 +1,4 @@
-"""The datasets that can be exported, by name: those that the features register."""
+"""The datasets that can be exported, by name, as the features register them."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What exports need of the process they are made or served in."""
+"""What exports need from the process in which they run."""
 
 from msgspec import Struct
 
@@ -9,7 +9,7 @@ from erp_service.settings import Settings
 
 
 class ExportContext(Struct, frozen=True):
-    """Settings, pools and the file store, the same for routes, tasks and maintenance."""
+    """Settings, database pools and the file store: the same type for routes, tasks and housekeeping."""
 
     settings: Settings
     database: Database
@@ -18,5 +18,5 @@ class ExportContext(Struct, frozen=True):
 
     @property
     def most_running(self) -> int:
-        """Exports of one user that run at once."""
+        """How many exports of one user are in the queue at once."""
         return self.settings.exports_running_per_user

@@ -1,34 +1,69 @@
-"""How far an export is and how long it will take, from counts of rows: the arithmetic, apart from where they come from.
+"""How far an export is and how long it will take: arithmetic on counts of rows, whatever their source.
 
-A total that Postgres estimated may be far too low. Up to nine tenths of it, rows count for what they say; beyond, each
-further row says that the total was too low, and the percentage comes ever closer to the end without reaching it."""
+A total that Postgres estimated may be far too low. While the rows done are at most nine tenths of it, the total is
+trusted. Every further row shows that the total was too low: the percentage then approaches 100 and never reaches it."""
 
 import math
 from typing import NamedTuple
 
-MEMORY = 10.0
-"""Seconds in which what was measured loses most of its weight: short enough to follow a change of speed, long enough
-not to follow each burst of a buffer."""
+import msgspec
 
-_TRUSTED = 0.9  # of an estimate
-_MOST = 99.9  # per cent, until the file is there
+MEMORY = 10.0
+"""Seconds after which a measurement has lost most of its weight: short enough to follow a change of speed, long enough
+to smooth the bursts of a buffer."""
+
+_TRUSTED = 0.9  # share of an estimate
+_MOST = 99.9  # per cent, until the file is published
+
+
+class Progress(msgspec.Struct):
+    """`percent` never goes back within an attempt, and is 100 only at the end; null while nothing can be said."""
+
+    rows_done: int
+    rows_total: int | None
+    rows_total_is_estimate: bool
+    bytes: int
+    percent: float | None
+    eta_seconds: int | None
 
 
 class Pace(NamedTuple):
-    """Rows and seconds since the first rows came, both fading alike, so that their quotient is a rate at any age."""
+    """Rows and seconds since the first rows arrived. Both decay alike, so their quotient is a rate at any time."""
 
     rows: float = 0.0
     seconds: float = 0.0
 
     def onward(self, *, rows: int, seconds: float) -> "Pace":
-        """After `rows` more in `seconds`."""
+        """The pace after `rows` more rows in `seconds`."""
         seconds = max(seconds, 0.0)
-        kept = math.exp(-seconds / MEMORY)
-        return Pace(self.rows * kept + rows, self.seconds * kept + seconds)
+        weight = math.exp(-seconds / MEMORY)
+        return Pace(self.rows * weight + rows, self.seconds * weight + seconds)
+
+
+def progress(
+    *,
+    rows_done: int,
+    rows_total: int | None,
+    is_estimate: bool,
+    bytes_done: int,
+    percent: float,
+    pace: Pace,
+    is_running: bool,
+    is_published: bool,
+) -> Progress:
+    """Computed from the row alone and not from the clock, so the same row always gives the same progress."""
+    if is_published:
+        return Progress(rows_done, rows_total, is_estimate, bytes_done, 100.0, 0)
+    if rows_total is None:
+        return Progress(rows_done, None, is_estimate, bytes_done, None, None)
+    eta = eta_seconds(pace, rows_done=rows_done, rows_total=rows_total, is_estimate=is_estimate) if is_running else None
+    # with more rows done than were estimated, the total is at least that many
+    total = max(rows_total, rows_done) if is_estimate else rows_total
+    return Progress(rows_done, total, is_estimate, bytes_done, percent, eta)
 
 
 def percent(*, rows_done: int, rows_total: int, is_estimate: bool) -> float:
-    """Rounded down to tenths: a hundred is said by the published file, and by nothing else."""
+    """Rounded down to tenths, and below 100: only the published file is 100 per cent."""
     share = _share(rows_done, rows_total, is_estimate=is_estimate)
     return min(_MOST, math.floor(share * 1000) / 10)
 
@@ -42,10 +77,10 @@ def eta_seconds(pace: Pace, *, rows_done: int, rows_total: int, is_estimate: boo
 
 
 def _share(rows_done: int, rows_total: int, *, is_estimate: bool) -> float:
-    """Between 0 and 1, and above 0 as soon as there is a row; grows with the rows."""
+    """From 0 to 1; above 0 once there is a row, and growing with the rows."""
     done = rows_done / max(rows_total, 1)
     if not is_estimate or done <= _TRUSTED:
         return min(done, 1.0)
     rest = 1 - _TRUSTED
-    # meets the straight line with the same value and the same slope
+    # joins the straight line with the same value and the same slope
     return 1 - rest / (1 + (done - _TRUSTED) / rest)

@@ -1,9 +1,9 @@
-"""What an export's file is called: a template of the request, checked at submission, filled in when the file is there.
+"""The name of an export's file: a template of the request, checked at submission, filled in when the file is written.
 
-The name ends up in `Content-Disposition` and on disks that we know nothing of. So it is one plain name on all of them:
-no path, nothing invisible, nothing that Windows keeps for itself, and always with the extension of what is inside.
-Every placeholder has a value of fixed length in ASCII letters, digits, `-` and `_`, so what holds for a template filled
-in at submission holds for it at any time.
+The name ends up in `Content-Disposition` and on disks that we know nothing about. So it must be a plain file name on
+every system: no path, no invisible character, no name that Windows reserves, and always the extension of the content.
+Every placeholder has a value of fixed length in ASCII letters, digits, `-` and `_`. Therefore a template that is valid
+with sample values at submission is valid with any values.
 """
 
 import re
@@ -16,19 +16,19 @@ from msgspec import Struct
 
 DEFAULT = "{dataset}-{snapshot}.{ext}"
 MOST_CHARACTERS = 200
-MOST_BYTES = 200  # in UTF-8: file systems take 255, and a client puts something of its own behind while it downloads
+MOST_BYTES = 200  # in UTF-8: file systems accept 255, and clients append a suffix during the download
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _REFUSED = frozenset('/\\:*?"<>|')
-# the two join letters and emoji, and cannot make a name look like another
+# these two join letters and emoji, and cannot make a name look like another one
 _JOINERS = frozenset("\u200c\u200d")
 _CONTROL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-# "Naming Files, Paths, and Namespaces" of Microsoft; whatever the extension, and whatever the capitals
+# Microsoft, "Naming Files, Paths, and Namespaces": reserved with any extension, in upper and lower case
 _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])[ ]*(\.|$)", re.IGNORECASE)
 
 
-class Named(Struct, frozen=True):
-    """What a template is filled in with. `at` is the instant of the snapshot; its date and time are given in UTC."""
+class FilenameValues(Struct, frozen=True):
+    """The values for a template. `at` is the time of the snapshot; its date and time are written in UTC."""
 
     dataset: str
     format: str
@@ -50,24 +50,24 @@ PLACEHOLDERS = tuple(_VALUES)
 MEANING = "; ".join(f"`{{{name}}}`: {meaning}" for name, meaning in _VALUES.items())
 
 
-def filled_in(template: str | None, named: Named) -> str:
-    """The file's name, in Unicode's composed form, with the right extension. The template has been checked."""
-    at = named.at.astimezone(UTC)
-    values = {
-        "dataset": named.dataset,
+def fill_in(template: str | None, values: FilenameValues) -> str:
+    """The file's name, in Unicode's composed form, with the right extension. `filename_faults` must find none."""
+    at = values.at.astimezone(UTC)
+    texts = {
+        "dataset": values.dataset,
         "date": f"{at:%Y-%m-%d}",
         "time": f"{at:%H%M%S}",
         "snapshot": f"{at:%Y%m%dT%H%M%SZ}",
-        "id": named.export_id.hex[-8:],
-        "format": named.format,
-        "ext": named.extension,
+        "id": values.export_id.hex[-8:],
+        "format": values.format,
+        "ext": values.extension,
     }
-    name = _PLACEHOLDER.sub(lambda found: values[found[1]], DEFAULT if template is None else template)
-    return _with_extension(unicodedata.normalize("NFC", name), named.extension)
+    name = _PLACEHOLDER.sub(lambda match: texts[match[1]], DEFAULT if template is None else template)
+    return _with_extension(unicodedata.normalize("NFC", name), values.extension)
 
 
 def filename_faults(template: str, *, dataset: str, format_: str, extension: str) -> Iterator[str]:
-    """Everything that keeps the template from making good names, each in words for whoever wrote it."""
+    """Everything that keeps the template from giving good names, in words for its author."""
     unknown = dict.fromkeys(name for name in _PLACEHOLDER.findall(template) if name not in PLACEHOLDERS)
     yield from (f"has the unknown placeholder {{{name[:30]}}}; known: {', '.join(PLACEHOLDERS)}" for name in unknown)
     literal = _PLACEHOLDER.sub("", template)
@@ -76,16 +76,16 @@ def filename_faults(template: str, *, dataset: str, format_: str, extension: str
     if refused := sorted(set(literal) & _REFUSED):
         yield f"must not contain {' '.join(refused)}"
     if any(unicodedata.category(character) in _CONTROL and character not in _JOINERS for character in literal):
-        yield "must not contain characters that cannot be seen"
+        yield "must not contain invisible characters"
     if unknown:
         return
-    sample = Named(dataset, format_, extension, datetime(2026, 1, 31, tzinfo=UTC), UUID(int=0))
-    yield from _faults_of_name(filled_in(template, sample))
+    sample = FilenameValues(dataset, format_, extension, datetime(2026, 1, 31, tzinfo=UTC), UUID(int=0))
+    yield from _faults_of_name(fill_in(template, sample))
 
 
 def _faults_of_name(name: str) -> Iterator[str]:
     if name.startswith((".", "-", "~")) or name[0].isspace():
-        yield "must not begin with a point, a hyphen, a tilde or a blank"
+        yield "must not begin with a period, a hyphen, a tilde or a space"
     if _DEVICES.match(name):
         yield "must not be the name of a device"
     if (length := len(name.encode(errors="replace"))) > MOST_BYTES:

@@ -1,7 +1,7 @@
-"""The states of an export, each change a compare-and-set that carries the fence.
+"""The states of an export. Each change is a compare-and-set that contains the fence.
 
-A run is named by the export, its queue job and the attempt. Whoever holds an old one changes nothing, learns so from
-the answer, and cleans up only what is its own. Each end admits the next export, in the same transaction."""
+A run is identified by the export, its queue job and the attempt. A run with an old attempt changes nothing, learns so
+from the result, and cleans up only what it made itself. Each end admits the next export in the same transaction."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ from erp_service.exports.models import CHANNEL, ExportJob, Status
 from erp_service.exports.planning.selection import Spec
 from erp_service.exports.problems import ExportAbandoned
 from erp_service.exports.storage.base import FileKey
+from erp_service.queue.fencing import JobAttempt
 
 WORKER = principals.system("erp worker")
 
@@ -28,14 +29,22 @@ _NOW = func.clock_timestamp()
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One attempt at one export. `attempt` counts from 1 and grows with every retry and rescue of the queue's job."""
+    """One attempt at one export. Its number is that of the queue's job, which grows with every retry and rescue."""
 
     export_id: UUID
-    queue_job_id: int
-    attempt: int
+    job: JobAttempt
+
+    @property
+    def queue_job_id(self) -> int:
+        return self.job.job_id
+
+    @property
+    def attempt(self) -> int:
+        """Counts from 1."""
+        return self.job.attempt
 
     def holds(self) -> list[ColumnElement[bool]]:
-        """The row is this run's own."""
+        """The conditions under which the row belongs to this run."""
         return [
             ExportJob.id == self.export_id,
             ExportJob.queue_job_id == self.queue_job_id,
@@ -44,6 +53,8 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Claimed(msgspec.Struct, frozen=True):
+    """What a run needs to know of the export that it has claimed."""
+
     user_id: int
     dataset: str
     format: str
@@ -53,7 +64,7 @@ class Claimed(msgspec.Struct, frozen=True):
 
 
 class Published(msgspec.Struct, frozen=True):
-    """What lies in the store, whole and durable."""
+    """A file that is complete and durable in the store."""
 
     key: FileKey
     rows: int
@@ -65,15 +76,15 @@ class Published(msgspec.Struct, frozen=True):
 
 
 class LostOwnership(Exception):
-    """Another attempt has the export, or it has ended: this run must write nothing more."""
+    """Another attempt has the export, or the export has ended: this run must write nothing more."""
 
 
-class CancelAsked(Exception):
+class CancelRequested(Exception):
     """The row says `canceling`."""
 
 
 async def claim(db: WriteSession, run: Run, *, most_running: int) -> Claimed | None:
-    """Begin an attempt that is greater than all before it. None if there is nothing to do for it any more."""
+    """Begin an attempt, whose number must be greater than all before it. None if nothing is left to do."""
     job = ExportJob
     later = [job.id == run.export_id, job.queue_job_id == run.queue_job_id, job.attempt < run.attempt]
     values: dict[str, Any] = {
@@ -99,7 +110,7 @@ async def claim(db: WriteSession, run: Run, *, most_running: int) -> Claimed | N
     if row is not None:
         spec = msgspec.convert(row.spec, Spec)
         return Claimed(row.user_id, row.dataset, row.format, row.compression, spec, row.retention_hours)
-    # whoever should have answered the cancel died before it could
+    # the worker that should have answered the cancel died before it could
     if await _set(db, [*later, job.status == Status.CANCELING], status=Status.CANCELED, finished_at=_NOW):
         await admission.admit(db, most_running)
     return None
@@ -108,19 +119,19 @@ async def claim(db: WriteSession, run: Run, *, most_running: int) -> Claimed | N
 async def begin_copy(
     db: WriteSession, run: Run, *, snapshot_at: datetime, rows_total: int, rows_total_is_estimate: bool
 ) -> None:
-    """Raises LostOwnership, CancelAsked."""
+    """Raises LostOwnership, CancelRequested."""
     values = {"snapshot_at": snapshot_at, "rows_total": rows_total, "rows_total_is_estimate": rows_total_is_estimate}
     if not await _set(db, [*run.holds(), ExportJob.status == Status.RUNNING], **values):
-        await still_ours(db, run)
-    await _tell(db, run)
+        await require_ours(db, run)
+    await _notify(db, run)
 
 
 async def advance(db: WriteSession, run: Run, *, rows: int, bytes_: int) -> None:
-    """Note how far it is, and tell whoever listens; raises LostOwnership, CancelAsked.
+    """Record the progress and notify listeners; raises LostOwnership, CancelRequested.
 
-    `rows` and `bytes_` are of the whole export, also where it is made in parts."""
+    `rows` and `bytes_` are of the whole export, also where it is copied in ranges."""
     job = ExportJob
-    held = select(
+    statement = select(
         job.status,
         job.rows_done,
         job.bytes_done,
@@ -131,43 +142,43 @@ async def advance(db: WriteSession, run: Run, *, rows: int, bytes_: int) -> None
         job.recent_seconds,
         func.coalesce(func.extract("epoch", _NOW - job.progress_at), 0.0).label("seconds"),
     )
-    row = (await db.execute(held.where(*run.holds()))).one_or_none()
-    _demand_ours(None if row is None else row.status)
+    row = (await db.execute(statement.where(*run.holds()))).one_or_none()
+    _require_ours(None if row is None else row.status)
     if row is None or (rows <= row.rows_done and bytes_ <= row.bytes_done):
         return
     rows = max(rows, row.rows_done)
     values: dict[str, Any] = {"rows_done": rows, "bytes_done": max(bytes_, row.bytes_done), "progress_at": _NOW}
     if row.rows_done:
-        # what passed before the first rows went into planning and sorting, and says nothing about the rest
+        # the time before the first rows went into planning and sorting, and says nothing about the rest
         more, seconds = rows - row.rows_done, float(row.seconds)
         pace = Pace(row.recent_rows, row.recent_seconds).onward(rows=more, seconds=seconds)
         values |= {"recent_rows": pace.rows, "recent_seconds": pace.seconds}
     if row.rows_total is not None:
         now = percent(rows_done=rows, rows_total=row.rows_total, is_estimate=row.rows_total_is_estimate)
-        # kept, and not computed when it is asked for: a total that grows must not take it back
+        # stored, and not computed on each read: a total that grows must not make it smaller
         values["percent"] = max(row.percent, now)
     if await _set(db, [*run.holds(), job.status == Status.RUNNING], **values):
-        await _tell(db, run)
+        await _notify(db, run)
 
 
-async def still_ours(db: WriteSession, run: Run) -> None:
-    """Raises LostOwnership, CancelAsked."""
-    _demand_ours(await db.scalar(select(ExportJob.status).where(*run.holds())))
+async def require_ours(db: WriteSession, run: Run) -> None:
+    """Raises LostOwnership, CancelRequested."""
+    _require_ours(await db.scalar(select(ExportJob.status).where(*run.holds())))
 
 
-def _demand_ours(status: str | None) -> None:
+def _require_ours(status: str | None) -> None:
     if status == Status.CANCELING:
-        raise CancelAsked
+        raise CancelRequested
     if status != Status.RUNNING:
         raise LostOwnership
 
 
-async def _tell(db: WriteSession, run: Run) -> None:
+async def _notify(db: WriteSession, run: Run) -> None:
     await db.execute(text("select pg_notify(:channel, :id)"), {"channel": CHANNEL, "id": str(run.export_id)})
 
 
 async def publish(db: WriteSession, run: Run, file: Published, *, retention_hours: int, most_running: int) -> None:
-    """The one moment in which the export succeeds; the file is durable by now. Raises LostOwnership, CancelAsked."""
+    """The export succeeds here and nowhere else; its file must be durable. Raises LostOwnership, CancelRequested."""
     values = {
         "status": Status.SUCCEEDED,
         "finished_at": _NOW,
@@ -186,7 +197,7 @@ async def publish(db: WriteSession, run: Run, file: Published, *, retention_hour
         "file_key": str(file.key),
     }
     if not await _set(db, [*run.holds(), ExportJob.status == Status.RUNNING], **values):
-        await still_ours(db, run)
+        await require_ours(db, run)
         raise LostOwnership
     after = {"rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
     await record(db, WORKER, "export.succeeded", run.export_id, after=after)
@@ -194,18 +205,19 @@ async def publish(db: WriteSession, run: Run, file: Published, *, retention_hour
 
 
 async def fail(db: WriteSession, run: Run, why: Refused, *, most_running: int) -> bool:
-    """False if the run was not ours any more. An export that was being canceled ends canceled."""
-    if await canceled(db, run, most_running=most_running, asked=True):
+    """False if the export was not this run's any more. An export that is `canceling` ends canceled instead."""
+    if await cancel(db, run, most_running=most_running, only_requested=True):
         return True
     where = [*run.holds(), ExportJob.status == Status.RUNNING]
     return await _fail(db, where, run.export_id, why, most_running)
 
 
-async def canceled(db: WriteSession, run: Run, *, most_running: int, asked: bool = False) -> bool:
-    """False if the run was not ours any more. With `asked`, only if the row says that somebody wants it."""
+async def cancel(db: WriteSession, run: Run, *, most_running: int, only_requested: bool = False) -> bool:
+    """End a run as canceled. False if the export was not this run's any more, or, with `only_requested`, if its row
+    does not say `canceling`."""
     running = [*run.holds(), ExportJob.status == Status.RUNNING]
-    if not asked and await _set(db, running, status=Status.CANCELING):
-        # the queue was told by somebody who did not come through the API, where who it was would be on record
+    if not only_requested and await _set(db, running, status=Status.CANCELING):
+        # the queue's job was canceled without the API, which would have recorded by whom
         await record(db, WORKER, "export.canceled", run.export_id)
     where = [*run.holds(), ExportJob.status == Status.CANCELING]
     if not await _set(db, where, status=Status.CANCELED, finished_at=_NOW):
@@ -215,24 +227,25 @@ async def canceled(db: WriteSession, run: Run, *, most_running: int, asked: bool
 
 
 async def requeue(db: WriteSession, run: Run, *, most_running: int) -> bool:
-    """The worker shuts down, and the queue's job waits again: so does the export, with its place kept."""
-    if await canceled(db, run, most_running=most_running, asked=True):
+    """The queue's job waits again, as when the worker shuts down; so does the export, which stays admitted."""
+    if await cancel(db, run, most_running=most_running, only_requested=True):
         return True
     where = [*run.holds(), ExportJob.status == Status.RUNNING]
     return await _set(db, where, status=Status.QUEUED, started_at=None)
 
 
-async def abandoned(db: WriteSession, queue_job_id: int, *, most_running: int) -> bool:
-    """The queue ended its job for good and nobody will run it any more, so the export must not look alive."""
+async def abandon(db: WriteSession, queue_job_id: int, *, most_running: int) -> bool:
+    """End an export whose job the queue has ended for good: nobody will run it, so it must not look alive. False if the
+    export has ended already."""
     job = ExportJob
     export_id = await db.scalar(select(job.id).where(job.queue_job_id == queue_job_id))
     if export_id is None:
         return False
-    its_own = [job.id == export_id, job.queue_job_id == queue_job_id]
-    if await _set(db, [*its_own, job.status == Status.CANCELING], status=Status.CANCELED, finished_at=_NOW):
+    admitted = [job.id == export_id, job.queue_job_id == queue_job_id]
+    if await _set(db, [*admitted, job.status == Status.CANCELING], status=Status.CANCELED, finished_at=_NOW):
         await admission.admit(db, most_running)
         return True
-    where = [*its_own, job.status.in_((Status.QUEUED, Status.RUNNING))]
+    where = [*admitted, job.status.in_((Status.QUEUED, Status.RUNNING))]
     return await _fail(db, where, export_id, ExportAbandoned(), most_running)
 
 

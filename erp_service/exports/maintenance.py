@@ -1,6 +1,6 @@
 """Housekeeping of exports: expired and orphaned files, missed admissions, exports whose job has ended.
 
-Each step works in small batches and transactions, and is safe to be cut short, repeated, or run twice at once."""
+Each step works in small batches and transactions. It may be interrupted, repeated, or run twice at the same time."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -20,7 +20,7 @@ from erp_service.registry.services import ServiceSet
 
 BATCH = 500
 GRACE = timedelta(hours=1)
-"""A file that no row names may be on its way to be published; after so long it is not."""
+"""A younger file that no row names may be about to be published."""
 
 _EXPIRE = text("""
     update export_jobs set status = 'expired' where id in (
@@ -37,47 +37,47 @@ _ENDED_IN_QUEUE = text("""
 """)
 
 
-async def run(resources: ExportContext) -> None:
+async def run(exports: ExportContext) -> None:
     """Everything, once."""
-    await abandon_ended(resources)
-    await admit_missed(resources.database, resources.most_running)
-    await expire(resources.database)
-    async with resources.database.read() as db:
-        fault = await store_fault(db, resources.database, resources.store)
+    await abandon_ended(exports)
+    await admit_missed(exports.database, exports.most_running)
+    await expire(exports.database)
+    async with exports.database.read() as db:
+        fault = await store_fault(db, exports.database, exports.store)
     if fault is not None:
         log.error("the export store is left alone", fault=fault)
         return
-    await remove_expired_files(resources.database, resources.store)
-    await remove_orphans(resources.database, resources.store, older_than=datetime.now(UTC) - GRACE)
+    await remove_expired_files(exports.database, exports.store)
+    await remove_orphans(exports.database, exports.store, older_than=datetime.now(UTC) - GRACE)
 
 
 async def admit_missed(database: Database, most_running: int) -> int:
-    """Admissions that a crash, or a skipped row, left out."""
+    """Admissions that did not happen, because a row was locked or the setting has changed."""
     async with database.write() as db:
         return await admission.admit(db, most_running)
 
 
-async def abandon_ended(resources: ExportContext) -> None:
-    """Exports whose job the queue has ended while their row has not."""
-    async with resources.database.read() as db:
+async def abandon_ended(exports: ExportContext) -> None:
+    """End the exports whose job the queue has ended while their row is still open."""
+    async with exports.database.read() as db:
         ended = list(await db.scalars(_ENDED_IN_QUEUE, {"batch": BATCH}))
     for queue_job_id in ended:
-        # a transaction each: whoever holds the admission lock must not wait for another's row
-        async with resources.database.write() as db:
-            if await lifecycle.abandoned(db, queue_job_id, most_running=resources.most_running):
+        # one transaction each: whoever holds the admission lock must not wait for the row of another export
+        async with exports.database.write() as db:
+            if await lifecycle.abandon(db, queue_job_id, most_running=exports.most_running):
                 log.warning("export ended, since its job has", job_id=queue_job_id)
 
 
 async def expire(database: Database) -> None:
-    """The rows stay and say `expired`; the files go next."""
-    removed = BATCH
-    while removed == BATCH:
+    """The rows stay with the status `expired`; `remove_expired_files` removes the files."""
+    changed = BATCH
+    while changed == BATCH:
         async with database.write() as db:
-            removed = (await db.execute(_EXPIRE, {"batch": BATCH})).rowcount
+            changed = (await db.execute(_EXPIRE, {"batch": BATCH})).rowcount
 
 
 async def remove_expired_files(database: Database, store: Store) -> None:
-    """Also what a request to delete could not remove."""
+    """Also those that a request to delete could not remove."""
     expired = select(ExportJob.id, ExportJob.file_key).where(
         ExportJob.status == Status.EXPIRED, ExportJob.file_key.is_not(None)
     )
@@ -91,15 +91,15 @@ async def remove_expired_files(database: Database, store: Store) -> None:
 
 
 async def remove_file(database: Database, store: Store, key: FileKey) -> None:
-    """The file of an expired export; its row then names none."""
+    """Remove the file of an expired export; afterwards its row names none."""
     await store.delete(key)
     async with database.write() as db:
-        gone = update(ExportJob).where(ExportJob.id == key.export_id, ExportJob.file_key == str(key))
-        await db.execute(gone.where(ExportJob.status == Status.EXPIRED).values(file_key=None))
+        its_row = update(ExportJob).where(ExportJob.id == key.export_id, ExportJob.file_key == str(key))
+        await db.execute(its_row.where(ExportJob.status == Status.EXPIRED).values(file_key=None))
 
 
 async def remove_deleted(database: Database, store: Store, key: FileKey) -> None:
-    """At once, after the answer; if that fails there is nobody to tell, and the next upkeep does it."""
+    """Right after the answer was sent. If it fails, nobody can be notified: the next housekeeping removes the file."""
     try:
         await remove_file(database, store, key)
     except DATABASE_ERRORS as exc:
@@ -107,12 +107,12 @@ async def remove_deleted(database: Database, store: Store, key: FileKey) -> None
 
 
 async def remove_orphans(database: Database, store: Store, *, older_than: datetime) -> int:
-    """Files and parts that no row names and no run is writing; returns how many."""
+    """Remove complete and partial files that no row names and no run is writing; returns how many."""
     removed = 0
     batch: list[StoredFile] = []
-    async for kept in store.kept():
-        if kept.modified_at < older_than:
-            batch.append(kept)
+    async for file in store.list_files():
+        if file.modified_at < older_than:
+            batch.append(file)
         if len(batch) == BATCH:
             removed += await _remove_unnamed(database, store, batch)
             batch = []
@@ -120,20 +120,19 @@ async def remove_orphans(database: Database, store: Store, *, older_than: dateti
 
 
 async def _remove_unnamed(database: Database, store: Store, batch: list[StoredFile]) -> int:
-    ids = {kept.key.export_id for kept in batch}
-    job = ExportJob
+    job, ids = ExportJob, {file.key.export_id for file in batch}
     async with database.read() as db:
-        found = select(job.id, job.status, job.attempt, job.file_key).where(job.id.in_(ids))
-        rows = {row.id: row for row in await db.execute(found)}
+        statement = select(job.id, job.status, job.attempt, job.file_key).where(job.id.in_(ids))
+        rows = {row.id: row for row in await db.execute(statement)}
     removed = 0
-    for kept in batch:
-        row = rows.get(kept.key.export_id)
-        named = row is not None and kept.whole and row.file_key == str(kept.key)
-        written = (
-            row is not None and row.status in (Status.RUNNING, Status.CANCELING) and row.attempt == kept.key.attempt
+    for file in batch:
+        row = rows.get(file.key.export_id)
+        is_named = row is not None and file.whole and row.file_key == str(file.key)
+        is_growing = (
+            row is not None and row.status in (Status.RUNNING, Status.CANCELING) and row.attempt == file.key.attempt
         )
-        if not named and not written:
-            await store.delete(kept.key)
+        if not is_named and not is_growing:
+            await store.delete(file.key)
             removed += 1
     return removed
 

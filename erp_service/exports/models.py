@@ -1,4 +1,4 @@
-"""Export jobs, whose rows are the truth about exports, and the store that their files lie in."""
+"""The tables of exports: the jobs, whose rows are the truth about exports, and the store of their files."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -25,11 +25,12 @@ from erp_service import errors
 from erp_service.db.base import Base
 
 CHANNEL = "erp_exports"
-"""Postgres notifies it, with the job's id, when a status changes; the worker does with progress, twice a second."""
+"""A trigger notifies this channel, with the job's id, when a status changes. The worker notifies it of progress, at
+most twice a second."""
 
 
 class Status(StrEnum):
-    """Which may follow which is held by the trigger export_jobs_guard, whoever writes."""
+    """The trigger export_jobs_guard enforces which status may follow which, for every writer."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -44,9 +45,9 @@ OPEN = (Status.QUEUED, Status.RUNNING, Status.CANCELING)
 
 
 class ExportJob(Base):
-    """One export. `attempt` is the fence: whoever holds a smaller one writes nothing here any more.
+    """One export. `attempt` is the fence: a run with a smaller one writes nothing here any more.
 
-    Admitted means `queue_job_id` is set; until then the row waits, and the queue does not know of it."""
+    An export is admitted once `queue_job_id` is set; until then it waits, and the queue does not know of it."""
 
     __tablename__ = "export_jobs"
     __table_args__ = (
@@ -82,7 +83,7 @@ class ExportJob(Base):
     compression: Mapped[str] = mapped_column(Text)
     spec: Mapped[dict[str, Any]] = mapped_column(JSONB)
     retention_hours: Mapped[int] = mapped_column(Integer)
-    # what the planner thought at submission: it decides the queue, see admission.py
+    # by the planner's estimate at submission; decides the queue, see admission.py
     is_small: Mapped[bool] = mapped_column(server_default=text("false"))
     retry_of: Mapped[UUID | None] = mapped_column(ForeignKey("export_jobs.id"))
     status: Mapped[str] = mapped_column(Text, server_default=text("'queued'"))
@@ -100,7 +101,7 @@ class ExportJob(Base):
     rows_total: Mapped[int | None] = mapped_column(BigInteger)
     rows_total_is_estimate: Mapped[bool] = mapped_column(server_default=text("false"))
     progress_at: Mapped[datetime | None] = mapped_column()
-    # of the present attempt: the most that was ever said, and the rate it goes at, see pace.py
+    # of the present attempt: the greatest percentage so far, and the rate, see eta.py
     percent: Mapped[float] = mapped_column(Double, server_default=text("0"))
     recent_rows: Mapped[float] = mapped_column(Double, server_default=text("0"))
     recent_seconds: Mapped[float] = mapped_column(Double, server_default=text("0"))
@@ -109,15 +110,15 @@ class ExportJob(Base):
     sha256: Mapped[str | None] = mapped_column(Text)
     media_type: Mapped[str | None] = mapped_column(Text)
     filename: Mapped[str | None] = mapped_column(Text)
-    # set while a file of this name may lie in the store; its expiry sets it to null when the file is gone
+    # set while a file of this name may be in the store; null once an expired file has been removed
     file_key: Mapped[str | None] = mapped_column(Text)
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
-    # a `traceparent` (W3C Trace Context), with which the run goes on; null while tracing is off
+    # the `traceparent` (W3C Trace Context) that the run continues; null while tracing is off
     trace: Mapped[str | None] = mapped_column(Text)
 
 
 class ExportStore(Base):
-    """One row. Store and database know each other: `<database_id>/<store_id>` is written in both, once."""
+    """One row. Store and database identify each other: `<database_id>/<store_id>` is written into both, once."""
 
     __tablename__ = "export_store"
     __table_args__ = (CheckConstraint("single", name="single_row"),)
@@ -129,7 +130,7 @@ class ExportStore(Base):
 
 
 class DatabaseFile(Base):
-    """A file of the store `postgres:`. Only what is `whole` is there for readers, only what is `writing` can grow."""
+    """A file of the store `postgres:`. Readers see only a file that is `whole`; only one that is `writing` can grow."""
 
     __tablename__ = "export_files"
     __table_args__ = (
@@ -144,7 +145,7 @@ class DatabaseFile(Base):
 
 
 class DatabaseFileChunk(Base):
-    """All of a file's have the same size, see storage/postgres.py, but for its last."""
+    """A piece of a file. All but the last have the same size, see storage/postgres.py."""
 
     __tablename__ = "export_chunks"
 

@@ -1,4 +1,4 @@
-"""What exports may refuse."""
+"""The problems with which exports refuse a request, or end."""
 
 from erp_service import errors
 
@@ -12,21 +12,21 @@ class ExportNotReady(errors.Conflict):
 
 
 class ExportExpired(errors.Gone):
-    """The file was deleted, on request or because its time was over. `POST .../retry` makes a new export like it."""
+    """The file was deleted, on request or because it had expired. `POST .../retry` makes a new export like it."""
 
     slug, title = "export-expired", "The export has expired"
 
 
 class ExportLost(errors.Gone):
-    """The file is not in the store, though it should be, or has another size.
+    """The file is not in the store although it should be, or has another size.
 
-    Submit the export anew, and tell the operator its id."""
+    Submit the export again, and tell the operator its id."""
 
     slug, title = "export-lost", "The export's file is lost"
 
 
 class ExportFinal(errors.Conflict):
-    """The export has ended in a way that leaves nothing to cancel."""
+    """The export has ended, so there is nothing to cancel."""
 
     slug, title = "export-final", "The export has ended"
 
@@ -38,19 +38,19 @@ class ExportUnfinished(errors.Conflict):
 
 
 class ExportSucceeded(errors.Conflict):
-    """The export's file is there: download it. Only failed, canceled and expired exports can be tried again."""
+    """The export has a file: download it. Only failed, canceled and expired exports can be tried again."""
 
     slug, title = "export-succeeded", "The export has succeeded"
 
 
 class TooManyExports(errors.TooMany):
-    """So many of your exports wait that no more can be taken. Wait until some have run, or cancel some."""
+    """Too many of your exports are waiting. Wait until some have run, or cancel some."""
 
     slug, title = "too-many-exports", "Too many exports are waiting"
 
 
 class ExportFailed(errors.Internal):
-    """The export could not be made because of a fault of the service, which was logged under the job's id.
+    """The export failed because of a fault of the service, which was logged under the job's id.
 
     `POST .../retry` tries again."""
 
@@ -58,49 +58,49 @@ class ExportFailed(errors.Internal):
 
 
 class ExportAbandoned(errors.Internal):
-    """The workers that ran the export died under it, too often to try again by itself. Tell the operator its id."""
+    """The workers that ran the export died too often for another automatic attempt. Tell the operator its id."""
 
     slug, title = "export-abandoned", "The export was given up"
 
 
 class ExportForbidden(errors.Forbidden):
-    """When the export's turn came, its owner was no longer active or had no longer the role for the dataset."""
+    """When the export's turn came, its owner was not active any more, or had lost the role for the dataset."""
 
     slug, title = "export-forbidden", "The export's owner may no longer read the dataset"
 
 
 class FormatUnavailable(errors.Refused):
-    """The instance that had to write the export lacks the library that its format takes.
+    """The instance that had to write the export lacks the library for its format.
 
-    The catalogue says which formats there are. Tell the operator, or choose another format."""
+    The catalogue lists the available formats. Tell the operator, or choose another format."""
 
     status, slug, title = 422, "export-format-unavailable", "The format is not available"
 
 
 class TooManyRows(errors.Refused):
-    """A sheet holds 1,048,575 rows beside its header, and the export has more.
+    """A sheet holds 1,048,575 rows and its header, and the export has more.
 
-    Narrow it with `filter`, or take a format without that limit: csv, jsonl or parquet."""
+    Narrow it with `filter`, or choose a format without that limit: csv, jsonl or parquet."""
 
     status, slug, title = 422, "too-many-rows", "More rows than the format can hold"
 
 
 class CellTooLong(errors.Refused):
-    """A cell of a sheet holds 32,767 characters, and a text of the export is longer; it is never cut.
+    """A cell of a sheet holds 32,767 characters, and a text of the export is longer. Texts are never cut.
 
-    Leave that column or row out, or take a format without that limit: csv, jsonl or parquet."""
+    Leave that column or row out, or choose a format without that limit: csv, jsonl or parquet."""
 
     status, slug, title = 422, "cell-too-long", "A text is longer than a cell can hold"
 
 
 class StoreFull(errors.Refused):
-    """The disk that export files lie on is full. Tell the operator, then retry."""
+    """The disk for export files is full. Tell the operator, then retry."""
 
     status, slug, title = 507, "export-store-full", "The export store is full"
 
 
 class StoreUnknown(errors.Refused):
-    """The worker that took the export has a store that is not the one the database knows, so its file would be lost.
+    """The worker that ran the export has another store than the one the database knows, so the file would be lost.
 
     Tell the operator, then retry."""
 
@@ -108,7 +108,7 @@ class StoreUnknown(errors.Refused):
 
 
 class StoreUnavailable(errors.Refused):
-    """The store that export files lie in does not answer, or refuses the service.
+    """The store for export files does not answer, or refuses the service.
 
     An export is tried again for some minutes before it fails with this. Tell the operator, and try again later."""
 

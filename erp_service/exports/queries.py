@@ -1,11 +1,12 @@
 """Reads of export jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import BigInteger, Select, Uuid, bindparam, column, func, select
+from sqlalchemy import BigInteger, Select, Uuid, and_, bindparam, column, func, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from erp_service import errors
@@ -14,16 +15,78 @@ from erp_service.access.roles import Role
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.eta import Pace
+from erp_service.exports.eta import Pace, progress
 from erp_service.exports.models import OPEN, ExportJob, Status
-from erp_service.exports.run.watch import said
 from erp_service.exports.schemas import ExportJobOut, ExportJobPage, ExportLinks, Result
 
 PATH = "/api/v1/exports/jobs"
 
 _NEWEST_FIRST = SortOrder([SortKey(ExportJob.id, "id", UUID)], descending=True)
-_COLUMNS = ExportJob.__table__.c
 _RETRIABLE = (Status.FAILED, Status.CANCELED, Status.EXPIRED)
+
+
+class ExportRow(msgspec.Struct, frozen=True):
+    """A row of `export_jobs`: the columns that are read, in the order of EXPORT_COLUMNS."""
+
+    id: UUID
+    user_id: int
+    dataset: str
+    format: str
+    compression: str
+    spec: dict[str, Any]
+    retention_hours: int
+    retry_of: UUID | None
+    status: Status
+    attempt: int
+    queue_job_id: int | None
+    version: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    deleted_at: datetime | None
+    snapshot_at: datetime | None
+    rows_done: int
+    bytes_done: int
+    rows_total: int | None
+    rows_total_is_estimate: bool
+    percent: float
+    recent_rows: float
+    recent_seconds: float
+    result_rows: int | None
+    result_bytes: int | None
+    sha256: str | None
+    media_type: str | None
+    filename: str | None
+    file_key: str | None
+    error: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, *values: Any) -> "ExportRow":
+        """Of the values of EXPORT_COLUMNS."""
+        named = dict(zip(cls.__struct_fields__, values, strict=True))
+        return cls(**{**named, "status": Status(named["status"])})
+
+    @property
+    def result(self) -> Result | None:
+        """The published file, also once it has expired; None if no attempt has published one."""
+        if (
+            self.result_rows is None
+            or self.result_bytes is None
+            or self.sha256 is None
+            or self.media_type is None
+            or self.filename is None
+        ):
+            return None
+        return Result(self.result_rows, self.result_bytes, self.sha256, self.media_type, self.filename)
+
+    @property
+    def least_role(self) -> Role:
+        """The least role for what is in the file."""
+        return least_role(self.dataset, msgspec.convert(self.spec.get("datasets"), list[str] | None))
+
+
+EXPORT_COLUMNS = [ExportJob.__table__.c[name] for name in ExportRow.__struct_fields__]
 
 
 class VersionedExport(msgspec.Struct, frozen=True):
@@ -38,15 +101,21 @@ class VersionedExport(msgspec.Struct, frozen=True):
         return self.job.status not in OPEN
 
 
+class OwnerLoad(msgspec.Struct, frozen=True):
+    """One owner's exports that have not ended: how many wait for admission, how many are admitted. `twin` is the oldest
+    that was asked for in the same words and was not canceled."""
+
+    waiting: int
+    admitted: int
+    twin: VersionedExport | None = None
+
+
 async def job(db: Session, who: Principal, export_id: UUID, *, include_deleted: bool = False) -> VersionedExport:
     """One's own, or anybody's for an ADMIN; raises errors.NotFound."""
-    found = _visible(who, export_id)
+    statement = _visible(who, export_id)
     if not include_deleted:
-        found = found.where(ExportJob.deleted_at.is_(None))
-    row = (await db.execute(found)).one_or_none()
-    if row is None:
-        raise missing(export_id)
-    return _shown(row)
+        statement = statement.where(ExportJob.deleted_at.is_(None))
+    return versioned(await _one(db, statement, export_id))
 
 
 async def jobs(
@@ -60,122 +129,134 @@ async def jobs(
     limit: int,
     cursor: str | None,
 ) -> ExportJobPage:
-    """One page. Raises errors.Forbidden if another's jobs are asked for by anybody but an ADMIN; errors.Invalid."""
-    found = select(*_COLUMNS)
+    """One page. Raises errors.Forbidden if anybody but an ADMIN asks for the jobs of others; errors.Invalid."""
+    statement = select(*EXPORT_COLUMNS)
     if mine:
-        found = found.where(ExportJob.user_id == who.user_id)
+        statement = statement.where(ExportJob.user_id == who.user_id)
     elif not who.role.includes(Role.ADMIN):
         raise errors.Forbidden("The exports of others are for the role ADMIN.")
     if status is not None:
-        found = found.where(ExportJob.status == status)
+        statement = statement.where(ExportJob.status == status)
     if dataset is not None:
-        found = found.where(ExportJob.dataset == dataset)
+        statement = statement.where(ExportJob.dataset == dataset)
     if not include_deleted:
-        found = found.where(ExportJob.deleted_at.is_(None))
-    return await page(db, found, represented, _NEWEST_FIRST, limit=limit, cursor=cursor, into=ExportJobPage)
+        statement = statement.where(ExportJob.deleted_at.is_(None))
+    return await page(db, statement, _represented, _NEWEST_FIRST, limit=limit, cursor=cursor, into=ExportJobPage)
 
 
-async def open_twin(db: Session, who: Principal, values: Mapping[str, Any]) -> VersionedExport | None:
-    """The user's own job with these values that still waits or runs."""
-    found = select(*_COLUMNS).where(
-        ExportJob.user_id == who.user_id,
-        ExportJob.status.in_((Status.QUEUED, Status.RUNNING)),
-        *(_COLUMNS[name] == value for name, value in values.items()),
+async def owner_load(db: Session, user_id: int, *, twin_of: Mapping[str, object] | None) -> OwnerLoad:
+    """`twin_of` are the values of a job's row that say what was asked for; None looks for no twin.
+
+    One statement, since every submission runs it twice."""
+    own = ExportJob.user_id == user_id
+    unadmitted = and_(ExportJob.status == Status.QUEUED, ExportJob.queue_job_id.is_(None))
+    counts = (
+        select(func.count().filter(unadmitted).label("waiting"), func.count(ExportJob.queue_job_id).label("admitted"))
+        .where(own, ExportJob.status.in_(OPEN))
+        .subquery("counts")
     )
-    row = (await db.execute(found.order_by(ExportJob.id).limit(1))).one_or_none()
-    if row is None:
-        return None
-    twin = _shown(row)
-    return msgspec.structs.replace(twin, job=msgspec.structs.replace(twin.job, deduplicated=True))
+    if twin_of is None:
+        return OwnerLoad(*(await db.execute(select(counts))).one())
+    same = [ExportJob.__table__.c[name] == value for name, value in twin_of.items()]
+    open_twin = select(*EXPORT_COLUMNS).where(own, ExportJob.status.in_((Status.QUEUED, Status.RUNNING)), *same)
+    twin = open_twin.order_by(ExportJob.id).limit(1).subquery("twin")
+    statement = select(counts.c.waiting, counts.c.admitted, *twin.c).select_from(counts.outerjoin(twin, true()))
+    waiting, admitted, *values = (await db.execute(statement)).one()
+    if values[0] is None:
+        return OwnerLoad(waiting, admitted)
+    found = versioned(ExportRow.of(*values))
+    deduplicated = msgspec.structs.replace(found.job, deduplicated=True)
+    return OwnerLoad(waiting, admitted, msgspec.structs.replace(found, job=deduplicated))
 
 
-def _shown(row: Any) -> VersionedExport:
-    return VersionedExport(represented(*row), row.version, least_role(row.dataset, row.spec))
-
-
-def least_role(dataset: str, spec: Mapping[str, Any]) -> Role:
-    """Of a job by its row; one that holds several datasets names them in its spec."""
-    held = [DATASETS.get(name) for name in spec.get("datasets") or [dataset]]
-    # what this code does not know, it gives to nobody who may not have everything
-    return max((Role.SUPER_ADMIN if one is None else one.role for one in held), key=lambda role: role.rank)
+def least_role(dataset: str, datasets: Sequence[str] | None) -> Role:
+    """For a job of `dataset`; `datasets` are those that its file holds, if it holds several."""
+    known = [DATASETS.get(name) for name in datasets or [dataset]]
+    # a dataset that this version does not know is only for the role that may read everything
+    return max((Role.SUPER_ADMIN if each is None else each.role for each in known), key=lambda role: role.rank)
 
 
 async def newer(db: Session, known: Mapping[UUID, int]) -> list[VersionedExport]:
-    """Of these exports, those whose version is another than the one that is known, by one query for however many."""
+    """Those of these exports whose version is not the known one. One statement, however many exports."""
     ids = bindparam("ids", list(known), ARRAY(Uuid))
     versions = bindparam("versions", list(known.values()), ARRAY(BigInteger))
     pairs = func.unnest(ids, versions).table_valued(column("id", Uuid), column("version", BigInteger))
     wanted = pairs.render_derived(name="known")
-    found = select(*_COLUMNS).join_from(wanted, ExportJob, ExportJob.id == wanted.c.id)
-    rows = await db.execute(found.where(ExportJob.version != wanted.c.version))
-    return [_shown(row) for row in rows]
+    statement = select(*EXPORT_COLUMNS).join_from(wanted, ExportJob, ExportJob.id == wanted.c.id)
+    rows = await db.execute(statement.where(ExportJob.version != wanted.c.version))
+    return [versioned(ExportRow.of(*row)) for row in rows]
 
 
-def missing(export_id: UUID) -> errors.NotFound:
+def not_found(export_id: UUID) -> errors.NotFound:
     return errors.NotFound(f"You have no export {export_id}.")
 
 
+async def lock_for_update(db: Session, who: Principal, export_id: UUID) -> ExportRow:
+    """The row, which nobody else changes until the transaction ends; raises errors.NotFound."""
+    statement = _visible(who, export_id).where(ExportJob.deleted_at.is_(None)).with_for_update()
+    return await _one(db, statement, export_id)
+
+
+async def readable(db: Session, who: Principal, export_id: UUID) -> ExportRow:
+    """The row, also of a deleted job; raises errors.NotFound."""
+    return await _one(db, _visible(who, export_id), export_id)
+
+
 def _visible(who: Principal, export_id: UUID) -> Select[Any]:
-    found = select(*_COLUMNS).where(ExportJob.id == export_id)
-    return found if who.role.includes(Role.ADMIN) else found.where(ExportJob.user_id == who.user_id)
+    statement = select(*EXPORT_COLUMNS).where(ExportJob.id == export_id)
+    return statement if who.role.includes(Role.ADMIN) else statement.where(ExportJob.user_id == who.user_id)
 
 
-async def lock_for_update(db: Session, who: Principal, export_id: UUID) -> Any:
-    """The row, which nobody changes until the transaction ends; raises errors.NotFound."""
-    found = _visible(who, export_id).where(ExportJob.deleted_at.is_(None)).with_for_update()
-    row = (await db.execute(found)).one_or_none()
+async def _one(db: Session, statement: Select[Any], export_id: UUID) -> ExportRow:
+    row = (await db.execute(statement)).one_or_none()
     if row is None:
-        raise missing(export_id)
-    return row
+        raise not_found(export_id)
+    return ExportRow.of(*row)
 
 
-async def readable(db: Session, who: Principal, export_id: UUID) -> Any:
-    """The row, of a deleted job too; raises errors.NotFound."""
-    row = (await db.execute(_visible(who, export_id))).one_or_none()
-    if row is None:
-        raise missing(export_id)
-    return row
+def versioned(row: ExportRow) -> VersionedExport:
+    return VersionedExport(represented(row), row.version, row.least_role)
 
 
-def represented(*values: Any) -> ExportJobOut:
-    """The contract's job of a row's columns, in their order."""
-    row = dict(zip(_COLUMNS.keys(), values, strict=True))
-    status = Status(row["status"])
-    here = f"{PATH}/{row['id']}"
-    published = status in (Status.SUCCEEDED, Status.EXPIRED)
+def _represented(*values: Any) -> ExportJobOut:
+    return represented(ExportRow.of(*values))
+
+
+def represented(row: ExportRow) -> ExportJobOut:
+    """The job as clients get it."""
+    here = f"{PATH}/{row.id}"
+    is_published = row.status in (Status.SUCCEEDED, Status.EXPIRED)
     return ExportJobOut(
-        id=row["id"],
-        dataset=row["dataset"],
-        format=row["format"],
-        compression=row["compression"],
-        status=status,
-        attempt=row["attempt"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
-        expires_at=row["expires_at"],
-        snapshot_at=row["snapshot_at"],
-        progress=said(
-            rows_done=row["rows_done"],
-            rows_total=row["rows_total"],
-            is_estimate=row["rows_total_is_estimate"],
-            bytes_done=row["bytes_done"],
-            percent=row["percent"],
-            pace=Pace(row["recent_rows"], row["recent_seconds"]),
-            running=status == Status.RUNNING,
-            finished=published,
+        id=row.id,
+        dataset=row.dataset,
+        format=row.format,
+        compression=row.compression,
+        status=row.status,
+        attempt=row.attempt,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        expires_at=row.expires_at,
+        snapshot_at=row.snapshot_at,
+        progress=progress(
+            rows_done=row.rows_done,
+            rows_total=row.rows_total,
+            is_estimate=row.rows_total_is_estimate,
+            bytes_done=row.bytes_done,
+            percent=row.percent,
+            pace=Pace(row.recent_rows, row.recent_seconds),
+            is_running=row.status == Status.RUNNING,
+            is_published=is_published,
         ),
-        result=Result(row["result_rows"], row["result_bytes"], row["sha256"], row["media_type"], row["filename"])
-        if published
-        else None,
-        error=row["error"],
-        created_by=row["user_id"],
-        retry_of=row["retry_of"],
+        result=row.result if is_published else None,
+        error=row.error,
+        created_by=row.user_id,
+        retry_of=row.retry_of,
         deduplicated=False,
         links=ExportLinks(
             self=here,
-            download=f"{here}/download" if status == Status.SUCCEEDED else None,
-            cancel=f"{here}/cancel" if status in (Status.QUEUED, Status.RUNNING) else None,
-            retry=f"{here}/retry" if status in _RETRIABLE and row["deleted_at"] is None else None,
+            download=f"{here}/download" if row.status == Status.SUCCEEDED else None,
+            cancel=f"{here}/cancel" if row.status in (Status.QUEUED, Status.RUNNING) else None,
+            retry=f"{here}/retry" if row.status in _RETRIABLE and row.deleted_at is None else None,
         ),
     )

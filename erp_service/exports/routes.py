@@ -34,10 +34,10 @@ TAGS = ["exports"]
 _POLL_SECONDS = "1"
 
 ExportId = Annotated[UUID, PathParameter(description="the export's id")]
-IncludeDeleted = Annotated[bool, QueryParameter(description="also what was deleted")]
-_SUBMITTED = ResponseSpec(ExportJobOut, description="Submitted, or one that waits or runs already")
+IncludeDeleted = Annotated[bool, QueryParameter(description="also deleted ones")]
+_SUBMITTED = ResponseSpec(ExportJobOut, description="The new job, or the one that waits or runs already")
 _ESTIMATE = ResponseSpec(Estimate, description="With `validate_only`: nothing was submitted", generate_examples=False)
-_GONE = ResponseSpec(None, description="Deleted", generate_examples=False)
+_DELETED = ResponseSpec(None, description="Deleted", generate_examples=False)
 
 
 @get("/api/v1/exports/datasets", role=Role.VIEWER, summary="What can be exported", tags=TAGS)
@@ -61,27 +61,26 @@ async def submit(
     exports: NamedDependency[ExportContext],
     data: JSONBody[ExportRequest],
     validate_only: Annotated[
-        bool, QueryParameter(description="true: submit nothing, and answer with what the export would be")
+        bool, QueryParameter(description="true: submit nothing, and answer with an estimate of the export")
     ] = False,
 ) -> ApiResponse[Any]:
     """A worker makes the file; follow the job at `Location` until it has `succeeded`, then download it.
 
     A few exports of each user run at once, the others wait for their turn. The file holds everything that was
-    committed before its `snapshot_at`, and nothing of what was committed later. The least role depends on the
-    dataset.
+    committed before its `snapshot_at`, and nothing that was committed later. The least role depends on the dataset.
 
-    CSV is for machines: UTF-8, LF, a header, empty for null and `""` for an empty text, and cells that a spreadsheet
-    would take for formulas are left as they are; `csv` says otherwise."""
+    CSV is for machines: UTF-8, LF, a header, empty for null and `""` for an empty text. Cells that a spreadsheet would
+    take for formulas are not changed. The options in `csv` change each of these."""
     if validate_only:
         return ApiResponse(await service.estimate(write, who, exports.settings, data), status_code=200)
-    return _accepted(await service.submit(write, who, exports.settings, data))
+    return accepted_response(await service.submit(write, who, exports.settings, data))
 
 
 @get(PATH, role=Role.VIEWER, summary="List exports", tags=TAGS, problems=(Forbidden,))
 async def list_exports(
     read: NamedDependency[ReadSession],
     who: NamedDependency[Principal],
-    mine: Annotated[bool, QueryParameter(description="false: of everybody, for the role ADMIN")] = True,
+    mine: Annotated[bool, QueryParameter(description="false: those of everybody, for the role ADMIN")] = True,
     status: Annotated[Status | None, QueryParameter(description="only with this status")] = None,
     dataset: Annotated[DatasetName | None, QueryParameter(description="only of this dataset")] = None,
     include_deleted: IncludeDeleted = False,
@@ -113,7 +112,7 @@ async def cancel(
     export_id: ExportId,
 ) -> ApiResponse[ExportJobOut]:
     """One that waits is `canceled` at once; one that runs is `canceling` and stops within a second."""
-    return shown(await service.cancel(write, who, exports.settings, export_id))
+    return export_response(await service.cancel(write, who, exports.settings, export_id))
 
 
 @post(
@@ -130,12 +129,17 @@ async def retry(
     exports: NamedDependency[ExportContext],
     export_id: ExportId,
 ) -> ApiResponse[ExportJobOut]:
-    """A failed, canceled or expired export, as a new job with a new snapshot."""
-    return _accepted(await service.retry(write, who, exports.settings, export_id))
+    """Submits a failed, canceled or expired export again, as a new job with a new snapshot."""
+    return accepted_response(await service.retry(write, who, exports.settings, export_id))
 
 
 @delete(
-    ONE, role=Role.VIEWER, summary="Delete an export", tags=TAGS, problems=(ExportUnfinished,), responses={204: _GONE}
+    ONE,
+    role=Role.VIEWER,
+    summary="Delete an export",
+    tags=TAGS,
+    problems=(ExportUnfinished,),
+    responses={204: _DELETED},
 )
 async def delete_export(
     write: NamedDependency[WriteSession],
@@ -144,21 +148,22 @@ async def delete_export(
     export_id: ExportId,
     if_match: IfMatch = None,
 ) -> ApiResponse[None]:
-    """Removes the file now; the record stays, and is shown with `include_deleted=true`. Cancel it first if it runs."""
+    """Removes the file now. The record stays, and `include_deleted=true` shows it. Cancel a running export first."""
     require_match(if_match, (await queries.job(write, who, export_id)).version)
     key = await service.delete(write, who, export_id)
-    # after the commit: a file must not be gone while its row still says that it is there
+    # after the commit: the file must not be removed while its row still says that it exists
     remove = None if key is None else BackgroundTask(maintenance.remove_deleted, exports.database, exports.store, key)
     return ApiResponse(None, status_code=204, background=remove)
 
 
-def shown(job: VersionedExport, **headers: str) -> ApiResponse[ExportJobOut]:
-    return tagged(job.job, job.version, **({} if job.final else {"Retry-After": _POLL_SECONDS}), **headers)
+def export_response(export: VersionedExport, **headers: str) -> ApiResponse[ExportJobOut]:
+    return tagged(export.job, export.version, **({} if export.final else {"Retry-After": _POLL_SECONDS}), **headers)
 
 
-def _accepted(shown: VersionedExport) -> ApiResponse[ExportJobOut]:
-    headers = {"Location": shown.job.links.self, "ETag": etag(shown.version), "Retry-After": _POLL_SECONDS}
-    return ApiResponse(shown.job, status_code=202, headers=headers)
+def accepted_response(export: VersionedExport) -> ApiResponse[ExportJobOut]:
+    """202 with the address of a job that was submitted."""
+    headers = {"Location": export.job.links.self, "ETag": etag(export.version), "Retry-After": _POLL_SECONDS}
+    return ApiResponse(export.job, status_code=202, headers=headers)
 
 
 ROUTES = [

@@ -10,14 +10,14 @@ from erp_service.access.roles import Role
 from erp_service.db.pagination import Page
 from erp_service.exports import filenames
 from erp_service.exports.catalogue import DATASETS
+from erp_service.exports.eta import Progress
 from erp_service.exports.formats.base import FormatName
 from erp_service.exports.formats.compression import CompressionName
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.exports.models import Status
-from erp_service.exports.run.watch import Progress
 from erp_service.registry.datasets import ColumnType
 
-# what can be exported is what the features register; only a type checker wants a list that is written down
+# the features register what can be exported; a type checker would need a literal list
 DatasetName = Literal[(*DATASETS, "all")]  # type: ignore[valid-type]
 
 _Name = Annotated[str, Meta(min_length=1, max_length=50)]
@@ -25,13 +25,13 @@ _FilterText = Annotated[str, Meta(max_length=200)]
 
 
 class ExportRequest(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What to export. Without columns, filter or sort: all of it, in the order of the key."""
+    """What to export. Without columns, filter and sort: everything, in the order of the key."""
 
     dataset: Annotated[
         DatasetName,
         Meta(
-            description="`all`: every dataset that you may read, at one instant, in one zip archive with a manifest;"
-            " without columns, filter, sort and compression"
+            description="`all`: every dataset that you may read, as of one point in time, in one zip archive with a"
+            " manifest; without columns, filter, sort and compression"
         ),
     ]
     format: FormatName = "csv"
@@ -42,32 +42,32 @@ class ExportRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
     filter: Annotated[
         Annotated[dict[_Name, _FilterText | int | bool], Meta(max_length=20)] | None,
-        Meta(description="the words of the list endpoints; all must hold", examples=[{"sku": "10002"}]),
+        Meta(description="the query parameters of the list endpoints; all must hold", examples=[{"sku": "10002"}]),
     ] = None
     sort: Annotated[
         Annotated[str, Meta(min_length=1, max_length=50)] | None,
-        Meta(description="one of the dataset's sorts, with a minus for downwards", examples=["-id"]),
+        Meta(description="one of the dataset's sorts, with a minus for descending order", examples=["-id"]),
     ] = None
     csv: Annotated[CsvOptions | None, Meta(description="how CSV is written; for the format csv only")] = None
     filename: Annotated[
         Annotated[str, Meta(min_length=1, max_length=filenames.MOST_CHARACTERS)] | None,
         Meta(
-            description=f"what the file is called: a plain name with any of {filenames.MEANING}. Times are those of the"
-            " snapshot, in UTC; the extension is added where it is missing",
+            description=f"the name of the file: a plain name with any of {filenames.MEANING}. Times are those of the"
+            " snapshot, in UTC; a missing extension is added",
             examples=["{dataset}-{date}.{ext}"],
         ),
     ] = None
     retention_hours: Annotated[
         Annotated[int, Meta(ge=1, le=8760)] | None,
-        Meta(description="how long to keep the file; at most, and without it, what the operator set"),
+        Meta(description="how long to keep the file; the operator sets the maximum, which is also the default"),
     ] = None
-    force_new: Annotated[bool, Meta(description="true: a new job also while your same request still waits or runs")] = (
-        False
-    )
+    force_new: Annotated[
+        bool, Meta(description="true: a new job even while the same request of yours waits or runs")
+    ] = False
 
 
 class Result(Struct):
-    """The file, as it can be downloaded. `bytes` is its size, `sha256` its digest in hexadecimal."""
+    """The file as it can be downloaded. `bytes` is its size, `sha256` its digest in hexadecimal."""
 
     rows: int
     bytes: int
@@ -77,7 +77,7 @@ class Result(Struct):
 
 
 class ExportLinks(Struct, omit_defaults=True):
-    """What can be done with the job at this moment."""
+    """What can be done with the job now."""
 
     self: str
     download: str | None = None
@@ -93,18 +93,20 @@ class ExportJobOut(Struct):
     format: str
     compression: str
     status: Status
-    attempt: Annotated[int, Meta(description="how often its run was begun; 0 while it has not been")]
+    attempt: Annotated[int, Meta(description="how often its run has begun; 0 before the first time")]
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
     expires_at: Annotated[datetime | None, Meta(description="when the file is deleted")]
-    snapshot_at: Annotated[datetime | None, Meta(description="the file holds what was committed before this instant")]
+    snapshot_at: Annotated[datetime | None, Meta(description="the file holds what was committed before this time")]
     progress: Progress
     result: Result | None
     error: dict[str, Any] | None
     created_by: Annotated[int, Meta(description="the id of its owner")]
     retry_of: UUID | None
-    deduplicated: Annotated[bool, Meta(description="your same request was waiting or running: this is its job")]
+    deduplicated: Annotated[
+        bool, Meta(description="true: the same request of yours was waiting or running already; this is its job")
+    ]
     links: ExportLinks
 
 
@@ -115,7 +117,7 @@ class ExportJobPage(Page[ExportJobOut]):
 
 
 class Estimate(Struct, kw_only=True):
-    """What an export would be, were it submitted and run now. Nothing was submitted."""
+    """What the export would be if it were submitted and run now. Nothing was submitted."""
 
     valid: Literal[True] = True
     datasets: Annotated[list[str], Meta(description="what the file would hold")]
@@ -124,15 +126,17 @@ class Estimate(Struct, kw_only=True):
     bytes: int
     bytes_from: Annotated[
         Literal["exports", "sample", "planner"],
-        Meta(description="earlier exports like it; its first rows; or only what Postgres thinks of their width"),
+        Meta(description="earlier exports like it; its first rows; or only the row width that Postgres expects"),
     ]
-    seconds: Annotated[int, Meta(description="how long it would run, once its turn has come")]
-    seconds_from: Annotated[Literal["exports", "typical"], Meta(description="earlier exports like it, or a usual rate")]
-    size: Annotated[Literal["small", "large"], Meta(description="small ones pass large ones that run and wait")]
+    seconds: Annotated[int, Meta(description="how long it would run once its turn has come")]
+    seconds_from: Annotated[
+        Literal["exports", "typical"], Meta(description="earlier exports like it, or a typical rate")
+    ]
+    size: Annotated[Literal["small", "large"], Meta(description="small exports pass large ones that run and wait")]
 
 
 class ExportEvent(Struct):
-    """One of the events of a stream, which is written as the HTML Living Standard says."""
+    """One event of a stream, in the format of the HTML Living Standard."""
 
     event: Annotated[Literal["progress", "done"], Meta(description="`done` is the last")]
     id: Annotated[str, Meta(description="for `Last-Event-ID`")]
@@ -140,7 +144,7 @@ class ExportEvent(Struct):
 
 
 class SignedAddress(Struct):
-    """Addresses that need no token until `expires_at`. They begin with a path where the operator set no public URL."""
+    """Addresses that need no token until `expires_at`. They begin with the path if the operator set no public URL."""
 
     url: Annotated[str, Meta(description="of the file, for GET and HEAD")]
     events_url: Annotated[str, Meta(description="of the job's server-sent events")]
@@ -160,7 +164,7 @@ class DatasetFilter(Struct):
 
 
 class FormatOut(Struct):
-    """`unavailable` says why the instance that answered cannot write it; then it is not among `formats`."""
+    """`unavailable` says why the answering instance cannot write the format, which is then not among `formats`."""
 
     name: str
     media_type: str
@@ -171,7 +175,7 @@ class FormatOut(Struct):
 
 
 class DatasetOut(Struct):
-    """`role` is the least one that may export it; `allowed` says whether yours is enough."""
+    """`role` is the least one that may export the dataset; `allowed` says whether yours is enough."""
 
     name: str
     description: str

@@ -1,7 +1,7 @@
-"""What people do with exports: submit, cancel, try again, delete, fetch. Each in the caller's transaction."""
+"""What people do with exports: submit, retry, cancel, delete, download. Each in the caller's transaction."""
 
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -16,12 +16,13 @@ from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports import admission, queries
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.delivery.http_range import Part
-from erp_service.exports.formats import archive, registry
+from erp_service.exports.formats import registry
 from erp_service.exports.formats.base import Format
 from erp_service.exports.formats.compression import COMPRESSIONS
 from erp_service.exports.formats.registry import FORMATS
 from erp_service.exports.models import OPEN, ExportJob, Status
-from erp_service.exports.planning import estimates, row_limit
+from erp_service.exports.planning import estimates, planner
+from erp_service.exports.planning.members import ALL, ALL_DESCRIPTION, ALL_ROLE, role_for
 from erp_service.exports.planning.request import PlannedExport, read_request, reread_request
 from erp_service.exports.problems import (
     ExportExpired,
@@ -31,7 +32,7 @@ from erp_service.exports.problems import (
     ExportUnfinished,
     TooManyExports,
 )
-from erp_service.exports.queries import VersionedExport
+from erp_service.exports.queries import ExportRow, OwnerLoad, VersionedExport
 from erp_service.exports.schemas import DatasetColumn, DatasetFilter, DatasetOut, Estimate, ExportRequest, FormatOut
 from erp_service.exports.storage.base import FileKey
 from erp_service.observability import tracing
@@ -40,11 +41,12 @@ from erp_service.queue.connector import is_doing
 from erp_service.registry.datasets import kind_of
 from erp_service.settings import Settings
 
-WAIT_SECONDS = 30  # Retry-After while too many of one's exports wait
+WAIT_SECONDS = 30
+"""The Retry-After while too many of the owner's exports wait."""
 
 
 class File(NamedTuple):
-    """A published file, as its row has it, and the least role for what is in it."""
+    """A published file as its row describes it, and the least role for what is in it."""
 
     key: FileKey
     least: Role
@@ -55,41 +57,41 @@ class File(NamedTuple):
 
 
 def catalogue(who: Principal) -> list[DatasetOut]:
-    """Every dataset, also those that take a higher role: it says which."""
-    written = [_described(known) for known in FORMATS.values()]
+    """Every dataset, with the least role for it, also those that `who` may not export."""
+    formats = [_format_out(known) for known in FORMATS.values()]
     return [
         DatasetOut(
             name=dataset.name,
             description=dataset.description,
-            role=dataset.role,
-            allowed=who.role.includes(dataset.role),
+            role=role_for(dataset.name),
+            allowed=who.role.includes(role_for(dataset.name)),
             columns=[DatasetColumn(c.name, c.type, c.description) for c in dataset.columns],
             filters=[DatasetFilter(f.name, kind_of(f.read), f.description) for f in dataset.filters],
-            sorts=[both for name in dataset.sorts for both in (name, f"-{name}")],
-            formats=[found.name for found in written if found.unavailable is None],
+            sorts=[sort for name in dataset.sorts for sort in (name, f"-{name}")],
+            formats=[known.name for known in formats if known.unavailable is None],
             compressions=["none", *COMPRESSIONS],
-            format_details=written,
+            format_details=formats,
         )
         for dataset in DATASETS.values()
-    ] + [_everything(written)]
+    ] + [_all_out(formats)]
 
 
-def _everything(written: list[FormatOut]) -> DatasetOut:
+def _all_out(formats: list[FormatOut]) -> DatasetOut:
     return DatasetOut(
-        name=archive.NAME,
-        description=archive.DESCRIPTION,
-        role=archive.ROLE,
+        name=ALL,
+        description=ALL_DESCRIPTION,
+        role=ALL_ROLE,
         allowed=True,
         columns=[],
         filters=[],
         sorts=[],
-        formats=[found.name for found in written if found.unavailable is None],
+        formats=[known.name for known in formats if known.unavailable is None],
         compressions=["none"],
-        format_details=[msgspec.structs.replace(found, compressions=["none"]) for found in written],
+        format_details=[msgspec.structs.replace(known, compressions=["none"]) for known in formats],
     )
 
 
-def _described(known: Format) -> FormatOut:
+def _format_out(known: Format) -> FormatOut:
     return FormatOut(
         name=known.name,
         media_type=known.media_type,
@@ -101,39 +103,16 @@ def _described(known: Format) -> FormatOut:
 
 
 async def submit(db: WriteSession, who: Principal, settings: Settings, request: ExportRequest) -> VersionedExport:
-    """The row, and the queue's job if the owner runs few enough: both with the commit, or neither.
+    """Write the job's row, and the queue's job if the owner runs few enough: both with the commit, or neither.
 
-    Unless it is forced, asking again while the same request waits or runs gives that job.
+    If the same request waits or runs already, returns that job, unless the request has `force_new`.
     Raises errors.Forbidden, errors.Invalid, TooManyRows, TooManyExports."""
-    wanted = read_request(who, settings, request)
-    if (same := await _same(db, who, request, wanted)) is not None:
-        return same
-    # before what costs: who floods us must be refused without anything that others wait for
-    await _demand_place(db, who, settings)
-    await _possible(db, wanted)
-    is_small = await admission.is_small(db, *wanted.queries)
-    # first the lock: of two submissions at once, the second must see the first
-    await admission.lock(db)
-    if (same := await _same(db, who, request, wanted)) is not None:
-        return same
-    return await _insert(db, who, settings, wanted.values, is_small=is_small)
-
-
-async def _same(
-    db: WriteSession, who: Principal, request: ExportRequest, wanted: PlannedExport
-) -> VersionedExport | None:
-    return None if request.force_new else await queries.open_twin(db, who, wanted.values)
-
-
-async def estimate(db: WriteSession, who: Principal, settings: Settings, request: ExportRequest) -> Estimate:
-    """What `submit` would come to; takes no place among the exports that wait, and leaves no trace.
-
-    Raises errors.Forbidden, errors.Invalid, TooManyRows, errors.Unavailable."""
-    return await estimates.estimated(db, await _possible(db, read_request(who, settings, request)))
+    planned = read_request(who, settings, request)
+    return await _submit(db, who, settings, planned, joins_twin=not request.force_new)
 
 
 async def retry(db: WriteSession, who: Principal, settings: Settings, export_id: UUID) -> VersionedExport:
-    """A new job for the same request; it belongs to whoever asks.
+    """Submit the request of a job again, as a new job that belongs to `who`.
 
     Raises errors.NotFound, errors.Forbidden, ExportUnfinished, ExportSucceeded, FormatUnavailable, TooManyRows,
     TooManyExports."""
@@ -142,43 +121,85 @@ async def retry(db: WriteSession, who: Principal, settings: Settings, export_id:
         raise ExportUnfinished
     if row.status == Status.SUCCEEDED:
         raise ExportSucceeded
-    await _demand_place(db, who, settings)
-    wanted = await _possible(db, reread_request(who, settings, row))
-    is_small = await admission.is_small(db, *wanted.queries)
-    return await _insert(db, who, settings, {**wanted.values, "retry_of": export_id}, is_small=is_small)
+    planned = reread_request(who, settings, row)
+    return await _submit(db, who, settings, planned, joins_twin=False, retry_of=export_id)
 
 
-async def _possible(db: WriteSession, wanted: PlannedExport) -> PlannedExport:
-    for query in wanted.queries:
-        await row_limit.demand_few_rows(db, query, wanted.format)
-    return wanted
+async def _submit(
+    db: WriteSession,
+    who: Principal,
+    settings: Settings,
+    planned: PlannedExport,
+    *,
+    joins_twin: bool,
+    retry_of: UUID | None = None,
+) -> VersionedExport:
+    if who.user_id is None:
+        raise errors.Forbidden("An export belongs to a person.")
+    twin_of = planned.row_values() if joins_twin else None
+    # before anything that costs, or that others wait for: a flood must be refused cheaply
+    load = await queries.owner_load(db, who.user_id, twin_of=twin_of)
+    if load.twin is not None:
+        return load.twin
+    _require_room(load, settings)
+    plans = await planner.plans(db, planned.queries)
+    await planner.require_rows_fit(db, planned.format, planned.queries, plans)
+    await admission.lock(db)
+    # again under the lock: of two submissions at once, the second must see the first
+    load = await queries.owner_load(db, who.user_id, twin_of=twin_of)
+    if load.twin is not None:
+        return load.twin
+    _require_room(load, settings)
+    values = planned.row_values() if retry_of is None else {**planned.row_values(), "retry_of": retry_of}
+    return await _insert(db, who, settings, values, load, is_small=planner.is_small(plans))
 
 
 async def _insert(
-    db: WriteSession, who: Principal, settings: Settings, values: dict[str, Any], *, is_small: bool
+    db: WriteSession,
+    who: Principal,
+    settings: Settings,
+    values: dict[str, object],
+    load: OwnerLoad,
+    *,
+    is_small: bool,
 ) -> VersionedExport:
-    await admission.lock(db)
-    await _demand_place(db, who, settings)
-    export_id = uuid7()
-    own = {"id": export_id, "user_id": who.user_id, "is_small": is_small, "trace": tracing.carrier()}
-    await db.execute(insert(ExportJob).values(**own, **values))
-    await admission.admit(db, settings.exports_running_per_user)
-    shown = await queries.job(db, who, export_id)
+    """Under the admission lock; `load` is the owner's under it."""
+    export_id, most_running = uuid7(), settings.exports_running_per_user
+    has_turn = load.admitted < most_running
+    # an earlier export of the owner that waits goes first
+    job_id = await admission.enqueue(db, export_id, is_small=is_small) if has_turn and not load.waiting else None
+    own = {"id": export_id, "user_id": who.user_id, "is_small": is_small, "queue_job_id": job_id}
+    statement = insert(ExportJob).values(**own, trace=tracing.carrier(), **values).returning(*queries.EXPORT_COLUMNS)
+    row = ExportRow.of(*(await db.execute(statement)).one())
     await record(db, who, "export.submitted", export_id, after=values)
-    return shown
+    if has_turn and load.waiting:
+        # an admission was missed, such as after a change of the setting: made good here too
+        await admission.admit(db, most_running)
+        return await queries.job(db, who, export_id)
+    return queries.versioned(row)
 
 
-async def _demand_place(db: WriteSession, who: Principal, settings: Settings) -> None:
-    """Raises errors.Forbidden, TooManyExports."""
-    if who.user_id is None:
-        raise errors.Forbidden("An export belongs to a person.")
-    if await admission.waiting(db, who.user_id) >= settings.exports_waiting_per_user:
+def _require_room(load: OwnerLoad, settings: Settings) -> None:
+    """Raises TooManyExports."""
+    if load.waiting >= settings.exports_waiting_per_user:
         detail = f"{settings.exports_waiting_per_user} of your exports are waiting; no more can."
         raise TooManyExports(detail, headers={"Retry-After": str(WAIT_SECONDS)})
 
 
+async def estimate(db: WriteSession, who: Principal, settings: Settings, request: ExportRequest) -> Estimate:
+    """What the export would be if it were submitted. Takes no slot among the exports that wait, and leaves no trace.
+
+    Raises errors.Forbidden, errors.Invalid, TooManyRows; errors.Unavailable while the tables are being altered."""
+    planned = read_request(who, settings, request)
+    plans = await planner.plans(db, planned.queries)
+    if plans is None:
+        raise errors.Unavailable("The tables cannot be looked at now.", headers={"Retry-After": "5"})
+    await planner.require_rows_fit(db, planned.format, planned.queries, plans)
+    return await estimates.estimate(db, planned, plans)
+
+
 async def cancel(db: WriteSession, who: Principal, settings: Settings, export_id: UUID) -> VersionedExport:
-    """At once while it waits; a run is stopped within a second of the commit. Again changes nothing.
+    """At once while it waits; a run is stopped within a second of the commit. Repeating it changes nothing.
 
     Raises errors.NotFound, ExportFinal."""
     row = await queries.lock_for_update(db, who, export_id)
@@ -187,71 +208,70 @@ async def cancel(db: WriteSession, who: Principal, settings: Settings, export_id
     if row.status in (Status.QUEUED, Status.RUNNING):
         if row.queue_job_id is not None:
             await cancel_queue_job(db, row.queue_job_id)
-        it = update(ExportJob).where(ExportJob.id == export_id)
+        its_row = update(ExportJob).where(ExportJob.id == export_id)
         if row.status == Status.RUNNING:
-            await db.execute(it.values(status=Status.CANCELING))
+            await db.execute(its_row.values(status=Status.CANCELING))
         await record(db, who, "export.canceled", export_id, before={"status": row.status})
-        # a run that was rescued, or tries again after an outage, waits in the queue: nobody would answer
-        if row.status == Status.QUEUED or not await is_doing(db, row.queue_job_id):
-            await db.execute(it.values(status=Status.CANCELED, finished_at=func.clock_timestamp()))
+        # a run that was rescued, or is retried after an outage, waits in the queue: no worker would answer
+        if row.status == Status.QUEUED or row.queue_job_id is None or not await is_doing(db, row.queue_job_id):
+            await db.execute(its_row.values(status=Status.CANCELED, finished_at=func.clock_timestamp()))
             await admission.admit(db, settings.exports_running_per_user)
     return await queries.job(db, who, export_id)
 
 
 async def delete(db: WriteSession, who: Principal, export_id: UUID) -> FileKey | None:
-    """The job is gone for its owner, and its row stays. Returns the file to remove once that is committed.
+    """Hide the job from its owner; its row stays. Returns the file to remove after the commit.
 
     Raises errors.NotFound, ExportUnfinished."""
     row = await queries.lock_for_update(db, who, export_id)
     if row.status in OPEN:
         raise ExportUnfinished(f"The export is {row.status}.")
     status = Status.EXPIRED if row.status == Status.SUCCEEDED else row.status
-    gone = update(ExportJob).where(ExportJob.id == export_id)
-    await db.execute(gone.values(status=status, deleted_at=func.now()))
+    deleted = update(ExportJob).where(ExportJob.id == export_id)
+    await db.execute(deleted.values(status=status, deleted_at=func.now()))
     await record(db, who, "export.deleted", export_id, before={"status": row.status})
     return FileKey.read(row.file_key) if row.file_key else None
 
 
-async def address_given(db: WriteSession, who: Principal, export_id: UUID) -> None:
-    """Somebody asks for an address that others can use in their name.
+async def record_signed_address(db: WriteSession, who: Principal, export_id: UUID) -> None:
+    """Put on record that somebody gets an address that others can use in their name.
 
     Raises errors.NotFound, errors.Forbidden, ExportExpired."""
     row = await queries.readable(db, who, export_id)
-    demand_least(who, queries.least_role(row.dataset, row.spec))
-    _demand_kept(row)
+    require_least_role(who, row.least_role)
+    _require_unexpired(row)
     await record(db, who, "export.address_given", export_id)
 
 
 async def file(db: Session, who: Principal, export_id: UUID) -> File:
-    """What may be downloaded; the present role counts, not the one at submission.
+    """What may be downloaded. The present role decides, not the one at submission.
 
     Raises errors.NotFound, errors.Forbidden, ExportNotReady, ExportExpired."""
     row = await queries.readable(db, who, export_id)
-    least = queries.least_role(row.dataset, row.spec)
-    demand_least(who, least)
-    _demand_kept(row)
+    require_least_role(who, row.least_role)
+    _require_unexpired(row)
     if row.status != Status.SUCCEEDED:
         headers = {"Retry-After": "1"} if row.status in OPEN else {}
         raise ExportNotReady(f"The export is {row.status}.", headers=headers)
-    key = FileKey.read(row.file_key)
-    if key is None:
+    key, result = FileKey.read(row.file_key or ""), row.result
+    if key is None or result is None:
         raise ValueError(row.file_key)
-    return File(key, least, row.result_bytes, row.sha256, row.media_type, row.filename)
+    return File(key, row.least_role, result.bytes, result.sha256, result.media_type, result.filename)
 
 
-def _demand_kept(row: Any) -> None:
+def _require_unexpired(row: ExportRow) -> None:
     if row.deleted_at is not None:
         raise ExportExpired("The export was deleted.")
     if row.status == Status.EXPIRED or (row.expires_at is not None and row.expires_at <= datetime.now(UTC)):
         raise ExportExpired("The time of the file is over.")
 
 
-def demand_least(who: Principal, least: Role) -> None:
+def require_least_role(who: Principal, least: Role) -> None:
     """Raises errors.Forbidden."""
     if not who.role.includes(least):
         raise errors.Forbidden(f"What is in this export needs the role {least} or a higher one; yours is {who.role}.")
 
 
-async def downloaded(db: WriteSession, who: Principal, export_id: UUID, part: Part | None) -> None:
-    """Each time bytes leave the house, and which."""
+async def record_download(db: WriteSession, who: Principal, export_id: UUID, part: Part | None) -> None:
+    """Put on record that bytes were sent, and which; None means all of them."""
     await record(db, who, "export.downloaded", export_id, after=None if part is None else {"range": part.content_range})

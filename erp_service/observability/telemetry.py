@@ -34,7 +34,6 @@ failed_open = Counter(
     "erp_limits_failed_open", "Requests let through because a limit could not be read", ["limit"], registry=REGISTRY
 )
 pool_in_use = Gauge("erp_pool_connections_in_use", "Database connections in use", registry=REGISTRY)
-export_listeners = Gauge("erp_export_listeners", "Who follows an export at this moment", registry=REGISTRY)
 pool_size = Gauge("erp_pool_connections", "Database connections that this instance may open", registry=REGISTRY)
 # by host, so that there is none where no replica is set
 replica_in_use = Gauge(
@@ -48,21 +47,6 @@ repeatable_reads = Counter(
     "erp_repeatable_reads", "Reads of reports and exports, by who answered them", ["server"], registry=REGISTRY
 )
 notices_up = Gauge("erp_notices_up", "1 while this instance hears of changes", registry=REGISTRY)
-exports_ended = Counter(
-    "erp_exports_ended",
-    "Exports that succeeded or failed in this worker",
-    ["dataset", "format", "status"],
-    registry=REGISTRY,
-)
-exported_rows = Counter("erp_exported_rows", "Rows of exports that succeeded", ["dataset", "format"], registry=REGISTRY)
-exported_bytes = Counter("erp_exported_bytes", "Bytes of their files", ["dataset", "format"], registry=REGISTRY)
-export_seconds = Histogram(
-    "erp_export_seconds",
-    "Seconds from the claim to the published file",
-    ["dataset", "format"],
-    buckets=(0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600),
-    registry=REGISTRY,
-)
 rescues = Counter(
     "erp_queue_rescues",
     "Jobs that this worker took from another, or found lost",

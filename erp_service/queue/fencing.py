@@ -1,7 +1,7 @@
 """The attempt number as a fence: whoever holds an old one finishes nothing.
 
 Upstream ends a job by its id alone, so a worker that was paused and comes back marks the job of its successor as
-done and sets its lock free. `attempts` grows with every retry and rescue, so (id, attempts) names one run."""
+done and sets its lock free. The attempt number grows with every retry and rescue, so it tells the two apart."""
 
 import asyncio
 import logging
@@ -23,17 +23,30 @@ OUTAGE_SECONDS = 120.0
 RETRY_SECONDS = 0.5
 
 
-class Run(NamedTuple):
-    """One run of one job: what a fence compares."""
+class JobAttempt(NamedTuple):
+    """One attempt at one job of the queue: what a fence compares. `attempt` counts from 1.
+
+    Procrastinate's column `attempts` counts the retries before this attempt, so it begins at 0. Only `of_row` and
+    `attempts` convert between the two numbers; SQL compares the column with `attempts`."""
 
     job_id: int
     attempt: int
 
     @classmethod
-    def of(cls, job: jobs.Job) -> "Run":
+    def of(cls, job: jobs.Job) -> "JobAttempt":
+        """Raises ValueError for a job without an id, which was never deferred."""
         if job.id is None:
-            raise ValueError("a job that was never deferred has no run")
-        return cls(job.id, job.attempts)
+            raise ValueError("a job that was never deferred has no attempt")
+        return cls.of_row(job.id, job.attempts)
+
+    @classmethod
+    def of_row(cls, job_id: int, attempts: int) -> "JobAttempt":
+        return cls(job_id, attempts + 1)
+
+    @property
+    def attempts(self) -> int:
+        """The value of Procrastinate's column during this attempt."""
+        return self.attempt - 1
 
 
 # Upstream notifies when a job is inserted and at no other time: what waited for this one's lock, or goes back to the
@@ -41,7 +54,7 @@ class Run(NamedTuple):
 FINISH = """
 WITH own AS (
     SELECT id, lock FROM procrastinate_jobs
-    WHERE id = %(job_id)s AND status = 'doing' AND attempts = %(attempt)s
+    WHERE id = %(job_id)s AND status = 'doing' AND attempts = %(attempts)s
     FOR UPDATE
 )
 SELECT procrastinate_finish_job_v1(id, %(status)s, %(delete_job)s)::text,
@@ -56,7 +69,7 @@ FROM own"""
 RETRY = """
 WITH own AS (
     UPDATE procrastinate_jobs SET worker_id = NULL
-    WHERE id = %(job_id)s AND status = 'doing' AND attempts = %(attempt)s
+    WHERE id = %(job_id)s AND status = 'doing' AND attempts = %(attempts)s
     RETURNING id, queue_name, abort_requested
 ), back AS MATERIALIZED (
     SELECT coalesce(%(queue)s::varchar, queue_name) AS queue_name,
@@ -105,8 +118,8 @@ class FencedJobManager(manager.JobManager):
         return await _through_outages(super().register_worker, "this worker is not registered")
 
     async def _end(self, job: jobs.Job, query: str, **arguments: Any) -> None:
-        run = Run.of(job)
-        values = {"job_id": run.job_id, "attempt": run.attempt, **arguments}
+        run = JobAttempt.of(job)
+        values = {"job_id": run.job_id, "attempts": run.attempts, **arguments}
         # Repeating is safe, because the fence lets the statement have its effect once
         ask = partial(self.connector.execute_query_all_async, query, **values)
         if not await _through_outages(ask, f"the end of job {run.job_id} is not written"):

@@ -24,7 +24,7 @@ from erp_service.db.backoff import Backoff
 from erp_service.db.connections import connect
 from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.observability import telemetry
-from erp_service.queue.fencing import Run
+from erp_service.queue.fencing import JobAttempt
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 class Doing(NamedTuple):
     """A job that a worker is said to run. `gone`: nobody holds that worker's lock. `silent`: no beat in time."""
 
-    run: Run
+    run: JobAttempt
     worker_id: int | None
     gone: bool
     silent: bool
@@ -113,7 +113,10 @@ async def beat(connection: asyncpg.Connection, worker_id: int, *, draining: bool
 async def survey(connection: asyncpg.Connection, *, stalled: float) -> list[Doing]:
     """Every job that is being done in the cluster, and what Postgres knows of its worker."""
     rows = await connection.fetch(SURVEY, stalled)
-    return [Doing(Run(id_, attempt), worker_id, gone, silent) for id_, attempt, worker_id, gone, silent in rows]
+    return [
+        Doing(JobAttempt.of_row(id_, attempts), worker_id, gone, silent)
+        for id_, attempts, worker_id, gone, silent in rows
+    ]
 
 
 async def put_back(
@@ -124,7 +127,7 @@ async def put_back(
     With a reason it counts as a death, unless that worker was draining: a supervisor's SIGKILL is not the job's fault.
     """
     async with connection.transaction():
-        job = await connection.fetchrow(CLAIM, *doing.run)
+        job = await connection.fetchrow(CLAIM, doing.run.job_id, doing.run.attempts)
         if job is None:
             return None
         died = 0
@@ -176,8 +179,8 @@ class Lifeline:
         url: str,
         timeouts: Timeouts,
         *,
-        running: Callable[[], set[Run]],
-        stop: Callable[[set[Run], str], None],
+        running: Callable[[], set[JobAttempt]],
+        stop: Callable[[set[JobAttempt], str], None],
         came_back: Callable[[], Awaitable[None]],
     ) -> None:
         self.held = asyncio.Event()
@@ -186,9 +189,9 @@ class Lifeline:
         self._running, self._stop, self._came_back = running, stop, came_back
         self._beaten = self._looked = self._steady = monotonic()
         self._said_draining = False
-        self._absent: PresenceTracker[Run] = PresenceTracker()
-        self._unknown: PresenceTracker[Run] = PresenceTracker()
-        self._taken: PresenceTracker[Run] = PresenceTracker()
+        self._absent: PresenceTracker[JobAttempt] = PresenceTracker()
+        self._unknown: PresenceTracker[JobAttempt] = PresenceTracker()
+        self._taken: PresenceTracker[JobAttempt] = PresenceTracker()
         self._besides: set[asyncio.Task[None]] = set()
 
     async def hold(self, worker_id: int) -> None:

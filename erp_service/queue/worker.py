@@ -17,7 +17,7 @@ from procrastinate.app import WorkerOptions
 
 from erp_service.observability import telemetry
 from erp_service.queue.connector import JoiningConnector
-from erp_service.queue.fencing import FencedJobManager, Run
+from erp_service.queue.fencing import FencedJobManager, JobAttempt
 from erp_service.queue.rescue import Lifeline, Timeouts
 from erp_service.registry.services import ServiceSet
 
@@ -122,7 +122,7 @@ class HardenedWorker(worker.Worker):
     def __init__(self, app: HardenedApp, **options: Unpack[WorkerOptions]) -> None:
         super().__init__(app, **options)
         self.failed = False
-        self._stopped: set[Run] = set()
+        self._stopped: set[JobAttempt] = set()
         self._was_connected = False
         self._heard = 0
         self._lifeline = Lifeline(
@@ -229,7 +229,7 @@ class HardenedWorker(worker.Worker):
         """A run that this worker cut short goes back to the queue (upstream: aborted, so its work is lost), also if
         it answered its cancellation with an error of its own. Whether it is still ours to put back, the fence knows.
         """
-        run = Run.of(job)
+        run = JobAttempt.of(job)
         cut_short = run in self._stopped or stopped_by(context) is Stop.SHUTDOWN
         if cut_short and status is not jobs.Status.SUCCEEDED:
             retry_decision = retry_decision or retry.RetryDecision()
@@ -267,12 +267,12 @@ class HardenedWorker(worker.Worker):
             # What is left is a row that the start of another worker prunes
             log.warning("this worker could not take its leave: %r", exc.__cause__)
 
-    def _runs(self) -> set[Run]:
-        return {Run.of(context.job) for context in self._running_jobs.values()}
+    def _runs(self) -> set[JobAttempt]:
+        return {JobAttempt.of(context.job) for context in self._running_jobs.values()}
 
-    def _stop_runs(self, runs: set[Run], why: str) -> None:
+    def _stop_runs(self, runs: set[JobAttempt], why: str) -> None:
         for task, context in self._running_jobs.items():
-            run = Run.of(context.job)
+            run = JobAttempt.of(context.job)
             if run in runs and run not in self._stopped:
                 log.warning("stopping job %s, attempt %s: %s", run.job_id, run.attempt, why)
                 self._stopped.add(run)

@@ -10,6 +10,7 @@ from erp_service.db.engine import Database
 from erp_service.exports import lifecycle
 from erp_service.exports.lifecycle import Published, Run
 from erp_service.exports.storage.base import FileKey
+from erp_service.queue.fencing import JobAttempt
 from tests.exports.jobs import row_of, submitted
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -19,10 +20,15 @@ MOST = 2  # exports of one user at once
 async def begun(client: httpx.AsyncClient, database: Database, owner: asyncpg.Connection, *, attempt: int = 1) -> Run:
     """An export of the client's that runs, though no worker knows of it."""
     export_id = await submitted(client)
-    run = Run(UUID(export_id), (await row_of(owner, export_id))["queue_job_id"], attempt)
+    run = Run(UUID(export_id), JobAttempt((await row_of(owner, export_id))["queue_job_id"], attempt))
     async with database.write() as db:
         assert await lifecycle.claim(db, run, most_running=MOST)
     return run
+
+
+def again(run: Run) -> Run:
+    """The attempt that follows, as after a retry or a rescue."""
+    return Run(run.export_id, JobAttempt(run.queue_job_id, run.attempt + 1))
 
 
 async def advanced(database: Database, run: Run, rows: int) -> None:

@@ -17,6 +17,7 @@ from erp_service.exports import admission, lifecycle, service
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.problems import ExportFailed, TooManyExports
 from erp_service.exports.schemas import ExportRequest
+from erp_service.queue.fencing import JobAttempt
 from erp_service.settings import Settings
 from tests.exports.jobs import JOBS, submitted
 from tests.support.users import make_user
@@ -54,7 +55,7 @@ async def test_users_take_turns_and_an_end_admits_the_next_in_line(
     assert [row["id"] for row in await admitted(owner, one)] == ids[:2]
     assert [row["id"] for row in await admitted(owner, two)] == others
     first = (await admitted(owner, one))[0]
-    await end(database, Run(first["id"], first["queue_job_id"], 1))
+    await end(database, Run(first["id"], JobAttempt(first["queue_job_id"], 1)))
     assert [row["id"] for row in await admitted(owner, one)] == ids[1:3]
     assert await owner.fetchval("select count(*) from procrastinate_jobs where status = 'todo'") == 4
 
@@ -65,7 +66,7 @@ async def test_two_ends_at_once_admit_two_and_not_more(
     for _ in range(8):
         await submit(database, settings, user)
     running = await admitted(owner, user)
-    await asyncio.gather(*(end(database, Run(row["id"], row["queue_job_id"], 1)) for row in running))
+    await asyncio.gather(*(end(database, Run(row["id"], JobAttempt(row["queue_job_id"], 1))) for row in running))
     assert len(await admitted(owner, user)) == 2
 
 
@@ -156,7 +157,7 @@ async def test_process_that_is_paused_while_it_admits_keeps_everybody_waiting(
             await admission.lock(paused)
             async with asyncio.timeout(8):
                 await submit(database, settings, user)
-            await admission.waiting(paused, user)
+            await admission.counts(paused)
 
     with pytest.raises(DBAPIError) as caught:
         await admit_and_pause()

@@ -5,7 +5,6 @@ from typing import Any
 
 import asyncpg
 import httpx
-import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -15,7 +14,7 @@ from erp_service.exports import lifecycle
 from erp_service.exports.eta import MEMORY, Pace, eta_seconds, percent
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.storage.base import Store
-from tests.exports.attempts import MOST, NOON, advanced, begun
+from tests.exports.attempts import MOST, NOON, advanced, again, begun
 from tests.exports.data import many_items
 from tests.exports.jobs import JOBS, reaches, submitted
 from tests.exports.storage.gated_store import GatedStore
@@ -168,7 +167,7 @@ async def test_new_attempt_begins_at_nothing_and_says_so(
 ) -> None:
     await advanced(database, run, 800)
     async with database.write() as db:
-        assert await lifecycle.claim(db, msgspec.structs.replace(run, attempt=2), most_running=MOST)
+        assert await lifecycle.claim(db, again(run), most_running=MOST)
     job = (await viewer.get(f"{JOBS}/{run.export_id}")).json()
     nothing = {"rows_done": 0, "rows_total": None, "rows_total_is_estimate": False, "bytes": 0}
     assert (job["attempt"], job["progress"]) == (2, nothing | {"percent": None, "eta_seconds": None})

@@ -15,7 +15,7 @@ from erp_service.db.connections import asyncpg_arguments
 from erp_service.db.engine import Database
 from erp_service.exports import admission
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.planning import selection
+from erp_service.exports.planning import planner, selection
 from erp_service.exports.planning.selection import Spec
 from erp_service.processes.worker import build
 from erp_service.settings import Settings
@@ -30,7 +30,7 @@ SECOND = 1.0
 
 @pytest.fixture
 async def large_items(owner: asyncpg.Connection) -> None:
-    await many_items(owner, admission.SMALL_ROWS + 2_000)
+    await many_items(owner, planner.SMALL_ROWS + 2_000)
     await owner.execute("analyze items")
 
 
@@ -140,7 +140,7 @@ async def test_size_is_what_the_planner_thinks(dataset: str, spec: Spec, small: 
     query = selection.query(DATASETS[dataset], spec)
     async with database.write() as db:
         before = await db.scalar(text("show lock_timeout"))
-        assert await admission.is_small(db, query) is small
+        assert planner.is_small(await planner.plans(db, [query])) is small
         assert await db.scalar(text("show lock_timeout")) == before
 
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from erp_service.exports.delivery.http_range import disposition
-from erp_service.exports.filenames import MOST_BYTES, PLACEHOLDERS, Named, filename_faults, filled_in
+from erp_service.exports.filenames import MOST_BYTES, PLACEHOLDERS, FilenameValues, filename_faults, fill_in
 
 AT = datetime(2026, 11, 23, 8, 5, 9, 999_999, tzinfo=UTC)
 ID = UUID("01937d2c-0000-7000-8000-0123456789ab")
@@ -17,7 +17,7 @@ EXTENSIONS = ["csv", "csv.gz", "jsonl.zst", "xlsx", "parquet", "zip"]
 
 
 def name(template: str | None, extension: str = "csv") -> str:
-    return filled_in(template, Named("items", "csv", extension, AT, ID))
+    return fill_in(template, FilenameValues("items", "csv", extension, AT, ID))
 
 
 def wrong(template: str) -> list[str]:
@@ -37,7 +37,7 @@ def test_without_a_template_it_is_the_dataset_and_the_instant() -> None:
 
 def test_instant_is_given_in_utc_whatever_zone_it_comes_in() -> None:
     there = AT.astimezone(timezone(timedelta(hours=13)))
-    assert filled_in("{date} {time}", Named("items", "csv", "csv", there, ID)) == "2026-11-23 080509.csv"
+    assert fill_in("{date} {time}", FilenameValues("items", "csv", "csv", there, ID)) == "2026-11-23 080509.csv"
 
 
 @pytest.mark.parametrize("template", ["report", "report.csv", "report.CSV", "report.{ext}", "report.csv.gz"])
@@ -70,15 +70,15 @@ def test_extension_of_another_format_does_not_pass_for_this_one() -> None:
         ("-rf", "must not begin"),
         ("~root", "must not begin"),
         (" report", "must not begin"),
-        ("line\r\nSet-Cookie: a=b", "cannot be seen"),
-        ("nul\x00", "cannot be seen"),
-        ("delete\x7f", "cannot be seen"),
-        ("report\u202evsc.exe", "cannot be seen"),  # shows as report exe.csv
-        ("report\u2066x", "cannot be seen"),
-        ("zero\u200bwidth", "cannot be seen"),
-        ("\ufeffreport", "cannot be seen"),
-        ("two\u2028lines", "cannot be seen"),
-        ("tag\U000e0041", "cannot be seen"),
+        ("line\r\nSet-Cookie: a=b", "invisible"),
+        ("nul\x00", "invisible"),
+        ("delete\x7f", "invisible"),
+        ("report\u202evsc.exe", "invisible"),  # shows as report exe.csv
+        ("report\u2066x", "invisible"),
+        ("zero\u200bwidth", "invisible"),
+        ("\ufeffreport", "invisible"),
+        ("two\u2028lines", "invisible"),
+        ("tag\U000e0041", "invisible"),
         ("con", "device"),
         ("NUL.{ext}", "device"),
         ("Com1.report", "device"),
@@ -125,7 +125,7 @@ _TEMPLATES = st.lists(
 def test_whatever_passes_makes_one_plain_name(template: str, extension: str, dataset: str) -> None:
     if list(filename_faults(template, dataset=dataset, format_="csv", extension=extension)):
         return
-    made = filled_in(template, Named(dataset, "csv", extension, AT, ID))
+    made = fill_in(template, FilenameValues(dataset, "csv", extension, AT, ID))
     assert made.endswith(f".{extension}")
     assert not set(made) & set('/\\:*?"<>|')
     assert not [c for c in made if unicodedata.category(c) in ("Cc", "Zl", "Zp", "Cs")]
@@ -142,6 +142,6 @@ def test_whatever_passes_makes_one_plain_name(template: str, extension: str, dat
 @given(later=st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=2_900_000)), export_id=st.uuids())
 def test_name_is_as_long_at_any_time_so_that_what_was_checked_still_holds(later: timedelta, export_id: UUID) -> None:
     template = "-".join("{" + name + "}" for name in PLACEHOLDERS)
-    made = filled_in(template, Named("items", "csv", "csv", AT + later, export_id))
+    made = fill_in(template, FilenameValues("items", "csv", "csv", AT + later, export_id))
     assert len(made) == len(name(template))
     assert made.isascii()

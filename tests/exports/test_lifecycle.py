@@ -16,12 +16,14 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.engine import Database
 from erp_service.exports import lifecycle, service
-from erp_service.exports.lifecycle import CancelAsked, LostOwnership, Published, Run
+from erp_service.exports.lifecycle import CancelRequested, LostOwnership, Published, Run
 from erp_service.exports.models import ExportJob, Status
 from erp_service.exports.problems import ExportFailed
 from erp_service.exports.schemas import ExportRequest
 from erp_service.exports.storage.base import FileKey
+from erp_service.queue.fencing import JobAttempt
 from erp_service.settings import Settings
+from tests.exports.attempts import again
 from tests.exports.jobs import row_of
 
 # as the contract has it, and nothing else
@@ -176,11 +178,7 @@ async def run(database: Database, settings: Settings, user: int) -> Run:
         shown = await service.submit(db, who, settings, ExportRequest(dataset="items"))
         job_id = await db.scalar(select(ExportJob.queue_job_id).where(ExportJob.id == shown.job.id))
     assert job_id is not None
-    return Run(shown.job.id, job_id, 1)
-
-
-def again(run: Run) -> Run:
-    return Run(run.export_id, run.queue_job_id, run.attempt + 1)
+    return Run(shown.job.id, JobAttempt(job_id, 1))
 
 
 async def claimed(database: Database, run: Run) -> bool:
@@ -198,7 +196,7 @@ async def publish(database: Database, run: Run) -> None:
 
 
 async def test_claim_needs_its_own_queue_job_and_a_greater_attempt(database: Database, run: Run) -> None:
-    assert not await claimed(database, Run(run.export_id, run.queue_job_id + 1, 1))
+    assert not await claimed(database, Run(run.export_id, JobAttempt(run.queue_job_id + 1, 1)))
     assert await claimed(database, run)
     assert not await claimed(database, run), "the same attempt twice"
     assert await claimed(database, again(run))
@@ -217,7 +215,7 @@ async def test_paused_worker_cannot_publish_over_its_rescuer(
         with pytest.raises(LostOwnership):
             await lifecycle.advance(db, run, rows=99, bytes_=99)
         assert not await lifecycle.fail(db, run, ExportFailed(), most_running=2)
-        assert not await lifecycle.canceled(db, run, most_running=2)
+        assert not await lifecycle.cancel(db, run, most_running=2)
         assert not await lifecycle.requeue(db, run, most_running=2)
     row = await row_of(owner, run.export_id)
     assert (row["status"], row["attempt"], row["rows_done"]) == ("running", 2, 0)
@@ -232,7 +230,7 @@ async def test_cancel_that_came_first_wins_over_publish_fail_and_requeue(
 ) -> None:
     assert await claimed(database, run)
     await go(owner, run.export_id, "canceling")
-    with pytest.raises(CancelAsked):
+    with pytest.raises(CancelRequested):
         await publish(database, run)
     async with database.write() as db:
         assert await lifecycle.fail(db, run, ExportFailed(), most_running=2)
@@ -253,8 +251,8 @@ async def test_export_whose_queue_job_was_given_up_fails_with_a_problem(
 ) -> None:
     assert await claimed(database, run)
     async with database.write() as db:
-        assert await lifecycle.abandoned(db, run.queue_job_id, most_running=2)
-        assert not await lifecycle.abandoned(db, run.queue_job_id, most_running=2)
+        assert await lifecycle.abandon(db, run.queue_job_id, most_running=2)
+        assert not await lifecycle.abandon(db, run.queue_job_id, most_running=2)
     row = await row_of(owner, run.export_id)
     assert row["status"] == "failed"
     assert "/problems/export-abandoned" in row["error"]

@@ -237,7 +237,7 @@ async def test_delete_removes_the_file_now_and_leaves_a_record(
     assert (await viewer.delete(mine, headers={"If-Match": '"999"'})).status_code == 412
     answer = await viewer.delete(mine)
     assert (answer.status_code, answer.content) == (204, b"")
-    assert [kept async for kept in store.kept()] == []
+    assert [kept async for kept in store.list_files()] == []
     assert (await viewer.get(mine)).status_code == 404
     assert (await viewer.delete(mine)).status_code == 404
     assert (await viewer.get(f"{mine}/download")).status_code == 410

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from procrastinate import Blueprint
+
 from erp_service.features import FEATURES
 from erp_service.observability import telemetry
 from erp_service.registry.feature import load
@@ -13,6 +15,7 @@ OPS = Path(__file__).parents[2] / "ops"
 
 def known() -> set[str]:
     """The names of all series, also of those that have no sample yet."""
+    load(FEATURES, "tasks", Blueprint)  # a feature defines its metrics where it counts
     families = {family.name: family.type for family in telemetry.REGISTRY.collect()}
     backups = "".join(file.read_text() for file in (OPS / "backups").glob("*.py"))
     cluster = [name for reader in load(FEATURES, "figures", FigureReader) for name in reader.gauges]

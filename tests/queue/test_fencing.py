@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from procrastinate import jobs
 
 from erp_service.queue.connector import JoiningConnector
-from erp_service.queue.fencing import FencedJobManager, Run
+from erp_service.queue.fencing import FencedJobManager, JobAttempt
 from erp_service.queue.rescue import Doing, put_back
 from erp_service.settings import Settings
 
@@ -85,7 +85,7 @@ class Owners(RuleBasedStateMachine):
     @rule(data=st.data())
     def rescue(self, data: st.DataObject) -> None:
         run = data.draw(st.sampled_from(self.runs))
-        doing = Doing(Run.of(run), run.worker_id, gone=True, silent=False)
+        doing = Doing(JobAttempt.of(run), run.worker_id, gone=True, silent=False)
         ending = self.do(put_back(self.owner, doing, reason="gone", deaths=1000))
         assert (ending is not None) == self.owns(run)
         if ending:
@@ -128,7 +128,7 @@ async def test_zombie_does_not_delete_a_job_that_waits_again(
     with caplog.at_level(logging.WARNING, "erp_service.queue.fencing"):
         await manager.finish_job(zombie, jobs.Status.SUCCEEDED, delete_job=True)
     assert await owner.fetchval("select status from procrastinate_jobs where id = $1", job_id) == "todo"
-    assert f"job {job_id}, attempt 0, is no longer ours" in caplog.text
+    assert f"job {job_id}, attempt 1, is no longer ours" in caplog.text
 
 
 async def test_cancel_that_came_before_the_retry_wins(manager: FencedJobManager, owner: asyncpg.Connection) -> None:
@@ -173,7 +173,9 @@ async def test_job_that_is_back_can_be_fetched_while_its_last_worker_is_being_de
     job = await fetched(manager)
     assert job is not None
     if rescued:
-        await put_back(owner, Doing(Run.of(job), job.worker_id, gone=True, silent=False), reason="gone", deaths=5)
+        await put_back(
+            owner, Doing(JobAttempt.of(job), job.worker_id, gone=True, silent=False), reason="gone", deaths=5
+        )
     else:
         await manager.retry_job(job)
     async with owner.transaction():
@@ -187,7 +189,7 @@ async def test_two_rescuers_of_one_job_take_it_once(
     job_id = await insert(owner)
     job = await fetched(manager)
     assert job is not None
-    doing = Doing(Run.of(job), job.worker_id, gone=True, silent=False)
+    doing = Doing(JobAttempt.of(job), job.worker_id, gone=True, silent=False)
     async with asyncpg.create_pool(settings.migration_database_url, min_size=4, max_size=4) as pool:
 
         async def rescue() -> bool:
@@ -201,10 +203,10 @@ async def test_two_rescuers_of_one_job_take_it_once(
 
 
 @given(st.none() | st.integers())
-def test_run_needs_an_id(job_id: int | None) -> None:
+def test_attempt_needs_the_id_of_its_job_and_counts_from_one(job_id: int | None) -> None:
     job = jobs.Job(id=job_id, queue="q", lock=None, queueing_lock=None, task_name="t", attempts=3)
     if job_id is None:
         with pytest.raises(ValueError, match="never deferred"):
-            Run.of(job)
+            JobAttempt.of(job)
     else:
-        assert Run.of(job) == (job_id, 3)
+        assert JobAttempt.of(job) == (job_id, 4)

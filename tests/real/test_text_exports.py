@@ -12,8 +12,9 @@ import polars as pl
 import zstandard
 
 from erp_service.exports.catalogue import DATASETS
+from erp_service.exports.planning.planner import COUNTED
 from erp_service.exports.planning.selection import psql_text
-from erp_service.exports.run import key_ranges, snapshot
+from erp_service.exports.run import key_ranges
 from tests.exports.jobs import JOBS, reaches, submitted
 from tests.real.year import Year
 from tests.support.psql import Psql
@@ -32,8 +33,8 @@ async def exported(client: httpx.AsyncClient, work: Work, **asked: Any) -> tuple
 
 
 async def test_the_year_comes_in_parts(year: Year, owner: asyncpg.Connection) -> None:
-    assert MOVEMENTS > snapshot.COUNTED
-    assert await owner.fetchval("select max(id) from stock_ledger") / key_ranges.rows_of(400) > 10
+    assert MOVEMENTS > COUNTED
+    assert await owner.fetchval("select max(id) from stock_ledger") / key_ranges.rows_per_range(400) > 10
 
 
 async def test_gzip_holds_the_bytes_of_psql(year: Year, staff: httpx.AsyncClient, work: Work, psql: Psql) -> None:

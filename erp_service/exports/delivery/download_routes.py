@@ -17,8 +17,8 @@ from erp_service.db.sessions import WriteSession
 from erp_service.errors import Forbidden, RangeNotSatisfiable
 from erp_service.exports import service
 from erp_service.exports.context import ExportContext
-from erp_service.exports.delivery import http_range as downloads
-from erp_service.exports.delivery.revocation import RightsGone, while_allowed
+from erp_service.exports.delivery import http_range
+from erp_service.exports.delivery.revocation import RightsRevoked, while_allowed
 from erp_service.exports.problems import (
     ExportExpired,
     ExportLost,
@@ -26,7 +26,7 @@ from erp_service.exports.problems import (
     StoreUnavailable,
 )
 from erp_service.exports.routes import ONE, TAGS, ExportId
-from erp_service.exports.storage.registry import address, held
+from erp_service.exports.storage.registry import address_for_request, size_for_request
 from erp_service.observability.telemetry import log
 from erp_service.settings import Settings
 from erp_service.web.responses import ApiResponse, etag_matches
@@ -34,7 +34,7 @@ from erp_service.web.routing import get_or_head
 
 _BYTES = ResponseSpec(bytes, description="The file", media_type="*/*", generate_examples=False)
 _SOME_BYTES = ResponseSpec(bytes, description="The part that `Range` names", media_type="*/*", generate_examples=False)
-_KNOWN = ResponseSpec(None, description="The file is the one that `If-None-Match` names", generate_examples=False)
+_SAME = ResponseSpec(None, description="The file is the one that `If-None-Match` names", generate_examples=False)
 _ELSEWHERE = ResponseSpec(
     None,
     description="The file at the object store itself, if the operator set it so: `Location` is an address that needs no"
@@ -48,16 +48,16 @@ class FileStream(Stream):
 
     def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> Any:
         options["is_head_response"] = request.method == "HEAD"
-        answer = super().to_asgi_response(app, request, **options)
+        response = super().to_asgi_response(app, request, **options)
 
-        async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
             try:
-                await answer(scope, receive, send)
-            except* RightsGone:
-                # the server closes what was not sent to its end, so nobody takes it for whole
+                await response(scope, receive, send)
+            except* RightsRevoked:
+                # the server closes the connection of an incomplete response, so no client takes the file for whole
                 log.info("download ended, its reader's rights have changed")
 
-        return answered
+        return respond
 
 
 @get_or_head(
@@ -75,7 +75,7 @@ class FileStream(Stream):
         StoreUnavailable,
     ),
     signed=True,
-    responses={200: _BYTES, 206: _SOME_BYTES, 304: _KNOWN, 307: _ELSEWHERE},
+    responses={200: _BYTES, 206: _SOME_BYTES, 304: _SAME, 307: _ELSEWHERE},
 )
 async def download(
     write: NamedDependency[WriteSession],
@@ -91,41 +91,45 @@ async def download(
         str | None, HeaderParameter(name="If-Range", max_length=200, description="the `ETag` of what you have of it")
     ] = None,
 ) -> FileStream | ApiResponse[None] | ApiResponse[bytes]:
-    """The whole file, or what is missing of it. `ETag` is its SHA-256, and `Repr-Digest` too, also for a part.
+    """The whole file, or the part of it that `Range` names. `ETag` and `Repr-Digest` are the SHA-256 of the whole file,
+    also for a part.
 
-    The role for the dataset is looked at again each time, and a download that is under way ends when it goes."""
+    The role for the dataset is checked again on each request, and a download in progress ends when the role is lost."""
     file = await service.file(write, who, export_id)
-    tag = downloads.strong_etag(file.sha256)
+    tag = http_range.strong_etag(file.sha256)
     if etag_matches(request.headers.get("If-None-Match"), tag):
         return ApiResponse(None, status_code=304, headers={"ETag": tag, "Cache-Control": "private, no-store"})
-    size = await held(exports.store, file.key)
+    size = await size_for_request(exports.store, file.key)
     if size != file.bytes:
         log.error("export's file is lost", export_id=str(export_id), expected=file.bytes, found=size)
         raise ExportLost
     part = None
     if request.method == "GET":
-        part = downloads.wanted(range_, if_range, tag, file.bytes)
-        await service.downloaded(write, who, export_id, part)
-    if exports.settings.export_store_redirect and (elsewhere := await address(exports.store, file.key, request.method)):
-        return ApiResponse(None, status_code=307, headers={"Location": elsewhere, "Cache-Control": "private, no-store"})
-    headers = downloads.headers(
+        part = http_range.requested_part(range_, if_range, tag, file.bytes)
+        await service.record_download(write, who, export_id, part)
+    if exports.settings.export_store_redirect:
+        address = await address_for_request(exports.store, file.key, request.method)
+        if address is not None:
+            headers = {"Location": address, "Cache-Control": "private, no-store"}
+            return ApiResponse(None, status_code=307, headers=headers)
+    headers = http_range.headers(
         media_type=file.media_type, sha256=file.sha256, filename=file.filename, size=file.bytes, part=part
     )
-    if (place := _sent_by_nginx(request, exports.settings, str(file.key), part)) is not None:
-        return ApiResponse(b"", headers={**headers, "Content-Length": "0", "X-Accel-Redirect": place})
+    if (path := _nginx_path(request, exports.settings, str(file.key), part)) is not None:
+        return ApiResponse(b"", headers={**headers, "Content-Length": "0", "X-Accel-Redirect": path})
     start, stop = (0, file.bytes) if part is None else (part.start, part.stop)
     pieces = while_allowed(exports.store.read(file.key, start, stop), access.authorities, request.auth, file.least)
     return FileStream(pieces, status_code=200 if part is None else 206, headers=headers)
 
 
-def _sent_by_nginx(
-    request: Request[Any, Any, Any], settings: Settings, key: str, part: downloads.Part | None
+def _nginx_path(
+    request: Request[Any, Any, Any], settings: Settings, key: str, part: http_range.Part | None
 ) -> str | None:
     if request.method != "GET":
         return None
-    # uvicorn puts an address without a port there if, and only if, it believed a trusted proxy's X-Forwarded-For
+    # uvicorn sets a client address without a port if, and only if, it took it from a trusted proxy's X-Forwarded-For
     forwarded = request.client is not None and request.client.port == 0
-    return downloads.accelerated(
+    return http_range.accel_path(
         settings.export_store_accel,
         request.headers.get("X-Accel-Offload"),
         forwarded=forwarded,

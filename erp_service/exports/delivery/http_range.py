@@ -1,4 +1,4 @@
-"""The pure parts of a download: which bytes are asked for, and what the headers say (RFC 9110, 9530, 6266, 8187)."""
+"""Pure functions for downloads: the requested bytes, and the headers of the answer (RFC 9110, 9530, 6266, 8187)."""
 
 import base64
 import re
@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from erp_service import errors
 
-# one range; what is more, or malformed, is ignored, as RFC 9110 (14.2) allows
+# one range; several, or a malformed header, are ignored, as RFC 9110 (14.2) allows
 _RANGE = re.compile(r"bytes=[ \t]*(?:([0-9]{1,18})-([0-9]{1,18})?|-([0-9]{1,18}))[ \t]*", re.ASCII | re.IGNORECASE)
-# RFC 8187, attr-char; urllib leaves letters, digits and `_.-~` alone by itself
+# RFC 8187, attr-char; urllib never quotes letters, digits and `_.-~`
 _ATTR_CHAR = "!#$&+^`|"
 _TOKEN_SAFE = re.compile(r"[^A-Za-z0-9._+-]", re.ASCII)
 
@@ -30,13 +30,13 @@ class Part(NamedTuple):
         return f"bytes {self.start}-{self.stop - 1}/{self.size}"
 
 
-def wanted(range_: str | None, if_range: str | None, etag: str, size: int) -> Part | None:
-    """The part that `Range` names, if `If-Range` allows; None to send everything.
+def requested_part(range_: str | None, if_range: str | None, etag: str, size: int) -> Part | None:
+    """The part that `Range` names, if `If-Range` allows it; None means the whole file.
 
-    Raises errors.RangeNotSatisfiable with the `Content-Range` that says how long the file is."""
+    Raises errors.RangeNotSatisfiable, whose `Content-Range` gives the size of the file."""
     if range_ is None or (match := _RANGE.fullmatch(range_)) is None:
         return None
-    # a date is no strong validator here, so it never matches; neither does a weak tag
+    # a date is not a strong validator here, so it never matches; neither does a weak tag
     if if_range is not None and if_range.strip() != etag:
         return None
     first, last, suffix = match.groups()
@@ -58,20 +58,20 @@ def strong_etag(sha256: str) -> str:
 
 
 def repr_digest(sha256: str) -> str:
-    """RFC 9530: of the whole file, also on an answer that holds a part of it."""
+    """RFC 9530: the digest of the whole file, also on an answer that contains a part of it."""
     return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
 
 
 def disposition(filename: str) -> str:
-    """`Content-Disposition` with the name for old clients in ASCII, and for the others as it is."""
+    """`Content-Disposition` with an ASCII name for old clients, and the exact name for the others."""
     plain = _TOKEN_SAFE.sub("_", filename)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe=_ATTR_CHAR)}"
 
 
 def headers(*, media_type: str, sha256: str, filename: str, size: int, part: Part | None) -> dict[str, str]:
-    """No `Content-Encoding`: the stored bytes are the representation, so that ranges and digest are of the same."""
-    found = {
-        # said here in full, or the framework would add a second charset, and for HEAD nothing
+    """No `Content-Encoding`: the stored bytes are the representation, so ranges and digest refer to the same bytes."""
+    values = {
+        # explicit, because the framework would add a second charset, and for HEAD none of it
         "Content-Type": media_type,
         "ETag": strong_etag(sha256),
         "Repr-Digest": repr_digest(sha256),
@@ -80,14 +80,15 @@ def headers(*, media_type: str, sha256: str, filename: str, size: int, part: Par
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-store",
     }
-    return found if part is None else found | {"Content-Range": part.content_range}
+    return values if part is None else values | {"Content-Range": part.content_range}
 
 
-def accelerated(prefix: str | None, asked: str | None, *, forwarded: bool, key: str, part: Part | None) -> str | None:
-    """Where nginx in front finds the file (X-Accel-Redirect), or None if this instance must send it.
+def accel_path(prefix: str | None, offload: str | None, *, forwarded: bool, key: str, part: Part | None) -> str | None:
+    """The internal path at which nginx in front finds the file (X-Accel-Redirect), or None if this instance must send
+    the file.
 
-    Only to a proxy that is trusted, and that says by `X-Accel-Offload` that it can: another would pass on an empty
-    file. Which of the two places it is says whether `Range` counts, since nginx knows nothing of our `If-Range`."""
-    if prefix is None or asked != prefix or not forwarded:
+    Only for a trusted proxy that announces support with the header `X-Accel-Offload`: another would pass on an empty
+    file. Of the two paths, only `part` lets nginx apply `Range`, because nginx cannot evaluate our `If-Range`."""
+    if prefix is None or offload != prefix or not forwarded:
         return None
     return f"{prefix}/{'whole' if part is None else 'part'}/{key}"

@@ -1,8 +1,8 @@
-"""Who follows which export on this instance, and how all of them hear of a change by one query.
+"""Which listeners follow which export on this instance, and how one query serves all of them.
 
-Notices say what changed; the rows are read together, a few times a second at most, for everybody who follows them. A
-listener holds no connection and no queue: it is woken, and looks at the newest state. So a slow one misses states in
-between, never the last, and delays nobody."""
+Notifications name the exports that changed; their rows are read together, a few times a second at most, for all
+listeners. A listener holds no connection and no queue: it is woken, and reads the newest state. So a slow one misses
+states in between, but never the last one, and delays nobody."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ from time import monotonic
 from uuid import UUID
 
 import msgspec
+from prometheus_client import Gauge
 
 from erp_service import errors
 from erp_service.access import principals
@@ -22,24 +23,24 @@ from erp_service.exports.models import CHANNEL
 from erp_service.exports.queries import VersionedExport
 from erp_service.observability import telemetry
 
-TICK = 0.1  # seconds between two reads for notices
-LOOK = 2.0  # seconds between two reads without any: a few changes, as a new attempt, give no notice
-UNSURE = 1.0  # the same while this instance may not hear of changes
+TICK = 0.1  # seconds between two reads after notifications
+LOOK = 2.0  # seconds between two reads without one: a few changes, such as a new attempt, send none
+UNSURE = 1.0  # the same while this instance may not receive notifications
 _READ_SECONDS = 5.0
 
 KEEP_ALIVE = 15.0
-"""Seconds of silence after which a comment says that the stream lives, to proxies between too."""
+"""Seconds of silence after which a comment shows readers, and proxies in between, that the stream is alive."""
 
-_SEND_SECONDS = 60.0  # a reader that takes nothing for so long is gone, or as good as gone
+_SEND_SECONDS = 60.0  # a reader that takes nothing for so long is considered gone
 
 WAIT_MOST = 60
 """Seconds that a request may ask to wait."""
 
 
 class TooManyStreams(errors.TooMany):
-    """So many of your event streams are open on this instance of the service that it gives you no other.
+    """Too many of your event streams are open on this instance of the service.
 
-    Close those you do not look at, or ask for the job itself, which needs no stream."""
+    Close those that you do not need, or get the job itself, which needs no stream."""
 
     slug, title = "too-many-streams", "Too many of your event streams are open"
 
@@ -47,40 +48,43 @@ class TooManyStreams(errors.TooMany):
 class StreamsFull(errors.Unavailable):
     """This instance has as many open event streams as it may have. Another instance may have room: try again.
 
-    Or ask for the job itself, which needs no stream."""
+    Or get the job itself, which needs no stream."""
 
-    slug, title = "streams-full", "No place for another event stream"
+    slug, title = "streams-full", "No room for another event stream"
+
+
+_listeners = Gauge("erp_export_listeners", "Who follows an export at this moment", registry=telemetry.REGISTRY)
 
 
 class FollowedExport:
-    """An export that at least one listener here follows, with the newest state that is known of it."""
+    """An export that at least one listener here follows, and its newest known state."""
 
     def __init__(self) -> None:
         self.listeners = 0
-        self.shown: VersionedExport | None = None
+        self.newest: VersionedExport | None = None
         self.event = b""
         self.change = asyncio.Event()
 
-    def offer(self, shown: VersionedExport) -> None:
-        """Tell the listeners, unless the state is one they know; whoever read it."""
-        if self.shown is None or shown.version > self.shown.version:
-            # rendered once, for however many
-            self.shown, self.event = shown, rendered(shown)
+    def offer(self, export: VersionedExport) -> None:
+        """Take a state that somebody has read. If it is a newer one, wake the listeners."""
+        if self.newest is None or export.version > self.newest.version:
+            # rendered once for all listeners
+            self.newest, self.event = export, render_event(export)
             self.wake()
 
     def wake(self) -> None:
-        """Whoever waits looks again. Who begins to wait later waits for the next time."""
+        """Wake all who wait for `change`. Whoever begins to wait later gets a new one."""
         change, self.change = self.change, asyncio.Event()
         change.set()
 
 
 class LiveStatus:
-    """One for each instance of the API. `stopping` is set when the instance ends what is open."""
+    """One for each instance of the API. `stopping` is set when the instance ends its open streams."""
 
     def __init__(
         self,
         database: Database,
-        notices: NotificationListener,
+        notifications: NotificationListener,
         stopping: asyncio.Event,
         *,
         most: int,
@@ -88,7 +92,7 @@ class LiveStatus:
         keep_alive: float = KEEP_ALIVE,
         send_seconds: float = _SEND_SECONDS,
     ) -> None:
-        self._database, self._notices = database, notices
+        self._database, self._notifications = database, notifications
         self._most, self._most_per_user = most, most_per_user
         self.keep_alive, self.send_seconds = keep_alive, send_seconds
         self._followed: dict[UUID, FollowedExport] = {}
@@ -96,14 +100,14 @@ class LiveStatus:
         self.listeners = 0
         self._changed: set[UUID] = set()
         self._due = asyncio.Event()
-        self._looked_at = float("-inf")
+        self._read_all_at = float("-inf")
         self.stopping = stopping
-        notices.subscribe(CHANNEL, self._heard)
-        notices.subscribe(principals.CHANNEL, self._authority_changed)
+        notifications.subscribe(CHANNEL, self._on_export)
+        notifications.subscribe(principals.CHANNEL, self._on_authority)
 
     @contextlib.contextmanager
     def following(self, export_id: UUID, user_id: int | None) -> Iterator[FollowedExport]:
-        """Begin before the first read, so that no change falls between. Raises TooManyStreams, StreamsFull."""
+        """Enter it before the first read, so that no change is missed. Raises TooManyStreams, StreamsFull."""
         if self._users[user_id] >= self._most_per_user:
             detail = f"{self._most_per_user} of your event streams are open here."
             raise TooManyStreams(detail, headers={"Retry-After": "5"})
@@ -125,7 +129,7 @@ class LiveStatus:
         self._users[user_id] += more
         if not self._users[user_id]:
             del self._users[user_id]
-        telemetry.export_listeners.inc(more)
+        _listeners.inc(more)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -139,55 +143,55 @@ class LiveStatus:
 
     async def _run(self) -> None:
         while True:
-            changed = await self._awaited()
+            changed = await self._next_changed()
             try:
                 await self._read(changed)
-            # not a list of kinds: an instance whose reader died would leave its listeners waiting for ever
+            # every kind of error: without this task the listeners would wait for ever
             except Exception as exc:  # noqa: BLE001
                 telemetry.log.warning("exports not read", error=repr(exc))
                 await asyncio.sleep(UNSURE)
                 self._changed |= changed
             await asyncio.sleep(TICK)
 
-    async def _awaited(self) -> set[UUID]:
-        """Which to look at: those that notices named, and from time to time all."""
+    async def _next_changed(self) -> set[UUID]:
+        """Wait for exports to read: those that notifications have named, and from time to time all."""
         while not self._followed:
             self._due.clear()
             await self._due.wait()
-        look_at = self._looked_at + (LOOK if self._notices.is_current else UNSURE)
-        while not self._changed and (left := look_at - monotonic()) > 0:
+        read_all_at = self._read_all_at + (LOOK if self._notifications.is_current else UNSURE)
+        while not self._changed and (left := read_all_at - monotonic()) > 0:
             self._due.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._due.wait()
-        # by the clock, and not by the silence: what keeps telling of itself must not hide what does not
-        if monotonic() >= look_at:
-            self._looked_at = monotonic()
+        # by the clock, and not by silence: exports with frequent notifications must not hide those without any
+        if monotonic() >= read_all_at:
+            self._read_all_at = monotonic()
             self._changed.update(self._followed)
         changed, self._changed = self._changed, set()
         return changed
 
     async def _read(self, changed: set[UUID]) -> None:
         known = {
-            export_id: followed.shown.version if followed.shown else 0
+            export_id: followed.newest.version if followed.newest else 0
             for export_id in changed
             if (followed := self._followed.get(export_id)) is not None
         }
         if not known:
             return
         async with asyncio.timeout(_READ_SECONDS), self._database.read() as db:
-            found = await queries.newer(db, known)
-        for shown in found:
-            if (followed := self._followed.get(shown.job.id)) is not None:
-                followed.offer(shown)
+            exports = await queries.newer(db, known)
+        for export in exports:
+            if (followed := self._followed.get(export.job.id)) is not None:
+                followed.offer(export)
 
     async def _end(self) -> None:
         await self.stopping.wait()
         self._wake_all()
 
-    def _heard(self, payload: str | None) -> None:
+    def _on_export(self, payload: str | None) -> None:
         if payload is None:
-            # after a gap, anything may have changed
+            # after a gap in the connection, any export may have changed
             self._changed.update(self._followed)
         else:
             with contextlib.suppress(ValueError):
@@ -196,8 +200,8 @@ class LiveStatus:
         if self._changed:
             self._due.set()
 
-    def _authority_changed(self, _payload: str | None) -> None:
-        # each looks whether it was about its own reader: the cache answers
+    def _on_authority(self, _payload: str | None) -> None:
+        # each listener checks whether its own reader is concerned: the cache answers
         self._wake_all()
 
     def _wake_all(self) -> None:
@@ -205,18 +209,18 @@ class LiveStatus:
             followed.wake()
 
 
-def rendered(shown: VersionedExport) -> bytes:
-    """As an event (HTML Living Standard, 9.2.6): JSON as msgspec writes it has no line break."""
-    name = b"done" if shown.final else b"progress"
-    return b"event: %b\nid: %d\ndata: %b\n\n" % (name, shown.version, msgspec.json.encode(shown.job))
+def render_event(export: VersionedExport) -> bytes:
+    """As an event (HTML Living Standard, 9.2.6). JSON as msgspec writes it contains no line break."""
+    name = b"done" if export.final else b"progress"
+    return b"event: %b\nid: %d\ndata: %b\n\n" % (name, export.version, msgspec.json.encode(export.job))
 
 
 def preferred_wait(prefer: str | None) -> int | None:
-    """The seconds of `wait` in a Prefer header (RFC 7240, 4.3), at most WAIT_MOST; None without, or if malformed."""
+    """The seconds of `wait` in a Prefer header (RFC 7240, 4.3), at most WAIT_MOST; None if absent or malformed."""
     for preference in (prefer or "").split(","):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
             seconds = value.strip().strip('"')
-            # of a preference that stands there twice, the first counts
+            # if a preference is given twice, the first one counts
             return min(int(seconds[:9]), WAIT_MOST) if seconds.isascii() and seconds.isdecimal() else None
     return None

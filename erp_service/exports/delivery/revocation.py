@@ -1,4 +1,4 @@
-"""Downloads end with the right to them: an hour of a slow one must not be an hour more for whoever lost the role."""
+"""A download ends when its reader loses the right to it: a slow one must not go on for an hour after that."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,36 +9,36 @@ from erp_service.access.roles import Role
 from erp_service.auth.credentials import Credential, authority_of
 
 EVERY = 0.5
-"""Seconds between two looks, which the cache answers."""
+"""Seconds between two checks, which the cache answers."""
 
-_LOOK_SECONDS = 0.5
+_CHECK_SECONDS = 0.5
 
 
-class RightsGone(Exception):
-    """The reader of what is just being sent may no longer have it."""
+class RightsRevoked(Exception):
+    """The reader of a file that is being sent may no longer read it."""
 
 
 async def while_allowed(
     pieces: AsyncIterator[bytes], authorities: AuthorityCache, credential: Credential, least: Role
 ) -> AsyncIterator[bytes]:
-    """The pieces, for as long as the reader has the rights they came with. Raises RightsGone; the time of the token or
-    address may pass meanwhile.
+    """The pieces, for as long as the reader has the role `least`; raises RightsRevoked. The expiry of the token or the
+    signed address does not end a download.
 
-    What was allowed goes on while nobody can say whether it still is."""
-    looked_at = monotonic()
+    While the rights cannot be checked, the download continues."""
+    checked_at = monotonic()
     async for piece in pieces:
-        if monotonic() - looked_at >= EVERY:
-            if await _is_gone(authorities, credential, least):
-                raise RightsGone
-            looked_at = monotonic()
+        if monotonic() - checked_at >= EVERY:
+            if await _is_revoked(authorities, credential, least):
+                raise RightsRevoked
+            checked_at = monotonic()
         yield piece
 
 
-async def _is_gone(authorities: AuthorityCache, credential: Credential, least: Role) -> bool:
+async def _is_revoked(authorities: AuthorityCache, credential: Credential, least: Role) -> bool:
     try:
-        async with asyncio.timeout(_LOOK_SECONDS):
+        async with asyncio.timeout(_CHECK_SECONDS):
             authority = await authority_of(authorities, credential)
-    # the database is away, in one of its many ways
+    # the database is unavailable, which shows in many kinds of errors
     except Exception:  # noqa: BLE001
         return False
     return authority is None or not authority.role.includes(least)

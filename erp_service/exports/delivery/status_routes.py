@@ -1,4 +1,4 @@
-"""Following an export: asking and waiting, server-sent events, and addresses that need no token for them."""
+"""/api/v1/exports/jobs/{id}: the job, its server-sent events, and addresses that need no token."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from uuid import UUID
 
 from litestar import Request
 from litestar.di import NamedDependency
@@ -34,7 +33,7 @@ from erp_service.exports.delivery.live_status import (
 from erp_service.exports.delivery.signed_urls import SECONDS, Signed, SignedUrls
 from erp_service.exports.problems import ExportExpired
 from erp_service.exports.queries import VersionedExport
-from erp_service.exports.routes import ONE, TAGS, ExportId, IncludeDeleted, shown
+from erp_service.exports.routes import ONE, TAGS, ExportId, IncludeDeleted, export_response
 from erp_service.exports.schemas import ExportEvent, ExportJobOut, SignedAddress
 from erp_service.observability.telemetry import log
 from erp_service.settings import Settings
@@ -42,7 +41,7 @@ from erp_service.web.responses import ApiResponse, etag, etag_matches
 from erp_service.web.routing import get, post
 
 _CHECK_SECONDS = 5.0
-_AGAIN_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
 
 _EVENTS = ResponseSpec(
     ExportEvent, description="Events, until the job has ended", media_type="text/event-stream", generate_examples=False
@@ -69,11 +68,12 @@ async def get_export(
         ),
     ] = None,
 ) -> ApiResponse[ExportJobOut]:
-    """200 whatever became of it: see `status` and `error`. Until it has ended, `Retry-After` says when to ask again.
+    """Answers 200 also if the export has failed: see `status` and `error`. Until it has ended, `Retry-After` says when
+    to ask again.
 
-    With `Prefer: wait=N` (RFC 7240; at most 60) the answer comes as soon as the job is another than the one in
-    `If-None-Match`, or, without that, as soon as it changes; at the latest after N seconds. `Preference-Applied` says
-    that it was so. An instance on which too many wait already answers at once."""
+    With `Prefer: wait=N` (RFC 7240; at most 60) the answer comes as soon as the job differs from the one in
+    `If-None-Match`, or, without that header, as soon as it changes; at the latest after N seconds. The answer then has
+    `Preference-Applied`. An instance on which too many requests wait already answers at once."""
     seconds = preferred_wait(prefer)
     with contextlib.ExitStack() as stack:
         followed = None
@@ -81,63 +81,64 @@ async def get_export(
             with contextlib.suppress(TooManyStreams, StreamsFull):
                 followed = stack.enter_context(live_status.following(export_id, who.user_id))
         async with database.read() as db:
-            found = await queries.job(db, who, export_id, include_deleted=include_deleted)
+            export = await queries.job(db, who, export_id, include_deleted=include_deleted)
         if followed is None:
-            return shown(found)
+            return export_response(export)
         known = request.headers.get("If-None-Match")
-        if known is None or etag_matches(known, etag(found.version)):
-            found = await _changed(live_status, followed, found, seconds or 0)
-            # what was allowed when the request came may not be so any more
+        if known is None or etag_matches(known, etag(export.version)):
+            export = await _wait_for_change(live_status, followed, export, seconds or 0)
+            # the rights may have changed since the request came
             if (authority := await authority_of(access.authorities, request.auth)) is None:
                 raise rights_changed()
-            if not _may_see(authority, found.job.created_by):
-                raise queries.missing(export_id)
-    return shown(found, **{"Preference-Applied": f"wait={seconds}", "Vary": "Prefer"})
+            if not _may_see(authority, export.job.created_by):
+                raise queries.not_found(export_id)
+    return export_response(export, **{"Preference-Applied": f"wait={seconds}", "Vary": "Prefer"})
 
 
 def _may_see(authority: Authority, owner: int) -> bool:
     return authority.user_id == owner or authority.role.includes(Role.ADMIN)
 
 
-async def _changed(
-    live_status: LiveStatus, followed: FollowedExport, found: VersionedExport, seconds: float
+async def _wait_for_change(
+    live_status: LiveStatus, followed: FollowedExport, export: VersionedExport, seconds: float
 ) -> VersionedExport:
-    """The job as soon as it is another, or as it is after so many seconds. Holds no connection."""
-    followed.offer(found)
+    """The job as soon as it has changed, or unchanged after so many seconds. Holds no connection."""
+    followed.offer(export)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            while not found.final and not live_status.stopping.is_set():
+            while not export.final and not live_status.stopping.is_set():
                 change = followed.change
-                if followed.shown is not None and followed.shown.version > found.version:
-                    return followed.shown
+                if followed.newest is not None and followed.newest.version > export.version:
+                    return followed.newest
                 await change.wait()
-    return found
+    return export
 
 
 class EventStream(Stream):
-    """Gives back its place among the listeners however it ends: also when the reader went before it began."""
+    """Leaves `following`, the context of a counted listener, however it ends: also if the reader is gone before the
+    first event."""
 
-    def __init__(self, events: AsyncIterator[bytes], place: contextlib.ExitStack, send_seconds: float) -> None:
-        # nginx holds back what it was not told to hand on
+    def __init__(self, events: AsyncIterator[bytes], following: contextlib.ExitStack, send_seconds: float) -> None:
+        # without X-Accel-Buffering, nginx holds events back
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
-        self._place, self._send_seconds = place, send_seconds
+        self._following, self._send_seconds = following, send_seconds
 
     def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> Any:
-        answer = super().to_asgi_response(app, request, **options)
+        response = super().to_asgi_response(app, request, **options)
 
-        async def answered(scope: Scope, receive: Receive, send: Send) -> None:
-            async def in_time(message: Any) -> None:
+        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_in_time(message: Any) -> None:
                 async with asyncio.timeout(self._send_seconds):
                     await send(message)
 
-            with self._place:
+            with self._following:
                 try:
-                    await answer(scope, receive, in_time)
+                    await response(scope, receive, send_in_time)
                 except* TimeoutError:
                     log.info("listener let go, it took nothing", seconds=self._send_seconds)
 
-        return answered
+        return respond
 
 
 @get(
@@ -161,29 +162,29 @@ async def events(
         HeaderParameter(name="Last-Event-ID", max_length=100, description="the `id` of the last event you have"),
     ] = None,
 ) -> EventStream | ApiResponse[None]:
-    """`progress` with the job as it is now, and again whenever it has changed; `done` with its final state, and the
-    end. The data is the job as `GET` of it gives it. States that follow each other faster than you read are left out,
-    the last never is.
+    """Sends `progress` with the job as it is now, and again whenever it has changed; at the end `done` with its final
+    state. The data is the job as `GET` of it gives it. If states change faster than you read, some are left out, but
+    never the last one.
 
-    Connect again if the stream ends before `done`: with `Last-Event-ID`, as an EventSource does by itself, nothing is
-    missed and nothing comes twice; on any instance. The stream ends when the instance stops, when your token or signed
-    address expires, and when your role goes; a comment says which."""
+    Connect again, to any instance, if the stream ends before `done`: with `Last-Event-ID`, which an EventSource sends
+    by itself, nothing is missed and nothing comes twice. The stream ends when the instance stops, when your token or
+    signed address expires, and when you lose the role; a comment says which."""
     with contextlib.ExitStack() as stack:
         followed = stack.enter_context(live_status.following(export_id, who.user_id))
         async with database.read() as db:
-            found = await queries.job(db, who, export_id)
-        service.demand_least(who, found.least)
-        followed.offer(found)
-        if found.final and last_event_id == str(found.version):
-            # the one answer after which an EventSource does not come again (HTML Living Standard, 9.2.3)
+            export = await queries.job(db, who, export_id)
+        service.require_least_role(who, export.least)
+        followed.offer(export)
+        if export.final and last_event_id == str(export.version):
+            # the only answer after which an EventSource does not reconnect (HTML Living Standard, 9.2.3)
             return ApiResponse(None, status_code=204, headers={"Cache-Control": "no-store"})
-        reader = StreamReader(access.authorities, request.auth, found.least, found.job.created_by)
-        told = _told(live_status, followed, reader, last_event_id)
-        return EventStream(told, stack.pop_all(), live_status.send_seconds)
+        reader = StreamReader(access.authorities, request.auth, export.least, export.job.created_by)
+        lines = _event_lines(live_status, followed, reader, last_event_id)
+        return EventStream(lines, stack.pop_all(), live_status.send_seconds)
 
 
 class StreamReader:
-    """Who reads a stream, and whether they still may."""
+    """The reader of a stream, and whether they may still read it."""
 
     def __init__(self, authorities: AuthorityCache, credential: Credential, least: Role, owner: int) -> None:
         self._authorities, self._credential = authorities, credential
@@ -193,12 +194,12 @@ class StreamReader:
     def seconds_left(self) -> float:
         return self._credential.expires_at - time.time()
 
-    async def may(self) -> bool | None:
-        """None while it cannot be known."""
+    async def may_read(self) -> bool | None:
+        """None while it is not known."""
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
                 authority = await authority_of(self._authorities, self._credential)
-        # the database is away, in one of its many ways
+        # the database is unavailable, which shows in many kinds of errors
         except Exception:  # noqa: BLE001
             return None
         if authority is None or not authority.role.includes(self._least):
@@ -206,28 +207,28 @@ class StreamReader:
         return _may_see(authority, self._owner)
 
 
-async def _told(
+async def _event_lines(
     live_status: LiveStatus, followed: FollowedExport, reader: StreamReader, sent: str | None
 ) -> AsyncIterator[bytes]:
-    """What the reader is sent. Nothing of the job leaves before it is certain that they still may read it."""
-    # not all at the same moment, when an instance stops and a thousand must go elsewhere
+    """What the reader gets. No event is sent before it is certain that they may still read it."""
+    # random, so that a thousand readers of an instance that stops do not reconnect at the same time
     yield b"retry: %d\n\n" % random.randint(500, 2000)  # noqa: S311
     while True:
-        # taken first: what changes from here on wakes us
-        change, newest, event = followed.change, followed.shown, followed.event
+        # read before everything else: every later change sets this `change`
+        change, newest, event = followed.change, followed.newest, followed.event
         if live_status.stopping.is_set():
             yield b": this instance stops, connect again\n\n"
             return
         if (left := reader.seconds_left) <= 0:
             yield b": your token or address has expired\n\n"
             return
-        may = await reader.may()
-        if may is False:
+        may_read = await reader.may_read()
+        if may_read is False:
             yield b": your rights have changed\n\n"
             return
-        if may is None:
+        if may_read is None:
             yield b": waiting for the database\n\n"
-            await asyncio.sleep(_AGAIN_SECONDS)
+            await asyncio.sleep(_RETRY_SECONDS)
             continue
         if newest is not None and str(newest.version) != sent:
             yield event
@@ -258,21 +259,17 @@ async def download_url(
     signed_urls: NamedDependency[SignedUrls],
     export_id: ExportId,
 ) -> ApiResponse[SignedAddress]:
-    """For five minutes, for GET and HEAD, for whoever has the address: give it to nobody you would not give the file.
+    """Valid for five minutes, for GET and HEAD, for everybody who has the address: treat it like the file itself.
 
-    It works while your rights are what they are now, and is looked at each time. An export that still runs has its
-    address already: the file is there once it has succeeded."""
-    await service.address_given(write, who, export_id)
+    It works while your rights stay as they are now, which each use checks. An export that still runs has its address
+    already: the file is there once the export has succeeded."""
+    await service.record_signed_address(write, who, export_id)
     expires_at = int(time.time()) + SECONDS
     signed = Signed(request.auth.user_id, request.auth.version, expires_at)
-    here, root = _here(export_id), (settings.public_url or "").rstrip("/")
-    download, events = (root + signed_urls.sign(f"{here}/{what}", signed) for what in ("download", "events"))
-    answer = SignedAddress(download, events, datetime.fromtimestamp(expires_at, UTC))
-    return ApiResponse(answer, headers={"Cache-Control": "no-store"})
-
-
-def _here(export_id: UUID) -> str:
-    return f"{queries.PATH}/{export_id}"
+    path, root = f"{queries.PATH}/{export_id}", (settings.public_url or "").rstrip("/")
+    download, events = (root + signed_urls.sign(f"{path}/{name}", signed) for name in ("download", "events"))
+    address = SignedAddress(download, events, datetime.fromtimestamp(expires_at, UTC))
+    return ApiResponse(address, headers={"Cache-Control": "no-store"})
 
 
 ROUTES = [get_export, events, download_url]

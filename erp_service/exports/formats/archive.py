@@ -1,12 +1,12 @@
-"""The dataset `all`: every dataset that the person may read, at one instant, in one zip archive with a manifest.
+"""The file of the dataset `all`: one zip archive of a file for each dataset, with a manifest.
 
-The manifest is the last file in it and gives the rows, size and digest of the others: an archive that has one is whole.
-Its members are deflated, so no compression is put around it."""
+The manifest is the last file in the archive and gives rows, size and digest of the others: an archive that has one is
+complete. The files are deflated, so no compression is put around the archive."""
 
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import NamedTuple
@@ -14,26 +14,17 @@ from uuid import UUID
 
 import msgspec
 
-from erp_service.access.roles import Role
-from erp_service.errors import Fault
-from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.formats.base import Format, Kind, Options, Write
+from erp_service.exports.formats.base import Format, Kind, Write
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.exports.formats.zip_stream import Zip
-from erp_service.exports.planning.selection import Query, Spec, query, text_select_list
-from erp_service.exports.run.output import PIECE
-from erp_service.registry.datasets import Column, ColumnType, Dataset
+from erp_service.registry.datasets import Column, ColumnType
 
-NAME = "all"
-ROLE = Role.VIEWER
-DESCRIPTION = "Every dataset that you may read, at one instant, in one zip archive with a manifest."
 KIND = Kind("application/zip", "zip")
 MANIFEST = "manifest.json"
 
-# of deflate: for text, and for what is compressed already
-_LEVEL, _PACKED = 1, 0
-
-Select = Callable[[Sequence[Column], Options], str]
+# levels of deflate: for text, and for formats that are compressed already
+_TEXT_LEVEL, _STORED = 1, 0
+_PIECE = 256 * 1024
 
 
 class ManifestColumn(msgspec.Struct):
@@ -43,7 +34,7 @@ class ManifestColumn(msgspec.Struct):
 
 
 class ManifestFile(msgspec.Struct):
-    """`sha256` and `bytes` are of the file as it is when it has been taken out."""
+    """`sha256` and `bytes` are those of the extracted file."""
 
     name: str
     dataset: str
@@ -67,82 +58,53 @@ class Manifest(msgspec.Struct, kw_only=True):
     files: list[ManifestFile]
 
 
-def readable(role: Role) -> list[str]:
-    """What the archive holds for somebody with this role."""
-    return [dataset.name for dataset in DATASETS.values() if role.includes(dataset.role)]
+class ArchiveMember(NamedTuple):
+    """One dataset of the archive. `copy` writes its file and returns the number of rows."""
+
+    dataset: str
+    columns: Sequence[Column]
+    copy: Callable[[Write], Awaitable[int]]
 
 
-class Member(NamedTuple):
-    """A dataset in a file, and what it reads."""
-
-    dataset: Dataset
-    query: Query
-
-
-Copied = Callable[[Member, Write], Awaitable[int]]
-"""Writes a member's file on the one snapshot, and returns the rows."""
-
-
-def archive_faults(columns: object, filter_: object, sort: object, compression: str) -> Iterator[Fault]:
-    """What cannot be said of all datasets at once."""
-    for name, given in (("columns", columns), ("filter", filter_), ("sort", sort)):
-        if given:
-            yield Fault("is for one dataset: for all of them, leave it out", pointer=f"/{name}")
-    if compression != "none":
-        yield Fault("must be none for all datasets: the archive is compressed already", pointer="/compression")
-
-
-def members(dataset: str, spec: Spec, select: Select = text_select_list) -> list[Member]:
-    """What the file of a job holds. Raises errors.Invalid that names what is wrong with the spec."""
-    if dataset != NAME:
-        return [Member(DATASETS[dataset], query(DATASETS[dataset], spec, select))]
-    return [_whole(DATASETS[name], spec, select) for name in spec.datasets or []]
-
-
-def _whole(dataset: Dataset, spec: Spec, select: Select) -> Member:
-    """What was deleted is in it too, since movements refer to it."""
-    lifted = {known.name: True for known in dataset.filters if known.lifts}
-    return Member(dataset, query(dataset, Spec(filter={**lifted}, csv=spec.csv), select))
-
-
-def manifest(export_id: UUID, user_id: int, at: datetime, spec: Spec, format_: Format) -> Manifest:
-    """What it says before there are files."""
+def empty_manifest(
+    export_id: UUID, user_id: int, snapshot_at: datetime, format_: Format, csv: CsvOptions | None
+) -> Manifest:
     return Manifest(
         export_id=export_id,
-        snapshot_at=at,
+        snapshot_at=snapshot_at,
         version=version("erp-service"),
         created_by=user_id,
         format=format_.name,
-        csv=spec.csv,
+        csv=csv,
         rows=0,
         files=[],
     )
 
 
-async def write(members: Sequence[Member], format_: Format, copied: Copied, sink: Write, found: Manifest) -> None:
-    """The archive, into the sink, with each member as `copied` writes it; the manifest is completed on the way."""
-    archive = Archive(sink, found.snapshot_at)
+async def write(members: Sequence[ArchiveMember], format_: Format, sink: Write, manifest: Manifest) -> None:
+    """Write the archive into the sink, member by member; `manifest` is completed on the way and written last."""
+    archive = Archive(sink, manifest.snapshot_at)
     for member in members:
-        name = f"{member.dataset.name}.{format_.extension}"
-        async with archive.file(name, _LEVEL if format_.compressible else _PACKED) as file:
-            rows = await copied(member, file.write)
-        columns = [ManifestColumn(column.name, column.type, column.description) for column in member.query.columns]
-        found.files.append(ManifestFile(name, member.dataset.name, rows, file.bytes, file.sha256, columns))
-        found.rows += rows
+        name = f"{member.dataset}.{format_.extension}"
+        async with archive.file(name, _TEXT_LEVEL if format_.compressible else _STORED) as file:
+            rows = await member.copy(file.write)
+        columns = [ManifestColumn(column.name, column.type, column.description) for column in member.columns]
+        manifest.files.append(ManifestFile(name, member.dataset, rows, file.bytes, file.sha256, columns))
+        manifest.rows += rows
     async with archive.file(MANIFEST) as file:
-        await file.write(msgspec.json.format(msgspec.json.encode(found)))
+        await file.write(msgspec.json.format(msgspec.json.encode(manifest)))
     await archive.finish()
 
 
 class Archive:
-    """One file after the other, then `finish`. Digests and deflates in threads, a piece at a time."""
+    """Write one file after the other, then `finish`. Digests and deflates in threads, one piece at a time."""
 
     def __init__(self, sink: Write, at: datetime) -> None:
         self._sink = sink
-        self._zip = Zip(_LEVEL, at)
+        self._zip = Zip(_TEXT_LEVEL, at)
 
     @contextlib.asynccontextmanager
-    async def file(self, name: str, level: int = _LEVEL) -> AsyncIterator["ArchivedFile"]:
+    async def file(self, name: str, level: int = _TEXT_LEVEL) -> AsyncIterator["ArchivedFile"]:
         await self._sink(self._zip.begin(name, level))
         file = ArchivedFile(self._zip, self._sink)
         yield file
@@ -154,7 +116,7 @@ class Archive:
 
 
 class ArchivedFile:
-    """A file in the archive. `sha256` and `bytes` are of what went in, and right when it has been left."""
+    """A file in the archive. `sha256` and `bytes` are of the uncompressed content, and final once it is closed."""
 
     def __init__(self, archive: Zip, sink: Write) -> None:
         self._zip = archive
@@ -169,14 +131,14 @@ class ArchivedFile:
 
     async def write(self, data: bytes) -> None:
         self._buffer += data
-        if len(self._buffer) >= PIECE:
+        if len(self._buffer) >= _PIECE:
             await self.flush()
 
     async def flush(self) -> None:
         piece, self._buffer = bytes(self._buffer), bytearray()
-        await self._sink(await asyncio.to_thread(self._packed, piece))
+        await self._sink(await asyncio.to_thread(self._deflated, piece))
 
-    def _packed(self, piece: bytes) -> bytes:
+    def _deflated(self, piece: bytes) -> bytes:
         self.bytes += len(piece)
         self._digest.update(piece)
         return self._zip.add(piece)

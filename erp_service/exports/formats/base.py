@@ -1,7 +1,7 @@
-"""The formats that exports come in: what each is made of, and the registry of them.
+"""What a format is made of.
 
-Every format is a COPY of a select list that Postgres renders, then an encoder over its bytes. A large export may run as
-several COPYs of key ranges on one snapshot; an encoder sees one stream of rows, in order, and never knows.
+Every format is a COPY of a select list that Postgres renders, followed by an encoder over its bytes. A large export may
+run as several COPYs of key ranges on one snapshot; the encoder sees one stream of rows in order and cannot tell.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,13 +14,13 @@ from erp_service.registry.datasets import Column
 FormatName = Literal["csv", "jsonl", "xlsx", "parquet"]
 
 Options = CsvOptions
-"""What formats are told besides the columns. Only CSV heeds it."""
+"""What formats get besides the columns. Only CSV uses it."""
 
 Write = Callable[[bytes], Awaitable[None]]
 
 
 class About(NamedTuple):
-    """What a file says of itself, in the formats that have a place for it. `dataset` is a plain word."""
+    """What a file says of itself, in formats that can hold it. `dataset` is a plain word."""
 
     dataset: str
     description: str
@@ -28,23 +28,24 @@ class About(NamedTuple):
 
 
 class Encoder(Protocol):
-    """Turns the bytes of COPY into those of the file, and hands them on as they come."""
+    """Turns the bytes of COPY into those of the file, and passes them on as they come."""
 
     async def begin(self) -> None:
-        """What stands before the first row."""
+        """Write what comes before the first row."""
 
     async def write(self, data: bytes) -> None:
-        """Rows in order, cut anywhere."""
+        """Take rows in order, cut at any byte."""
 
     async def finish(self, rows: int) -> None:
-        """What stands after the last row; `rows` is how many the server counted."""
+        """Write what comes after the last row; `rows` is how many the server counted."""
 
 
 class Format(NamedTuple):
-    """`select` gives a list of constants with no `$` and no line break; `copy` the options of asyncpg's
-    `copy_from_query`, which never ask for a header: encoders write it, so that parts join.
+    """`select` gives a select list of constants with no `$` and no line break; `copy` the options of asyncpg's
+    `copy_from_query`, which never ask for a header: encoders write it, so that ranges can be joined.
 
-    The module of a format with `needs` can be imported without that library: the encoder loads it when it is made."""
+    The module of a format with `needs` can be imported without that library: the encoder loads it when it is created.
+    """
 
     name: str
     media_type: str
@@ -58,7 +59,7 @@ class Format(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """What a file is to those who get it."""
+    """How a file is labelled for those who get it."""
 
     media_type: str
     extension: str

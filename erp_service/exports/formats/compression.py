@@ -1,7 +1,8 @@
-"""How text formats can be compressed: as the file itself, not as `Content-Encoding`, so that ranges stay valid.
+"""Compression of text formats: of the file itself and not as `Content-Encoding`, so that ranges stay valid.
 
-Measured on CSV of stock movements, MB of CSV a second of CPU and what is left of it: ISA-L 440 and 24 %, zlib at its
-fastest 103 and 27 %, zlib-ng 215 and 34 %, Zstandard 172 and 13 %. So one thread keeps up with several COPYs."""
+Measured on CSV of stock movements, in MB of CSV per second of CPU, and the compressed size in per cent: ISA-L 440 and
+24, zlib at its fastest level 103 and 27, zlib-ng 215 and 34, Zstandard 172 and 13. So one thread keeps up with several
+COPYs."""
 
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, Protocol
@@ -12,17 +13,17 @@ from isal import isal_zlib
 CompressionName = Literal["none", "gzip", "zstd"]
 
 _ISAL_LEVEL = 2  # of 0 to 3
-_GZIP = 31  # the window of 32 KiB, with a gzip header that says no time: the same bytes for the same rows
+_GZIP = 31  # a window of 32 KiB, and a gzip header without a time: the same bytes for the same rows
 _ZSTD_LEVEL = 3
 
 
 class Compressor(Protocol):
-    """One file's. To be called in threads, by one at a time."""
+    """Compresses one file. May be called in threads, by one at a time."""
 
     def compress(self, data: bytes) -> bytes: ...
 
     def flush(self) -> bytes:
-        """What is left, and the end of the file: without it no reader takes the file for whole."""
+        """The rest of the data and the end of the file, without which readers take the file for truncated."""
 
 
 class Compression(NamedTuple):
@@ -37,7 +38,7 @@ def _gzip() -> Compressor:
 
 
 def _zstd() -> Compressor:
-    # the checksum is how a reader knows a file that was damaged on the way
+    # by the checksum, a reader recognises a damaged file
     return zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True).compressobj()
 
 
@@ -45,4 +46,4 @@ COMPRESSIONS: Mapping[str, Compression] = {
     "gzip": Compression("gzip", "application/gzip", "gz", _gzip),
     "zstd": Compression("zstd", "application/zstd", "zst", _zstd),
 }
-"""Without "none", which is nothing to do."""
+"""Without "none", which does nothing."""

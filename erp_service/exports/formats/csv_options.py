@@ -1,4 +1,4 @@
-"""How CSV can be written, and which wishes do not go together."""
+"""The options for CSV, and which of them cannot be combined."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -10,33 +10,33 @@ from erp_service.formulas import FORMULA_STARTS
 
 
 class CsvOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Without any, CSV is for machines (RFC 4180 with LF): exact, and empty for null but `""` for an empty text."""
+    """Without options, CSV is for machines (RFC 4180 with LF): exact, empty for null, and `""` for an empty text."""
 
-    delimiter: Annotated[Literal[",", ";", "\t", "|"], Meta(description="what stands between two cells")] = ","
+    delimiter: Annotated[Literal[",", ";", "\t", "|"], Meta(description="the character between two cells")] = ","
     decimal_comma: Annotated[
-        bool, Meta(description="numbers with a comma, as spreadsheets of many countries read them")
+        bool, Meta(description="numbers with a decimal comma, as spreadsheets of many countries read them")
     ] = False
-    header: Annotated[bool, Meta(description="the names of the columns in the first line")] = True
-    bom: Annotated[bool, Meta(description="begin with U+FEFF, by which Excel knows UTF-8")] = False
+    header: Annotated[bool, Meta(description="the names of the columns as the first line")] = True
+    bom: Annotated[bool, Meta(description="begin with U+FEFF, by which Excel recognises UTF-8")] = False
     null: Annotated[
         str,
         Meta(
             max_length=20,
-            description="what stands for null, never in quotes; a text that looks like it is quoted",
+            description="the text for null, never in quotes; other values with the same text are quoted",
             examples=["NULL"],
         ),
     ] = ""
     line_ending: Annotated[
-        Literal["lf", "crlf"], Meta(description="what ends a row; line ends in texts stay as they are")
+        Literal["lf", "crlf"], Meta(description="the end of a row; line ends in texts are not changed")
     ] = "lf"
     formula_guard: Annotated[
         bool,
-        Meta(description="texts that a spreadsheet would take for formulas get an apostrophe in front"),
+        Meta(description="put an apostrophe before texts that a spreadsheet would take for formulas"),
     ] = False
 
 
 def csv_option_faults(options: CsvOptions) -> Iterator[Fault]:
-    """What COPY could not write so that it is read back, by its field."""
+    """Each option that would make COPY write a file that cannot be read back unambiguously."""
     null = options.null
     if '"' in null or any(character < " " or character == "\x7f" for character in null):
         yield Fault("must hold no quote and no control character", pointer="/csv/null")

@@ -1,14 +1,14 @@
-"""Parquet: the CSV that Postgres writes, read by Arrow into columns of their right types, and written in row groups.
+"""Parquet: Arrow reads the CSV that Postgres writes into columns of the right types, and writes them in row groups.
 
-Decimals are decimals of their column's precision and scale, times are microseconds in UTC, ids are 64-bit integers,
-flags are booleans; uuids and JSON are strings, which every reader shows as they are. Null is null, an empty text is an
-empty text. A value that does not fit its type fails the export; none is rounded or cut. Each column carries its
-description, the file its dataset and the time of its snapshot, as metadata. Data pages are compressed with zstd.
+Decimals have the precision and scale of their column, times are microseconds in UTC, ids are 64-bit integers, flags are
+booleans; uuids and JSON are strings, which every reader shows unchanged. Null is null, and an empty text is an empty
+text. A value that does not fit its type fails the export; none is rounded or cut. The metadata of each column is its
+description; that of the file are its dataset and the time of its snapshot. Data pages are compressed with zstd.
 
 Memory stays within 192 MiB above the process's idle size, Arrow's own libraries included, at any number of rows.
 
-Needs the extra `parquet`. Arrow runs in one thread at a time, between two pieces of the COPY: so a slow store or a slow
-Arrow holds up Postgres, a failure of either ends the COPY, and a cancelled export leaves no thread behind."""
+Needs the extra `parquet`. Arrow runs in one thread at a time, between two pieces of the COPY. So a slow store or a slow
+Arrow makes Postgres wait, a failure of either ends the COPY, and a cancelled export leaves no thread behind."""
 
 import asyncio
 import importlib
@@ -17,18 +17,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from erp_service.exports.formats.base import About, Format, Options, Write
-from erp_service.exports.planning import selection
+from erp_service.exports.formats.text_values import text_select_list
 from erp_service.registry.datasets import Column
 
 BLOCK = 1024 * 1024
 """Bytes of CSV that Arrow reads at once."""
 
 GROUP = 16 * 1024 * 1024
-"""Bytes of a row group in Arrow's memory: some 70,000 movements. Large enough to be read fast."""
+"""Bytes of a row group in Arrow's memory, about 70,000 movements: large enough to be read fast."""
 
 
 class _Pieces(io.RawIOBase):
-    """What Arrow writes, until it is taken."""
+    """Keeps what Arrow writes until `take`."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -61,11 +61,11 @@ class ParquetEncoder:
         self._buffer = bytearray()
         self._rest = b""
         self._tables: list[Any] = []
-        self._held = self._rows = 0
+        self._group_size = self._rows = 0
         self._file = _Pieces()
 
     async def begin(self) -> None:
-        # the libraries are loaded here and not by the process, which may never need them
+        # the libraries are loaded here and not at the start of the process, which may never need them
         await self._write(await asyncio.to_thread(self._open))
 
     async def write(self, data: bytes) -> None:
@@ -97,18 +97,18 @@ class ParquetEncoder:
         if end:
             table = self._table(data[:end])
             self._tables.append(table)
-            self._held += table.nbytes
+            self._group_size += table.nbytes
             self._rows += table.num_rows
-        if self._held >= self._group_bytes:
+        if self._group_size >= self._group_bytes:
             self._write_group()
         return self._file.take()
 
     def _table(self, rows: bytes) -> Any:
-        # a line to begin with, since a byte order mark at the very start of the data would be dropped
+        # the header protects the first value: a byte order mark at the very start of the data would be dropped
         names = ",".join(self._schema.names).encode() + b"\n"
         table = self._csv.read_csv(
             self._pa.BufferReader(names + rows),
-            # in one thread: others need the processors too, and Arrow's threads would outlive the export
+            # in this thread only: others need the processors too, and Arrow's threads would outlive the export
             read_options=self._csv.ReadOptions(use_threads=False, block_size=len(names) + len(rows) + 1),
             parse_options=self._csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
             convert_options=self._csv.ConvertOptions(
@@ -120,13 +120,13 @@ class ParquetEncoder:
                 false_values=["false"],
             ),
         )
-        # reading looks at the digits of the text only: 12345 would pass for a decimal of 6 digits, 3 of them decimals
+        # reading checks only the digits of the text: 12345 would pass as a decimal of precision 6 and scale 3
         table.validate(full=True)
         return table
 
     def _write_group(self) -> None:
         group = self._pa.concat_tables(self._tables).cast(self._schema)
-        self._tables, self._held = [], 0
+        self._tables, self._group_size = [], 0
         self._writer.write_table(group, row_group_size=max(group.num_rows, 1))
 
     def _close(self, rows: int) -> bytes:
@@ -140,7 +140,7 @@ class ParquetEncoder:
 
 
 def schema(columns: Sequence[Column], about: About) -> Any:
-    """As a `pyarrow.Schema`."""
+    """The columns and the metadata of the file, as a `pyarrow.Schema`."""
     pa = importlib.import_module("pyarrow")
     types = {
         "integer": pa.int64(),
@@ -158,19 +158,19 @@ def schema(columns: Sequence[Column], about: About) -> Any:
         )
         for column in columns
     ]
-    said = {
+    metadata = {
         "dataset": about.dataset,
         "description": about.description,
         "snapshot_at": about.snapshot_at.isoformat(),
     }
-    return pa.schema(fields, metadata=said)
+    return pa.schema(fields, metadata=metadata)
 
 
 def end_of_rows(data: bytes) -> int:
-    """Where the last whole row of CSV ends that begins with the data; 0 if none does.
+    """The end of the last complete row of CSV in the data, which must begin with a row; 0 if no row is complete.
 
-    Every quote that belongs to a value is doubled, so a line end is inside a value if and only if the number of quotes
-    before it is odd."""
+    Every quote within a value is doubled, so a line end is inside a value if and only if the number of quotes before it
+    is odd."""
     quotes = data.count(b'"')
     end = len(data)
     while (line_end := data.rfind(b"\n", 0, end)) >= 0:
@@ -189,7 +189,7 @@ PARQUET = Format(
     name="parquet",
     media_type="application/vnd.apache.parquet",
     extension="parquet",
-    select=selection.text_select_list,
+    select=text_select_list,
     copy=_copy,
     encoder=ParquetEncoder,
     needs="pyarrow",

@@ -1,4 +1,4 @@
-"""The formats by name, and what of a request does not go together with one."""
+"""The formats by name, and which parts of a request do not fit a format."""
 
 import importlib.util
 from collections.abc import Iterator, Mapping
@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from erp_service.errors import Fault
 from erp_service.exports.formats.base import Format, Kind, Options
 from erp_service.exports.formats.compression import COMPRESSIONS, CompressionName
+from erp_service.exports.formats.csv_format import CSV
 from erp_service.exports.formats.csv_options import CsvOptions, csv_option_faults
+from erp_service.exports.formats.json_lines import JSONL
 from erp_service.exports.formats.parquet import PARQUET
-from erp_service.exports.formats.text import CSV, JSONL
 from erp_service.exports.formats.xlsx import XLSX
 
 FORMATS: Mapping[str, Format] = {known.name: known for known in (CSV, JSONL, XLSX, PARQUET)}
@@ -22,7 +23,7 @@ def unavailable(format_: Format) -> str | None:
 
 
 def compressions(format_: Format) -> list[CompressionName]:
-    """Those that go with it: what is compressed already only gets slower by it."""
+    """Those that can be combined with the format: one that is compressed already would only become slower."""
     return ["none", *(known.name for known in COMPRESSIONS.values())] if format_.compressible else ["none"]
 
 
@@ -36,7 +37,7 @@ def kind(format_: Format, compression: str, options: Options) -> Kind:
 
 
 def format_faults(format_: Format, compression: CompressionName, csv: CsvOptions | None) -> Iterator[Fault]:
-    """What of a request does not go together, or not on this instance."""
+    """What cannot be combined, or not on this instance."""
     if (why := unavailable(format_)) is not None:
         yield Fault(f"cannot be written here: {why}", pointer="/format")
     if compression not in (known := compressions(format_)):

@@ -1,16 +1,16 @@
-"""XLSX: one sheet with typed cells, whose rows Postgres renders as XML and which are zipped as they come.
+"""XLSX: one sheet with typed cells. Postgres renders the rows as XML, and they are zipped as they arrive.
 
-No value is ever changed silently. What Excel cannot hold as it is becomes text that says it exactly:
+No value is changed silently. A value that Excel cannot represent exactly becomes a text with the exact value:
 
-- numbers of more than 15 significant digits, all that Excel keeps (its cells are binary doubles);
-- times before 1 March 1900, where Excel's calendar has a day that never was, and after the year 9999.
+- numbers of more than 15 significant digits, since Excel's cells are binary doubles;
+- times before 1 March 1900, as Excel's calendar has a 29 February 1900, and times after the year 9999.
 
-Times are dates in UTC, kept and shown to the nearest millisecond; that is the one thing that is lost. Null is no cell,
-an empty text is a cell with an empty text. Texts are inline strings, which no program takes for formulas,
-in cells formatted as text, so that they stay texts when somebody edits them. What Excel would cut, rows after 1,048,576
-and texts of more than 32,767 UTF-16 units, fails the export with an error that says so.
+Times are dates in UTC, stored and shown to the nearest millisecond; only the microseconds are lost. Null is no cell, an
+empty text is a cell with an empty text. Texts are inline strings, which no program takes for formulas, in cells
+formatted as text, so that they stay texts when somebody edits them. Rows after 1,048,576 and texts of more than 32,767
+UTF-16 units, which Excel would cut, fail the export with an error that says so.
 
-Rendered and deflated by Postgres and zlib, a row takes about a tenth of the time that XlsxWriter takes for it."""
+With Postgres and zlib, a row takes about a tenth of the time that XlsxWriter needs."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +23,13 @@ from erp_service.exports.problems import CellTooLong, TooManyRows
 from erp_service.registry.datasets import Column, ColumnType
 
 MOST_ROWS = 1_048_575
-"""Beside the header's."""
+"""Without the header."""
 
 MOST_UNITS = 32_767
 PIECE = 256 * 1024
 
-_LEVEL = 2  # of zlib: 6 takes four times as long for a file 15 % smaller
-_NUMBER, _TOO_LONG = b"\x03", b"\x04"  # stand in what Postgres renders for the row's number, and for a text too long
+_LEVEL = 2  # of zlib: level 6 takes four times as long for a file that is 15 % smaller
+_NUMBER, _TOO_LONG = b"\x03", b"\x04"  # Postgres renders them for the row's number, and for a text that is too long
 _WIDTHS: Mapping[ColumnType, int] = {
     "integer": 10,
     "decimal": 14,
@@ -41,8 +41,8 @@ _WIDTHS: Mapping[ColumnType, int] = {
 }
 _TIME, _HEADER, _TEXT = 1, 2, 3  # cellXfs in _STYLES
 
-# What XML or Excel would read otherwise, as regular expressions of Postgres. A literal `_x0041_` would be an A, also
-# where its last underscore is the first of an escaped control character.
+# What XML or Excel would read as something else, as regular expressions of Postgres. Excel reads a literal `_x0041_` as
+# an A, also if its last underscore is the first one of an escaped control character.
 _CONTROL = r"\x01-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff"
 _ESCAPE_LIKE = rf"_(?=x[0-9A-Fa-f]{{4}}[_{_CONTROL}])"
 _SPECIAL = rf"[&<>\n\r{_CONTROL}]|{_ESCAPE_LIKE}"
@@ -50,13 +50,13 @@ _REFERENCES = (("'&'", "&amp;"), ("'<'", "&lt;"), ("'>'", "&gt;"), ("E'\\n'", "&
 _UNPRINTABLE = [*range(0x01, 0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0xFFFE, 0xFFFF]
 
 
-def _text(sql: str, where: str, *, name: str, is_plain: bool = False) -> str:
+def _text(sql: str, cell: str, *, name: str, is_plain: bool = False) -> str:
     value = sql if is_plain else _escaped(sql, name)
-    return f"""E'<c r="{where}" s="{_TEXT}" t="inlineStr"><is><t xml:space="preserve">' || {value} || '</t></is></c>'"""
+    return f"""E'<c r="{cell}" s="{_TEXT}" t="inlineStr"><is><t xml:space="preserve">' || {value} || '</t></is></c>'"""
 
 
 def _escaped(sql: str, name: str) -> str:
-    # in UTF-16 a character beyond the basic plane is two units; no text has more units than bytes
+    # in UTF-16 a character outside the basic plane takes two units; no text has more units than bytes
     units = rf"length({sql}) + length(regexp_replace({sql}, '[^\U00010000-\U0010FFFF]', '', 'g'))"
     controls = rf"regexp_replace({sql}, '{_ESCAPE_LIKE}', '_x005F_', 'g')"
     for code in _UNPRINTABLE:
@@ -70,36 +70,36 @@ def _escaped(sql: str, name: str) -> str:
     )
 
 
-def _integer(sql: str, where: str, name: str) -> str:
-    number = f"""E'<c r="{where}"><v>' || {sql} || '</v></c>'"""
-    text = _text(f"({sql})::text", where, name=name, is_plain=True)
+def _integer(sql: str, cell: str, name: str) -> str:
+    number = f"""E'<c r="{cell}"><v>' || {sql} || '</v></c>'"""
+    text = _text(f"({sql})::text", cell, name=name, is_plain=True)
     return f"case when {sql} between -999999999999999 and 999999999999999 then {number} else {text} end"
 
 
-def _decimal(sql: str, where: str, name: str) -> str:
-    # the first condition spares most numbers the second, which counts digits; NaN and infinity are greater than any
+def _decimal(sql: str, cell: str, name: str) -> str:
+    # the first condition decides for most numbers, so their digits are not counted; NaN and infinity fail both
     shortest = f"trim_scale({sql})"
     digits = f"length(btrim(replace({shortest}::text, '.', ''), '-0'))"
-    held = (
+    is_exact = (
         f"(abs({sql}) < 1000000000 and scale({sql}) <= 6)"
         f" or (abs({sql}) < 1e300 and scale({sql}) < 300 and {digits} <= 15)"
     )
-    number = f"""E'<c r="{where}"><v>' || {shortest} || '</v></c>'"""
-    text = _text(f"{shortest}::text", where, name=name, is_plain=True)
-    return f"case when {held} then {number} else {text} end"
+    number = f"""E'<c r="{cell}"><v>' || {shortest} || '</v></c>'"""
+    text = _text(f"{shortest}::text", cell, name=name, is_plain=True)
+    return f"case when {is_exact} then {number} else {text} end"
 
 
-def _timestamp(sql: str, where: str, name: str) -> str:
-    # days since 30 December 1899, as a double, which is what a date is to Excel
+def _timestamp(sql: str, cell: str, name: str) -> str:
+    # Excel's dates are days since 30 December 1899, as a double
     days = f"(date_part('epoch', {sql}) / 86400 + 25569)"
-    number = f"""E'<c r="{where}" s="{_TIME}"><v>' || {days} || '</v></c>'"""
-    said = f"""to_char({sql} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-    text = _text(f"case when isfinite({sql}) then {said} else ({sql})::text end", where, name=name, is_plain=True)
+    number = f"""E'<c r="{cell}" s="{_TIME}"><v>' || {days} || '</v></c>'"""
+    exact = f"""to_char({sql} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+    text = _text(f"case when isfinite({sql}) then {exact} else ({sql})::text end", cell, name=name, is_plain=True)
     return f"case when {sql} >= '1900-03-01 00:00Z' and {sql} < '10000-01-01 00:00Z' then {number} else {text} end"
 
 
-def _boolean(sql: str, where: str, _name: str) -> str:
-    return f"""E'<c r="{where}" t="b"><v>' || ({sql})::int || '</v></c>'"""
+def _boolean(sql: str, cell: str, _name: str) -> str:
+    return f"""E'<c r="{cell}" t="b"><v>' || ({sql})::int || '</v></c>'"""
 
 
 _CELLS: Mapping[ColumnType, Callable[[str, str, str], str]] = {
@@ -107,9 +107,9 @@ _CELLS: Mapping[ColumnType, Callable[[str, str, str], str]] = {
     "decimal": _decimal,
     "timestamp": _timestamp,
     "boolean": _boolean,
-    "uuid": lambda sql, where, name: _text(f"({sql})::text", where, name=name, is_plain=True),
-    "text": lambda sql, where, name: _text(sql, where, name=name),
-    "json": lambda sql, where, name: _text(f"({sql})::text", where, name=name),
+    "uuid": lambda sql, cell, name: _text(f"({sql})::text", cell, name=name, is_plain=True),
+    "text": lambda sql, cell, name: _text(sql, cell, name=name),
+    "json": lambda sql, cell, name: _text(f"({sql})::text", cell, name=name),
 }
 
 
@@ -122,7 +122,7 @@ def _select(columns: Sequence[Column], _options: Options) -> str:
 
 
 def _copy(_options: Options) -> Mapping[str, Any]:
-    # one column comes out raw, a row a line: what is rendered holds no line break and neither of these bytes
+    # one column, one row per line, unchanged: the rendered text contains no line break and neither of these bytes
     return {"format": "csv", "quote": "\x01", "delimiter": "\x02", "encoding": "UTF8"}
 
 
@@ -136,7 +136,7 @@ def letters(index: int) -> str:
 
 
 class XlsxEncoder:
-    """Numbers the rows and zips them, in pieces, in threads; holds two pieces at most."""
+    """Numbers the rows and zips them, in pieces and in threads; holds two pieces at most."""
 
     def __init__(self, columns: Sequence[Column], _options: Options, write: Write, about: About) -> None:
         self._columns, self._write, self._about = columns, write, about
@@ -235,7 +235,7 @@ _STYLES = (
 
 
 def _parts(about: About) -> list[tuple[str, str]]:
-    """What a workbook has around its sheet. The first names the others, and tells programs what the file is."""
+    """The parts of a workbook besides its sheet. The first one lists the others, and identifies the kind of file."""
     return [
         ("[Content_Types].xml", _CONTENT_TYPES),
         ("_rels/.rels", _RELATIONS),
@@ -258,7 +258,7 @@ def _properties(about: About) -> str:
 
 def _head(columns: Sequence[Column]) -> str:
     """The sheet up to its second row."""
-    # the button of the filter takes the room of four letters
+    # the button of the filter is as wide as four letters
     widths = [max(_WIDTHS[column.type], len(column.name) + 4) for column in columns]
     cols = "".join(f'<col min="{n}" max="{n}" width="{width}" customWidth="1"/>' for n, width in enumerate(widths, 1))
     cells = "".join(
@@ -273,7 +273,7 @@ def _head(columns: Sequence[Column]) -> str:
 
 
 def _workbook(sheet: str, area: str) -> str:
-    """With the hidden name that Excel itself gives to the area of a filter, and the header on each printed page."""
+    """With the hidden name that Excel itself gives to the range of a filter, and the header on each printed page."""
     return (
         f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}/relationships"><bookViews><workbookView/></bookViews>'
         f'<sheets><sheet name={quoteattr(sheet)} sheetId="1" r:id="rId1"/></sheets><definedNames>'

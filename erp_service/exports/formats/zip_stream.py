@@ -1,8 +1,9 @@
-"""A zip archive written in one pass to where nothing can be rewritten, the same bytes for the same content.
+"""A zip archive written in one pass, without rewriting anything; the same content gives the same bytes.
 
-The standard library's `zipfile` has to know beforehand whether a member needs ZIP64, which Excel does not like in a
-workbook that could do without. Here sizes follow the content, as streaming writers of workbooks do it, and ZIP64 is
-said in the directory at the end, only where a number needs it (PKWARE APPNOTE 6.3.10, 4.3.9, 4.4.4 bit 3, 4.5.3)."""
+The standard library's `zipfile` must know beforehand whether a member needs ZIP64, with which Excel has problems in a
+workbook that does not need it. Here the sizes follow the content, as other streaming writers of workbooks do it, and
+ZIP64 is used only in the directory at the end, where a number needs it (PKWARE APPNOTE 6.3.10, 4.3.9, 4.4.4 bit 3,
+4.5.3)."""
 
 import struct
 import zlib
@@ -10,8 +11,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 _SIZES_FOLLOW, _NAME_IN_UTF8 = 1 << 3, 1 << 11
-_EARLIEST = 0x0021  # 1 January 1980, midnight: a time would be another file each time
-_PLAIN, _ZIP64 = 20, 45  # the versions of the format
+_EARLIEST = 0x0021  # 1 January 1980, midnight: the current time would give other bytes each time
+_PLAIN, _ZIP64 = 20, 45  # versions of the format
 _LARGEST = 0xFFFFFFFF
 
 
@@ -24,10 +25,10 @@ class _Member(NamedTuple):
 
 
 class Zip:
-    """Every method returns the bytes that come next in the archive. Not for two threads at once."""
+    """Every method returns the next bytes of the archive. Not for two threads at the same time."""
 
     def __init__(self, level: int, at: datetime | None = None) -> None:
-        """`level` is that of deflate, `at` the time in UTC that the members are given: ZIP knows no zones."""
+        """`level` is that of deflate. `at` is the time of the members, written in UTC, since ZIP has no time zones."""
         self._level = level
         self._date, self._time = _EARLIEST, 0
         if at is not None:
@@ -38,11 +39,11 @@ class Zip:
         self._written = 0
 
     def whole(self, name: str, content: bytes) -> bytes:
-        """A small member at once."""
+        """A small member in one call."""
         return self.begin(name) + self.add(content) + self.end()
 
     def begin(self, name: str, level: int | None = None) -> bytes:
-        """`level` is another one for this member, such as 0 for what is compressed already."""
+        """`level` replaces the archive's for this member, such as 0 for content that is compressed already."""
         self._name, self._offset = name.encode(), self._written
         self._crc = self._compressed = self._size = 0
         self._deflate = zlib.compressobj(self._level if level is None else level, zlib.DEFLATED, -zlib.MAX_WBITS)
@@ -62,7 +63,7 @@ class Zip:
         return last + self._counted(struct.pack(sizes, 0x08074B50, member.crc, member.compressed, member.size))
 
     def directory(self) -> bytes:
-        """The end of the archive."""
+        """The central directory, which ends the archive."""
         start = self._written
         entries = b"".join(_entry(member, self._time, self._date) for member in self._members)
         return entries + _end(len(self._members), len(entries), start)

@@ -1,40 +1,37 @@
-"""What an export would be in rows, bytes and seconds: counted where that is cheap, else from what is known.
+"""How many rows, bytes and seconds an export would take: counted where that is cheap, else estimated.
 
-Earlier exports of the same dataset, format, compression and columns say best how many bytes a row makes and how many
-rows come in a second. The first of a kind is guessed from its first rows as text, and from rates measured once."""
+Earlier exports with the same dataset, format, compression and columns are the best measure of the bytes per row and the
+rows per second. The first of its kind is estimated from its first rows as text, and from rates that were measured once.
+"""
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
-from erp_service import errors
 from erp_service.db.sessions import WriteSession
-from erp_service.exports import admission
-from erp_service.exports.admission import Plan
-from erp_service.exports.formats import archive
+from erp_service.exports.planning import planner
+from erp_service.exports.planning.members import ALL
+from erp_service.exports.planning.planner import COUNTED, Plan
 from erp_service.exports.planning.request import PlannedExport
 from erp_service.exports.planning.selection import Query
-from erp_service.exports.run.snapshot import COUNTED
 from erp_service.exports.schemas import Estimate
 
 STARTING = 0.3
 """Seconds that the smallest export takes from its turn to its end."""
 
-_BRIEFLY = (text("set local lock_timeout to '100ms'"), text("set local statement_timeout to '3s'"))
-_AS_EVER = (text("set local lock_timeout to default"), text("set local statement_timeout to default"))
-
-# 300,000 stock movements on two busy cores, as ratios to CSV, which comes at 400,000 rows a second where it is quiet
+# Rows per second. Ratios to CSV were measured with 300,000 stock movements on two busy cores; CSV reaches 400,000 rows
+# a second on a quiet machine.
 _RATES: Mapping[str, float] = {"csv": 400_000, "jsonl": 230_000, "xlsx": 140_000, "parquet": 300_000}
-# bytes of the file for each byte of text in it
+# bytes of the file per byte of text in it
 _SHRINK: Mapping[str, float] = {"csv": 1.0, "jsonl": 1.0, "xlsx": 0.5, "parquet": 0.2}
 _COMPRESSED: Mapping[str, float] = {"none": 1.0, "gzip": 0.25, "zstd": 0.15}
 _SAMPLE = 1000  # rows
 
-# the recent ones only, so that it costs the same after a million exports; tiny ones tell no rate
+# Only the 500 most recent exports, so that the cost stays the same after a million of them. Exports of fewer than
+# 10,000 rows say nothing about the rate.
 _EARLIER = text("""
     select sum(result_bytes) / nullif(sum(result_rows), 0) as width,
       sum(result_rows) filter (where result_rows >= 10000)
@@ -48,7 +45,7 @@ _EARLIER = text("""
 
 
 class _Size(NamedTuple):
-    """Of one query. `width` is that of a row as text, in bytes."""
+    """The size of one query's result. `width` is the size of a row as text, in bytes."""
 
     rows: int
     rows_is_estimate: bool
@@ -56,74 +53,72 @@ class _Size(NamedTuple):
     width_is_sampled: bool
 
 
-async def estimated(db: WriteSession, asked: PlannedExport, *, most_counted: int = COUNTED) -> Estimate:
-    """Changes nothing. Raises errors.Unavailable when the tables are just being altered."""
-    plans = await admission.planned(db, asked.queries)
-    if plans is None:
-        raise errors.Unavailable("The tables cannot be looked at now.", headers={"Retry-After": "5"})
-    sizes = [await _size(db, query, plan, most_counted) for query, plan in zip(asked.queries, plans, strict=True)]
+class _Earlier(NamedTuple):
+    """What earlier exports of the same kind measured: bytes of a row, and rows per second. None without any."""
+
+    width: float | None
+    rate: float | None
+
+
+async def estimate(
+    db: WriteSession, planned: PlannedExport, plans: Sequence[Plan], *, most_counted: int = COUNTED
+) -> Estimate:
+    """Changes nothing. `plans` are the planner's for the queries of `planned`."""
+    sizes = [await _size(db, query, plan, most_counted) for query, plan in zip(planned.queries, plans, strict=True)]
     rows = sum(size.rows for size in sizes)
-    width, rate = await _earlier(db, asked.values)
-    sampled = all(size.width_is_sampled for size in sizes)
+    earlier = await _earlier(db, planned)
     return Estimate(
-        datasets=asked.values["spec"].get("datasets") or [asked.values["dataset"]],
+        datasets=planned.datasets,
         rows=rows,
         rows_is_estimate=any(size.rows_is_estimate for size in sizes),
-        bytes=math.ceil(_guess(asked, sizes) if width is None else rows * width),
-        bytes_from="exports" if width is not None else "sample" if sampled else "planner",
-        seconds=math.ceil(STARTING + rows / (rate or _RATES[asked.format.name])),
-        seconds_from="typical" if rate is None else "exports",
-        size="small" if admission.small(plans) else "large",
+        bytes=math.ceil(_file_bytes(planned, sizes) if earlier.width is None else rows * earlier.width),
+        bytes_from=_bytes_from(earlier, sizes),
+        seconds=math.ceil(STARTING + rows / (earlier.rate or _RATES[planned.format.name])),
+        seconds_from="typical" if earlier.rate is None else "exports",
+        size="small" if planner.is_small(plans) else "large",
     )
 
 
-def _guess(asked: PlannedExport, sizes: list[_Size]) -> float:
-    """Of the file's bytes, when there was none like it."""
-    compression = asked.values["compression"]
-    if asked.values["dataset"] == archive.NAME and asked.format.compressible:
-        compression = "gzip"  # what its members come to
+def _bytes_from(earlier: _Earlier, sizes: Sequence[_Size]) -> Literal["exports", "sample", "planner"]:
+    if earlier.width is not None:
+        return "exports"
+    return "sample" if all(size.width_is_sampled for size in sizes) else "planner"
+
+
+def _file_bytes(planned: PlannedExport, sizes: Sequence[_Size]) -> float:
+    """The bytes of the file, from the size of its rows as text."""
+    compression = planned.compression
+    if planned.dataset == ALL and planned.format.compressible:
+        compression = "gzip"  # about what deflating the members gives
     text_bytes = 0.0
-    for size, query in zip(sizes, asked.queries, strict=True):
-        # JSON says the name in each row, with quotes, a colon and a comma, and quotes around most values
-        names = sum(len(column.name) + 6 for column in query.columns) if asked.format.name == "jsonl" else 0
+    for size, query in zip(sizes, planned.queries, strict=True):
+        # JSON repeats the name in each row, with quotes, a colon and a comma, and puts quotes around most values
+        names = sum(len(column.name) + 6 for column in query.columns) if planned.format.name == "jsonl" else 0
         text_bytes += size.rows * (size.width + names)
-    return text_bytes * _SHRINK[asked.format.name] * _COMPRESSED[compression]
+    return text_bytes * _SHRINK[planned.format.name] * _COMPRESSED[compression]
 
 
 async def _size(db: WriteSession, query: Query, plan: Plan, most_counted: int) -> _Size:
     rows, is_estimate, most = plan.rows, True, 2 * most_counted
     if plan.rows <= most_counted:
-        # the planner may be far too low, so not to the end
+        # the planner may expect far too few, so the count has a limit
         count = f"select count(*) from (select from ({query.sql}) found limit {most}) rows"  # noqa: S608 constants
-        counted = await _asked(db, count, query)
+        counted = await planner.value_soon(db, count, query)
         if counted is not None and counted < most:
             rows, is_estimate = int(counted), False
-    # a record as text is what CSV would make of it, but for the line end and the parentheses
+    # a record as text is what CSV would make of it, except for the line end and the parentheses
     sample = f"select avg(octet_length(found::text) - 1) from ({query.sql} limit {_SAMPLE}) found"  # noqa: S608
-    width = await _asked(db, sample, query)
+    width = await planner.value_soon(db, sample, query)
     return _Size(rows, is_estimate, float(width or plan.width + len(query.columns)), width is not None)
 
 
-async def _asked(db: WriteSession, statement: str, query: Query) -> Any:
-    """None if it takes too long."""
-    try:
-        async with db.begin_nested():
-            for setting in _BRIEFLY:
-                await db.execute(setting)
-            value = (await db.exec_driver_sql(statement, query.arguments)).scalar_one()
-            for setting in _AS_EVER:
-                await db.execute(setting)
-            return value
-    except DBAPIError as exc:
-        if exc.connection_invalidated:
-            raise
-        return None
-
-
-async def _earlier(db: WriteSession, values: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """Bytes of a row, and rows a second."""
-    found = {**values, "spec": msgspec.json.encode(values["spec"]).decode(), "starting": STARTING}
-    names = ("dataset", "format", "compression", "spec", "starting")
-    row = (await db.execute(_EARLIER, {name: found[name] for name in names})).one()
-    width, rate = (None if value is None else float(value) for value in row)
-    return width, rate
+async def _earlier(db: WriteSession, planned: PlannedExport) -> _Earlier:
+    values = {
+        "dataset": planned.dataset,
+        "format": planned.format.name,
+        "compression": planned.compression,
+        "spec": msgspec.json.encode(planned.spec).decode(),
+        "starting": STARTING,
+    }
+    row = (await db.execute(_EARLIER, values)).one()
+    return _Earlier(*(None if value is None else float(value) for value in row))

@@ -1,10 +1,10 @@
-"""What a dataset is, and how a request for one becomes SQL: constants of the catalogue, the caller's values apart.
+"""How a request for a dataset becomes SQL: constants of the catalogue, with the caller's values kept apart.
 
-COPY takes no parameters. So its text is built of the catalogue's constants only, none of which holds a `$n`, and the
-caller's values go as arguments to asyncpg's `copy_from_query`, which quotes them by the types the server says.
+COPY takes no parameters. Its text therefore consists of the catalogue's constants only, none of which holds a `$n`, and
+the caller's values pass as arguments to asyncpg's `copy_from_query`, which quotes them by the types the server names.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -12,22 +12,14 @@ import msgspec
 from erp_service import errors
 from erp_service.errors import Fault
 from erp_service.exports.formats.csv_options import CsvOptions
-from erp_service.registry.datasets import Column, ColumnType, Dataset, FilterValue, Value
-
-# What the type needs so that the text is the contract's: shortest numbers, RFC 3339 in UTC, JSON's booleans.
-# Independent of the session's settings: psql and we, wherever, write the same bytes.
-_AS_TEXT: Mapping[ColumnType, str] = {
-    "decimal": "trim_scale({})",
-    "timestamp": """to_char({} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')""",
-    "boolean": "({})::text",
-    "json": "({})::text",
-}
+from erp_service.exports.formats.text_values import text_select_list
+from erp_service.registry.datasets import Column, Dataset, FilterValue, Value
 
 
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What exactly was asked for, as kept in the job's row. No columns means all of them.
+    """What exactly was asked for, as the job's row keeps it. No columns means all of them.
 
-    `datasets` are those that the dataset `all` stood for when it was submitted."""
+    `datasets` are those that the dataset `all` meant when it was submitted."""
 
     columns: list[str] | None = None
     filter: dict[str, FilterValue] = {}
@@ -42,7 +34,7 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class OrderKey(NamedTuple):
-    """The rows are in the order of `column`, the first part of the key of `table`, which is given with its alias."""
+    """The rows are ordered by `column`, the first column of the key of `table`, which is given with its alias."""
 
     table: str
     column: str
@@ -50,9 +42,9 @@ class OrderKey(NamedTuple):
 
 
 class Query(NamedTuple):
-    """Constants with `$1`, `$2` ... for `arguments`; `columns` are those that were asked for.
+    """A statement of constants with `$1`, `$2` ... for `arguments`; `columns` are the requested ones.
 
-    `key` is there if the order is the key's, so that ranges of it can be read apart."""
+    `key` is set if the order is that of the key, so that ranges of it can be read apart."""
 
     selected: str
     conditions: tuple[str, ...]
@@ -63,35 +55,25 @@ class Query(NamedTuple):
 
     @property
     def sql(self) -> str:
-        """One line."""
+        """Without a line break."""
         where = f" where {' and '.join(self.conditions)}" if self.conditions else ""
         return f"{self.selected}{where} order by {self.order}"
 
     def between(self, low: int | None, high: int | None) -> "Query":
-        """The rows whose key's first part is at least `low` and below `high`; None is without a bound."""
+        """The rows whose `key.column` is at least `low` and below `high`; None means no bound."""
         conditions, arguments = list(self.conditions), list(self.arguments)
-        for compared, bound in ((">=", low), ("<", high)):
+        for comparison, bound in ((">=", low), ("<", high)):
             if self.key is not None and bound is not None:
                 arguments.append(bound)
-                conditions.append(f"{self.key.column} {compared} ${len(arguments)}")
+                conditions.append(f"{self.key.column} {comparison} ${len(arguments)}")
         return self._replace(conditions=tuple(conditions), arguments=tuple(arguments))
-
-
-def as_text(column: Column) -> str:
-    """The contract's text of the value."""
-    return _AS_TEXT.get(column.type, "{}").format(column.sql)
-
-
-def text_select_list(columns: Sequence[Column], _options: CsvOptions | None = None) -> str:
-    """The select list that gives every value as its text."""
-    return ", ".join(f"{as_text(column)} as {column.name}" for column in columns)
 
 
 def query(
     dataset: Dataset, spec: Spec, select: Callable[[Sequence[Column], CsvOptions], str] = text_select_list
 ) -> Query:
-    """`select` renders the values. Raises errors.Invalid that names every column, filter, value and sort that is not
-    the dataset's."""
+    """`select` renders the values. Raises errors.Invalid that names every column, filter, value and sort that the
+    dataset does not have."""
     faults: list[Fault] = []
     columns = _columns(dataset, spec, faults)
     conditions, arguments = _conditions(dataset, spec, faults)
@@ -103,7 +85,7 @@ def query(
 
 
 def psql_text(dataset: Dataset) -> str:
-    """What to give to psql's `\\copy (...) to FILE csv header` for the same bytes as an export of everything."""
+    """For psql: `\\copy (...) to FILE csv header` with this query writes the same bytes as an export of everything."""
     return query(dataset, Spec()).sql
 
 
@@ -135,7 +117,7 @@ def _conditions(dataset: Dataset, spec: Spec, faults: list[Fault]) -> tuple[list
 
 
 def _values(dataset: Dataset, spec: Spec, faults: list[Fault]) -> Iterator[tuple[str, Value]]:
-    known = {found.name: found for found in dataset.filters}
+    known = {each.name: each for each in dataset.filters}
     for name, value in spec.filter.items():
         pointer = f"/filter/{name.replace('~', '~0').replace('/', '~1')}"
         if name not in known:
@@ -153,12 +135,12 @@ def _order(dataset: Dataset, spec: Spec, faults: list[Fault]) -> str:
         return key
     name = spec.sort.removeprefix("-")
     if name not in dataset.sorts:
-        known = ", ".join(both for known in dataset.sorts for both in (known, f"-{known}"))
+        known = ", ".join(sort for name in dataset.sorts for sort in (name, f"-{name}"))
         faults.append(Fault(f"is not one of {known or 'the sorts here: there is none'}", pointer="/sort"))
         return key
-    down = " desc" if spec.sort.startswith("-") else ""
-    following = "".join(f", {part}{down}" for part in dataset.key if part != dataset.sorts[name])
-    return f"{dataset.sorts[name]}{down}{following}"
+    direction = " desc" if spec.sort.startswith("-") else ""
+    following = "".join(f", {part}{direction}" for part in dataset.key if part != dataset.sorts[name])
+    return f"{dataset.sorts[name]}{direction}{following}"
 
 
 def _order_key(dataset: Dataset, spec: Spec) -> OrderKey | None:

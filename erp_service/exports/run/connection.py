@@ -18,18 +18,18 @@ _PLAN_SECONDS = 120.0
 _LIMITS = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
-    # while it sorts or waits, Postgres would not notice that our process is gone
+    # during a sort or a wait, Postgres would not notice that our process has died
     "client_connection_check_interval": "5000",
-    # it counts too while we do not read: because the store is slow, or other ranges come first
+    # also runs while we do not read: because the store is slow, or other ranges come first
     "tcp_user_timeout": "120000",
 }
 _BEGIN = "begin isolation level repeatable read read only"
-# where several connections read at once, workers that each would start for a short range only cost
-_NO_HELPERS = "set local max_parallel_workers_per_gather to 0"
+# where several connections read at once, starting parallel workers for a short range costs more than it saves
+_NO_PARALLEL_WORKERS = "set local max_parallel_workers_per_gather to 0"
 
 
 class SnapshotConnection:
-    """`close` it on every way out: a cancelled COPY is stopped by that, in the server too."""
+    """`close` it on every exit: that also stops a cancelled COPY in the server."""
 
     def __init__(self, connection: asyncpg.Connection, url: str, replica_at: datetime | None = None) -> None:
         self._connection = connection
@@ -43,35 +43,35 @@ class SnapshotConnection:
 
     @classmethod
     async def open_on_replica(cls, database: Database) -> "SnapshotConnection | None":
-        """On a replica that has all that is committed by now; None if there is none."""
-        found = await database.connect_to_replica(name="erp export", **_LIMITS)
-        return None if found is None else cls(found.connection, found.url, found.at)
+        """On a replica that has replayed everything committed by now; None if there is none."""
+        replica = await database.connect_to_replica(name="erp export", **_LIMITS)
+        return None if replica is None else cls(replica.connection, replica.url, replica.at)
 
     @property
     def on_replica(self) -> bool:
         return self._replica_at is not None
 
     async def open_another(self) -> "SnapshotConnection":
-        """On the same server. Raises asyncpg.TooManyConnectionsError where it takes no more."""
+        """On the same server. Raises asyncpg.TooManyConnectionsError if it accepts no more."""
         return await self.open(self._url)
 
     async def begin(self) -> datetime:
-        """Take a snapshot of what was committed before the instant that is returned."""
+        """Take a snapshot, and return its time: it holds what was committed before."""
         await self._connection.execute(_BEGIN, timeout=_PLAN_SECONDS)
-        # the snapshot is taken by this statement, after its timestamp: what was committed by then is in it
+        # this statement takes the snapshot, after its timestamp: what was committed by then is in it
         at: datetime = await self.value("select statement_timestamp()")
         # a replica's own clock says nothing about what it has replayed
         return self._replica_at or at
 
     async def export(self) -> str:
-        """The name under which others may `join` the snapshot, for as long as this transaction lasts."""
-        await self._connection.execute(_NO_HELPERS, timeout=_PLAN_SECONDS)
+        """The name under which others can `join` the snapshot, for as long as this transaction lasts."""
+        await self._connection.execute(_NO_PARALLEL_WORKERS, timeout=_PLAN_SECONDS)
         name: str = await self.value("select pg_export_snapshot()")
         return name
 
     async def join(self, snapshot: str) -> None:
-        joining = f"{_BEGIN}; set transaction snapshot '{snapshot}'; {_NO_HELPERS}"
-        await self._connection.execute(joining, timeout=_PLAN_SECONDS)
+        statements = f"{_BEGIN}; set transaction snapshot '{snapshot}'; {_NO_PARALLEL_WORKERS}"
+        await self._connection.execute(statements, timeout=_PLAN_SECONDS)
 
     async def value(self, sql: str, *arguments: Any) -> Any:
         return await self._connection.fetchval(sql, *arguments, timeout=_PLAN_SECONDS)

@@ -1,8 +1,8 @@
-"""A large COPY as several of key ranges, at once on one snapshot; their bytes, in order, are those of a single one.
+"""A large COPY as several COPYs of key ranges on one snapshot, whose bytes in order are those of a single COPY.
 
-The ranges are small, each connection takes the next one when it is done with its last, and what comes before its turn
-is held in memory up to a bound: then its connection waits, and Postgres with it. So neither a range that is larger than
-the others nor wide rows make memory grow, and nothing is written twice.
+The ranges are small, and each connection takes the next one when it has finished its last. Bytes that arrive before
+their turn are held in memory up to a limit; then their connection waits, and Postgres with it. So neither a range that
+is larger than the others nor wide rows make memory grow, and nothing is written twice.
 """
 
 import asyncio
@@ -15,20 +15,20 @@ from erp_service.exports.run.connection import SnapshotConnection
 from erp_service.exports.storage.base import Sink
 
 RANGE = 4 * 1024 * 1024
-"""Bytes that a range is meant to have: so many that planning it does not count."""
+"""Bytes that a range is meant to have: enough to make the time for planning it negligible."""
 
-HELD = 16 * 1024 * 1024
-"""Bytes that may wait for their turn, over all ranges, before connections are made to wait."""
+MOST_BUFFERED = 16 * 1024 * 1024
+"""Bytes of all ranges that may wait for their turn before connections have to wait."""
 
 _PIECE = 256 * 1024
-_AHEAD = 1024 * 1024  # of the range whose turn it is
+_FIRST_BUFFERED = 1024 * 1024  # bytes of the range whose turn it is
 FEWEST, _MOST = 1000, 50_000  # rows of a range
 
 Copy = Callable[[SnapshotConnection, Query, Sink], Awaitable[int]]
 
 
 class RangeBuffer:
-    """What has come of one range and was not handed on yet."""
+    """Bytes of one range that have arrived and were not passed on yet."""
 
     def __init__(self) -> None:
         self.pieces: deque[bytes] = deque()
@@ -36,7 +36,7 @@ class RangeBuffer:
         self.ended = False
 
     def take(self) -> bytes:
-        """At most about a piece, so that nothing larger is ever copied around."""
+        """About one piece at most, so that nothing larger is ever copied in memory."""
         taken, size = [], 0
         while self.pieces and size < _PIECE:
             taken.append(self.pieces.popleft())
@@ -46,53 +46,55 @@ class RangeBuffer:
 
 
 class OrderedMerge:
-    """Lanes in the order of their ranges. Of one event loop; every change that somebody may wait for sets an event."""
+    """The buffers of the ranges, in order, with at most about `most_bytes` in them. For one event loop; every change
+    that somebody may wait for sets an event."""
 
-    def __init__(self, held: int) -> None:
-        self._most = held
-        self._lanes: deque[RangeBuffer] = deque()
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._buffers: deque[RangeBuffer] = deque()
         self._complete = False
         self._arrived, self._left = asyncio.Event(), asyncio.Event()
         self.bytes = 0
 
     async def room(self) -> None:
-        """Return when another range may be begun."""
-        while self.bytes >= self._most:
+        """Return when another range may begin."""
+        while self.bytes >= self._most_bytes:
             await self._leaving()
 
     def join(self) -> RangeBuffer:
-        self._lanes.append(RangeBuffer())
-        return self._lanes[-1]
+        """The buffer of the next range."""
+        self._buffers.append(RangeBuffer())
+        return self._buffers[-1]
 
-    async def put(self, lane: RangeBuffer, data: bytes) -> None:
-        lane.pieces.append(data)
-        lane.bytes += len(data)
+    async def put(self, buffer: RangeBuffer, data: bytes) -> None:
+        buffer.pieces.append(data)
+        buffer.bytes += len(data)
         self.bytes += len(data)
         self._arrived.set()
-        # whose turn it is always gets on, whatever the others hold
-        while lane.bytes >= _AHEAD if lane is self._lanes[0] else self.bytes >= self._most:
+        # the range whose turn it is always proceeds, whatever the others hold
+        while buffer.bytes >= _FIRST_BUFFERED if buffer is self._buffers[0] else self.bytes >= self._most_bytes:
             await self._leaving()
 
-    def end(self, lane: RangeBuffer) -> None:
-        lane.ended = True
+    def end(self, buffer: RangeBuffer) -> None:
+        buffer.ended = True
         self._arrived.set()
 
     def close(self) -> None:
-        """No lane will follow."""
+        """No range will follow."""
         self._complete = True
         self._arrived.set()
 
     async def drain(self, sink: Sink) -> None:
-        """Hand on everything in order; returns when the last lane has ended."""
-        while self._lanes or not self._complete:
-            lane = self._lanes[0] if self._lanes else None
-            if lane is not None and lane.pieces:
-                data = lane.take()
+        """Pass on everything in order; returns when the last range has ended."""
+        while self._buffers or not self._complete:
+            buffer = self._buffers[0] if self._buffers else None
+            if buffer is not None and buffer.pieces:
+                data = buffer.take()
                 self.bytes -= len(data)
                 self._left.set()
                 await sink(data)
-            elif lane is not None and lane.ended:
-                self._lanes.popleft()
+            elif buffer is not None and buffer.ended:
+                self._buffers.popleft()
                 self._left.set()
             else:
                 self._arrived.clear()
@@ -104,17 +106,17 @@ class OrderedMerge:
 
 
 class Ranges:
-    """Bounds of the next range, each found by walking `rows` entries of the key's index: no gap or crowd of ids makes
-    one much larger than another. Together they are the whole line of keys, whatever the table holds."""
+    """Finds the bounds of each next range by walking `rows` entries of the key's index, so that no gap or crowd of ids
+    makes a range much larger than another. Together the ranges cover all keys, whatever the table holds."""
 
     def __init__(self, query: Query, rows: int) -> None:
         key = query.key
         if key is None:
             raise ValueError("the order of the query is not that of a key")
         beyond, order = ("<", " desc") if key.descending else (">", "")
-        first = f"select {key.column} from {key.table}"  # noqa: S608 constants of the catalogue
+        select = f"select {key.column} from {key.table}"  # noqa: S608 constants of the catalogue
         then = f" order by {key.column}{order} offset $1 limit 1"
-        self._first, self._next = first + then, f"{first} where {key.column} {beyond} $2{then}"
+        self._first, self._next = select + then, f"{select} where {key.column} {beyond} $2{then}"
         self._query, self._rows, self._descending = query, rows, key.descending
         self._reached: int | None = None
         self._ended = False
@@ -132,44 +134,45 @@ class Ranges:
         return self._query.between(until, since) if self._descending else self._query.between(since, until)
 
 
-def rows_of(width: int, *, range_bytes: int = RANGE, fewest: int = FEWEST) -> int:
-    """How many rows a range has when one is `width` bytes wide, as the planner thinks."""
+def rows_per_range(width: int, *, range_bytes: int = RANGE, fewest: int = FEWEST) -> int:
+    """For rows of `width` bytes, as the planner expects them."""
     return min(max(range_bytes // max(width, 1), fewest), _MOST)
 
 
-async def copied(
-    readers: Sequence[SnapshotConnection], query: Query, rows: int, copy: Copy, sink: Sink, line: OrderedMerge
+async def copy_ranges(
+    readers: Sequence[SnapshotConnection], query: Query, rows: int, copy: Copy, sink: Sink, merge: OrderedMerge
 ) -> int:
-    """All of the query, `rows` at a time by the readers, into the sink; returns how many. One failure stops all."""
+    """Copy all of the query into the sink, in ranges of `rows` by all readers; returns the number of rows. One failure
+    stops all."""
     ranges, turn = Ranges(query, rows), asyncio.Lock()
     total = 0
 
     async def take(reader: SnapshotConnection) -> None:
         nonlocal total
         while True:
-            # whoever gets the next bounds gets the next place in the line
+            # whoever gets the next bounds must also get the next buffer
             async with turn:
-                await line.room()
+                await merge.room()
                 part = await ranges.next(reader)
                 if part is None:
-                    line.close()
+                    merge.close()
                     return
-                lane = line.join()
+                buffer = merge.join()
 
-            async def put(data: bytes, lane: RangeBuffer = lane) -> None:
-                await line.put(lane, data)
+            async def put(data: bytes, buffer: RangeBuffer = buffer) -> None:
+                await merge.put(buffer, data)
 
-            # in two steps: the sum as it was before the wait is not the sum after it
-            found = await copy(reader, part, put)
-            total += found
-            line.end(lane)
+            # in two steps: `total` may change during the wait
+            copied = await copy(reader, part, put)
+            total += copied
+            merge.end(buffer)
 
-    await together(line.drain(sink), *(take(reader) for reader in readers))
+    await together(merge.drain(sink), *(take(reader) for reader in readers))
     return total
 
 
 async def together(*works: Coroutine[Any, Any, None]) -> None:
-    """Return when all are done; the first that fails stops the others, and is raised as it is."""
+    """Return when all are done. The first that fails stops the others, and its error is raised unchanged."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)

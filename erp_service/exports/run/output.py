@@ -1,4 +1,4 @@
-"""The file as it is written: compressed, counted and digested on its way to the store."""
+"""The bytes of the file on their way to the store: compressed, counted and digested."""
 
 import asyncio
 import hashlib
@@ -10,23 +10,23 @@ PIECE = 256 * 1024
 
 
 class Output:
-    """Compresses, counts and digests what goes into a sink, in large pieces, in threads.
+    """Compresses, counts and digests what goes into a sink, in large pieces and in threads.
 
-    While one piece is dealt with and written the next one arrives; there are never more than the two. `received` counts
-    what was given, `bytes` what is in the sink."""
+    While one piece is processed and written, the next one arrives; there are never more than these two. `received`
+    counts the bytes that were given, `bytes` those in the sink."""
 
     def __init__(self, sink: Sink, compressor: Compressor | None = None) -> None:
         self._sink = sink
         self._compressor = compressor
         self._digest = hashlib.sha256()
         self._buffer = bytearray()
-        self._writing: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self.bytes = self.received = 0
 
     @property
     def idle(self) -> bool:
-        """Nothing is under way in the sink: who waits, waits for the server."""
-        return self._writing is None or self._writing.done()
+        """Nothing is being written to the sink: whoever waits, waits for the server."""
+        return self._task is None or self._task.done()
 
     async def write(self, data: bytes) -> None:
         self.received += len(data)
@@ -35,43 +35,43 @@ class Output:
             await self._flush()
 
     async def finish(self) -> str:
-        """Everything has reached the sink; returns the SHA-256 of it in hexadecimal."""
+        """Returns when everything is in the sink: the SHA-256 of it in hexadecimal."""
         await self._flush()
-        await self._settled()
+        await self._settle()
         if self._compressor is not None:
-            await self._keep(await asyncio.to_thread(self._last, self._compressor))
+            await self._put(await asyncio.to_thread(self._last, self._compressor))
         return self._digest.hexdigest()
 
     async def abandon(self) -> None:
-        """For whoever stopped in the middle: nothing of ours is still under way in the sink."""
-        if self._writing is not None:
-            self._writing.cancel()
-            await asyncio.gather(self._writing, return_exceptions=True)
+        """For an end in the middle: afterwards nothing is being written to the sink."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _flush(self) -> None:
-        await self._settled()
+        await self._settle()
         piece, self._buffer = bytes(self._buffer), bytearray()
-        self._writing = asyncio.create_task(self._put(piece))
+        self._task = asyncio.create_task(self._process(piece))
 
-    async def _settled(self) -> None:
-        if self._writing is not None:
-            await self._writing
+    async def _settle(self) -> None:
+        if self._task is not None:
+            await self._task
 
-    async def _put(self, piece: bytes) -> None:
-        await self._keep(await asyncio.to_thread(self._made, piece))
+    async def _process(self, piece: bytes) -> None:
+        await self._put(await asyncio.to_thread(self._compressed, piece))
 
-    async def _keep(self, made: bytes) -> None:
+    async def _put(self, data: bytes) -> None:
         # a compressor often has nothing to give yet
-        if made:
-            await self._sink(made)
-            self.bytes += len(made)
+        if data:
+            await self._sink(data)
+            self.bytes += len(data)
 
-    def _made(self, piece: bytes) -> bytes:
-        made = piece if self._compressor is None else self._compressor.compress(piece)
-        self._digest.update(made)
-        return made
+    def _compressed(self, piece: bytes) -> bytes:
+        data = piece if self._compressor is None else self._compressor.compress(piece)
+        self._digest.update(data)
+        return data
 
     def _last(self, compressor: Compressor) -> bytes:
-        last = compressor.flush()
-        self._digest.update(last)
-        return last
+        data = compressor.flush()
+        self._digest.update(data)
+        return data

@@ -1,8 +1,7 @@
-"""COPY on one snapshot, through one connection or several: rows never become Python objects."""
+"""COPY on one snapshot, over one connection or several. The rows never become Python objects."""
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -10,27 +9,25 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from erp_service.db.engine import Database
+from erp_service.exports.planning.planner import COUNTED, plan
 from erp_service.exports.planning.selection import Query
 from erp_service.exports.run import key_ranges
 from erp_service.exports.run.connection import SnapshotConnection
 from erp_service.exports.storage.base import Sink
 from erp_service.observability.telemetry import log
 
-COUNTED = 200_000
-"""Rows. A total up to about that is counted, which takes a tenth of a second; more are copied in parts."""
-
 _SPARSE = 4
-"""A query for less of a table than that part may know a better way to its rows than along the key."""
+"""A query that selects less than a quarter of its table may know a better way to its rows than along the key."""
 
 
 class Splitting(NamedTuple):
     """Which queries are copied in ranges of their key, and how large the ranges are."""
 
     counted: int = COUNTED
-    """Rows that the planner expects, above which a query is copied in ranges and its total is an estimate."""
+    """Expected rows, above which a query is copied in ranges and its total is an estimate."""
     range_bytes: int = key_ranges.RANGE
     fewest_rows: int = key_ranges.FEWEST
-    held_bytes: int = key_ranges.HELD
+    held_bytes: int = key_ranges.MOST_BUFFERED
 
 
 SPLITTING = Splitting()
@@ -43,18 +40,11 @@ class Total(NamedTuple):
     is_estimate: bool
 
 
-class Plan(NamedTuple):
-    """What the planner thinks: rows, and bytes of one."""
-
-    rows: int
-    width: int
-
-
 class Snapshot:
-    """What was committed before `at`, and nothing later, through one connection or several.
+    """What was committed before `at`, and nothing later.
 
-    `rows` are those of the COPYs that have ended, `received` the bytes that came; `expecting` is true while nothing is
-    to be done here before the server sends more."""
+    `rows` are those of the COPYs that have ended, `received` the bytes that have arrived. `expecting` is true while
+    there is nothing to do here until the server sends more."""
 
     at: datetime
 
@@ -73,24 +63,20 @@ class Snapshot:
     def backends(self) -> list[int]:
         return [reader.backend for reader in self.readers]
 
-    async def plan(self, query: Query) -> Plan:
-        said = await self.readers[0].value(f"explain (format json) {query.sql}", *query.arguments)
-        plan = json.loads(said)[0]["Plan"]
-        return Plan(int(plan["Plan Rows"]), int(plan["Plan Width"]))
-
     async def total(self, query: Query) -> Total:
-        estimate = (await self.plan(query)).rows
-        if estimate > self._splitting.counted:
-            return Total(estimate, is_estimate=True)
+        """Counted if the planner expects few rows, else what it expects."""
+        expected = await plan(self.readers[0].value, query.sql, *query.arguments)
+        if expected.rows > self._splitting.counted:
+            return Total(expected.rows, is_estimate=True)
         count = f"select count(*) from ({query.sql}) rows"  # noqa: S608 constants of the catalogue
         return Total(await self.readers[0].value(count, *query.arguments), is_estimate=False)
 
     async def copy(self, query: Query, sink: Sink, options: Mapping[str, Any]) -> int:
         """`options` are those of asyncpg's `copy_from_query`; returns the rows that the server counted.
 
-        Many rows in the order of their key come through several connections, as the same bytes."""
+        Many rows in the order of their key come over several connections, and give the same bytes."""
 
-        async def copied(reader: SnapshotConnection, part: Query, into: Sink) -> int:
+        async def copy(reader: SnapshotConnection, part: Query, into: Sink) -> int:
             async def receive(data: bytes) -> None:
                 self.received += len(data)
                 await into(data)
@@ -99,38 +85,38 @@ class Snapshot:
             self.rows += rows
             return rows
 
-        async def hand_on(data: bytes) -> None:
+        async def pass_on(data: bytes) -> None:
             self.expecting = False
             await sink(data)
             self.expecting = True
 
         self.expecting = True
         try:
-            if (rows := await self._rows_of_part(query)) is None:
-                return await copied(self.readers[0], query, hand_on)
+            if (rows := await self._rows_per_range(query)) is None:
+                return await copy(self.readers[0], query, pass_on)
             await self._open_others()
-            return await key_ranges.copied(
-                self.readers, query, rows, copied, hand_on, key_ranges.OrderedMerge(self._splitting.held_bytes)
-            )
+            merge = key_ranges.OrderedMerge(self._splitting.held_bytes)
+            return await key_ranges.copy_ranges(self.readers, query, rows, copy, pass_on, merge)
         finally:
             self.expecting = False
 
-    async def _rows_of_part(self, query: Query) -> int | None:
-        """None if it is better copied as one."""
+    async def _rows_per_range(self, query: Query) -> int | None:
+        """None if one COPY of everything is better."""
         if query.key is None or self._most_parts == 1:
             return None
-        plan = await self.plan(query)
-        split = self._splitting
-        if plan.rows <= split.counted:
+        value, splitting = self.readers[0].value, self._splitting
+        expected = await plan(value, query.sql, *query.arguments)
+        if expected.rows <= splitting.counted:
             return None
-        table = f"explain (format json) select from {query.key.table}"
-        entries = int(json.loads(await self.readers[0].value(table))[0]["Plan"]["Plan Rows"])
-        if plan.rows * _SPARSE < entries:
+        table = await plan(value, f"select from {query.key.table}")
+        if expected.rows * _SPARSE < table.rows:
             return None
-        return key_ranges.rows_of(plan.width, range_bytes=split.range_bytes, fewest=split.fewest_rows)
+        return key_ranges.rows_per_range(
+            expected.width, range_bytes=splitting.range_bytes, fewest=splitting.fewest_rows
+        )
 
     async def _open_others(self) -> None:
-        """As many as may be, and as the server takes."""
+        """As many as are allowed, and as the server accepts."""
         name = None
         while len(self.readers) < self._most_parts:
             try:
@@ -138,7 +124,7 @@ class Snapshot:
             except asyncpg.TooManyConnectionsError:
                 log.warning("export goes on with fewer connections", connections=len(self.readers))
                 return
-            # before anything else can fail: whoever leaves the snapshot closes what is in there
+            # before anything else can fail: `open_snapshot` closes every connection in this list
             self.readers.append(reader)
             name = name or await self.readers[0].export()
             await reader.join(name)
@@ -148,13 +134,13 @@ class Snapshot:
 async def open_snapshot(
     url: str, *, most_parts: int, splitting: Splitting = SPLITTING, replica_of: Database | None = None
 ) -> AsyncIterator[Snapshot]:
-    """Of the replica of `replica_of` if it has all that was committed before, else of `url`.
+    """On the replica of `replica_of` if it has replayed everything committed before the call, else on `url`.
 
-    Leaving it by a cancellation stops each COPY in the middle, in the server too, within the blink of an eye."""
+    Leaving it by a cancellation stops every COPY at once, in the server too."""
     reader = None if replica_of is None else await SnapshotConnection.open_on_replica(replica_of)
-    seen = Snapshot(reader or await SnapshotConnection.open(url), most_parts, splitting)
+    snapshot = Snapshot(reader or await SnapshotConnection.open(url), most_parts, splitting)
     try:
-        seen.at = await seen.readers[0].begin()
-        yield seen
+        snapshot.at = await snapshot.readers[0].begin()
+        yield snapshot
     finally:
-        await asyncio.gather(*(reader.close() for reader in seen.readers))
+        await asyncio.gather(*(reader.close() for reader in snapshot.readers))

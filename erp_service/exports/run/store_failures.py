@@ -1,44 +1,44 @@
-"""A store that does not answer, or is not the right one in this worker: the export waits for it, or for another worker,
-before it fails."""
+"""A store that does not answer, or is not the right one for this worker: the export waits for the store, or for another
+worker, before it fails."""
 
 import contextlib
 import errno
 
 from erp_service.db.backoff import Backoff
-from erp_service.db.engine import Database
 from erp_service.errors import Refused
 from erp_service.exports import lifecycle
+from erp_service.exports.context import ExportContext
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.problems import StoreFull, StoreUnavailable, StoreUnknown
 from erp_service.exports.storage.base import FileKey, Store
-from erp_service.exports.storage.registry import difference
+from erp_service.exports.storage.registry import mismatch
 from erp_service.observability.telemetry import log
 
-# attempts, whose pauses come to about seven minutes and an hour: of workers some may have the right store, and those
-# may have their hands full
+# Attempts, whose pauses add up to about seven minutes and to an hour. StoreUnknown gets the longer time because only
+# some of the workers may have the right store, and those may be busy.
 MOST_ATTEMPTS: dict[type[Refused], int] = {StoreUnavailable: 12, StoreUnknown: 65}
 _PAUSES = Backoff(first=1, longest=60)  # seconds
 
 
-class StoreAway(Exception):
-    """The export waits in the queue again."""
+class StoreRetry(Exception):
+    """The export waits in the queue again, for the store."""
 
 
-def pause(attempts: int) -> int:
-    """Seconds before the next attempt, after so many."""
-    return int(_PAUSES.after(attempts + 1))
+def pause(attempt: int) -> int:
+    """Seconds between this attempt, counted from 1, and the next one."""
+    return int(_PAUSES.after(attempt))
 
 
-async def check(database: Database, store: Store) -> None:
+async def require_known_store(exports: ExportContext) -> None:
     """Raises StoreUnknown; OSError if the store does not answer."""
-    async with database.read() as db:
-        fault = await difference(db, database, store)
+    async with exports.database.read() as db:
+        fault = await mismatch(db, exports.database, exports.store)
     if fault is not None:
         raise StoreUnknown(fault)
 
 
-def fault_of(exc: Exception) -> Refused | None:
-    """What an error says of the store, as a problem; None if it is of something else."""
+def problem_of(exc: Exception) -> Refused | None:
+    """The problem for an error of the store; None if the error is not about the store."""
     if isinstance(exc, StoreUnknown):
         return exc
     if not isinstance(exc, OSError):
@@ -48,20 +48,18 @@ def fault_of(exc: Exception) -> Refused | None:
     return StoreUnavailable(f"The last answer was: {exc.strerror}." if exc.strerror else None)
 
 
-async def put_back(
-    database: Database, store: Store, run: Run, key: FileKey, why: Refused, *, most_running: int
-) -> None:
-    """Raises StoreAway once the export waits again; returns if it has waited long enough, or waiting does not help."""
+async def requeue(exports: ExportContext, run: Run, key: FileKey, why: Refused) -> None:
+    """Raises StoreRetry once the export waits again; returns if it has waited long enough, or waiting does not help."""
     if run.attempt >= MOST_ATTEMPTS.get(type(why), 0):
         return
-    await remove(store, key)
-    async with database.write() as db:
-        await lifecycle.requeue(db, run, most_running=most_running)
+    await remove(exports.store, key)
+    async with exports.database.write() as db:
+        await lifecycle.requeue(db, run, most_running=exports.most_running)
     log.warning("the export waits for the store", type=why.slug, fault=why.detail)
-    raise StoreAway(why.detail or why.title)
+    raise StoreRetry(why.detail or why.title)
 
 
 async def remove(store: Store, key: FileKey) -> None:
-    """What an attempt left, if the store answers; else it is the upkeep's."""
+    """Remove what an attempt left. If the store does not answer, housekeeping does it later."""
     with contextlib.suppress(OSError):
         await store.delete(key)

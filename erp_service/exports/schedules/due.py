@@ -1,7 +1,8 @@
-"""Schedules that are due become exports: exactly once, whichever worker looks first, and late once if none was up.
+"""Submits the exports of schedules that are due: each run exactly once, by whichever worker is first. If no worker was
+running at its time, a run is submitted late, once.
 
-Every worker looks (queue/background.py). Which runs are due, and that a run has been, is said by one transaction in the
-database, by its clock."""
+Every worker looks for due schedules (queue/background.py). One transaction finds the run and records it, by the clock
+of the database."""
 
 from datetime import timedelta
 from typing import Any
@@ -25,9 +26,9 @@ from erp_service.registry.background import BackgroundStep
 from erp_service.registry.services import ServiceSet
 from erp_service.settings import Settings
 
-AGAIN = timedelta(seconds=10)
-PATIENCE = timedelta(minutes=10)
-"""So long a run is tried again that the owner's waiting exports leave no room for; then it is given up."""
+RETRY_AFTER = timedelta(seconds=10)
+GIVE_UP_AFTER = timedelta(minutes=10)
+"""How long a run is retried for which the owner's waiting exports leave no room."""
 
 _S = ExportSchedule
 _DUE = (
@@ -39,21 +40,21 @@ _DUE = (
 )
 
 
-async def run_due(resources: ExportContext) -> None:
-    """Run all that are due by now."""
-    while await run_next(resources):
+async def run_due(exports: ExportContext) -> None:
+    """Run all schedules that are due by now."""
+    while await run_next(exports):
         pass
 
 
-async def run_next(resources: ExportContext) -> bool:
-    """Run the one that has been due the longest and that nobody else is running; False if there is none."""
-    async with resources.database.write() as db:
+async def run_next(exports: ExportContext) -> bool:
+    """Run the schedule that has been due the longest and that no other worker is running; False if there is none."""
+    async with exports.database.write() as db:
         due = (await db.execute(_DUE)).one_or_none()
         if due is None:
             return False
         try:
             async with db.begin_nested():
-                await _run(db, resources.settings, due)
+                await _run(db, exports.settings, due)
         except (Refused, DBAPIError) as exc:
             if is_unavailable(exc):
                 raise
@@ -62,36 +63,36 @@ async def run_next(resources: ExportContext) -> bool:
 
 
 async def _run(db: WriteSession, settings: Settings, due: Row[Any]) -> VersionedExport:
-    # reckoned from now and not from what was due: a run that was missed is made good once
+    # computed from now and not from the due time: several missed runs are made good by one
     next_run_at = service.timing(due.cron, due.timezone, due.now)
-    owner = await service.owner_now(db, due.user_id, request_id=f"schedule {due.id}")
-    shown = await service.submitted(db, owner, settings, due.spec)
-    await service.ran(db, due.id, export_id=shown.job.id, next_run_at=next_run_at, again_at=None)
-    after = {"export_id": str(shown.job.id), "due_at": due.next_run_at.isoformat()}
+    owner = await service.current_owner(db, due.user_id, request_id=f"schedule {due.id}")
+    export = await service.submit_export(db, owner, settings, due.spec)
+    await service.record_run(db, due.id, export_id=export.job.id, next_run_at=next_run_at, again_at=None)
+    after = {"export_id": str(export.job.id), "due_at": due.next_run_at.isoformat()}
     await record(db, owner, "schedule.run", due.id, after=after)
-    log.info("schedule ran", schedule_id=str(due.id), export_id=str(shown.job.id))
-    return shown
+    log.info("schedule ran", schedule_id=str(due.id), export_id=str(export.job.id))
+    return export
 
 
 async def _refuse(db: WriteSession, due: Row[Any], exc: Exception) -> None:
-    if isinstance(exc, TooManyExports) and due.now - due.next_run_at < PATIENCE:
-        await db.execute(update(_S).where(_S.id == due.id).values(again_at=due.now + AGAIN))
+    if isinstance(exc, TooManyExports) and due.now - due.next_run_at < GIVE_UP_AFTER:
+        await db.execute(update(_S).where(_S.id == due.id).values(again_at=due.now + RETRY_AFTER))
         return
     if not isinstance(exc, Refused):
         log.error("schedule cannot be run", schedule_id=str(due.id), exc_info=exc)
     why = exc if isinstance(exc, Refused) else ExportFailed()
     problem = problems.as_problem(why, None)
-    await service.ran(db, due.id, last_error=problem, again_at=None, **_then(due))
+    await service.record_run(db, due.id, last_error=problem, again_at=None, **_next_run(due))
     if due.last_error is None or due.last_error["type"] != problem["type"]:
-        # the first of several that are alike: a record for each run of a forgotten schedule would bury the others
+        # only the first of several equal ones: a record of each run of a forgotten schedule would bury all others
         await record(db, WORKER, "schedule.refused", due.id, after={"type": problem["type"], "owner": due.user_id})
 
 
-def _then(due: Row[Any]) -> dict[str, Any]:
+def _next_run(due: Row[Any]) -> dict[str, Any]:
     try:
         return {"next_run_at": service.timing(due.cron, due.timezone, due.now)}
     except errors.Invalid:
-        # the time zone is gone, or the rules have become stricter: it stays, switched off, and says why
+        # the time zone no longer exists, or the rules are stricter now: the schedule stays, inactive, with the error
         return {"next_run_at": None, "is_active": False}
 
 

@@ -1,4 +1,4 @@
-"""Schedules: exports that are submitted by the clock, as their owner."""
+"""The table of schedules: exports that are submitted at given times, as their owner."""
 
 from datetime import datetime
 from typing import Any
@@ -13,8 +13,8 @@ from erp_service.db.base import Base
 
 
 class ExportSchedule(Base):
-    """`next_run_at` is the run that comes, or is due. After a run that could not be submitted for now, `again_at`
-    says when to try again."""
+    """`next_run_at` is the time of the next run, or of the one that is due. If that run could not be submitted yet,
+    `again_at` is the time of the next try."""
 
     __tablename__ = "export_schedules"
     __table_args__ = (
@@ -40,6 +40,6 @@ class ExportSchedule(Base):
 
 
 class TooManySchedules(errors.Conflict):
-    """You have as many schedules as one user may have. Delete one that is no longer needed."""
+    """You have as many schedules as one user may have. Delete one that you no longer need."""
 
     slug, title = "too-many-schedules", "You have too many schedules"

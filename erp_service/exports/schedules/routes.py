@@ -11,6 +11,7 @@ from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import Forbidden
 from erp_service.exports.problems import ExportForbidden, TooManyExports
+from erp_service.exports.routes import accepted_response
 from erp_service.exports.schedules import service
 from erp_service.exports.schedules.models import TooManySchedules
 from erp_service.exports.schedules.schemas import ScheduleBody, ScheduleOut, SchedulePage
@@ -18,12 +19,11 @@ from erp_service.exports.schedules.service import PATH
 from erp_service.exports.schemas import ExportJobOut
 from erp_service.settings import Settings
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
-from erp_service.web.responses import ApiResponse, created, etag, require_match, tagged
+from erp_service.web.responses import ApiResponse, created, require_match, tagged
 from erp_service.web.routing import IfMatch, delete, get, post, put
 
 _ONE = f"{PATH}/{{schedule_id:uuid}}"
 _TAGS = ["exports"]
-_POLL_SECONDS = "1"
 
 ScheduleId = Annotated[UUID, PathParameter(description="the schedule's id")]
 
@@ -32,8 +32,8 @@ ScheduleId = Annotated[UUID, PathParameter(description="the schedule's id")]
 async def list_schedules(
     read: NamedDependency[ReadSession],
     who: NamedDependency[Principal],
-    mine: Annotated[bool, QueryParameter(description="false: of everybody, for the role ADMIN")] = True,
-    is_active: Annotated[bool | None, QueryParameter(description="only those that run, or that do not")] = None,
+    mine: Annotated[bool, QueryParameter(description="false: those of everybody, for the role ADMIN")] = True,
+    is_active: Annotated[bool | None, QueryParameter(description="only active ones, or only inactive ones")] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> ApiResponse[SchedulePage]:
@@ -55,22 +55,23 @@ async def create_schedule(
     settings: NamedDependency[Settings],
     data: JSONBody[ScheduleBody],
 ) -> ApiResponse[ScheduleOut]:
-    """Each run is an export job like any other, submitted as the schedule's owner, whose role for the dataset is
-    looked at again each time; a run that is refused is told in `last_error`, and the schedule stays.
+    """Each run is an export job like any other. It is submitted as the schedule's owner, whose role for the dataset is
+    checked again each time. If a run is refused, `last_error` says why, and the schedule stays.
 
-    A run is submitted once, also with several workers, and within seconds of its time. If no worker was up, it runs
-    late, once. While the same request still waits or runs, a run joins that job, unless the spec has `force_new`."""
-    made = await service.create(write, who, settings, data)
-    return created(made.schedule, f"{PATH}/{made.schedule.id}", made.version)
+    A run is submitted once, also with several workers, and within seconds of its time. If no worker was running, it is
+    submitted late, once. While the same request still waits or runs, a run joins that job, unless the spec has
+    `force_new`."""
+    versioned = await service.create(write, who, settings, data)
+    return created(versioned.schedule, f"{PATH}/{versioned.schedule.id}", versioned.version)
 
 
 @get(_ONE, role=Role.VIEWER, summary="A schedule", tags=_TAGS)
 async def get_schedule(
     read: NamedDependency[ReadSession], who: NamedDependency[Principal], schedule_id: ScheduleId
 ) -> ApiResponse[ScheduleOut]:
-    """With its `ETag`, which changes with each run, and with the status of `last_job`. An ADMIN sees anybody's."""
-    found = await service.schedule(read, who, schedule_id)
-    return tagged(found.schedule, found.version)
+    """The `ETag` changes with each run, and with the status of `last_job`. An ADMIN sees anybody's schedule."""
+    versioned = await service.schedule(read, who, schedule_id)
+    return tagged(versioned.schedule, versioned.version)
 
 
 @put(_ONE, role=Role.VIEWER, summary="Replace a schedule", tags=_TAGS, problems=(Forbidden, ExportForbidden))
@@ -82,13 +83,13 @@ async def replace_schedule(
     data: JSONBody[ScheduleBody],
     if_match: IfMatch = None,
 ) -> ApiResponse[ScheduleOut]:
-    """All of it: a field that is left out gets its default. The owner stays, and it is the owner's role that must do.
+    """Replaces all fields: a missing one gets its default. The owner stays, and needs the role for the dataset.
 
-    What changes nothing keeps the `ETag`; any change takes `last_error` away."""
-    held = await service.lock_for_update(write, who, schedule_id)
-    require_match(if_match, held.version)
-    found = await service.replace(write, who, settings, held, data)
-    return tagged(found.schedule, found.version)
+    A request that changes nothing keeps the `ETag`; every change removes `last_error`."""
+    before = await service.lock_for_update(write, who, schedule_id)
+    require_match(if_match, before.version)
+    versioned = await service.replace(write, who, settings, before, data)
+    return tagged(versioned.schedule, versioned.version)
 
 
 @delete(_ONE, role=Role.VIEWER, summary="Delete a schedule", tags=_TAGS)
@@ -98,10 +99,10 @@ async def delete_schedule(
     schedule_id: ScheduleId,
     if_match: IfMatch = None,
 ) -> None:
-    """The exports that it submitted stay."""
-    held = await service.lock_for_update(write, who, schedule_id)
-    require_match(if_match, held.version)
-    await service.remove(write, who, held)
+    """The exports that it has submitted stay."""
+    schedule = await service.lock_for_update(write, who, schedule_id)
+    require_match(if_match, schedule.version)
+    await service.remove(write, who, schedule)
 
 
 @post(
@@ -118,13 +119,11 @@ async def run_schedule(
     settings: NamedDependency[Settings],
     schedule_id: ScheduleId,
 ) -> ApiResponse[ExportJobOut]:
-    """Submits its export as its owner, and answers with that job; also while the schedule is not active.
+    """Submits the export as the schedule's owner, and answers with that job; also while the schedule is not active.
 
-    When it runs by the clock stays as it was."""
-    held = await service.lock_for_update(write, who, schedule_id)
-    shown = await service.run(write, who, settings, held)
-    headers = {"Location": shown.job.links.self, "ETag": etag(shown.version), "Retry-After": _POLL_SECONDS}
-    return ApiResponse(shown.job, status_code=202, headers=headers)
+    The times of its other runs do not change."""
+    schedule = await service.lock_for_update(write, who, schedule_id)
+    return accepted_response(await service.run(write, who, settings, schedule))
 
 
 ROUTES = [list_schedules, create_schedule, get_schedule, replace_schedule, delete_schedule, run_schedule]

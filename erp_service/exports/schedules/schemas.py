@@ -38,16 +38,16 @@ _Zone = Annotated[
 
 
 class ScheduleBody(Struct, forbid_unknown_fields=True, kw_only=True):
-    """When to export what: `spec` is the body of `POST /api/v1/exports/jobs`."""
+    """When to export what. `spec` is the body of `POST /api/v1/exports/jobs`."""
 
     cron: _Cron
     timezone: _Zone = "UTC"
     spec: Annotated[ExportRequest, Meta(examples=[_SPEC])]
-    is_active: Annotated[bool, Meta(description="false: it is kept, and does not run")] = True
+    is_active: Annotated[bool, Meta(description="false: the schedule stays and does not run")] = True
 
 
 class LastJob(Struct):
-    """The export that the last run submitted, or joined, as it is now."""
+    """The present state of the export that the last run submitted, or joined."""
 
     id: UUID
     status: Status

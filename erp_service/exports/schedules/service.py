@@ -1,11 +1,11 @@
-"""What people do with schedules. Each in the caller's transaction; ticks.py runs what is due."""
+"""What people do with schedules. Each in the caller's transaction; due.py runs those that are due."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Row, Select, delete, func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from erp_service import errors
@@ -21,7 +21,7 @@ from erp_service.exports import service
 from erp_service.exports.models import ExportJob, Status
 from erp_service.exports.planning.request import read_request
 from erp_service.exports.problems import ExportForbidden
-from erp_service.exports.queries import VersionedExport as ShownExport
+from erp_service.exports.queries import VersionedExport
 from erp_service.exports.schedules import cron
 from erp_service.exports.schedules.models import ExportSchedule, TooManySchedules
 from erp_service.exports.schedules.schemas import LastJob, ScheduleBody, ScheduleOut, SchedulePage
@@ -50,27 +50,27 @@ class VersionedSchedule(msgspec.Struct, frozen=True):
 
 async def schedule(db: Session, who: Principal, schedule_id: UUID) -> VersionedSchedule:
     """One's own, or anybody's for an ADMIN; raises errors.NotFound."""
-    return _shown(await _one(db, _visible(who, schedule_id), schedule_id))
+    return _versioned(await _one(db, _visible(who, schedule_id), schedule_id))
 
 
 async def schedules(
     db: Session, who: Principal, *, mine: bool, is_active: bool | None, limit: int, cursor: str | None
 ) -> SchedulePage:
-    """Raises errors.Forbidden if another's schedules are asked for by anybody but an ADMIN; errors.Invalid."""
-    found = _SELECTED
+    """Raises errors.Forbidden if anybody but an ADMIN asks for the schedules of others; errors.Invalid."""
+    statement = _SELECTED
     if mine:
-        found = found.where(ExportSchedule.user_id == who.user_id)
+        statement = statement.where(ExportSchedule.user_id == who.user_id)
     elif not who.role.includes(Role.ADMIN):
         raise errors.Forbidden("The schedules of others are for the role ADMIN.")
     if is_active is not None:
-        found = found.where(ExportSchedule.is_active == is_active)
-    return await page(db, found, _represented, _NEWEST_FIRST, limit=limit, cursor=cursor, into=SchedulePage)
+        statement = statement.where(ExportSchedule.is_active == is_active)
+    return await page(db, statement, _represented, _NEWEST_FIRST, limit=limit, cursor=cursor, into=SchedulePage)
 
 
 async def lock_for_update(db: WriteSession, who: Principal, schedule_id: UUID) -> VersionedSchedule:
-    """The schedule, which nobody changes or runs before the transaction ends; raises errors.NotFound."""
-    found = _visible(who, schedule_id).with_for_update(of=ExportSchedule)
-    return _shown(await _one(db, found, schedule_id))
+    """The schedule, which nobody else changes or runs before the transaction ends; raises errors.NotFound."""
+    statement = _visible(who, schedule_id).with_for_update(of=ExportSchedule)
+    return _versioned(await _one(db, statement, schedule_id))
 
 
 async def create(db: WriteSession, who: Principal, settings: Settings, body: ScheduleBody) -> VersionedSchedule:
@@ -79,29 +79,30 @@ async def create(db: WriteSession, who: Principal, settings: Settings, body: Sch
         raise errors.Forbidden("A schedule belongs to a person.")
     next_run_at = await _next_run(db, body)
     _check_spec(who, settings, body.spec)
-    # one at a time for each user, or two at once would both be the last that is allowed
+    # one at a time for each user: two at once would each be the last one allowed
     await locks.take(db, locks.schedules_of(who.user_id))
     present = await db.scalar(select(func.count()).where(ExportSchedule.user_id == who.user_id))
     if present is not None and present >= MOST_PER_USER:
         raise TooManySchedules(f"One user may have {MOST_PER_USER}.")
     values = _values(body)
     schedule_id = uuid7()
-    made = insert(ExportSchedule).values(id=schedule_id, user_id=who.user_id, next_run_at=next_run_at, **values)
-    await db.execute(made)
+    own = {"id": schedule_id, "user_id": who.user_id, "next_run_at": next_run_at}
+    await db.execute(insert(ExportSchedule).values(**own, **values))
     await record(db, who, "schedule.created", schedule_id, after=values)
     return await schedule(db, who, schedule_id)
 
 
 async def replace(
-    db: WriteSession, who: Principal, settings: Settings, held: VersionedSchedule, body: ScheduleBody
+    db: WriteSession, who: Principal, settings: Settings, present: VersionedSchedule, body: ScheduleBody
 ) -> VersionedSchedule:
-    """All that a client may write, anew; what changes nothing leaves no trace. Raises errors.Forbidden, errors.Invalid.
+    """Replace everything that a client may write. A body that changes nothing leaves no trace.
 
-    When it runs next is reckoned anew only if that may have changed, so that an edit cannot lose a run that is due."""
-    before, values = held.schedule, _values(body)
+    The next run is computed again only if its time may have changed, so that an edit cannot lose a run that is due.
+    Raises errors.Forbidden, errors.Invalid."""
+    before, values = present.schedule, _values(body)
     old = {name: getattr(before, name) for name in values}
     if old == values:
-        return held
+        return present
     if body.is_active or before.spec != values["spec"]:
         _check_spec(await _as_owner(db, before.owner, who), settings, body.spec)
     next_run_at = await _next_run(db, body)
@@ -114,25 +115,26 @@ async def replace(
     return await schedule(db, who, before.id)
 
 
-async def remove(db: WriteSession, who: Principal, held: VersionedSchedule) -> None:
-    """The exports that it submitted stay."""
-    await db.execute(delete(ExportSchedule).where(ExportSchedule.id == held.schedule.id))
-    before = {name: getattr(held.schedule, name) for name in ("owner", "cron", "timezone", "spec", "is_active")}
-    await record(db, who, "schedule.deleted", held.schedule.id, before=before)
+async def remove(db: WriteSession, who: Principal, present: VersionedSchedule) -> None:
+    """The exports that it has submitted stay."""
+    out = present.schedule
+    await db.execute(delete(ExportSchedule).where(ExportSchedule.id == out.id))
+    before = {name: getattr(out, name) for name in ("owner", "cron", "timezone", "spec", "is_active")}
+    await record(db, who, "schedule.deleted", out.id, before=before)
 
 
-async def run(db: WriteSession, who: Principal, settings: Settings, held: VersionedSchedule) -> ShownExport:
-    """Now, besides what the clock says. Raises errors.Forbidden, errors.Invalid, TooManyExports."""
-    found = held.schedule
-    owner = await _as_owner(db, found.owner, who)
-    shown = await submitted(db, owner, settings, found.spec)
-    await ran(db, found.id, export_id=shown.job.id)
-    await record(db, who, "schedule.run", found.id, after={"export_id": str(shown.job.id)})
-    return shown
+async def run(db: WriteSession, who: Principal, settings: Settings, present: VersionedSchedule) -> VersionedExport:
+    """Run it now, in addition to its own times. Raises errors.Forbidden, errors.Invalid, TooManyExports."""
+    out = present.schedule
+    owner = await _as_owner(db, out.owner, who)
+    export = await submit_export(db, owner, settings, out.spec)
+    await record_run(db, out.id, export_id=export.job.id)
+    await record(db, who, "schedule.run", out.id, after={"export_id": str(export.job.id)})
+    return export
 
 
-async def ran(db: WriteSession, schedule_id: UUID, **values: Any) -> None:
-    """Note that it ran just now, with `export_id`, or was refused, with `last_error`."""
+async def record_run(db: WriteSession, schedule_id: UUID, **values: Any) -> None:
+    """Record that it ran just now, with `export_id`, or was refused, with `last_error`."""
     export_id = values.pop("export_id", None)
     if export_id is not None:
         values |= {"last_export_id": export_id, "last_error": None}
@@ -140,18 +142,20 @@ async def ran(db: WriteSession, schedule_id: UUID, **values: Any) -> None:
     await db.execute(changed.values(version=ExportSchedule.version + 1, last_run_at=func.now(), **values))
 
 
-async def submitted(db: WriteSession, owner: Principal, settings: Settings, spec: dict[str, Any]) -> ShownExport:
-    """The schedule's export, by the ordinary way. Raises errors.Forbidden, errors.Invalid, TooManyExports."""
+async def submit_export(
+    db: WriteSession, owner: Principal, settings: Settings, spec: dict[str, Any]
+) -> VersionedExport:
+    """Submit the schedule's export like any other. Raises errors.Forbidden, errors.Invalid, TooManyExports."""
     try:
         request = msgspec.convert(spec, ExportRequest)
     except msgspec.ValidationError as exc:
-        # written by another version of this service
+        # another version of this service has written it
         raise errors.Invalid("The spec can no longer be read.", Fault(str(exc), pointer="/spec")) from None
     return await service.submit(db, owner, settings, request)
 
 
-async def owner_now(db: Session, user_id: int, *, request_id: str | None, address: str | None = None) -> Principal:
-    """The owner with the role of this moment; raises ExportForbidden if they are no longer active."""
+async def current_owner(db: Session, user_id: int, *, request_id: str | None, address: str | None = None) -> Principal:
+    """The owner with their present role; raises ExportForbidden if they are no longer active."""
     authority = await auth_queries.authority(db, user_id)
     if authority is None or not authority.active:
         raise ExportForbidden("Its owner is no longer active.")
@@ -159,7 +163,7 @@ async def owner_now(db: Session, user_id: int, *, request_id: str | None, addres
 
 
 async def _as_owner(db: Session, owner: int, who: Principal) -> Principal:
-    return await owner_now(db, owner, request_id=who.request_id, address=who.address)
+    return await current_owner(db, owner, request_id=who.request_id, address=who.address)
 
 
 def timing(cron_text: str, timezone: str, after: datetime) -> datetime:
@@ -181,10 +185,10 @@ def timing(cron_text: str, timezone: str, after: datetime) -> datetime:
 
 
 async def _next_run(db: WriteSession, body: ScheduleBody) -> datetime | None:
-    """By the clock of the database, as there is only one."""
+    """By the clock of the database, since those of the instances may differ. None for an inactive schedule."""
     now = (await db.execute(select(func.now()))).scalar_one()
-    found = timing(body.cron, body.timezone, now)
-    return found if body.is_active else None
+    run_at = timing(body.cron, body.timezone, now)
+    return run_at if body.is_active else None
 
 
 def _check_spec(owner: Principal, settings: Settings, spec: ExportRequest) -> None:
@@ -205,22 +209,22 @@ def _values(body: ScheduleBody) -> dict[str, Any]:
 
 
 def _visible(who: Principal, schedule_id: UUID) -> Select[Any]:
-    found = _SELECTED.where(ExportSchedule.id == schedule_id)
-    return found if who.role.includes(Role.ADMIN) else found.where(ExportSchedule.user_id == who.user_id)
+    statement = _SELECTED.where(ExportSchedule.id == schedule_id)
+    return statement if who.role.includes(Role.ADMIN) else statement.where(ExportSchedule.user_id == who.user_id)
 
 
-async def _one(db: Session, found: Select[Any], schedule_id: UUID) -> Any:
-    row = (await db.execute(found)).one_or_none()
+async def _one(db: Session, statement: Select[Any], schedule_id: UUID) -> Row[Any]:
+    row: Row[Any] | None = (await db.execute(statement)).one_or_none()
     if row is None:
         raise errors.NotFound(f"You have no schedule {schedule_id}.")
     return row
 
 
-def _shown(row: Any) -> VersionedSchedule:
-    """What is shown of the export changes with its status only, so the ETag does too."""
-    shown = _represented(*row)
-    state = 0 if shown.last_job is None else 1 + _STATUSES.index(shown.last_job.status)
-    return VersionedSchedule(shown, row.version * 10 + state)
+def _versioned(row: Row[Any]) -> VersionedSchedule:
+    """The version depends on the row's own and on the status of the last export, which is all that is shown of it."""
+    out = _represented(*row)
+    status = 0 if out.last_job is None else 1 + _STATUSES.index(out.last_job.status)
+    return VersionedSchedule(out, row.version * 10 + status)
 
 
 def _represented(*values: Any) -> ScheduleOut:

@@ -1,4 +1,4 @@
-"""Where export files live: put a stream, open a range, delete, list. A file is whole under its key, or not there."""
+"""The store of export files: put a stream, open a range, delete, list. A file is complete under its key, or absent."""
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +15,7 @@ _KEY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9]{1,9})\
 
 
 class FileKey(msgspec.Struct, frozen=True):
-    """The name of a file carries its export and the attempt that wrote it, so no two writers ever share one."""
+    """A file's name contains its export and the attempt that wrote it, so no two writers ever share a name."""
 
     export_id: UUID
     attempt: int
@@ -26,14 +26,14 @@ class FileKey(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, name: str) -> "FileKey | None":
-        """None for a name that no export has: it holds a path, or is a stranger's."""
+        """None for a name that is not an export's: it contains a path, or belongs to another program."""
         if (match := _KEY.fullmatch(name)) is None:
             return None
         return cls(UUID(match[1]), int(match[2]), match[3])
 
 
 class StoredFile(msgspec.Struct, frozen=True):
-    """What lies in the store. `whole` is false for what an attempt that was cut short left behind."""
+    """A file in the store. `whole` is false for one that an interrupted attempt left behind."""
 
     key: FileKey
     bytes: int
@@ -42,34 +42,34 @@ class StoredFile(msgspec.Struct, frozen=True):
 
 
 class Missing(Exception):
-    """The store holds no file of this key, or a shorter one."""
+    """The store has no file under this key, or a shorter one."""
 
 
-class Described(msgspec.Struct, frozen=True):
-    """What a store that hands out files by itself says of one: the values of these two headers."""
+class FileHeaders(msgspec.Struct, frozen=True):
+    """The values of two headers, for a store that sends its files to clients itself."""
 
     content_type: str
     content_disposition: str
 
 
 class Unreachable(OSError):
-    """The store does not answer, or refuses: nothing is known of what it holds, and another moment may do better."""
+    """The store does not answer, or refuses. Nothing is known of its contents, and a later try may succeed."""
 
 
 Method = Literal["GET", "HEAD"]
 
 ADDRESS_SECONDS = 300
-"""For how long an address that a store signed can be asked; a download that has begun goes on."""
+"""How long an address that a store has signed is valid; a download that has begun continues."""
 
 
 class Store(Protocol):
-    """All raise OSError when the store does not answer; ENOSPC when it is full.
+    """All methods raise OSError when the store does not answer, with ENOSPC when it is full.
 
-    No message of these holds a secret, or what a server answered."""
+    Their messages contain no secret, and no text of a server's answer."""
 
-    def writing(self, key: FileKey, described: Described | None = None) -> AbstractAsyncContextManager[Sink]:
-        """Inside, each call of the sink appends. When left, the file is durable and whole under its key; when left by
-        an exception, nothing of it is there. Raises FileExistsError while another writes under this key."""
+    def writing(self, key: FileKey, headers: FileHeaders | None = None) -> AbstractAsyncContextManager[Sink]:
+        """Inside, each call of the sink appends. After the exit, the file is durable and complete under its key; after
+        an exit by an exception, nothing of it is left. Raises FileExistsError while another writes under this key."""
 
     async def size(self, key: FileKey) -> int | None:
         """In bytes; None if there is no such file."""
@@ -78,19 +78,20 @@ class Store(Protocol):
         """The bytes from `start` up to but not including `stop`, in pieces; raises Missing."""
 
     async def address(self, key: FileKey, method: Method) -> str | None:
-        """Where anybody can ask the store itself for the file, for ADDRESS_SECONDS; None if it cannot be asked."""
+        """The address at which anybody can get the file from the store itself, for ADDRESS_SECONDS; None if the store
+        sends no files."""
 
     async def delete(self, key: FileKey) -> None:
-        """The file and what an attempt left of it; nothing if neither is there."""
+        """Delete the file and what an attempt left of it; neither needs to exist."""
 
-    def kept(self) -> AsyncIterator[StoredFile]:
-        """All that lies in the store under names of exports."""
+    def list_files(self) -> AsyncIterator[StoredFile]:
+        """All files, complete or not, whose names are those of exports."""
 
     async def identity(self) -> str | None:
-        """What `claim` wrote, on whichever instance; None for a new store."""
+        """What `claim` wrote, on any instance; None for a new store."""
 
     async def claim(self, identity: str) -> str:
-        """Write the identity unless there is one, atomically; returns the one that is there now."""
+        """Write the identity unless the store has one, atomically; returns the one that it has now."""
 
     async def close(self) -> None:
-        """Let go of what it holds. It is not used after that."""
+        """Release connections. The store is not used afterwards."""

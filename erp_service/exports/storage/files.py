@@ -1,4 +1,4 @@
-"""A directory that every instance sees: temporary name, fsync, rename, fsync of the directory."""
+"""A directory that all instances share: temporary name, fsync, rename, fsync of the directory."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiofiles
 
-from erp_service.exports.storage.base import Described, FileKey, Method, Missing, Sink, StoredFile
+from erp_service.exports.storage.base import FileHeaders, FileKey, Method, Missing, Sink, StoredFile
 
 IDENTITY = ".erp-export-store"
 PIECE = 256 * 1024
@@ -18,16 +18,16 @@ _PART = ".part"
 
 
 class FileStore:
-    """Implements storage.base.Store. The directory is made when it is first written to, for this user alone."""
+    """Implements storage.base.Store. The first write creates the directory, for this user alone."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
-        await asyncio.to_thread(self._make)
+    async def writing(self, key: FileKey, headers: FileHeaders | None = None) -> AsyncIterator[Sink]:
+        await asyncio.to_thread(self._create_directory)
         part = self._part(key)
-        # "x": an attempt's name is its own, so a file that is there belongs to somebody who thinks the same
+        # "x": only one attempt may use the name, so an existing file means that another process runs the same attempt
         async with aiofiles.open(part, "xb", buffering=0) as file:
 
             async def write(data: bytes) -> None:
@@ -51,7 +51,7 @@ class FileStore:
 
     async def read(self, key: FileKey, start: int, stop: int) -> AsyncIterator[bytes]:
         try:
-            # open before the first piece: a file that is deleted meanwhile is still read to its end
+            # opened before the first piece: a file that is deleted meanwhile is still read to its end
             async with aiofiles.open(self._path(key), "rb", buffering=0) as file:
                 await file.seek(start)
                 while start < stop:
@@ -69,9 +69,9 @@ class FileStore:
         for path in (self._path(key), self._part(key)):
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
-    async def kept(self) -> AsyncIterator[StoredFile]:
-        for found in await asyncio.to_thread(self._list):
-            yield found
+    async def list_files(self) -> AsyncIterator[StoredFile]:
+        for file in await asyncio.to_thread(self._list):
+            yield file
 
     async def identity(self) -> str | None:
         try:
@@ -91,7 +91,7 @@ class FileStore:
     def _part(self, key: FileKey) -> Path:
         return self.directory / f"{key}{_PART}"
 
-    def _make(self) -> None:
+    def _create_directory(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _publish(self, part: Path, path: Path) -> None:
@@ -106,26 +106,26 @@ class FileStore:
             os.close(descriptor)
 
     def _list(self) -> list[StoredFile]:
-        found = []
+        files = []
         with contextlib.suppress(FileNotFoundError):
             for path in self.directory.iterdir():
                 whole = not path.name.endswith(_PART)
-                # a file may go while we look
+                # a file may disappear meanwhile
                 with contextlib.suppress(FileNotFoundError):
                     if (key := FileKey.read(path.name.removesuffix(_PART))) is not None:
                         status = path.stat()
-                        found.append(
+                        files.append(
                             StoredFile(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC), whole)
                         )
-        return found
+        return files
 
     def _claim(self, identity: str) -> str:
-        self._make()
+        self._create_directory()
         with tempfile.NamedTemporaryFile("w", dir=self.directory, prefix=IDENTITY, suffix=_PART) as file:
             file.write(identity)
             file.flush()
             os.fsync(file.fileno())
-            # a link fails where one is, and is never seen half written
+            # a link fails if the name exists, and is never visible half written
             with contextlib.suppress(FileExistsError):
                 (self.directory / IDENTITY).hardlink_to(file.name)
         self._sync()

@@ -1,4 +1,4 @@
-"""Object stores, through obstore: Amazon's S3 and all that speak like it, Google's, Azure's."""
+"""Object stores, through obstore: Amazon S3 and S3-compatible stores, Google Cloud Storage, Azure Blob Storage."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from obstore.store import from_url
 
 from erp_service.exports.storage.base import (
     ADDRESS_SECONDS,
-    Described,
+    FileHeaders,
     FileKey,
     Method,
     Missing,
@@ -25,18 +25,18 @@ from erp_service.exports.storage.base import (
 
 IDENTITY = ".erp-export-store"
 MARK = ".part"
-"""Beside a file that is being written: no listing has the parts that were sent. Those of a killed process stay until
-the bucket's own rule for uploads that were not completed removes them."""
+"""Suffix of an empty object that exists while a file is written, since no listing shows parts that were sent. Parts of
+a killed process stay until the bucket's own rule for incomplete uploads removes them."""
 PIECE = 2 * 1024 * 1024
 PART = 8 * 1024 * 1024
-"""Stores take 10,000 parts of a file, so the largest has 80 GB."""
-_AT_ONCE = 2  # parts on their way: one export holds four in memory at most
+"""Stores accept 10,000 parts of a file, so the largest file has 80 GB."""
+_AT_ONCE = 2  # parts that are being sent: one export holds four in memory at most
 _LISTED = 500
 _ABORT_SECONDS = 20.0
 
-# of one request, whose body is a part at most
+# for one request, whose body is a part at most
 _CLIENT = {"timeout": "60s", "connect_timeout": "5s", "user_agent": "erp-service"}
-# obstore takes these apart from the store's own, and panics where it finds one among those
+# obstore takes these options apart from the store's own, and panics if one is among those
 _CLIENT_OPTIONS = re.compile(
     "allow_http|allow_invalid_certificates|(connect_|read_)?timeout|default_content_type|http[12]_\\w+|pool_\\w+"
     "|proxy_(url|excludes|ca_certificate)|randomize_addresses|root_certificate|user_agent"
@@ -49,9 +49,10 @@ _RETRIES: Any = {
 
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
-# where the credentials of the host itself are asked for, in the end
+# the addresses that are asked for the credentials of the host, after all other sources
 _METADATA = re.compile(r"//(169\.254\.169\.254|metadata\.google\.internal)\b")
-_FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientCapacity"}
+# codes of the answer's body, and statuses
+_FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientCapacity", "507"}
 _WHY = {
     "AccessDenied": "it refuses these credentials",
     "InvalidAccessKeyId": "it does not know the access key",
@@ -67,16 +68,16 @@ _WHY = {
 
 
 def connected(address: str, options: Mapping[str, str], *, listed: int = _LISTED) -> "ObjectStore":
-    """Credentials and the endpoint come from `options`, else from the environment, as each provider's own tools take
-    them (`AWS_...`, `GOOGLE_...`, `AZURE_...`), else from the host they run on; but an endpoint without TLS needs the
-    option `allow_http`. Asks nobody yet.
+    """Credentials and the endpoint come from `options`, else from the environment variables of each provider's own
+    tools (`AWS_...`, `GOOGLE_...`, `AZURE_...`), else from the host; an endpoint without TLS needs the option
+    `allow_http`. Connects to nothing yet.
 
-    Raises ValueError, which repeats no value, for what cannot be meant."""
+    Raises ValueError, which repeats no value, for an address or option that cannot be used."""
     client = {name: value for name, value in options.items() if _CLIENT_OPTIONS.fullmatch(name)}
     config: Any = {name: value for name, value in options.items() if name not in client}
-    given: Any = {**_CLIENT, **client}
+    client_options: Any = {**_CLIENT, **client}
     try:
-        store = from_url(address, config=config, client_options=given, retry_config=_RETRIES)
+        store = from_url(address, config=config, client_options=client_options, retry_config=_RETRIES)
     except (BaseError, ValueError) as exc:
         why = re.match(r"Configuration key: '[a-z0-9_]+' is not valid|.*Account must be specified", str(exc))
         raise ValueError(why[0] if why else "the address or an option is not of this kind of store") from None
@@ -84,27 +85,28 @@ def connected(address: str, options: Mapping[str, str], *, listed: int = _LISTED
 
 
 class ObjectStore:
-    """Implements storage.base.Store. `store` is one of obstore's, whose prefix is this database's alone."""
+    """Implements storage.base.Store. `store` is one of obstore's, whose prefix only this database uses; `listed` is the
+    number of objects in a page of a listing."""
 
     def __init__(self, store: Any, *, listed: int = _LISTED) -> None:
         self._store = store
         self._listed = listed
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
+    async def writing(self, key: FileKey, headers: FileHeaders | None = None) -> AsyncIterator[Sink]:
         if not await self._created(f"{key}{MARK}", b""):
             raise FileExistsError(errno.EEXIST, "another writes this attempt's file", str(key))
-        upload = _Upload(self._store, str(key), _attributes(described))
+        upload = _Upload(self._store, str(key), _attributes(headers))
         try:
             yield upload.write
             await upload.finish()
         except BaseException:
             await upload.abandon()
-            # of an outage, the upkeep finds what is left; the caller asks why it came to this
+            # during an outage, housekeeping removes the rest later; the caller needs the first error
             with contextlib.suppress(OSError):
                 await self.delete(key)
             raise
-        # one that stays is left out of the listing, since its file is whole
+        # if the mark stays, the listing ignores it, since its file is complete
         with contextlib.suppress(OSError):
             await self._delete(f"{key}{MARK}")
 
@@ -116,7 +118,7 @@ class ObjectStore:
             return None
 
     async def read(self, key: FileKey, start: int, stop: int) -> AsyncIterator[bytes]:
-        # a request each, since one for all of it would have to outlast the slowest client
+        # one request per piece: a single request would have to stay open as long as the slowest client
         ahead: asyncio.Task[bytes] | None = None
         try:
             while start < stop or ahead is not None:
@@ -141,32 +143,32 @@ class ObjectStore:
         await self._delete(str(key))
         await self._delete(f"{key}{MARK}")
 
-    async def kept(self) -> AsyncIterator[StoredFile]:
+    async def list_files(self) -> AsyncIterator[StoredFile]:
         pages = aiter(obstore.list(self._store, chunk_size=self._listed))
         while True:
             with _translated():
                 page = await anext(pages, None)
             if page is None:
                 return
-            for found in page:
-                name = found["path"]
+            for entry in page:
+                name = entry["path"]
                 whole = not name.endswith(MARK)
                 key = FileKey.read(name.removesuffix(MARK))
-                # a mark that outlived the upload must not make its file look like half of one
+                # a mark that outlived its upload must not make a complete file look incomplete
                 if key is not None and (whole or await self.size(key) is None):
-                    yield StoredFile(key, found["size"], found["last_modified"], whole)
+                    yield StoredFile(key, entry["size"], entry["last_modified"], whole)
 
     async def identity(self) -> str | None:
         try:
             with _translated():
-                found = await obstore.get_async(self._store, IDENTITY)
-                return bytes(await found.bytes_async()).decode(errors="replace")
+                answer = await obstore.get_async(self._store, IDENTITY)
+                return bytes(await answer.bytes_async()).decode(errors="replace")
         except FileNotFoundError:
             return None
 
     async def claim(self, identity: str) -> str:
         await self._created(IDENTITY, identity.encode())
-        # what is there now, should the store not know how to create only what is not there
+        # read back, since not every store can create an object only if it does not exist
         return await self.identity() or identity
 
     async def close(self) -> None:
@@ -175,15 +177,15 @@ class ObjectStore:
     async def _piece(self, key: FileKey, start: int, stop: int) -> bytes:
         try:
             with _translated():
-                found = bytes(await obstore.get_range_async(self._store, str(key), start=start, end=stop))
+                piece = bytes(await obstore.get_range_async(self._store, str(key), start=start, end=stop))
         except FileNotFoundError:
             raise Missing(str(key)) from None
-        if len(found) != stop - start:
+        if len(piece) != stop - start:
             raise Missing(str(key))
-        return found
+        return piece
 
     async def _created(self, name: str, content: bytes) -> bool:
-        """False if it is there already."""
+        """False if an object of this name exists already."""
         try:
             with _translated():
                 try:
@@ -223,12 +225,12 @@ class _Upload:
             await self._put(bytes(self._buffer), use_multipart=False)
             return
         await self._hand_over(None, self._sending)
-        # not `await`: a cancellation of ours must not cut it off, since then nobody would remove its parts
+        # not `await`: a cancellation of the caller must not cancel it, since then nobody would remove its parts
         await asyncio.wait({self._sending})
         self._sending.result()
 
     async def abandon(self) -> None:
-        """Have the store forget the parts; nothing if it has the whole file already."""
+        """Have the store drop the parts that were sent. Does nothing if it has the whole file already."""
         if self._sending is None:
             return
         self._given_up = True
@@ -249,13 +251,13 @@ class _Upload:
             sending.result()
 
     async def _send(self) -> None:
-        await self._put(self._come(), use_multipart=True, chunk_size=PART, max_concurrency=_AT_ONCE)
+        await self._put(self._parts(), use_multipart=True, chunk_size=PART, max_concurrency=_AT_ONCE)
 
-    async def _come(self) -> AsyncIterator[bytes]:
+    async def _parts(self) -> AsyncIterator[bytes]:
         while (piece := await self._pieces.get()) is not None:
             yield piece
         if self._given_up:
-            # obstore aborts an upload whose source fails, and knows no other way to ask for it
+            # obstore aborts an upload if its source fails, and has no other way to ask for that
             raise _GivenUp
 
     async def _put(self, content: Any, **how: Any) -> None:
@@ -267,29 +269,34 @@ class _GivenUp(Exception):
     pass
 
 
-def _attributes(described: Described | None) -> dict[str, str]:
-    kept = {"Cache-Control": "private, no-store"}
-    if described is None:
-        return kept
-    return kept | {"Content-Type": described.content_type, "Content-Disposition": described.content_disposition}
+def _attributes(headers: FileHeaders | None) -> dict[str, str]:
+    attributes = {"Cache-Control": "private, no-store"}
+    if headers is None:
+        return attributes
+    return attributes | {"Content-Type": headers.content_type, "Content-Disposition": headers.content_disposition}
 
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """obstore's errors as those of storage.base, without what the server said, which may hold what it was sent."""
+    """Raises obstore's errors as those of storage.base, without the server's answer, which may repeat a secret."""
     try:
         yield
     except AlreadyExistsError:
         raise FileExistsError(errno.EEXIST, "it is there already") from None
     except (BaseError, FileNotFoundError) as exc:
-        told = str(exc)
-        status, code = _STATUS.search(told), _CODE.search(told)
-        found = code[1] if code else status[1] if status else ""
-        if found in _FULL or (status and status[1] == "507"):
-            raise OSError(errno.ENOSPC, "the object store is full") from None
-        if (isinstance(exc, FileNotFoundError) and found != "NoSuchBucket") or (status and status[1] == "416"):
-            raise FileNotFoundError(errno.ENOENT, "it is not there") from None
-        if _METADATA.search(told):
-            raise Unreachable(errno.EACCES, "no credentials were found for it") from None
-        why = _WHY.get(found) or (status and _WHY.get(status[1])) or (f"it answers {found}" if found else None)
-        raise Unreachable(errno.EIO, why or "it cannot be reached") from None
+        raise _as_os_error(exc) from None
+
+
+def _as_os_error(exc: Exception) -> OSError:
+    message = str(exc)
+    # the code is more exact than the status
+    names = [match[1] for pattern in (_CODE, _STATUS) if (match := pattern.search(message))]
+    if not _FULL.isdisjoint(names):
+        return OSError(errno.ENOSPC, "the object store is full")
+    # 416: the file is shorter than the requested range
+    if "416" in names or (isinstance(exc, FileNotFoundError) and "NoSuchBucket" not in names):
+        return FileNotFoundError(errno.ENOENT, "it is not there")
+    if _METADATA.search(message):
+        return Unreachable(errno.EACCES, "no credentials were found for it")
+    unknown = f"it answers {names[0]}" if names else "it cannot be reached"
+    return Unreachable(errno.EIO, next((_WHY[name] for name in names if name in _WHY), unknown))

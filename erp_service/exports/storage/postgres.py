@@ -1,4 +1,4 @@
-"""The database itself, for who has no directory that all instances see: files as chunks of bytea."""
+"""The database as the store, where instances share no directory: files as chunks of bytea."""
 
 import contextlib
 import errno
@@ -10,16 +10,16 @@ from sqlalchemy import TextClause, select, text
 from erp_service.db.engine import Database
 from erp_service.db.outages import DATABASE_ERRORS, DISK_FULL, is_unavailable, sqlstate_of
 from erp_service.exports.models import ExportStore
-from erp_service.exports.storage.base import Described, FileKey, Method, Missing, Sink, StoredFile
+from erp_service.exports.storage.base import FileHeaders, FileKey, Method, Missing, Sink, StoredFile
 
 CHUNK = 1024 * 1024
 _LISTED = 500
 _DELETED = 64  # chunks in one transaction
 
 _BEGIN = text("insert into export_files (name) values (:name) on conflict do nothing")
-# Not waiting for the disk is safe here: publishing does, and what it waits for is the log with all of these before it.
-# `for share` waits for a deletion that has begun, and then finds nothing to append to; a deletion waits for it, and
-# then finds this chunk too.
+# Not waiting for the disk is safe here: publishing waits, and the log that it waits for contains all chunks before it.
+# `for share` waits for a deletion that has begun, and then appends nothing; a later deletion waits for `for share`, and
+# then deletes this chunk too.
 _APPEND = text("""
     with relaxed as (select set_config('synchronous_commit', 'off', true)),
     file as (select name from export_files where name = :name and state = 'writing' for share)
@@ -35,13 +35,13 @@ _READ = text("""
     where name = :name and number = :number
       and exists (select from export_files where name = :name and state = 'whole')
 """)
-_HIDE = text("update export_files set state = 'deleting' where name = :name")
-_THIN = text("""
+_MARK_DELETING = text("update export_files set state = 'deleting' where name = :name")
+_DELETE_CHUNKS = text("""
     delete from export_chunks where name = :name and number in (
       select number from export_chunks where name = :name order by number limit :most)
 """)
-_FORGET = text("delete from export_files where name = :name and state = 'deleting'")
-_KEPT = text("""
+_DELETE_FILE = text("delete from export_files where name = :name and state = 'deleting'")
+_LIST = text("""
     select name, state, written_at, case state when 'whole' then bytes else (
       select coalesce(sum(octet_length(data)), 0) from export_chunks c where c.name = f.name) end as bytes
     from export_files f where name > :after order by name limit :most
@@ -49,24 +49,24 @@ _KEPT = text("""
 
 
 class PostgresStore:
-    """Implements storage.base.Store. Each piece is a transaction of its own, on a connection that goes back to the pool
-    at once: an export of an hour holds back no vacuum, and a slow download no connection."""
+    """Implements storage.base.Store. Each piece is a transaction of its own, and its connection returns to the pool at
+    once: an export of an hour holds back no vacuum, and a slow download occupies no connection."""
 
     def __init__(self, database: Database, *, listed: int = _LISTED, deleted: int = _DELETED) -> None:
-        """`database` is closed with the store. It lists `listed` files and deletes `deleted` chunks at once."""
+        """`database` is closed with the store. Lists `listed` files and deletes `deleted` chunks in one statement."""
         self._database = database
         self._listed, self._deleted = listed, deleted
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
+    async def writing(self, key: FileKey, headers: FileHeaders | None = None) -> AsyncIterator[Sink]:
         if not await _changed(self._database, _BEGIN, name=str(key)):
             raise FileExistsError(errno.EEXIST, "another writes this attempt's file", str(key))
-        file = _Growing(self._database, str(key))
+        file = _Upload(self._database, str(key))
         try:
             yield file.write
             await file.publish()
         except BaseException:
-            # of an outage, the upkeep finds what is left; the caller asks why it came to this
+            # during an outage, housekeeping removes the rest later; the caller needs the first error
             with contextlib.suppress(OSError):
                 await self.delete(key)
             raise
@@ -74,18 +74,18 @@ class PostgresStore:
     async def size(self, key: FileKey) -> int | None:
         with _translated():
             async with self._database.read() as db:
-                found: int | None = await db.scalar(_SIZE, {"name": str(key)})
-                return found
+                size: int | None = await db.scalar(_SIZE, {"name": str(key)})
+                return size
 
     async def read(self, key: FileKey, start: int, stop: int) -> AsyncIterator[bytes]:
         while start < stop:
             number, offset = divmod(start, CHUNK)
             length = min(stop - start, CHUNK - offset)
             # substring counts from 1
-            wanted = {"name": str(key), "number": number, "start": offset + 1, "length": length}
+            values = {"name": str(key), "number": number, "start": offset + 1, "length": length}
             with _translated():
                 async with self._database.read() as db:
-                    piece = await db.scalar(_READ, wanted)
+                    piece = await db.scalar(_READ, values)
             if piece is None or len(piece) != length:
                 raise Missing(str(key))
             start += length
@@ -95,17 +95,17 @@ class PostgresStore:
         return None
 
     async def delete(self, key: FileKey) -> None:
-        await _changed(self._database, _HIDE, name=str(key))
-        while await _changed(self._database, _THIN, name=str(key), most=self._deleted):
+        await _changed(self._database, _MARK_DELETING, name=str(key))
+        while await _changed(self._database, _DELETE_CHUNKS, name=str(key), most=self._deleted):
             pass
-        await _changed(self._database, _FORGET, name=str(key))
+        await _changed(self._database, _DELETE_FILE, name=str(key))
 
-    async def kept(self) -> AsyncIterator[StoredFile]:
+    async def list_files(self) -> AsyncIterator[StoredFile]:
         after = ""
         while True:
             with _translated():
                 async with self._database.read() as db:
-                    rows = (await db.execute(_KEPT, {"after": after, "most": self._listed})).all()
+                    rows = (await db.execute(_LIST, {"after": after, "most": self._listed})).all()
             for name, state, written_at, size in rows:
                 after = name
                 if (key := FileKey.read(name)) is not None:
@@ -114,7 +114,7 @@ class PostgresStore:
                 return
 
     async def identity(self) -> str | None:
-        """It knows the database by being it; the same in a copy of it, which has the files too."""
+        """Made from the database's id alone. A copy of the database has the same one, and the files too."""
         with _translated():
             async with self._database.read() as db:
                 database_id: UUID = (await db.execute(select(ExportStore.database_id))).scalar_one()
@@ -127,8 +127,8 @@ class PostgresStore:
         await self._database.close()
 
 
-class _Growing:
-    """What has come and is no chunk yet. Holds less than two chunks."""
+class _Upload:
+    """Cuts a stream into chunks. Buffers less than two of them."""
 
     def __init__(self, database: Database, name: str) -> None:
         self._database, self._name = database, name
@@ -163,7 +163,7 @@ class _Growing:
 
 
 async def _changed(database: Database, statement: TextClause, **values: object) -> int:
-    """How many rows, committed."""
+    """Run the statement in a transaction of its own; returns the number of rows."""
     with _translated():
         async with database.write() as db:
             return (await db.execute(statement, values)).rowcount

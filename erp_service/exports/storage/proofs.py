@@ -1,4 +1,4 @@
-"""Whether the store holds the files that clients may download now, byte for byte."""
+"""The proof that the store holds the files that clients may download now, byte for byte."""
 
 import hashlib
 from typing import Any
@@ -39,26 +39,26 @@ async def prepare(db: asyncpg.Connection, settings: Settings) -> Judge:
 
     async def judge(db: asyncpg.Connection) -> Finding | None:
         try:
-            return await _judged(db, store, identity, files) if files else None
+            return await _finding(db, store, identity, files) if files else None
         finally:
             await store.close()
 
     return judge
 
 
-async def _judged(
+async def _finding(
     db: asyncpg.Connection, store: Store, identity: str | None, files: list[ExportFile]
 ) -> Finding | None:
     holds = "the store holds each export's file as it was published"
     wrong: list[dict[str, Any]] = []
     total = 0
     try:
-        if (found := await store.identity()) != identity:
-            stranger = {"store": found, "expected": identity}
-            return Finding(_NAME, "the export store is the one the database knows", (stranger,), len(files))
+        if (actual := await store.identity()) != identity:
+            identities = {"store": actual, "expected": identity}
+            return Finding(_NAME, "the export store is the one the database knows", (identities,), len(files))
         for file in files:
             fault = await _fault(store, file)
-            # what has expired or was deleted meanwhile may be gone
+            # the file may have expired, or been deleted, since the list was read
             if fault and await db.fetchval(_STILL, file.job_id, Status.SUCCEEDED):
                 total += 1
                 if total <= MOST_ROWS:

@@ -1,4 +1,4 @@
-"""The stores by their scheme, and how a store and the database know each other."""
+"""The stores by their scheme, and how a store and the database identify each other."""
 
 import asyncio
 import errno
@@ -27,9 +27,9 @@ T = TypeVar("T")
 OBJECT_SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss")
 
 _ANSWER_SECONDS = 2.0
-"""Readiness asks the store too, and has three seconds for all it asks."""
+"""Readiness asks the store too, and has three seconds for all its questions."""
 _REQUEST_SECONDS = 4.0
-"""A request holds its transaction open meanwhile, which Postgres ends after five."""
+"""A request keeps its transaction open meanwhile, which Postgres ends after five seconds."""
 _CONNECTIONS = 4
 
 
@@ -44,7 +44,7 @@ def _files(settings: Settings) -> Store:
 def _postgres(settings: Settings) -> Store:
     if settings.export_store not in ("postgres:", "postgres://"):
         raise SettingsError("ERP_EXPORT_STORE=postgres: is the database of ERP_DATABASE_URL, so it takes no address.")
-    # connections of its own: a request that holds one of the others must never wait for one of the same
+    # a pool of its own: a request that holds a connection must not wait for a second one of the same pool
     own = msgspec.structs.replace(settings, pool_size=min(_CONNECTIONS, settings.pool_size), replica_url=None)
     return PostgresStore(Database(own, name="erp export store"))
 
@@ -57,7 +57,7 @@ def _objects(settings: Settings) -> Store:
             " ERP_EXPORT_STORE_OPTIONS."
         )
     try:
-        # an extra of the package: `objects`
+        # needs the package's extra `objects`
         module: Any = importlib.import_module("erp_service.exports.storage.objects")
     except ModuleNotFoundError as exc:
         if exc.name != "obstore":
@@ -73,11 +73,11 @@ def _objects(settings: Settings) -> Store:
 
 
 def _options(text: str) -> Mapping[str, str]:
-    """Raises SettingsError, which repeats nothing of it."""
+    """Raises SettingsError, which repeats nothing of the text."""
     options = {}
     for line in text.replace(",", "\n").splitlines():
-        name, given, value = line.strip().partition("=")
-        if given:
+        name, equals, value = line.strip().partition("=")
+        if equals:
             options[name.strip().lower()] = value.strip()
         elif name:
             raise SettingsError("ERP_EXPORT_STORE_OPTIONS must be name=value, separated by commas or lines.")
@@ -92,7 +92,7 @@ STORES: dict[str, Callable[[Settings], Store]] = {
 
 
 def open_store(settings: Settings) -> Store:
-    """Raises SettingsError for an address that is of no known store; touches nothing yet. Close it in the end."""
+    """Connects to nothing yet; the caller closes it. Raises SettingsError for an address of no known kind of store."""
     scheme = urlsplit(settings.export_store).scheme
     if (make := STORES.get(scheme)) is None:
         known = ", ".join(f"{name}:" for name in sorted(STORES))
@@ -105,18 +105,18 @@ def open_store(settings: Settings) -> Store:
     return make(settings)
 
 
-async def held(store: Store, key: FileKey) -> int | None:
-    """The file's size for a request; None if it is not there. Raises StoreUnavailable."""
+async def size_for_request(store: Store, key: FileKey) -> int | None:
+    """The file's size; None if there is no such file. Raises StoreUnavailable."""
     try:
-        return await _answered(store.size(key), _REQUEST_SECONDS)
+        return await _in_time(store.size(key), _REQUEST_SECONDS)
     except OSError as exc:
         raise _unavailable(exc) from exc
 
 
-async def address(store: Store, key: FileKey, method: str) -> str | None:
-    """For a request; None if the store cannot be asked by others. Raises StoreUnavailable."""
+async def address_for_request(store: Store, key: FileKey, method: str) -> str | None:
+    """The address of the file in the store itself; None if the store sends no files. Raises StoreUnavailable."""
     try:
-        return await _answered(store.address(key, "HEAD" if method == "HEAD" else "GET"), _REQUEST_SECONDS)
+        return await _in_time(store.address(key, "HEAD" if method == "HEAD" else "GET"), _REQUEST_SECONDS)
     except OSError as exc:
         raise _unavailable(exc) from exc
 
@@ -127,48 +127,48 @@ def _unavailable(exc: OSError) -> StoreUnavailable:
 
 
 class StoreIdentityCheck:
-    """The check of `health.Readiness`. A store that does not answer was either never seen, or seen to be the right one:
-    then the whole fleet may see the same, and must not stop all other work for it."""
+    """A check of `operations.readiness.Readiness`. A store that does not answer is a fault only until it was once seen
+    to be the right one: later, all instances may lose it at once, and must not stop all other work because of it."""
 
     def __init__(self, database: Database, store: Store) -> None:
         self._database, self._store = database, store
-        self._seen = False
+        self._was_right = False
 
     async def __call__(self, db: ReadSession) -> str | None:
         try:
-            fault = await difference(db, self._database, self._store)
+            fault = await mismatch(db, self._database, self._store)
         except Unreachable as exc:
-            return None if self._seen else _unusable(exc)
+            return None if self._was_right else _unusable(exc)
         except OSError as exc:
             return _unusable(exc)
-        self._seen = self._seen or fault is None
+        self._was_right = self._was_right or fault is None
         return fault
 
 
 async def store_fault(db: Session, database: Database, store: Store) -> str | None:
-    """Why files must neither be written to nor read from this store, or None. A new database claims a new store."""
+    """Why files must be neither written to this store nor read from it, or None. A new database claims a new store."""
     try:
-        return await difference(db, database, store)
+        return await mismatch(db, database, store)
     except OSError as exc:
         return _unusable(exc)
 
 
-async def difference(db: Session, database: Database, store: Store) -> str | None:
-    """Why the store is not the one the database knows, or None; raises OSError if it does not say.
+async def mismatch(db: Session, database: Database, store: Store) -> str | None:
+    """Why the store is not the one the database knows, or None; raises OSError if the store does not answer.
 
-    Two hosts with a directory each would publish files that only one of them has: the second is told here."""
+    Two hosts with a directory each would publish files that only one of them has: on the second, this finds it."""
     row = select(ExportStore.database_id, ExportStore.store_id)
     database_id, store_id = (await db.execute(row)).one()
-    found = await _answered(store.identity())
+    identity = await _in_time(store.identity())
     if store_id is None:
         return await _claim(database, store)
-    return _difference(found, f"{database_id}/{store_id}")
+    return _compare(identity, f"{database_id}/{store_id}")
 
 
-async def _answered(asked: Coroutine[Any, Any, T], seconds: float = _ANSWER_SECONDS) -> T:
+async def _in_time(answer: Coroutine[Any, Any, T], seconds: float = _ANSWER_SECONDS) -> T:
     try:
         async with asyncio.timeout(seconds):
-            return await asked
+            return await answer
     except TimeoutError:
         raise Unreachable(errno.ETIMEDOUT, "it does not answer") from None
 
@@ -178,24 +178,25 @@ def _unusable(exc: OSError) -> str:
 
 
 async def _claim(database: Database, store: Store) -> str | None:
-    """Whoever comes second waits for the row, then compares; a crash in between leaves what the next one adopts."""
+    """A second process waits for the row, then compares. A crash between the two writes leaves an identity in the
+    store, which the next process adopts."""
     async with database.write() as db:
         row = select(ExportStore.database_id, ExportStore.store_id).with_for_update()
         database_id, store_id = (await db.execute(row)).one()
         if store_id is not None:
-            return _difference(await _answered(store.identity()), f"{database_id}/{store_id}")
-        found = await _answered(store.claim(f"{database_id}/{uuid4()}"))
-        owner, _, claimed = found.partition("/")
-        if owner != str(database_id):
+            return _compare(await _in_time(store.identity()), f"{database_id}/{store_id}")
+        identity = await _in_time(store.claim(f"{database_id}/{uuid4()}"))
+        owner_id, _, claimed_id = identity.partition("/")
+        if owner_id != str(database_id):
             return "The export store belongs to another database."
-        await db.execute(update(ExportStore).values(store_id=claimed, claimed_at=func.now()))
+        await db.execute(update(ExportStore).values(store_id=claimed_id, claimed_at=func.now()))
     return None
 
 
-def _difference(found: str | None, expected: str) -> str | None:
-    if found == expected:
+def _compare(identity: str | None, expected: str) -> str | None:
+    if identity == expected:
         return None
-    if found is None:
+    if identity is None:
         return (
             "The export store is not the one the database knows: it is empty. Is it mounted, or is it another prefix?"
         )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from erp_service import errors
 from erp_service.access.roles import Role
 from erp_service.exports.delivery import http_range
-from erp_service.exports.delivery.http_range import Part, wanted
+from erp_service.exports.delivery.http_range import Part, requested_part
 from erp_service.exports.storage.base import FileKey, Store
 from tests.exports.data import many_items
 from tests.exports.jobs import JOBS, done, row_of, submitted
@@ -30,13 +30,13 @@ def test_range_gives_the_bytes_it_names(first: int, last: int, size: int) -> Non
     content = bytes(n % 251 for n in range(size))
     header = f"bytes={first}-{last}"
     if last < first:
-        assert wanted(header, None, ETAG, size) is None
+        assert requested_part(header, None, ETAG, size) is None
     elif first >= size:
         with pytest.raises(errors.RangeNotSatisfiable) as refused:
-            wanted(header, None, ETAG, size)
+            requested_part(header, None, ETAG, size)
         assert refused.value.headers["Content-Range"] == f"bytes */{size}"
     else:
-        part = wanted(header, None, ETAG, size)
+        part = requested_part(header, None, ETAG, size)
         assert part is not None
         assert content[part.start : part.stop] == content[first : last + 1]
         assert part.content_range == f"bytes {first}-{min(last, size - 1)}/{size}"
@@ -44,9 +44,9 @@ def test_range_gives_the_bytes_it_names(first: int, last: int, size: int) -> Non
 
 @given(count=st.integers(1, 300), size=st.integers(1, 200))
 def test_range_of_the_end_and_to_the_end(count: int, size: int) -> None:
-    assert wanted(f"bytes=-{count}", None, ETAG, size) == Part(max(size - count, 0), size, size)
+    assert requested_part(f"bytes=-{count}", None, ETAG, size) == Part(max(size - count, 0), size, size)
     if count < size:
-        assert wanted(f"bytes={count}-", None, ETAG, size) == Part(count, size, size)
+        assert requested_part(f"bytes={count}-", None, ETAG, size) == Part(count, size, size)
 
 
 @given(st.text(max_size=40))
@@ -56,7 +56,7 @@ def test_range_of_the_end_and_to_the_end(count: int, size: int) -> None:
 @example("bytes=-")
 def test_range_that_is_none_is_ignored(header: str) -> None:
     try:
-        part = wanted(header, None, ETAG, 10)
+        part = requested_part(header, None, ETAG, 10)
     except errors.RangeNotSatisfiable:
         return
     assert part is None or 0 <= part.start < part.stop <= 10
@@ -64,7 +64,7 @@ def test_range_that_is_none_is_ignored(header: str) -> None:
 
 def test_range_of_nothing_cannot_be_satisfied() -> None:
     with pytest.raises(errors.RangeNotSatisfiable):
-        wanted("bytes=-0", None, ETAG, 10)
+        requested_part("bytes=-0", None, ETAG, 10)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_range_of_nothing_cannot_be_satisfied() -> None:
     [(None, True), (ETAG, True), ('"other"', False), ('W/"abc"', False), ("Wed, 21 Oct 2026 07:28:00 GMT", False)],
 )
 def test_if_range_sends_all_of_another_file(if_range: str | None, partial: bool) -> None:
-    assert (wanted("bytes=0-1", if_range, ETAG, 10) is not None) is partial
+    assert (requested_part("bytes=0-1", if_range, ETAG, 10) is not None) is partial
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))

@@ -22,9 +22,10 @@ from erp_service.db.engine import Database
 from erp_service.exports import lifecycle
 from erp_service.exports.delivery.live_status import KEEP_ALIVE, LiveStatus
 from erp_service.exports.lifecycle import Run
+from erp_service.queue.fencing import JobAttempt
 from erp_service.services import build_services
 from erp_service.settings import Settings
-from tests.exports.attempts import MOST, advanced, begun, published
+from tests.exports.attempts import MOST, advanced, again, begun, published
 from tests.exports.jobs import JOBS, submitted
 from tests.exports.listening import SOON, Listener, bearer, followed, listening, without_notices
 from tests.support.apps import running, services_of
@@ -133,7 +134,7 @@ async def test_listener_that_was_away_at_the_end_gets_it_and_is_then_told_not_to
 async def test_stream_ends_when_the_worker_died_for_good(listener: Listener, database: Database, run: Run) -> None:
     """A stream that hangs after the worker died: nobody notes progress any more, and only the rescue says the end."""
     async with database.write() as db:
-        assert await lifecycle.abandoned(db, run.queue_job_id, most_running=MOST)
+        assert await lifecycle.abandon(db, run.queue_job_id, most_running=MOST)
     end = await listener.event(1, seconds=SOON)
     await listener.end(seconds=SOON)
     assert (end.name, end.job["error"]["type"]) == ("done", "/problems/export-abandoned")
@@ -144,7 +145,7 @@ async def test_new_attempt_of_a_rescuer_is_seen_though_its_status_is_the_old_one
 ) -> None:
     """It changes no status, so no notice tells of it."""
     async with database.write() as db:
-        assert await lifecycle.claim(db, msgspec.structs.replace(run, attempt=2), most_running=MOST)
+        assert await lifecycle.claim(db, again(run), most_running=MOST)
     assert (await listener.event(1, seconds=SOON)).job["attempt"] == 2
 
 
@@ -201,7 +202,7 @@ async def test_stream_of_a_dataset_ends_with_the_role_for_it(
     app: Litestar, sign_in: SignIn, owner: asyncpg.Connection, database: Database
 ) -> None:
     admin = await sign_in(Role.ADMIN)
-    run = Run(UUID(await submitted(admin, "users")), 0, 1)
+    run = Run(UUID(await submitted(admin, "users")), JobAttempt(0, 1))
     user_id = admin.user_id
     async with listening(app, events_of(run.export_id), bearer(admin)) as listener:
         await listener.event(0)

@@ -9,7 +9,7 @@ import pytest
 from litestar import Litestar
 
 from erp_service.access.roles import Role
-from erp_service.exports.delivery.revocation import RightsGone, while_allowed
+from erp_service.exports.delivery.revocation import RightsRevoked, while_allowed
 from erp_service.exports.delivery.signed_urls import Signed
 from tests.support.apps import services_of
 from tests.support.clients import SignIn, UserClient
@@ -40,7 +40,7 @@ async def test_slow_download_ends_when_the_role_is_taken_away(
     change = {"role": "STAFF", "reason": "another desk"}
     answer = await super_admin.post(f"/api/v1/users/{admin.user_id}/role", json=change)
     assert answer.status_code == 200, answer.text
-    with pytest.raises(RightsGone):
+    with pytest.raises(RightsRevoked):
         await taken(pieces)
 
 

@@ -21,7 +21,7 @@ from erp_service.app import create_app
 from erp_service.auth.problems import AddressRefused
 from erp_service.auth.tokens import Tokens
 from erp_service.errors import Unauthorized
-from erp_service.exports.delivery.signed_urls import SECONDS, Signed, SignedUrls, derived
+from erp_service.exports.delivery.signed_urls import SECONDS, Signed, SignedUrls, derive_key
 from erp_service.observability import telemetry
 from erp_service.services import build_services
 from erp_service.settings import Settings
@@ -53,7 +53,7 @@ SIGNATURE = signature_of(ADDRESSES.sign(PATH, FOR))
 def test_keys_are_derived_as_rfc_5869_says() -> None:
     """Its third test case: without salt and info, the first 32 of 42 bytes."""
     expected = "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d"
-    assert derived(bytes([0x0B] * 22), b"").hex() == expected
+    assert derive_key(bytes([0x0B] * 22), b"").hex() == expected
 
 
 @given(

@@ -20,7 +20,8 @@ from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.formats.base import About
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.exports.formats.registry import FORMATS
-from erp_service.exports.planning.selection import Spec, as_text
+from erp_service.exports.formats.text_values import as_text
+from erp_service.exports.planning.selection import Spec
 from erp_service.registry.datasets import Column
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster

@@ -8,7 +8,7 @@ import pytest
 
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.exports.planning.estimates import estimated
+from erp_service.exports.planning import estimates, planner
 from erp_service.exports.planning.request import read_request
 from erp_service.exports.schemas import ExportRequest
 from erp_service.settings import Settings
@@ -43,12 +43,14 @@ async def test_rows_are_the_planners_estimate_where_counting_would_take_long(
 ) -> None:
     await many_items(owner, 20_000)
     await owner.execute("analyze items")
-    request = read_request(system("test"), settings, ExportRequest(dataset="items"))
+    planned = read_request(system("test"), settings, ExportRequest(dataset="items"))
     async with database.write() as db:
-        estimate = await estimated(db, request, most_counted=10_000)
-    assert estimate.rows_is_estimate
-    assert estimate.rows == pytest.approx(20_000, rel=0.1)
-    assert estimate.size == "large"
+        plans = await planner.plans(db, planned.queries)
+        assert plans is not None
+        found = await estimates.estimate(db, planned, plans, most_counted=10_000)
+    assert found.rows_is_estimate
+    assert found.rows == pytest.approx(20_000, rel=0.1)
+    assert found.size == "large"
 
 
 @pytest.mark.parametrize("format_", ["csv", "jsonl"])

@@ -20,8 +20,9 @@ from erp_service.exports.lifecycle import Run
 from erp_service.exports.problems import StoreUnavailable, StoreUnknown
 from erp_service.exports.run import attempt as running
 from erp_service.exports.run import store_failures
-from erp_service.exports.storage.base import Described, FileKey, Sink, Store
+from erp_service.exports.storage.base import FileHeaders, FileKey, Sink, Store
 from erp_service.exports.storage.files import FileStore
+from erp_service.queue.fencing import JobAttempt
 from tests.exports.data import copies, fill, many_items
 from tests.exports.jobs import JOBS, done, reaches, row_of, submitted
 from tests.exports.storage.gated_store import GatedStore
@@ -192,10 +193,10 @@ async def test_crash_between_rename_and_publish_never_looks_whole_and_the_next_a
     with monkeypatch.context() as patch:
         patch.setattr("erp_service.exports.lifecycle.publish", killed)
         with pytest.raises(Stopped):
-            await running.perform(resources, Run(row["id"], row["queue_job_id"], 1))
+            await running.perform(resources, Run(row["id"], JobAttempt(row["queue_job_id"], 1)))
     assert files(store) == [f"{export_id}.1.csv"]
     assert (await viewer.get(f"{JOBS}/{export_id}/download")).status_code == 409
-    await running.perform(resources, Run(row["id"], row["queue_job_id"], 2))
+    await running.perform(resources, Run(row["id"], JobAttempt(row["queue_job_id"], 2)))
     assert (await row_of(owner, export_id))["file_key"] == f"{export_id}.2.csv"
     assert (await viewer.get(f"{JOBS}/{export_id}/download")).status_code == 200
 
@@ -223,8 +224,8 @@ async def test_full_disk_fails_the_export_with_a_problem_that_says_so(
 ) -> None:
     class Full(GatedStore):
         @contextlib.asynccontextmanager
-        async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
-            async with store.writing(key, described):
+        async def writing(self, key: FileKey, headers: FileHeaders | None = None) -> AsyncIterator[Sink]:
+            async with store.writing(key, headers):
 
                 async def write(_: bytes) -> None:
                     raise OSError(errno.ENOSPC, "No space left on device")
@@ -288,8 +289,8 @@ class AwayStore:
         self._store, self.times = store, times
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
-        async with self._store.writing(key, described) as sink:
+    async def writing(self, key: FileKey, headers: FileHeaders | None = None) -> AsyncIterator[Sink]:
+        async with self._store.writing(key, headers) as sink:
             self.times -= 1
             if self.times >= 0:
                 raise OSError(errno.EIO, "it cannot be reached")
@@ -305,7 +306,7 @@ async def test_store_that_does_not_answer_for_a_while_is_tried_again(
     async with work(store=AwayStore(store, 1)):
         job = await done(viewer)
     assert (job["status"], job["attempt"]) == ("succeeded", 2)
-    assert [kept.key.attempt async for kept in store.kept()] == [2]
+    assert [kept.key.attempt async for kept in store.list_files()] == [2]
 
 
 async def test_store_that_never_answers_fails_the_export_in_the_end_and_says_so(
@@ -323,6 +324,7 @@ def test_pauses_grow_and_the_export_waits_for_minutes_and_not_for_ever() -> None
     pauses = {
         kind: sum(map(store_failures.pause, range(1, most))) for kind, most in store_failures.MOST_ATTEMPTS.items()
     }
+    assert store_failures.pause(1) == 1
     assert 300 < pauses[StoreUnavailable] < 600
     assert 3000 < pauses[StoreUnknown] < 4500
 

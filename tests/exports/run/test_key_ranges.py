@@ -12,16 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erp_service.db.engine import Database
+from erp_service.db.outages import is_unavailable
 from erp_service.exports import lifecycle
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.planning.selection import Spec, psql_text, query
 from erp_service.exports.run import key_ranges
 from erp_service.exports.run.connection import SnapshotConnection
-from erp_service.exports.run.key_ranges import OrderedMerge, Ranges, rows_of, together
+from erp_service.exports.run.key_ranges import OrderedMerge, Ranges, rows_per_range, together
 from erp_service.exports.run.output import Output
 from erp_service.exports.run.snapshot import Splitting, open_snapshot
 from erp_service.exports.run.watch import watch, while_watched
+from erp_service.queue.fencing import JobAttempt
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.bench.measured import memory_of, reset_peak
@@ -89,13 +91,13 @@ async def test_every_question_has_the_same_answer_in_parts_and_as_one(
     )
     await owner.execute("analyze")
     asked: list[int] = []
-    counted = key_ranges.copied
+    counted = key_ranges.copy_ranges
 
     async def noted(readers: list[SnapshotConnection], *rest: object) -> int:
         asked.append(len(readers))
         return await counted(readers, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(key_ranges, "copied", noted)
+    monkeypatch.setattr(key_ranges, "copy_ranges", noted)
     for dataset, spec, apart in ASKED:
         found = query(DATASETS[dataset], spec)
         alone, several = bytearray(), bytearray()
@@ -141,9 +143,9 @@ async def test_ranges_cover_each_key_once_whatever_the_gaps(
 
 
 def test_ranges_hold_few_wide_rows_or_many_narrow_ones() -> None:
-    assert rows_of(0) == rows_of(1) == 50_000
-    assert 1000 < rows_of(300) < 50_000
-    assert rows_of(100_000) == 1000
+    assert rows_per_range(0) == rows_per_range(1) == 50_000
+    assert 1000 < rows_per_range(300) < 50_000
+    assert rows_per_range(100_000) == 1000
 
 
 Steps = st.lists(st.lists(st.binary(min_size=1, max_size=300), max_size=6), max_size=8)
@@ -211,9 +213,11 @@ async def test_part_whose_connection_is_lost_is_an_outage_and_leaves_no_connecti
         if not killed and (killed := len(snapshot.backends) == 3):
             await owner.execute("select pg_terminate_backend($1)", snapshot.backends[2])
 
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+    lost = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+    with pytest.raises(lost) as caught:
         async with open_snapshot(settings.listen_url, most_parts=3, splitting=SMALL_RANGES) as snapshot:
             await snapshot.copy(query(DATASETS["stock_movements"], Spec()), kill, CSV)
+    assert is_unavailable(caught.value)
     assert await copies(owner) == 0
 
 
@@ -288,7 +292,7 @@ async def test_connection_that_hangs_in_any_part_is_noticed_and_one_that_waits_f
     await many_items(owner)
     await owner.execute("analyze items")
     monkeypatch.setattr(lifecycle, "advance", no_advance)
-    run, gate, reached, got = Run(UUID(int=1), 1, 1), asyncio.Event(), asyncio.Event(), 0
+    run, gate, reached, got = Run(UUID(int=1), JobAttempt(1, 1)), asyncio.Event(), asyncio.Event(), 0
     async with proxied(cluster.socket_dir) as proxy:
 
         async def sink(data: bytes) -> None:

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from erp_service.exports.storage.base import Described, FileKey, Sink, Store
+from erp_service.exports.storage.base import FileHeaders, FileKey, Sink, Store
 
 
 class GatedStore:
@@ -16,8 +16,8 @@ class GatedStore:
         self.reached, self.gate = asyncio.Event(), asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def writing(self, key: FileKey, described: Described | None = None) -> AsyncIterator[Sink]:
-        async with self._store.writing(key, described) as sink:
+    async def writing(self, key: FileKey, headers: FileHeaders | None = None) -> AsyncIterator[Sink]:
+        async with self._store.writing(key, headers) as sink:
 
             async def write(data: bytes) -> None:
                 self.reached.set()

@@ -16,7 +16,7 @@ from uuid_utils.compat import uuid7
 from erp_service.db.connections import asyncpg_arguments
 from erp_service.db.engine import Database
 from erp_service.exports import maintenance
-from erp_service.exports.storage.base import Described, FileKey, Missing, Store, StoredFile
+from erp_service.exports.storage.base import FileHeaders, FileKey, Missing, Store, StoredFile
 from erp_service.exports.storage.files import FileStore
 from erp_service.exports.storage.registry import open_store
 from erp_service.settings import Settings
@@ -78,7 +78,7 @@ async def got(store: Store, key: FileKey, start: int, stop: int) -> bytes:
 
 
 async def listed(store: Store) -> list[StoredFile]:
-    return [kept async for kept in store.kept()]
+    return [kept async for kept in store.list_files()]
 
 
 def around(edges: list[int], most: int) -> st.SearchStrategy[int]:
@@ -279,7 +279,7 @@ async def test_identity_of_two_who_claim_at_once_is_one(store: Store) -> None:
 
 
 async def test_only_an_object_store_can_be_asked_by_others(kind: str, store: Store, key: FileKey) -> None:
-    async with store.writing(key, Described("text/csv", 'attachment; filename="x.csv"')) as sink:
+    async with store.writing(key, FileHeaders("text/csv", 'attachment; filename="x.csv"')) as sink:
         await sink(b"x")
     assert (await store.address(key, "GET") is not None) == (kind == "objects")
 

@@ -12,12 +12,12 @@ import pytest
 from uuid_utils.compat import uuid7
 
 from erp_service.db.engine import Database
-from erp_service.exports.storage.base import ADDRESS_SECONDS, Described, FileKey, Unreachable
+from erp_service.exports.storage.base import ADDRESS_SECONDS, FileHeaders, FileKey, Unreachable
 from erp_service.exports.storage.objects import MARK, PART, ObjectStore, connected
 from tests.exports.storage.object_server import ACCESS_KEY, SECRET_KEY
 from tests.exports.storage.stores import ObjectServer
 
-NAMED = Described("text/csv; charset=utf-8", "attachment; filename=\"x.csv\"; filename*=UTF-8''x.csv")
+NAMED = FileHeaders("text/csv; charset=utf-8", "attachment; filename=\"x.csv\"; filename*=UTF-8''x.csv")
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def test_mark_that_outlived_its_upload_does_not_cost_the_file(
     stale = FileKey(uuid7(), 1, "csv")
     for marked in (key, stale):
         await store._created(f"{marked}{MARK}", b"")
-    found = {kept.key: kept.whole async for kept in store.kept()}
+    found = {kept.key: kept.whole async for kept in store.list_files()}
     assert found == {key: True, stale: False}
 
 
@@ -106,7 +106,7 @@ async def test_two_prefixes_of_a_bucket_are_two_stores(
     await one.claim("a/b")
     assert await two.size(key) is None
     assert await two.identity() is None
-    assert [kept async for kept in two.kept()] == []
+    assert [kept async for kept in two.list_files()] == []
 
 
 @pytest.fixture

@@ -162,7 +162,7 @@ async def test_deletion_that_was_cut_short_is_not_seen_and_can_be_repeated(
     await owner.execute("update export_files set state = 'deleting'")
     await owner.execute("delete from export_chunks where number = 0")
     assert await store.size(key) is None
-    assert [(kept.whole, kept.bytes) async for kept in store.kept()] == [(False, 2 * CHUNK)]
+    assert [(kept.whole, kept.bytes) async for kept in store.list_files()] == [(False, 2 * CHUNK)]
     with contextlib.suppress(OSError):
         await store.delete(key)
     assert await rows(owner) == (0, 0)
