@@ -296,7 +296,7 @@ async def test_a_read_goes_from_the_replica_to_the_primary(
 
     monkeypatch.setattr(asyncpg.Connection, "fetchrow", of_replica)
     pool = create_async_engine(engine_url(cluster.owner_url("postgres")), isolation_level="AUTOCOMMIT")
-    replica = Replica(pool, of_primary, places=1)
+    replica = Replica(pool, of_primary, slots=1)
     try:
         await eventually(lambda: in_use(replica))
         assert await replica.reading(read) == 1
