@@ -422,7 +422,8 @@ async def test_an_export_that_dies_with_the_replica_is_made_from_the_primary(
     body = {"sku": "BOLT", "name": "Bolt", "unit": "pcs"}
     (await admin.post("/api/v1/inventory/items", json=body)).raise_for_status()
     await owner.execute(HELD_ON_REPLICA)
-    async with work():
+    # the worker's own has not looked at the replica yet, and would read the primary
+    async with work(database=database):
         export_id = await submitted(admin)
         assert await eventually(lambda: told(replica, COPYING)) == 1
         assert await owner.fetchval(COPYING) == 0
