@@ -1,4 +1,4 @@
-"""What access gives to the service."""
+"""What this feature adds to the service."""
 
 from erp_service.registry.feature import Feature
 
