@@ -1,4 +1,4 @@
-"""The four roles, in order: each may do what the ones before it may."""
+"""The four roles in ascending order: each may do everything that the ones before it may."""
 
 from enum import StrEnum
 

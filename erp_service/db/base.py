@@ -12,7 +12,7 @@ from erp_service.decimals import MONEY_SCALE, PRECISION, QUANTITY_SCALE
 
 
 class Base(DeclarativeBase):
-    """Constraints are named, so that errors.constraint can say what each means; every time carries its zone."""
+    """Every constraint has a name, by which errors.constraint finds its problem; every timestamp has a time zone."""
 
     type_annotation_map: ClassVar = {datetime: DateTime(timezone=True)}
 
@@ -28,9 +28,9 @@ class Base(DeclarativeBase):
 
 
 class Exact(TypeDecorator[Decimal]):
-    """A numeric that is read in its shortest exact form: `12.5` out of numeric(18,6).
+    """A numeric column that is read in its shortest exact form: `12.5` from numeric(18,6).
 
-    Not applied to aggregates: write `func.trim_scale(func.sum(...))` there."""
+    SQLAlchemy does not apply it to aggregates: write `func.trim_scale(func.sum(...))`."""
 
     impl = Numeric
     cache_ok = True

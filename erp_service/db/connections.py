@@ -1,4 +1,4 @@
-"""Connections to Postgres: their addresses, how each side notices that the other is gone, the wait for a server."""
+"""Connections to Postgres: their addresses, how each side notices that the other is gone, and the wait for a server."""
 
 import asyncio
 import socket
@@ -13,8 +13,8 @@ from sqlalchemy.engine import make_url
 from erp_service.db.backoff import Backoff
 from erp_service.db.outages import CONNECTION_ERRORS, DATABASE_ERRORS, is_unavailable
 
-# The server's side of a connection. The last, in ms, is for a client that vanished before it acknowledged what
-# was sent to it: no keepalive asks then, and Linux would go on sending for a quarter of an hour.
+# For the server's side of a connection. tcp_user_timeout, in ms, is for a client that vanished before it acknowledged
+# what was sent to it: no keepalive is sent then, and Linux would retransmit for a quarter of an hour.
 KEEPALIVE = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
@@ -22,25 +22,26 @@ KEEPALIVE = {
     "tcp_user_timeout": "20000",
 }
 
-# Where transactions hold rows it must be less than the lock_timeout, and no other limit would do: asyncpg prepares a
-# statement by a message after which Postgres counts as busy, not as idle in a transaction, until the next one comes.
+# After so long without an answer a pooled connection counts as lost. It must be less than the lock_timeout, since the
+# transaction may hold locks on rows. No timeout of Postgres can take its part: after the message by which asyncpg
+# prepares a statement, the session counts as active, and not as idle in a transaction, until the next message comes.
 LOST_SECONDS = 8
-_QUIET_SECONDS, _ASK_AGAIN_SECONDS, _ASKED = 4, 2, 2
+_KEEPALIVE_IDLE, _KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT = 4, 2, 2
 POOL_KEEPALIVE = {
-    "tcp_keepalives_idle": str(_QUIET_SECONDS),
-    "tcp_keepalives_interval": str(_ASK_AGAIN_SECONDS),
-    "tcp_keepalives_count": str(_ASKED),
+    "tcp_keepalives_idle": str(_KEEPALIVE_IDLE),
+    "tcp_keepalives_interval": str(_KEEPALIVE_INTERVAL),
+    "tcp_keepalives_count": str(_KEEPALIVE_COUNT),
     "tcp_user_timeout": str(LOST_SECONDS * 1000),
 }
 
 
 def engine_url(url: str) -> str:
-    """SQLAlchemy's spelling of a postgresql:// address: the same with the driver's name in it."""
+    """A postgresql:// address as SQLAlchemy spells it, with the driver's name."""
     return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
 
 
 def asyncpg_arguments(url: str) -> dict[str, Any]:
-    """What `asyncpg.connect` takes for a postgresql:// address (libpq's `?host=/socket/dir` included)."""
+    """The arguments of `asyncpg.connect` for a postgresql:// address (libpq's `?host=/socket/dir` included)."""
     parts = urlsplit(url)
     query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     host = query.pop("host", None) or parts.hostname
@@ -82,25 +83,27 @@ def as_connection_error(*more: type[Exception]) -> Iterator[None]:
 
 
 def detect_silence(connection: Any, _record: Any) -> None:
-    """Whoever waits for an answer that cannot come is told after LOST_SECONDS, and not at the end of command_timeout.
+    """Set keepalives on our side of a new connection: a request to a server that vanished fails after LOST_SECONDS.
 
-    asyncpg sets none of these, nor hands out its socket. Those that the system does not know it goes without."""
-    line = connection.driver_connection._transport.get_extra_info("socket")
-    if line.family == socket.AF_UNIX:
+    Otherwise it would wait for the whole command_timeout. asyncpg has no setting for them and does not give out its
+    socket. An option that the operating system does not have is left out."""
+    tcp = connection.driver_connection._transport.get_extra_info("socket")
+    if tcp.family == socket.AF_UNIX:
         return
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (
-        ("TCP_KEEPIDLE", _QUIET_SECONDS),
-        ("TCP_KEEPINTVL", _ASK_AGAIN_SECONDS),
-        ("TCP_KEEPCNT", _ASKED),
+        ("TCP_KEEPIDLE", _KEEPALIVE_IDLE),
+        ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL),
+        ("TCP_KEEPCNT", _KEEPALIVE_COUNT),
         ("TCP_USER_TIMEOUT", LOST_SECONDS * 1000),
     ):
         if hasattr(socket, option):
-            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+            tcp.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 async def wait_until_up(url: str, *, seconds: float) -> None:
-    """Return when the server takes connections; raises the last error after `seconds`."""
+    """Return when the server takes connections; raises the last error after `seconds`, and at once a refusal that time
+    does not change, such as a wrong password."""
     pauses = Backoff(0.1, 2.0)
     async with asyncio.timeout(seconds + 5):
         deadline = asyncio.get_running_loop().time() + seconds

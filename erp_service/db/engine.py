@@ -1,4 +1,4 @@
-"""The connection pools of one process: one to the primary, perhaps one to a replica."""
+"""The connection pools of one process: one to the primary and, if a replica is set, one to it."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,8 @@ PING_SECONDS = 2.0
 
 
 class OnReplica(NamedTuple):
-    """A connection to the replica, which has what was committed on the primary before `at`, by the primary's clock."""
+    """A connection to the replica, which has replayed everything that was committed on the primary before `at`, a
+    timestamp by the primary's clock."""
 
     connection: asyncpg.Connection
     url: str
@@ -42,36 +43,37 @@ class OnReplica(NamedTuple):
 
 
 class Database:
-    """The pools of one process. Nothing connects before the first session."""
+    """The pools of one process. The first session opens the first connection."""
 
     def __init__(self, settings: Settings, *, name: str = "erp") -> None:
         self._primary = _engine(settings.database_url, settings, name, pooled=settings.pooled)
-        self._places = asyncio.Semaphore(settings.pool_size)
-        self._patience = settings.pool_timeout_seconds
+        self._slots = asyncio.Semaphore(settings.pool_size)
+        self._slot_seconds = settings.pool_timeout_seconds
         self._autocommit = self._primary.execution_options(isolation_level="AUTOCOMMIT")
-        self._limits = _for_this_transaction(settings) if settings.pooled else None
+        self._transaction_limits = _transaction_limits(settings) if settings.pooled else None
         self._replica: Replica | None = None
         if settings.replica_url is not None:
             self._replica_url = settings.replica_url
-            # one more, to look at it while all others are in use
+            # one connection more than slots: the replica is checked while all slots are in use, too
             engine = _engine(settings.replica_url, settings, name, pooled=False, more=1)
             engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-            self._replica = Replica(engine, self._told, places=settings.pool_size)
+            self._replica = Replica(engine, self._row_of_primary, slots=settings.pool_size)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
-        async with self._in_turn(), _reached(self._primary) as connection:
+        """One transaction on the primary: committed at the end, rolled back if the body raises."""
+        async with self._slot(), _connected(self._primary) as connection:
             transaction = await connection.begin()
             try:
-                if self._limits is not None:
-                    await connection.execute(self._limits)
+                if self._transaction_limits is not None:
+                    await connection.execute(self._transaction_limits)
                 yield WriteSession(connection)
             except BaseException:
-                # with the connection lost there is nothing to roll back, and the caller asks why it came to this
+                # on a lost connection the rollback fails too, and must not hide the first error from the caller
                 with contextlib.suppress(*DATABASE_ERRORS):
                     await transaction.rollback()
                 raise
-            # unless it was rolled back inside
+            # the body may have rolled it back
             if transaction.is_active:
                 await transaction.commit()
 
@@ -84,28 +86,29 @@ class Database:
     @asynccontextmanager
     async def autocommit(self) -> AsyncIterator[AutocommitSession]:
         """For single statements that write, on the primary."""
-        async with self._in_turn(), _reached(self._autocommit) as connection:
+        async with self._slot(), _connected(self._autocommit) as connection:
             yield AutocommitSession(connection)
 
     async def reading(self, read: Callable[[ReadSession], Awaitable[T]]) -> T:
-        """What `read` gives, on the replica if that has all that was committed before the call, else on the primary.
+        """The result of `read`: from the replica if it has all that was committed before the call, else from the
+        primary.
 
-        `read` runs a second time if the replica breaks under it, so it must do nothing but read."""
+        If the replica fails meanwhile, `read` runs a second time, on the primary, so it must only read."""
         if self._replica is not None:
             try:
-                found = await self._replica.reading(lambda connection: read(ReadSession(connection)))
+                result = await self._replica.reading(lambda connection: read(ReadSession(connection)))
             except ReplicaUnavailable:
                 pass
             else:
                 telemetry.repeatable_reads.labels("replica").inc()
-                return found
+                return result
         async with self.read() as db:
-            found = await read(db)
+            result = await read(db)
         telemetry.repeatable_reads.labels("primary").inc()
-        return found
+        return result
 
     async def connect_to_replica(self, *, name: str, **server_settings: str) -> OnReplica | None:
-        """A connection of one's own for what takes long; None if the primary must be read instead."""
+        """A connection outside the pool for a long read; None if the primary must be read instead."""
         if self._replica is None:
             return None
         url = self._replica_url
@@ -119,7 +122,7 @@ class Database:
 
     @asynccontextmanager
     async def on_replica(self) -> AsyncIterator[ReadSession]:
-        """The replica as it is, however far behind: for what only it knows, such as the progress of a COPY there."""
+        """The replica, however far behind: for what only it knows, such as the progress of a COPY there."""
         if self._replica is None:
             raise ConnectionError("there is no replica")
         async with self._replica.session() as connection:
@@ -130,6 +133,7 @@ class Database:
         return None if self._replica is None else self._replica.now()
 
     def pool(self) -> dict[str, int]:
+        """The pool of the primary: connections that it may open, and those in use."""
         pool: Any = self._primary.pool
         return {"size": pool.size(), "in_use": pool.checkedout()}
 
@@ -139,19 +143,21 @@ class Database:
         await self._primary.dispose()
 
     @asynccontextmanager
-    async def _in_turn(self) -> AsyncIterator[None]:
-        """The pool itself lets whoever comes as a connection is given back pass by all who wait for one."""
+    async def _slot(self) -> AsyncIterator[None]:
+        """Wait in turn for one of the pool's connections; raises SQLAlchemy's TimeoutError.
+
+        The pool itself is not fair: a session that starts when a connection is returned overtakes all that wait."""
         try:
-            async with asyncio.timeout(self._patience):
-                await self._places.acquire()
+            async with asyncio.timeout(self._slot_seconds):
+                await self._slots.acquire()
         except TimeoutError:
-            raise PoolTimeout(f"no connection was given back within {self._patience} s") from None
+            raise PoolTimeout(f"no connection was given back within {self._slot_seconds} s") from None
         try:
             yield
         finally:
-            self._places.release()
+            self._slots.release()
 
-    async def _told(self, statement: str) -> Mapping[str, Any]:
+    async def _row_of_primary(self, statement: str) -> Mapping[str, Any]:
         async with self.read() as db:
             return dict((await db.execute(text(statement))).mappings().one())
 
@@ -172,10 +178,11 @@ async def long_transaction(url: str, *, name: str) -> AsyncIterator[WriteSession
 
 
 def _engine(url: str, settings: Settings, name: str, *, pooled: bool, more: int = 0) -> AsyncEngine:
+    """`pooled` is for an address of a pooler in transaction mode; `more` are connections beside those of the slots."""
     arguments: dict[str, Any] = {"timeout": 5}
     if pooled:
-        # a pooler in transaction mode keeps no session: no limits that were set at its start, which it would refuse,
-        # and no statement that stays prepared. Of the unnamed one asyncpg makes use within one round of the protocol
+        # Such a pooler keeps no session. It refuses limits that are set when a session starts, and statements do not
+        # stay prepared; the unnamed one does for one round of the protocol, within which asyncpg uses it.
         arguments |= {
             "server_settings": {"application_name": name, "timezone": "UTC"},
             "command_timeout": settings.statement_seconds,
@@ -186,7 +193,7 @@ def _engine(url: str, settings: Settings, name: str, *, pooled: bool, more: int 
     else:
         arguments |= {
             "server_settings": {"application_name": name, "timezone": "UTC", **_limits(settings), **POOL_KEEPALIVE},
-            # a server that hangs does not keep its own limit
+            # a server that hangs does not enforce its own limit
             "command_timeout": settings.statement_seconds + 5,
         }
     engine = create_async_engine(
@@ -197,29 +204,31 @@ def _engine(url: str, settings: Settings, name: str, *, pooled: bool, more: int 
         connect_args=arguments,
     )
     event.listen(engine.sync_engine, "connect", detect_silence)
-    event.listen(engine.sync_engine, "checkout", _answers)
+    event.listen(engine.sync_engine, "checkout", _check_alive)
     return engine
 
 
 def _limits(settings: Settings) -> dict[str, str]:
+    """Postgres' settings, in ms."""
     return {
         "statement_timeout": str(int(settings.statement_seconds * 1000)),
-        # below the lock_timeout: a process that is paused in a transaction lets go before the others give up
+        # less than the lock_timeout: a process that is paused in a transaction loses its locks before others give up
         "idle_in_transaction_session_timeout": "5000",
-        # a request that waits longer for a row than a load balancer waits for it helps nobody
+        # a load balancer does not wait longer for the request
         "lock_timeout": "10000",
     }
 
 
-def _for_this_transaction(settings: Settings) -> Select[*tuple[Any, ...]]:
-    """The same limits for one transaction, in one statement."""
+def _transaction_limits(settings: Settings) -> Select[*tuple[Any, ...]]:
+    """One statement that sets the same limits for one transaction."""
     return select(*(func.set_config(name, value, True) for name, value in _limits(settings).items()))
 
 
-def _answers(connection: Any, _record: Any, _proxy: Any) -> None:
-    """Costs one round trip a checkout, and saves every request that follows a restart of Postgres.
+def _check_alive(connection: Any, _record: Any, _proxy: Any) -> None:
+    """Replace a connection that died in the pool: without this, each would fail one request after a restart of
+    Postgres. It costs a round trip for each session.
 
-    SQLAlchemy's own ping waits for ever on a connection that hangs without closing."""
+    SQLAlchemy's own ping waits without limit on a connection that hangs without closing."""
     try:
         connection.run_async(_ping)
     except DATABASE_ERRORS as exc:
@@ -230,16 +239,16 @@ async def _ping(connection: asyncpg.Connection) -> None:
     try:
         await connection.execute("select", timeout=PING_SECONDS)
     except BaseException:
-        # SQLAlchemy would first wait for an orderly end
+        # SQLAlchemy would wait for an orderly close
         connection.terminate()
         raise
 
 
 @asynccontextmanager
-async def _reached(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Raises ConnectionError if the server cannot be reached."""
     connection = engine.connect()
-    # InvalidRequestError is what the pool raises when a second new connection has failed its ping as well
+    # the pool raises InvalidRequestError when a second new connection has failed its ping, too
     with as_connection_error(InvalidRequestError):
         await connection.start()
     try:

@@ -1,4 +1,4 @@
-"""The schema of the database: brought to what this code needs, and compared with it."""
+"""The schema of the database: migrated to what this code needs, and compared with the models."""
 
 from typing import Any
 
@@ -21,9 +21,9 @@ def _config() -> Config:
 
 
 async def migrate(url: str) -> None:
-    """Bring the database to this code's head, all of it or nothing; several at once wait for each other.
+    """Bring the database to this code's head in one transaction; several at once wait for each other.
 
-    A database that is ahead of this code stays as it is."""
+    A database that is ahead of this code is not changed."""
     engine = create_async_engine(engine_url(url), poolclass=NullPool)
     try:
         async with engine.connect() as connection:
@@ -42,7 +42,7 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _is_ahead(connection: Connection) -> bool:
-    """A later release has expanded the schema, and this one was rolled back: Alembic would not know where it is."""
+    """A later release migrated the database and was rolled back: Alembic would fail, not knowing that revision."""
     if connection.scalar(text("select to_regclass('alembic_version')")) is None:
         return False
     present = connection.scalar(text("select version_num from alembic_version"))
@@ -50,13 +50,13 @@ def _is_ahead(connection: Connection) -> bool:
 
 
 def script(connection: Connection, sql: str) -> None:
-    """Many statements at once, in the migration's transaction: only the driver's simple protocol takes them."""
+    """Run many statements at once in the migration's transaction, over the simple protocol, as only the driver can."""
     driver: Any = connection.connection.driver_connection
     await_only(driver.execute(sql))
 
 
 def compare(connection: Connection) -> None:
-    """Raises alembic's CommandError where models and migrated tables differ."""
+    """Raises alembic's CommandError where the migrated tables differ from the models."""
     config = _config()
     config.attributes.update(connection=connection, grants=False)
     command.check(config)

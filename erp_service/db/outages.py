@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 _DRIVER_ERRORS = (InterfaceError, InternalClientError)
 
 CONNECTION_ERRORS = (OSError, *_DRIVER_ERRORS)
-"""What asyncpg raises when no server answered, without a SQLSTATE. ConnectionError and TimeoutError are OSErrors."""
+"""What asyncpg raises if no server answers, without an SQLSTATE. ConnectionError and TimeoutError are OSErrors."""
 
 DATABASE_ERRORS = (*CONNECTION_ERRORS, PostgresError, SQLAlchemyError)
 """Everything that a use of the database can raise, for `except` around code that uses nothing else.

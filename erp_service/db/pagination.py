@@ -1,4 +1,4 @@
-"""Lists by keyset: page 10,000 costs what page 1 costs, and no row is shown twice."""
+"""Keyset pagination: page 10,000 costs the same as page 1, and no row appears twice."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
@@ -24,15 +24,15 @@ Column = InstrumentedAttribute[Any] | ColumnElement[Any]
 class Page(msgspec.Struct, Generic[T]):
     """`next_cursor` is null on the last page.
 
-    Each list names its own, `class ItemPage(Page[ItemOut])`, and says `items: list[ItemOut]` again: the OpenAPI
-    document would otherwise say no more than "a struct"."""
+    Each list has its own subclass, `class ItemPage(Page[ItemOut])`, which repeats `items: list[ItemOut]`. Without that
+    the OpenAPI document would not describe the items."""
 
     items: list[T]
     next_cursor: str | None
 
 
 class SortKey(NamedTuple):
-    """A column to sort by and the field of the answer that holds its value. The last key must be unique."""
+    """A column to sort by, and the field of the response that has its value. The last key of an order is unique."""
 
     column: Column
     field: str
@@ -40,7 +40,8 @@ class SortKey(NamedTuple):
 
 
 class SortOrder(NamedTuple):
-    """`leading` for keys of several tables: no index knows such a row, but one finds where the first key begins."""
+    """`leading` is for keys that belong to several tables. No index has all of them, so the first key is compared by
+    itself as well: an index on it finds where the page begins."""
 
     keys: Sequence[SortKey]
     descending: bool = False
@@ -48,17 +49,17 @@ class SortOrder(NamedTuple):
 
 
 def orders(keys: Mapping[str, SortKey], unique: SortKey) -> dict[str, SortOrder]:
-    """What `?sort=` may say: each name upwards and, with a minus, downwards."""
-    found = {}
+    """The values of `?sort=`: each name for ascending order and, with a minus before it, for descending order."""
+    known = {}
     for name, key in keys.items():
         both = [key] if key == unique else [key, unique]
-        found[name] = SortOrder(both)
-        found[f"-{name}"] = SortOrder(both, descending=True)
-    return found
+        known[name] = SortOrder(both)
+        known[f"-{name}"] = SortOrder(both, descending=True)
+    return known
 
 
 def chosen(known: Mapping[str, SortOrder], sort: str | None, default: str) -> SortOrder:
-    """The order that `?sort=` names; raises errors.Invalid that names the known ones."""
+    """The order that `?sort=` names; raises errors.Invalid, which lists the known ones."""
     if (order := known.get(sort or default)) is None:
         raise errors.Invalid(None, Fault(f"is not one of {', '.join(sorted(known))}", parameter="sort"))
     return order
@@ -74,9 +75,9 @@ async def page(
     cursor: str | None,
     into: Callable[[list[T], str | None], P],
 ) -> P:
-    """Up to `limit` rows after `cursor`, each made by `make` of the selected columns, in `order`.
+    """Up to `limit` rows after `cursor`, in `order`. `make` builds an item from the selected columns.
 
-    `into` is the list's own Page class. Raises errors.Invalid for a cursor that is not of this list and order."""
+    `into` is the list's own Page class. Raises errors.Invalid for a cursor of another list or order."""
     columns = [key.column for key in order.keys]
     if cursor is not None:
         values = _read(cursor, order.keys)
@@ -97,22 +98,29 @@ def _write(item: msgspec.Struct, keys: Sequence[SortKey]) -> str:
 
 
 def _read(cursor: str, keys: Sequence[SortKey]) -> list[Any]:
+    """The values of the keys; raises errors.Invalid for what `_write` did not write."""
     try:
         text = base64.b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         names, raw = msgspec.json.decode(text, type=tuple[list[str], list[Any]])
         if names != [key.field for key in keys]:
             raise ValueError("of another list or order")
-        values = [msgspec.convert(value, key.kind) for value, key in zip(raw, keys, strict=True)]
-        if any(isinstance(v, str) and "\0" in v for v in values):
-            raise ValueError("NUL")
-        if any(isinstance(v, int) and abs(v) > INTEGER_LIMIT for v in values):
-            raise ValueError("too large")
-        if any(isinstance(v, datetime) and v.tzinfo is None for v in values):
-            raise ValueError("no zone")
-        values = [v.astimezone(UTC) if isinstance(v, datetime) else v for v in values]
+        return [_as_written(msgspec.convert(value, key.kind)) for value, key in zip(raw, keys, strict=True)]
     except (ValueError, OverflowError, msgspec.MsgspecError):
         fault = Fault(
             "is not a cursor of this list: send `next_cursor` of the page before, unchanged", parameter="cursor"
         )
         raise errors.Invalid(None, fault) from None
-    return values
+
+
+def _as_written(value: Any) -> Any:
+    """Raises ValueError for a value that the database would refuse."""
+    match value:
+        case str() if "\0" in value:
+            raise ValueError("NUL")
+        case int() if abs(value) > INTEGER_LIMIT:
+            raise ValueError("too large")
+        case datetime(tzinfo=None):
+            raise ValueError("no zone")
+        case datetime():
+            return value.astimezone(UTC)
+    return value

@@ -1,6 +1,6 @@
-"""The migrations that this code knows, and whether a database has had them: read without Alembic.
+"""The migrations that this code knows, and whether a database has them: read without Alembic.
 
-Alembic costs a process a third of a second before it does anything, which only who migrates has to pay."""
+Importing Alembic takes a third of a second, which only a process that migrates should pay."""
 
 import ast
 from functools import cache
@@ -12,11 +12,11 @@ from sqlalchemy.exc import ProgrammingError
 
 from erp_service.db.sessions import ReadSession
 
-_HERE = Path(__file__).parents[1]
-_INSIDE = _HERE / "migrations"
+_PACKAGE = Path(__file__).parents[1]
+_INSIDE = _PACKAGE / "migrations"
 
-DIRECTORY = _INSIDE if _INSIDE.is_dir() else _HERE.parent / "migrations"
-"""In an installed wheel the migrations lie inside the package, in a checkout beside it."""
+DIRECTORY = _INSIDE if _INSIDE.is_dir() else _PACKAGE.parent / "migrations"
+"""Inside the package in an installed wheel, beside it in a checkout."""
 
 
 class Revisions(NamedTuple):
@@ -27,7 +27,9 @@ class Revisions(NamedTuple):
 
 
 async def behind(db: ReadSession) -> str | None:
-    """Why this code cannot run on the database, or None. A database that is ahead is fine: it was expanded first."""
+    """Why this code cannot run on the database, or None.
+
+    It can run on one that a later release has migrated: migrations only add what is new."""
     head, known = ours()
     try:
         present = await db.scalar(text("select version_num from alembic_version"))
@@ -42,40 +44,42 @@ async def behind(db: ReadSession) -> str | None:
 
 @cache
 def ours() -> Revisions:
-    """Those that this code comes with."""
+    """The revisions that this code comes with."""
     return read(DIRECTORY / "versions")
 
 
 def read(directory: Path) -> Revisions:
-    """What `revision` and `down_revision` of the files say.
+    """The revisions whose files lie in a directory.
 
-    Raises ValueError unless they say it as plain text, and together one chain from the first to the last: Alembic
-    knows branches too, of which this service has none."""
-    following: dict[str | None, str] = {}
+    Raises ValueError unless each file has `revision` and `down_revision` as string literals, and all form one chain:
+    Alembic has branches too, but this service does not use them."""
+    next_of: dict[str | None, str] = {}
     for path in sorted(directory.glob("*.py")):
-        revision, before = _said(path)
-        if before in following:
-            raise ValueError(f"Two migrations come after {before}: {following[before]} and {revision}.")
-        following[before] = revision
+        revision, down_revision = _revision_of(path)
+        if down_revision in next_of:
+            raise ValueError(f"Two migrations come after {down_revision}: {next_of[down_revision]} and {revision}.")
+        next_of[down_revision] = revision
     chain: list[str] = []
-    at: str | None = None
-    while (at := following.pop(at, None)) is not None:
-        chain.append(at)
-    if not chain or following or len(set(chain)) < len(chain):
-        raise ValueError(f"The migrations in {directory} are no chain: {chain}, and beside it {following}.")
+    revision_at: str | None = None
+    while (revision_at := next_of.pop(revision_at, None)) is not None:
+        chain.append(revision_at)
+    if not chain or next_of or len(set(chain)) < len(chain):
+        raise ValueError(f"The migrations in {directory} are no chain: {chain}, and beside it {next_of}.")
     return Revisions(chain[-1], frozenset(chain))
 
 
-def _said(path: Path) -> tuple[str, str | None]:
-    said: dict[str, Any] = {}
+def _revision_of(path: Path) -> tuple[str, str | None]:
+    """`revision` and `down_revision` of a migration."""
+    values: dict[str, Any] = {}
     for node in ast.parse(path.read_bytes(), str(path)).body:
         match node:
             case (
                 ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=value))
                 | ast.AnnAssign(target=ast.Name(id=name), value=ast.Constant(value=value))
             ):
-                said[name] = value
-    revision, before = said.get("revision"), said.get("down_revision", path)
-    if not isinstance(revision, str) or not isinstance(before, str | None):
+                values[name] = value
+    # None is a value of down_revision: that of the first migration
+    revision, down_revision = values.get("revision"), values.get("down_revision", path)
+    if not isinstance(revision, str) or not isinstance(down_revision, str | None):
         raise ValueError(f"{path} does not say its revision and down_revision as plain text.")
-    return revision, before
+    return revision, down_revision

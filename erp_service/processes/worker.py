@@ -41,7 +41,7 @@ def build_app(settings: Settings, services: WorkerServices) -> HardenedApp:
         concurrency=slots,
         grace_seconds=settings.grace_seconds,
         at_most={queue.name: queue.of(slots) for queue in load(FEATURES, "queues", QueueShare)},
-        beside=partial(run_background, services, load(FEATURES, "background", BackgroundStep)),
+        background=partial(run_background, services, load(FEATURES, "background", BackgroundStep)),
         services=services,
     )
     app.gather(*load(FEATURES, "tasks", Blueprint))

@@ -1,4 +1,4 @@
-"""The loop in which each worker does what is not a job: the features say what, as `background`."""
+"""The loop in which each worker runs the background steps of the features, beside its jobs."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from erp_service.registry.services import ServiceSet
 
 LOOK_SECONDS = 1.0
 
-_LOST_SECONDS = 30  # a database that hangs without closing is a lost one
+_STEP_SECONDS = 30  # a step that takes longer waits for a database that hangs
 
 
 async def run_background(services: ServiceSet, steps: Sequence[BackgroundStep]) -> None:
-    """Run all steps, about once a second, for ever. No outage ends it, and no step that fails holds up another."""
+    """Run all steps about once a second, for ever. It survives outages, and a step that fails does not stop others."""
     while True:
         for step in steps:
             try:
-                async with asyncio.timeout(_LOST_SECONDS):
+                async with asyncio.timeout(_STEP_SECONDS):
                     await step.run(services)
-            except Exception as exc:  # noqa: BLE001 whatever it is, the next look may do better
+            except Exception as exc:  # noqa: BLE001 whatever it is, the next round may succeed
                 if is_unavailable(exc):
                     log.warning("the database is unavailable, trying again", step=step.name, error=repr(exc))
                 else:

@@ -1,8 +1,9 @@
-"""Procrastinate's connector, joined to our transactions: jobs are deferred over asyncpg, workers live on psycopg.
+"""Procrastinate's connector, joined to our transactions: jobs are deferred over asyncpg, workers use psycopg.
 
-A job that is deferred with `connection=db` commits or rolls back with everything else that `db` does, and a worker
-sees it a few milliseconds after the commit, never before. That path needs no pool: leave the connector closed in
-the API, and a job deferred without a connection raises AppNotOpen instead of slipping out of its transaction."""
+A job that is deferred with `connection=db` commits or rolls back with everything else in that transaction. A worker
+sees it a few milliseconds after the commit, and never before. This needs no pool. In the API the connector stays
+closed, so that a job which is deferred without a connection raises AppNotOpen instead of being deferred outside the
+transaction."""
 
 import asyncio
 import json
@@ -42,7 +43,7 @@ POOL_RECONNECT_SECONDS = 1.0
 LISTEN_PING_SECONDS = 5.0
 LISTEN_RETRY_SECONDS = 0.5
 
-# A peer that vanished without a FIN is noticed after about 25 s of silence, or 20 s of unanswered data.
+# A peer that vanished without a FIN is noticed after about 25 s of silence, or after 20 s without an acknowledgement.
 KEEPALIVE = {
     "keepalives": 1,
     "keepalives_idle": 10,
@@ -64,13 +65,13 @@ class _Pool(psycopg_pool.AsyncConnectionPool):
 
 
 def _pool(**arguments: Any) -> _Pool:
-    # upstream names the stock check, which waits for ever for a server that hangs
+    # upstream passes psycopg_pool's own check, which waits for ever for a server that hangs
     return _Pool(**{**arguments, "check": _Pool.check_connection})
 
 
 class JoiningConnector(PsycopgConnector):
-    """Connects with `url` (a `postgresql://` address, `?host=/socket/dir` included) for workers, and runs on the
-    caller's SQLAlchemy connection over asyncpg where one is given."""
+    """Uses the caller's SQLAlchemy connection over asyncpg where one is given, else, in workers, a pool of its own to
+    `url` (a `postgresql://` address, `?host=/socket/dir` included)."""
 
     def __init__(self, url: str, *, name: str = "erp worker", pool_size: int = 6) -> None:
         self.url = url
@@ -89,8 +90,8 @@ class JoiningConnector(PsycopgConnector):
             min_size=1,
             max_size=pool_size,
             timeout=POOL_WAIT_SECONDS,
-            # The pool doubles its pause between attempts without a limit: after a minute's outage it would stay
-            # away for another. Given up soon, each new request starts anew.
+            # The pool doubles its pauses between attempts without a limit: after an outage of a minute it would wait
+            # another minute. If it gives up soon, each new request starts with short pauses again.
             reconnect_timeout=POOL_RECONNECT_SECONDS,
         )
 
@@ -98,7 +99,7 @@ class JoiningConnector(PsycopgConnector):
     async def _get_cursor(
         self, connection: psycopg.AsyncConnection | None = None
     ) -> AsyncGenerator[psycopg.AsyncCursor[DictRow]]:
-        """Upstream waits for ever for an answer on a connection that hangs without closing. The commit counts, too."""
+        """Upstream waits for ever on a connection that hangs without closing. The time limit includes the commit."""
         with ExitStack() as deadline:
             async with super()._get_cursor(connection) as cursor:
                 deadline.enter_context(_answered_within(ANSWER_SECONDS, cursor.connection))
@@ -107,35 +108,35 @@ class JoiningConnector(PsycopgConnector):
     async def execute_query_all_async_with_connection(
         self, connection: AsyncConnection, query: str, **arguments: Any
     ) -> list[dict[str, Any]]:
-        """Issue #417: upstream has no asyncpg. Raises UniqueViolation, and what SQLAlchemy raises: whoever has the
-        transaction knows what a lost connection means for it."""
+        """Issue #417: upstream does not support asyncpg. Raises UniqueViolation, and else what SQLAlchemy raises: the
+        owner of the transaction knows what a lost connection means for it."""
         statement, parameters = _numbered(query, arguments)
-        with _as_procrastinate_says_it():
+        with _as_unique_violation():
             result = await connection.exec_driver_sql(statement, parameters)
             return [dict(row) for row in result.mappings()]
 
     async def execute_query_one_async_with_connection(
         self, connection: AsyncConnection, query: str, **arguments: Any
     ) -> dict[str, Any]:
-        """As above, for one row: raises NoResult when there is none, as upstream does."""
+        """The same for one row; raises NoResult when there is none, as upstream does."""
         rows = await self.execute_query_all_async_with_connection(connection, query, **arguments)
         if not rows:
             raise exceptions.NoResult
         return rows[0]
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
-        """Listen for ever. Upstream stops at the first failed reconnect and nobody notices (issue #1597)."""
+        """Listen for ever. Upstream stops silently at the first reconnect that fails (issue #1597)."""
         channels = list(channels)
         pauses = Backoff(0.05, LISTEN_RETRY_SECONDS)
         while True:
             try:
                 async with self._listening(channels) as connection:
                     pauses.reset()
-                    # What was deferred while nobody listened sent its notice to nobody
+                    # notifications of jobs that were deferred meanwhile are lost, so look for jobs once
                     await on_notification(channel=channels[0], payload=CATCH_UP)
-                    await _hand_on(connection, on_notification)
+                    await _forward(connection, on_notification)
             except PSYCOPG_ERRORS as exc:
-                log.warning("lost the connection that listens, trying again: %r", exc)
+                log.warning("lost the connection for notifications, connecting again: %r", exc)
             await asyncio.sleep(pauses.next())
 
     @asynccontextmanager
@@ -148,45 +149,45 @@ class JoiningConnector(PsycopgConnector):
             yield connection
 
     async def mend_pool(self) -> None:
-        """Replace pooled connections that died, at once: else each caller finds one for itself, with pauses."""
+        """Replace dead pooled connections at once; otherwise each caller meets one, and waits for its replacement."""
         await self.pool.check()
 
 
-async def _hand_on(connection: psycopg.AsyncConnection, on_notification: Notify) -> None:
+async def _forward(connection: psycopg.AsyncConnection, on_notification: Notify) -> None:
     while True:
         async for notification in connection.notifies(timeout=LISTEN_PING_SECONDS):
             await on_notification(channel=notification.channel, payload=notification.payload)
-        # A peer that hangs without closing is silent, so ask
+        # a peer that hangs without closing is silent, too
         with _answered_within(LISTEN_PING_SECONDS, connection):
             await connection.execute("SELECT 1")
 
 
 @contextmanager
 def _answered_within(seconds: float, connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
-    """Else whoever waits in here gets the OperationalError of a server that has closed the connection.
+    """Without an answer in time, the waiting code gets the OperationalError of a closed connection.
 
-    A cancellation would do worse: psycopg then asks the server to cancel, which takes ten more seconds if it hangs."""
-    timer = asyncio.get_running_loop().call_later(seconds, _hang_up, connection)
+    A cancellation would be worse: psycopg asks the server to cancel, which takes ten more seconds if that hangs."""
+    timer = asyncio.get_running_loop().call_later(seconds, _shut_down, connection)
     try:
         yield
     finally:
         timer.cancel()
 
 
-def _hang_up(connection: psycopg.AsyncConnection[Any]) -> None:
-    with suppress(*PSYCOPG_ERRORS), socket.socket(fileno=os.dup(connection.fileno())) as line:
-        line.shutdown(socket.SHUT_RDWR)
+def _shut_down(connection: psycopg.AsyncConnection[Any]) -> None:
+    with suppress(*PSYCOPG_ERRORS), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)
 
 
 def _numbered(query: str, arguments: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
-    """psycopg's `%(name)s` as asyncpg's `$n`, with the values in that order."""
+    """The query with asyncpg's `$n` instead of psycopg's `%(name)s`, and the values in that order."""
     order: dict[str, int] = {}
     statement = _PLACEHOLDER.sub(lambda m: f"${order.setdefault(m[1], len(order) + 1)}", query)
     return statement, tuple(_plain(arguments[name]) for name in order)
 
 
 def _plain(value: Any) -> Any:
-    """SQLAlchemy's jsonb codec for asyncpg takes text; a composite row is a plain tuple."""
+    """A value as asyncpg takes it: SQLAlchemy's jsonb codec takes text, and a composite value is a tuple."""
     if isinstance(value, dict):
         return json.dumps(value)
     if isinstance(value, list):
@@ -197,7 +198,8 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def _as_procrastinate_says_it() -> Iterator[None]:
+def _as_unique_violation() -> Iterator[None]:
+    """Raise what Procrastinate raises for a constraint of its tables."""
     try:
         yield
     except IntegrityError as exc:
@@ -207,9 +209,9 @@ def _as_procrastinate_says_it() -> Iterator[None]:
         ) from exc
 
 
-# Never opened: whoever defers in a transaction needs statements, not connections
 _IS_DOING = text("select status = 'doing' from procrastinate_jobs where id = :id")
-_joined = manager.JobManager(JoiningConnector("postgresql://"))
+# never opened: in the caller's transaction it needs no connection of its own
+_job_manager = manager.JobManager(JoiningConnector("postgresql://"))
 
 
 async def defer(
@@ -225,11 +227,11 @@ async def defer(
 ) -> int:
     """Put a job for the task of this name into the queue, in the caller's transaction. Returns the job's id.
 
-    By name, so that a service can defer without importing the tasks that import it, and without an app.
-    Raises AlreadyEnqueued if a job with this `queueing_lock` waits; undo that with a savepoint around the call."""
+    The task is given by name, since it imports the service that defers it. Raises AlreadyEnqueued if a job with this
+    `queueing_lock` waits already; to go on in the same transaction, the call needs a savepoint around it."""
     job = tasks.configure_task(
         name=task,
-        job_manager=_joined,
+        job_manager=_job_manager,
         queue=queue,
         priority=priority,
         lock=lock,
@@ -241,12 +243,12 @@ async def defer(
 
 
 async def cancel(db: WriteSession, job_id: int) -> bool:
-    """Cancel a waiting job, or ask whichever worker runs it to stop, when the caller's transaction commits.
+    """When the caller's transaction commits, cancel a waiting job, or request the worker that runs it to stop.
 
-    False if there is nothing to cancel: no such job, or it has ended."""
-    return await _joined.cancel_job_by_id_async(job_id, abort=True, connection=db)
+    False if there is nothing to cancel: there is no such job, or it has ended."""
+    return await _job_manager.cancel_job_by_id_async(job_id, abort=True, connection=db)
 
 
 async def is_doing(db: WriteSession, job_id: int) -> bool:
-    """Whether a worker is said to run the job; after `cancel`, whether somebody is left who can answer it."""
+    """Whether a worker runs the job, as the queue knows. After `cancel`: whether a worker is left to stop it."""
     return await db.scalar(_IS_DOING, {"id": job_id}) is True

@@ -1,7 +1,7 @@
-"""The attempt number as a fence: whoever holds an old one finishes nothing.
+"""The attempt number as a fence: a worker that has an old one cannot end the job.
 
-Upstream ends a job by its id alone, so a worker that was paused and comes back marks the job of its successor as
-done and sets its lock free. The attempt number grows with every retry and rescue, so it tells the two apart."""
+Upstream ends a job by its id alone. So a worker that was paused and resumes would mark the job of its successor as
+done and release its lock. `attempts` grows with every retry and rescue, so (id, attempts) identifies one run."""
 
 import asyncio
 import logging
@@ -49,8 +49,8 @@ class JobAttempt(NamedTuple):
         return self.attempt - 1
 
 
-# Upstream notifies when a job is inserted and at no other time: what waited for this one's lock, or goes back to the
-# queue, would wait for the next poll. A worker that is told in vain looks once and sleeps again.
+# Upstream notifies workers only when a job is inserted. A job that waited for this one's lock, or that goes back to the
+# queue, would wait for the next poll. A notification without a job to fetch costs each worker one query.
 FINISH = """
 WITH own AS (
     SELECT id, lock FROM procrastinate_jobs
@@ -63,9 +63,9 @@ SELECT procrastinate_finish_job_v1(id, %(status)s, %(delete_job)s)::text,
     END
 FROM own"""
 
-# A cancel that came while the job was on its way back to the queue wins; upstream would mark the job failed.
-# The row must not name its last worker: when that one's row is deleted, as at the end of a drain, the foreign key
-# locks the job to set it null, and whoever was told of the job skips it as locked.
+# If the job was canceled while it went back to the queue, the cancel wins; upstream would mark it failed.
+# The row must not name its last worker. When that worker's row is deleted, as at the end of a drain, the foreign key
+# locks the job to set the column to null; workers that are notified at that moment skip the job as locked.
 RETRY = """
 WITH own AS (
     UPDATE procrastinate_jobs SET worker_id = NULL
@@ -86,10 +86,10 @@ FROM back"""
 
 
 class FencedJobManager(manager.JobManager):
-    """Ends a run only while it is still the job's own run; a loser's result is logged and dropped."""
+    """Ends a run only while the job has not gone on to another; else the result is logged and dropped."""
 
     async def finish_job(self, job: jobs.Job, status: jobs.Status, delete_job: bool) -> None:
-        """Upstream ends whatever run the job has by now."""
+        """Upstream ends any run that the job has by now."""
         await self._end(job, FINISH, status=status.value, delete_job=delete_job)
 
     async def retry_job(
@@ -100,40 +100,41 @@ class FencedJobManager(manager.JobManager):
         queue: str | None = None,
         lock: str | None = None,
     ) -> None:
-        """Without `retry_at` at once, by the clock of the database and not of this host."""
+        """Without `retry_at` the job waits again from now on, by the clock of the database and not of this host."""
         try:
             await self._end(job, RETRY, retry_at=retry_at, priority=priority, queue=queue, lock=lock)
         except exceptions.UniqueViolation:
-            # Issue #1446: with an equal job waiting this one cannot wait too, and would stay `doing` for ever
+            # issue #1446: two jobs with one queueing lock cannot both wait, and this one would stay `doing` for ever
             log.warning("job %s cannot wait again: another with its queueing lock does", job.id)
             await self.finish_job(job, jobs.Status.FAILED, delete_job=False)
 
     async def prune_stalled_workers(self, seconds_since_heartbeat: float) -> list[int]:
-        """A worker's first question: one that is asked while the server restarts must not end the worker."""
-        ask = super().prune_stalled_workers
-        return await _through_outages(lambda: ask(seconds_since_heartbeat), "workers are not pruned")
+        """The first query of a worker: a server that restarts at that moment must not end the worker."""
+        prune = super().prune_stalled_workers
+        return await _through_outages(lambda: prune(seconds_since_heartbeat), "workers are not pruned")
 
     async def register_worker(self) -> int:
-        """Twice, if the first answer was lost: a row that never beats is pruned."""
+        """Registers twice if the first answer was lost: a row without heartbeats is pruned later."""
         return await _through_outages(super().register_worker, "this worker is not registered")
 
     async def _end(self, job: jobs.Job, query: str, **arguments: Any) -> None:
         run = JobAttempt.of(job)
         values = {"job_id": run.job_id, "attempts": run.attempts, **arguments}
-        # Repeating is safe, because the fence lets the statement have its effect once
-        ask = partial(self.connector.execute_query_all_async, query, **values)
-        if not await _through_outages(ask, f"the end of job {run.job_id} is not written"):
+        # safe to repeat: behind the fence the statement takes effect once
+        end = partial(self.connector.execute_query_all_async, query, **values)
+        if not await _through_outages(end, f"the end of job {run.job_id} is not written"):
             telemetry.fenced.labels("result dropped").inc()
             log.warning("job %s, attempt %s, is no longer ours: its result is dropped", run.job_id, run.attempt)
 
 
-async def _through_outages(ask: Callable[[], Awaitable[T]], not_yet: str) -> T:
+async def _through_outages(query: Callable[[], Awaitable[T]], not_done: str) -> T:
+    """Repeat a query until an outage is over; `not_done` is for the log. Raises after OUTAGE_SECONDS."""
     deadline = monotonic() + OUTAGE_SECONDS
     while True:
         try:
-            return await ask()
+            return await query()
         except exceptions.ConnectorException as exc:
             if not is_unavailable(exc) or monotonic() > deadline:
                 raise
-            log.warning("%s yet: %r", not_yet, exc.__cause__)
+            log.warning("%s yet: %r", not_done, exc.__cause__)
         await asyncio.sleep(RETRY_SECONDS)

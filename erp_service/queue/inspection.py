@@ -1,4 +1,4 @@
-"""What the queue does at this moment, for operators, and what they can do about it."""
+"""What the queue does at this moment, for operators; and retry and cancel of its jobs."""
 
 from datetime import datetime
 from typing import Literal
@@ -14,11 +14,11 @@ from erp_service.registry.figures import FigureReader
 from erp_service.registry.housekeeping import Pruning
 
 MOST = 100
-"""Lines of each list; what is counted is counted whole."""
+"""Entries of each list. Counts are not limited."""
 
 
 class WorkerNow(Struct, frozen=True):
-    """A worker that is registered. `heartbeat_age` in seconds; `holds_lock` is whether Postgres knows it alive."""
+    """A registered worker. `heartbeat_age` is in seconds; `holds_lock` says whether its connection is alive."""
 
     id: int
     host: str | None
@@ -30,7 +30,7 @@ class WorkerNow(Struct, frozen=True):
 
 
 class Depth(Struct, frozen=True):
-    """How many jobs of a queue have a status. Those that succeed leave the queue at once."""
+    """How many jobs of a queue have this status. A job that succeeds is deleted at once."""
 
     queue: str
     status: str
@@ -38,9 +38,10 @@ class Depth(Struct, frozen=True):
 
 
 class JobNow(Struct, frozen=True):
-    """A job in hand, or one that waits. `attempt` counts from 1; `seconds` since it began, or since it could have.
+    """A job that runs, or one that could. `attempt` counts from 1; `seconds` is the time since it began, or since it
+    could have.
 
-    `stalled` says why it is about to be taken from its worker: that one is `gone`, or `silent` for too long."""
+    `stalled` says why the job will be taken from its worker: the worker is `gone`, or `silent` for too long."""
 
     id: int
     queue: str
@@ -54,7 +55,7 @@ class JobNow(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """A job that the queue gave up; `deaths` is how many workers died under it."""
+    """A job that failed for good; `deaths` is how many workers died while they ran it."""
 
     id: int
     queue: str
@@ -65,7 +66,7 @@ class Failed(Struct, frozen=True):
 
 
 class Deaths(Struct, frozen=True):
-    """Workers died or fell silent under a job, which has not succeeded since."""
+    """A job that has not succeeded, and how many workers died or fell silent while they ran it."""
 
     job_id: int
     status: str
@@ -78,10 +79,10 @@ class Deaths(Struct, frozen=True):
 _ALIVE = locks.is_held_for_worker("worker.id")
 
 _WORKERS = text(f"""
-    select worker.id, place.host, place.pid, coalesce(place.draining, false) as draining, {_ALIVE} as holds_lock,
+    select worker.id, process.host, process.pid, coalesce(process.draining, false) as draining, {_ALIVE} as holds_lock,
       extract(epoch from now() - worker.last_heartbeat)::float8 as heartbeat_age,
       (select count(*) from procrastinate_jobs job where job.worker_id = worker.id and job.status = 'doing') as running
-    from procrastinate_workers worker left join queue_workers place on place.worker_id = worker.id
+    from procrastinate_workers worker left join queue_workers process on process.worker_id = worker.id
     order by worker.id limit :most
 """)  # noqa: S608 a constant of this module
 
@@ -137,7 +138,7 @@ _STATUS = text("select status::text from procrastinate_jobs where id = :id for u
 
 
 class Unknown(errors.NotFound):
-    """The queue has no job of this number: it succeeded, was removed after its time, or never was."""
+    """The queue has no job with this id: it has succeeded, was deleted some time after it ended, or never existed."""
 
     slug, title = "unknown-job", "There is no such job"
 
@@ -164,15 +165,15 @@ async def depths(db: Session) -> list[Depth]:
 
 
 async def jobs(db: Session, *, stalled: float) -> list[JobNow]:
-    """Those in hand first, then those that could begin, in the order in which they will."""
+    """First those that run, then those that could, in the order in which they will begin."""
     rows = await db.execute(_JOBS, {"stalled": stalled, "most": MOST})
     return [JobNow(**row) for row in rows.mappings()]
 
 
 async def waiting(db: Session) -> tuple[int, float | None]:
-    """How many jobs could begin, and for how many seconds the first of them waits; None if none does."""
-    many, oldest = (await db.execute(_WAITING)).one()
-    return many, None if oldest is None else max(0.0, oldest)
+    """How many jobs could begin, and for how many seconds the first of them has waited; None if there is none."""
+    count, oldest = (await db.execute(_WAITING)).one()
+    return count, None if oldest is None else max(0.0, oldest)
 
 
 async def failed(db: Session) -> list[Failed]:
@@ -184,17 +185,17 @@ async def deaths(db: Session) -> list[Deaths]:
 
 
 async def retry(db: WriteSession, job_id: int) -> None:
-    """Let a job that failed wait again, and tell the workers. Raises Unknown, NotFailed."""
+    """Put a job that failed back into the queue, and notify the workers. Raises Unknown, NotFailed."""
     status = await _status(db, job_id)
     if status != "failed":
         raise NotFailed(f"Job {job_id} is {status}; only one that failed can be tried again.")
     await db.execute(_RETRY, {"id": job_id})
-    # upstream tells of jobs that are inserted, and of no others
+    # upstream notifies workers only of jobs that are inserted
     await db.execute(_NOTIFY, {"id": job_id})
 
 
 async def cancel(db: WriteSession, job_id: int) -> None:
-    """At once while it waits; whichever worker runs it is asked to stop. Raises Unknown, Ended."""
+    """A job that waits is canceled at once; the worker of one that runs is requested to stop. Raises Unknown, Ended."""
     status = await _status(db, job_id)
     if not await cancel_job(db, job_id):
         raise Ended(f"Job {job_id} has ended: it is {status}.")
@@ -209,10 +210,10 @@ async def _status(db: WriteSession, job_id: int) -> str:
 
 _GAUGES = {
     "erp_workers": "Workers that hold their lock",
-    "erp_workers_draining": "Of them, those that take no new job",
-    "erp_queue_jobs_waiting": "Jobs that could begin if a worker had room",
-    "erp_queue_oldest_waiting_seconds": "For how long the first of these waits",
-    "erp_queue_jobs_failed": "Jobs given up in the last seven days",
+    "erp_workers_draining": "Workers that hold their lock and take no new job",
+    "erp_queue_jobs_waiting": "Jobs that could begin if a worker had a free slot",
+    "erp_queue_oldest_waiting_seconds": "For how long the first of these has waited",
+    "erp_queue_jobs_failed": "Jobs that failed in the last seven days",
 }
 
 
@@ -231,7 +232,7 @@ async def _figures(db: Session) -> dict[str, float]:
 FIGURES = (FigureReader(_GAUGES, _figures),)
 
 HOUSEKEEPING = (
-    # canceled and given up: whoever asks why has the export's own row, and of a failed job its queue row too
+    # The record of an export is its own row. A failed job is kept for longer, so that operators see why.
     Pruning(
         "jobs that ended",
         text("""
@@ -251,7 +252,7 @@ HOUSEKEEPING = (
           limit :batch for update of job skip locked)
         """),
     ),
-    # one that was only cut off comes back as who it was
+    # one that was only cut off registers again under its id
     Pruning(
         "workers that are gone",
         text("""

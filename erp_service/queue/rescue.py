@@ -1,58 +1,41 @@
-"""How a worker proves that it lives, and what the others do when it does not.
+"""How a worker proves that it is alive, and what the other workers do with its jobs when it is not.
 
-Each worker holds a lock (db/locks.py) on a connection of its own, its lifeline, and beats over it. Postgres frees
-the lock within milliseconds of the process's death, so a lock that is gone means dead, and a lock that is held while
-no beat comes means paused, hung, or cut off. The others read `pg_locks` and never try to take the lock: a try that
-succeeds would itself look like life. Nobody needs a free slot, a job, or a leader for this; two rescuers of one job
-meet at its row, and the fence (fencing.py) makes a mistaken rescue harmless."""
+Each worker has a connection of its own, its lifeline, on which it holds a lock (db/locks.py) and sends heartbeats.
+Postgres releases the lock within milliseconds of the death of the process. So a lock that is gone means that the worker
+is dead; a lock without heartbeats means that it is paused, hangs or is cut off. The others read `pg_locks` and never
+try to take the lock: a try that succeeded would look like a living worker. This needs no free slot, no job and no
+leader. Two rescuers of one job meet at its row, and the fence (fencing.py) makes a mistaken rescue harmless."""
 
-import asyncio
-import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
 from enum import Enum
-from time import monotonic
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import asyncpg
 import msgspec
 
 from erp_service.db import locks
-from erp_service.db.backoff import Backoff
-from erp_service.db.connections import connect
-from erp_service.db.outages import DATABASE_ERRORS
-from erp_service.observability import telemetry
 from erp_service.queue.fencing import JobAttempt
 
-log = logging.getLogger(__name__)
-
-OWN_CHECK_SECONDS = 1.0
-RECONNECT_SECONDS = 0.5
-
-# A rescuer that is itself paused in the middle must not keep the job from all others
-LIMITS = {"lock_timeout": "1000", "idle_in_transaction_session_timeout": "2000"}
-
 Reason = Literal["gone", "silent"]
-Key = TypeVar("Key")
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
-    """How long to wait before believing what, in seconds, and how many deaths one job may cause."""
+    """When a worker counts as dead, in seconds. A job under which `deaths` workers have died fails."""
 
     heartbeat: float = 5
     stalled: float = 15
-    # a worker that lost only its connection has taken the lock again by then
+    # after so long without its lock a worker is dead: one that only lost its connection has it again by then
     absent: float = 0.5
-    # a restart of Postgres frees every lock at once: for so long, the others may still be on their way back
+    # after a restart of Postgres, which releases all locks at once, the others need so long to take theirs again
     reconnect_grace: float = 3
     survey: float = 0.2
     deaths: int = 5
 
 
 class Doing(NamedTuple):
-    """A job that a worker is said to run. `gone`: nobody holds that worker's lock. `silent`: no beat in time."""
+    """A job with the status `doing`, and its worker: `gone` if its lock is not held, `silent` if its last heartbeat is
+    too old."""
 
     run: JobAttempt
     worker_id: int | None
@@ -61,14 +44,16 @@ class Doing(NamedTuple):
 
 
 class Ending(Enum):
+    """What became of a job that was taken from its worker."""
+
     WAITS = "waits again"
     FAILED = "failed: too many workers died under it"
-    ABORTED = "aborted, as had been asked"
+    ABORTED = "aborted, as was requested"
 
 
 BEAT = """
 WITH worker AS (
-    -- the id is its own: a worker that was pruned while it was paused comes back as who it was
+    -- with its own id: a worker that was pruned while it was paused goes on as the same
     INSERT INTO procrastinate_workers (id) OVERRIDING SYSTEM VALUE VALUES ($1)
     ON CONFLICT (id) DO UPDATE SET last_heartbeat = now()
     RETURNING id
@@ -99,7 +84,7 @@ RETURNING deaths"""
 
 END = "SELECT procrastinate_finish_job_v1($1, $2::procrastinate_job_status, false)"
 RETRY = "SELECT procrastinate_retry_job_v2($1, now(), NULL, NULL, NULL)"
-# As in fencing.RETRY: pruning its last worker must not lock a job that waits
+# as in fencing.RETRY: the deletion of its last worker must not lock a job that waits
 FORGET_WORKER = "UPDATE procrastinate_jobs SET worker_id = NULL WHERE id = $1"
 NOTIFY = """
 SELECT pg_notify(channel, json_build_object('type', 'job_inserted', 'job_id', $1::bigint)::text)
@@ -111,7 +96,7 @@ async def beat(connection: asyncpg.Connection, worker_id: int, *, draining: bool
 
 
 async def survey(connection: asyncpg.Connection, *, stalled: float) -> list[Doing]:
-    """Every job that is being done in the cluster, and what Postgres knows of its worker."""
+    """Every job in the cluster that a worker runs, and what Postgres knows about that worker."""
     rows = await connection.fetch(SURVEY, stalled)
     return [
         Doing(JobAttempt.of_row(id_, attempts), worker_id, gone, silent)
@@ -122,9 +107,9 @@ async def survey(connection: asyncpg.Connection, *, stalled: float) -> list[Doin
 async def put_back(
     connection: asyncpg.Connection, doing: Doing, *, reason: Reason | None, deaths: int
 ) -> Ending | None:
-    """Take one job from its worker, in one transaction. None if it has moved on or another rescuer has it.
+    """Take one job from its worker, in one transaction. None if it goes on elsewhere or another rescuer has it.
 
-    With a reason it counts as a death, unless that worker was draining: a supervisor's SIGKILL is not the job's fault.
+    With a reason it counts as a death, unless the worker was draining: a supervisor's SIGKILL is not the job's fault.
     """
     async with connection.transaction():
         job = await connection.fetchrow(CLAIM, doing.run.job_id, doing.run.attempts)
@@ -133,7 +118,7 @@ async def put_back(
         died = 0
         if reason and not job["draining"]:
             died = await connection.fetchval(DIED, doing.run.job_id, reason, doing.worker_id)
-        # Also when the job has ended: another may wait for its lock
+        # also for a job that ends here: another may wait for its lock
         await connection.execute(NOTIFY, doing.run.job_id, job["queue_name"])
         if job["abort_requested"]:
             await connection.execute(END, doing.run.job_id, "aborted")
@@ -145,7 +130,7 @@ async def put_back(
 
 
 async def _waits_again(connection: asyncpg.Connection, job_id: int) -> bool:
-    """False if a job with the same queueing lock waits already (issue #1446): then this one is not needed."""
+    """Put the job back. False if one with the same queueing lock waits (issue #1446): then this one is not needed."""
     try:
         async with connection.transaction():
             await connection.execute(RETRY, job_id)
@@ -153,147 +138,3 @@ async def _waits_again(connection: asyncpg.Connection, job_id: int) -> bool:
     except asyncpg.UniqueViolationError:
         return False
     return True
-
-
-class PresenceTracker(Generic[Key]):
-    """Since when something has been seen, without a gap between two looks."""
-
-    def __init__(self) -> None:
-        self._since: dict[Key, float] = {}
-
-    def look(self, seen: Iterable[Key], now: float) -> None:
-        self._since = {key: self._since.get(key, now) for key in seen}
-
-    def at_least(self, seconds: float, now: float) -> set[Key]:
-        return {key for key, since in self._since.items() if now - since >= seconds}
-
-
-class Lifeline:
-    """One worker's lock, heartbeat, check of its own jobs, and look after the others', over one connection.
-
-    `running` tells what this process really runs; `stop` ends runs that are no longer ours; `came_back` is awaited
-    at each connect."""
-
-    def __init__(
-        self,
-        url: str,
-        timeouts: Timeouts,
-        *,
-        running: Callable[[], set[JobAttempt]],
-        stop: Callable[[set[JobAttempt], str], None],
-        came_back: Callable[[], Awaitable[None]],
-    ) -> None:
-        self.held = asyncio.Event()
-        self.draining = False
-        self._url, self._timeouts = url, timeouts
-        self._running, self._stop, self._came_back = running, stop, came_back
-        self._beaten = self._looked = self._steady = monotonic()
-        self._said_draining = False
-        self._absent: PresenceTracker[JobAttempt] = PresenceTracker()
-        self._unknown: PresenceTracker[JobAttempt] = PresenceTracker()
-        self._taken: PresenceTracker[JobAttempt] = PresenceTracker()
-        self._besides: set[asyncio.Task[None]] = set()
-
-    async def hold(self, worker_id: int) -> None:
-        """Hold the lifeline for ever, through any outage. `held` is set while the lock is ours."""
-        pauses = Backoff(0.05, RECONNECT_SECONDS, at_once=True)
-        while True:
-            try:
-                async with self._connected(worker_id) as connection:
-                    pauses.reset()
-                    while True:
-                        async with self._answer_in_time():
-                            await self._look(connection, worker_id)
-                        await asyncio.sleep(self._timeouts.survey)
-            except DATABASE_ERRORS as exc:
-                log.warning("worker %s lost its lifeline, connecting again: %r", worker_id, exc)
-            if monotonic() - self._beaten > self._timeouts.stalled:
-                # By now the others have taken over whatever ran here
-                self._stop(self._running(), "no heartbeat came through")
-            await asyncio.sleep(pauses.next())
-
-    def _answer_in_time(self) -> asyncio.Timeout:
-        # A server or network that hangs without closing is a lost one
-        return asyncio.timeout(max(1.0, self._timeouts.heartbeat))
-
-    @asynccontextmanager
-    async def _connected(self, worker_id: int) -> AsyncIterator[asyncpg.Connection]:
-        async with self._answer_in_time():
-            connection = await connect(self._url, name="erp worker lifeline", **LIMITS)
-        try:
-            async with self._answer_in_time():
-                await self._beat(connection, worker_id)
-                await locks.hold_for_worker(connection, worker_id)
-            self._steady = self._looked = monotonic()
-            self.held.set()
-            # Aside: a pooled connection that hangs must not keep the beats back
-            self._aside(self._came_back())
-            yield connection
-        finally:
-            self.held.clear()
-            connection.terminate()
-
-    async def _beat(self, connection: asyncpg.Connection, worker_id: int) -> None:
-        sent, draining = monotonic(), self.draining
-        await beat(connection, worker_id, draining=draining)
-        self._beaten, self._said_draining = sent, draining
-
-    async def _look(self, connection: asyncpg.Connection, worker_id: int) -> None:
-        now = monotonic()
-        if now - self._looked > self._timeouts.reconnect_grace:
-            # This process was paused, perhaps with its host and so with the others: let them beat first
-            self._steady = now
-        self._looked = now
-        if now - self._beaten >= self._timeouts.heartbeat or self.draining != self._said_draining:
-            await self._beat(connection, worker_id)
-        doing = await survey(connection, stalled=self._timeouts.stalled)
-        now = monotonic()
-        await self._check_own(connection, [d for d in doing if d.worker_id == worker_id], now)
-        await self._rescue(connection, [d for d in doing if d.worker_id != worker_id], now)
-
-    async def _check_own(self, connection: asyncpg.Connection, own: list[Doing], now: float) -> None:
-        """Two looks apart, for a job that is just being fetched or finished differs for a moment."""
-        running = self._running()
-        self._taken.look(running - {doing.run for doing in own}, now)
-        if taken := self._taken.at_least(OWN_CHECK_SECONDS, now):
-            self._stop(taken, "another worker has taken it over")
-        self._unknown.look((doing.run for doing in own if doing.run not in running), now)
-        unknown = self._unknown.at_least(OWN_CHECK_SECONDS, now)
-        for doing in own:
-            if doing.run in unknown:
-                # The answer to a fetch, or the last write of a job, was lost on its way
-                await self._put_back(connection, doing, reason=None)
-
-    async def _rescue(self, connection: asyncpg.Connection, others: list[Doing], now: float) -> None:
-        self._absent.look((doing.run for doing in others if doing.gone), now)
-        if now - self._steady < self._timeouts.reconnect_grace:
-            return
-        absent = self._absent.at_least(self._timeouts.absent, now)
-        for doing in others:
-            if doing.run in absent:
-                await self._put_back(connection, doing, reason="gone")
-            elif doing.silent:
-                await self._put_back(connection, doing, reason="silent")
-
-    async def _put_back(self, connection: asyncpg.Connection, doing: Doing, *, reason: Reason | None) -> None:
-        try:
-            ending = await put_back(connection, doing, reason=reason, deaths=self._timeouts.deaths)
-        except asyncpg.PostgresError as exc:
-            # One job that cannot be rescued must not hold up the others; a lost connection shows at the next
-            log.error("job %s of worker %s cannot be taken over: %r", doing.run.job_id, doing.worker_id, exc)
-            return
-        if ending is not None:
-            telemetry.rescues.labels(reason or "lost", ending.name.lower()).inc()
-            said = (doing.run.job_id, doing.worker_id, reason or "lost", ending.value)
-            log.warning("job %s of worker %s (%s): %s", *said)
-
-    def _aside(self, work: Awaitable[None]) -> None:
-        async def attempt() -> None:
-            try:
-                await work
-            except Exception:
-                log.exception("what a worker does besides its lifeline failed")
-
-        task = asyncio.create_task(attempt())
-        self._besides.add(task)
-        task.add_done_callback(self._besides.discard)

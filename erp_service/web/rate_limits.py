@@ -1,4 +1,6 @@
-"""Limits that hold across instances: one atomic upsert in an unlogged table, on a connection of its own."""
+"""Rate limits that hold across all instances: one atomic upsert in an unlogged table.
+
+It runs outside the transaction of the request, so that a use counts even if the request is rolled back."""
 
 import math
 from datetime import datetime
@@ -15,7 +17,7 @@ from erp_service.registry.housekeeping import Pruning
 
 
 class RateLimit(Base):
-    """A fixed window for each key. Unlogged: a crash of Postgres forgets the counts, and nothing else."""
+    """The uses of a key in its present window. Unlogged: a crash of Postgres loses the counts, and nothing else."""
 
     __tablename__ = "rate_limits"
     __table_args__ = ({"prefixes": ["UNLOGGED"]},)
@@ -26,11 +28,11 @@ class RateLimit(Base):
 
 
 _TAKE = text("""
-    insert into rate_limits as held (key, taken, resets_at)
+    insert into rate_limits as present (key, taken, resets_at)
     values (:key, 1, clock_timestamp() + make_interval(secs => :seconds))
     on conflict (key) do update set
-      taken = case when held.resets_at <= clock_timestamp() then 1 else held.taken + 1 end,
-      resets_at = case when held.resets_at <= clock_timestamp() then excluded.resets_at else held.resets_at end
+      taken = case when present.resets_at <= clock_timestamp() then 1 else present.taken + 1 end,
+      resets_at = case when present.resets_at <= clock_timestamp() then excluded.resets_at else present.resets_at end
     returning taken, cast(extract(epoch from resets_at - clock_timestamp()) as float8)
 """)
 _GIVE_BACK = text("update rate_limits set taken = greatest(taken - 1, 0) where key = :key")
@@ -38,9 +40,9 @@ _FORGET = text("delete from rate_limits where key = :key")
 
 
 async def take(database: Database, limit: str, key: str, *, most: int, seconds: float) -> None:
-    """Count one use of `key`; raises errors.TooMany with `Retry-After` when `most` in `seconds` are used up.
+    """Count one use of `key`. Raises errors.TooMany, with `Retry-After`, for more than `most` in `seconds`.
 
-    Fails open: whoever can read no limits is let through, and the metric says so."""
+    Fails open: while the counts cannot be read, requests are let through, and a metric counts them."""
     try:
         async with database.autocommit() as db:
             taken, remaining = (await db.execute(_TAKE, {"key": f"{limit}:{key}", "seconds": seconds})).one()
@@ -53,12 +55,12 @@ async def take(database: Database, limit: str, key: str, *, most: int, seconds: 
 
 
 async def give_back(database: Database, limit: str, key: str) -> None:
-    """The use did not count after all. Fails open: what succeeded is not refused for its count's sake."""
+    """Take back one use. Fails open: a request that has succeeded is not refused because its count is wrong."""
     await _lessen(database, limit, _GIVE_BACK, key)
 
 
 async def forget(database: Database, limit: str, key: str) -> None:
-    """Start afresh, after a success. Fails open."""
+    """Forget all uses of `key`, after a success. Fails open."""
     await _lessen(database, limit, _FORGET, key)
 
 

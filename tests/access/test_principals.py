@@ -39,11 +39,11 @@ async def warm(app: Litestar, client: httpx.AsyncClient, user_id: int, token: st
     notices, authorities = services_of(app).notifications, services_of(app).access.authorities
 
     async def proved_since(before: float) -> bool:
-        return bool(notices.is_current and notices._proved > before)
+        return bool(notices.is_current and notices._proved_at > before)
 
     async def kept() -> bool:
         assert (await client.get(USERS, headers=bearer(token))).status_code == 200
-        before = notices._proved
+        before = notices._proved_at
         await eventually(lambda: proved_since(before))
         return user_id in authorities._known
 

@@ -35,9 +35,10 @@ from erp_service.exports.tasks import Outages
 from erp_service.observability import telemetry
 from erp_service.operations.cluster_metrics import ClusterMetrics
 from erp_service.operations.readiness import Readiness
-from erp_service.queue import background, fencing, rescue
+from erp_service.queue import background, fencing, lifeline
 from erp_service.queue import outages as queue_outages
-from erp_service.queue.rescue import Lifeline, Timeouts
+from erp_service.queue.lifeline import Lifeline
+from erp_service.queue.rescue import Timeouts
 from erp_service.registry.background import BackgroundStep
 from erp_service.registry.figures import FigureReader
 from erp_service.registry.services import ServiceSet
@@ -298,7 +299,7 @@ async def test_a_read_goes_from_the_replica_to_the_primary(
 
     monkeypatch.setattr(asyncpg.Connection, "fetchrow", of_replica)
     pool = create_async_engine(engine_url(cluster.owner_url("postgres")), isolation_level="AUTOCOMMIT")
-    replica = Replica(pool, of_primary, places=1)
+    replica = Replica(pool, of_primary, slots=1)
     try:
         await eventually(lambda: in_use(replica))
         assert await replica.reading(read) == 1
@@ -370,10 +371,10 @@ async def test_the_lifeline_of_a_worker_connects_again(failure: Failure, monkeyp
 
     async def nothing() -> None: ...
 
-    monkeypatch.setattr(rescue, "connect", connected)
-    lifeline = Lifeline("", Timeouts(), running=set, stop=lambda *_: None, came_back=nothing)
+    monkeypatch.setattr(lifeline, "connect", connected)
+    worker = Lifeline("", Timeouts(), own_runs=set, stop_runs=lambda *_: None, on_connect=nothing)
     with pytest.raises(Enough):
-        await lifeline.hold(1)
+        await worker.hold(1)
     assert failures == []
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from erp_service.db import replica as replicas
+from erp_service.db import replica_state
 from erp_service.db.engine import Database
 from erp_service.db.sessions import ReadSession
 from erp_service.observability import telemetry
@@ -197,7 +198,7 @@ async def test_a_replica_that_lags_is_left_after_a_quarter_second_and_taken_back
             assert not await database.reading(is_replica)
         assert monotonic() - began < 20 * replicas.WAIT
         seen = (await admin.get("/health/scaling")).json()["replica"]
-        assert (seen["in_use"], seen["fault"]) == (False, replicas.BEHIND)
+        assert (seen["in_use"], seen["fault"]) == (False, replica_state.BEHIND)
 
         async def lag() -> Any:
             seen = (await admin.get("/health/scaling")).json()["replica"]
@@ -228,7 +229,7 @@ async def test_a_replica_that_is_killed_in_the_middle_of_traffic_costs_nobody_an
     await asyncio.wait([traffic], timeout=0.3)
     await asyncio.to_thread(replica.stop, "immediate")
     try:
-        await left(services_of(app).database, replicas.AWAY)
+        await left(services_of(app).database, replica_state.AWAY)
         assert (await admin.get("/health/ready")).status_code == 200
         assert (await admin.get("/health/scaling")).json()["replica"]["lag_bytes"] is None
     finally:
@@ -263,7 +264,7 @@ async def test_a_replica_that_hangs_is_found_out_and_its_reads_are_answered_by_t
         began = monotonic()
         if new:
             assert not await asyncio.wait_for(task, SLOWEST)
-            assert now(database).fault == replicas.AWAY
+            assert now(database).fault == replica_state.AWAY
             assert not await asyncio.wait_for(database.reading(is_replica), SLOWEST)
         else:
             # with new connections all is well: the hanging ones are thrown away
@@ -342,13 +343,13 @@ async def test_a_promoted_replica_is_left_and_so_is_one_that_did_not_follow_the_
                     return int(await db.scalar(text("select count(*) from items")) or 0)
 
                 assert await database.reading(count) == 0
-                assert now(database).fault == replicas.PROMOTED
+                assert now(database).fault == replica_state.PROMOTED
             finally:
                 await database.close()
             followed = msgspec.structs.replace(settings, database_url=second.app_url(database_name))
             database = Database(followed)
             try:
-                await left(database, replicas.FORKED)
+                await left(database, replica_state.FORKED)
                 assert await database.reading(count) == 1
             finally:
                 await database.close()
@@ -357,7 +358,7 @@ async def test_a_promoted_replica_is_left_and_so_is_one_that_did_not_follow_the_
 async def test_a_replica_of_another_database_is_never_read(settings: Settings, replica: Cluster) -> None:
     database = Database(msgspec.structs.replace(settings, replica_url=replica.app_url("postgres")))
     try:
-        await left(database, replicas.ANOTHER)
+        await left(database, replica_state.ANOTHER)
         assert not await database.reading(is_replica)
     finally:
         await database.close()
@@ -367,7 +368,7 @@ async def test_a_replica_that_never_answered_costs_nobody_anything(settings: Set
     database = Database(msgspec.structs.replace(settings, replica_url=f"postgresql://erp@/x?host={tmp_path}"))
     try:
         assert not await database.reading(is_replica)
-        await left(database, replicas.AWAY)
+        await left(database, replica_state.AWAY)
         assert not await database.reading(is_replica)
     finally:
         await database.close()
@@ -424,7 +425,8 @@ async def test_an_export_that_dies_with_the_replica_is_made_from_the_primary(
     body = {"sku": "BOLT", "name": "Bolt", "unit": "pcs"}
     (await admin.post("/api/v1/inventory/items", json=body)).raise_for_status()
     await owner.execute(HELD_ON_REPLICA)
-    async with work():
+    # the worker's own has not looked at the replica yet, and would read the primary
+    async with work(database=database):
         export_id = await submitted(admin)
         assert await eventually(lambda: value_of(replica, COPYING)) == 1
         assert await owner.fetchval(COPYING) == 0

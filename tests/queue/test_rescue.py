@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erp_service.queue.rescue import PresenceTracker
+from erp_service.queue.lifeline import PresenceTracker
 from tests.queue.shop import Shop, paused
 from tests.support.waiting import eventually
 
@@ -193,11 +193,11 @@ async def is_logged(shop: Shop, worker: subprocess.Popen[bytes], words: str) -> 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.sets(st.integers(0, 3)))))
 def test_sightings_count_only_what_was_seen_at_every_look(looks: list[tuple[float, set[int]]]) -> None:
-    sightings: PresenceTracker[int] = PresenceTracker()
+    present: PresenceTracker[int] = PresenceTracker()
     now = 0.0
     since: dict[int, float] = {}
     for pause, seen in looks:
         now += pause
-        sightings.look(seen, now)
+        present.update(seen, now)
         since = {key: since.get(key, now) for key in seen}
-        assert sightings.at_least(1, now) == {key for key, start in since.items() if now - start >= 1}
+        assert present.present_for(1, now) == {key for key, start in since.items() if now - start >= 1}
