@@ -275,9 +275,9 @@ def test_path_too_long_for_a_socket_is_reached_by_a_short_way(tmp_path: Path) ->
 def test_short_way_that_another_user_could_have_laid_is_not_taken(tmp_path: Path) -> None:
     far = tmp_path / ("x" * 100)
     with postgres_directory.client_path(far) as link:
-        place = link.parent
-    place.mkdir()
-    place.chmod(0o777)
+        directory = link.parent
+    directory.mkdir()
+    directory.chmod(0o777)
     try:
         with (
             pytest.raises(postgres.EmbeddedFailed, match="not a directory of ours alone"),
@@ -285,7 +285,7 @@ def test_short_way_that_another_user_could_have_laid_is_not_taken(tmp_path: Path
         ):
             pass
     finally:
-        place.rmdir()
+        directory.rmdir()
 
 
 def test_cluster_of_another_major_version_is_kept_and_explained(tmp_path: Path) -> None:

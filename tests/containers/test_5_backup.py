@@ -157,7 +157,7 @@ async def newest(stack: Stack, kind: str) -> dict[str, Any] | None:
 
 
 async def taken_now(stack: Stack, backup: str) -> bool:
-    """False if the name `db` was looked up in the moment in which podman's name server takes in a change."""
+    """False if podman's name server lost the question where the new database is."""
     try:
         await stack.inside(backup, "take", "base")
     except CommandFailed as failed:

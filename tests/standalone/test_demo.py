@@ -19,8 +19,8 @@ async def test_demo_stock_is_loaded_once_and_its_books_hold(settings: Settings, 
         "select (select count(*) from items), (select count(*) from locations), (select count(*) from stock_ledger),"
         " (select count(distinct entry_type) from stock_ledger), (select count(*) from audit_log)"
     )
-    items, places, entries, kinds, audited = counts
-    assert (items, places, kinds, audited) == (40, 6, 5, 3)
+    items, locations, entries, kinds, audited = counts
+    assert (items, locations, kinds, audited) == (40, 6, 5, 3)
     assert 500 < entries < 1500
     assert await verify(settings) == []
 
