@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import litestar
@@ -142,9 +141,3 @@ def test_each_unique_constraint_has_a_meaning_for_the_caller() -> None:
         unique += [index.name for index in table.indexes if index.unique]
         for name in unique if table.name not in internal else []:
             assert errors.meaning_of(str(name)), f"{name} means nothing"
-
-
-def test_one_module_uses_the_untyped_state_of_a_request() -> None:
-    package = Path(errors.__file__).parent
-    users = {str(path.relative_to(package)) for path in package.rglob("*.py") if "request.state" in path.read_text()}
-    assert users == {"web/responses.py"}
