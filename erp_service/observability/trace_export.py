@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 def exporting_provider(endpoint: str, part: str) -> TracerProvider:
     """Spans go to `endpoint` over OTLP/HTTP from a background thread, each request with a timeout of 5 s."""
-    about = {"service.name": f"erp-{part}", "service.version": version("erp-service")}
-    provider = TracerProvider(resource=Resource.create(about))
+    attributes = {"service.name": f"erp-{part}", "service.version": version("erp-service")}
+    provider = TracerProvider(resource=Resource.create(attributes))
     exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider

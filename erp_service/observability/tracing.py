@@ -55,7 +55,7 @@ def span(
         # the API's own no-op would carry the caller's trace on, into logs and rows
         yield INVALID_SPAN
         return
-    opened = _TRACER.start_as_current_span(
+    context_manager = _TRACER.start_as_current_span(
         name,
         context=_TRACE_CONTEXT.extract({"traceparent": parent}) if parent else None,
         kind=SpanKind[kind],
@@ -63,7 +63,7 @@ def span(
         record_exception=False,
         set_status_on_exception=False,
     )
-    with opened as current:
+    with context_manager as current:
         try:
             with structlog.contextvars.bound_contextvars(trace_id=format_trace_id(current.get_span_context().trace_id)):
                 yield current
@@ -74,9 +74,9 @@ def span(
 
 def carrier() -> str | None:
     """The `traceparent` of the current span, with which another process continues the trace; None if there is none."""
-    found: dict[str, str] = {}
-    _TRACE_CONTEXT.inject(found)
-    return found.get("traceparent")
+    headers: dict[str, str] = {}
+    _TRACE_CONTEXT.inject(headers)
+    return headers.get("traceparent")
 
 
 @contextmanager
@@ -88,15 +88,15 @@ def request(scope: Any, *, request_id: str) -> Iterator[None]:
         yield
         return
     method = scope["method"]
-    sent = next((v.decode("latin-1") for n, v in scope.get("headers", ()) if n == b"traceparent"), None)
-    about = {"http.request.method": method, "request_id": request_id}
-    refused: Refused | None = None
-    with span(method, about, kind="SERVER", parent=sent) as current:
+    parent = next((v.decode("latin-1") for n, v in scope.get("headers", ()) if n == b"traceparent"), None)
+    attributes = {"http.request.method": method, "request_id": request_id}
+    refusal: Refused | None = None
+    with span(method, attributes, kind="SERVER", parent=parent) as current:
         try:
             yield
         except Refused as exc:
             # it is answered further out; what a caller did wrong is no failure of ours (OpenTelemetry, HTTP spans)
-            refused = exc
+            refusal = exc
             scope["state"].setdefault("status", exc.status)
         finally:
             route = scope.get("path_template") or "(no route)"
@@ -106,5 +106,5 @@ def request(scope: Any, *, request_id: str) -> Iterator[None]:
                 current.set_attribute("http.response.status_code", status)
                 if status >= 500:
                     current.set_status(StatusCode.ERROR)
-    if refused is not None:
-        raise refused
+    if refusal is not None:
+        raise refusal

@@ -42,3 +42,9 @@ def test_every_dependency_has_an_exact_version() -> None:
     declared = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
     wanted = {re.split(r"[^a-z0-9-]", name)[0] for name in declared} - {"erp-service"}
     assert wanted <= pinned
+
+
+def test_one_module_uses_the_untyped_state_of_a_request() -> None:
+    package = ROOT / "erp_service"
+    users = {str(path.relative_to(package)) for path in package.rglob("*.py") if "request.state" in path.read_text()}
+    assert users == {"web/responses.py"}

@@ -13,6 +13,7 @@ from cronsim import CronSim, CronSimError
 
 _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_NEVER = "names a day that never comes"
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 
 
@@ -22,7 +23,7 @@ class Field(NamedTuple):
     most: int
     words: tuple[str, ...] = ()
 
-    def checked(self, part: str) -> str:
+    def normalized(self, part: str) -> str:
         """A number, range or step in the form that cronsim gets; raises ValueError."""
         if part == "l" and self.name == "day of month":
             return part
@@ -69,18 +70,18 @@ class Cron(NamedTuple):
 
 def read(text: str) -> Cron:
     """Raises ValueError that says what is wrong with which field."""
-    given = text.lower().split()
-    if len(given) != 5 or not text.isascii():
+    texts = text.lower().split()
+    if len(texts) != 5 or not text.isascii():
         raise ValueError("must be five fields: minute, hour, day of month, month, day of week")
-    fields = [",".join(map(field.checked, parts.split(","))) for field, parts in zip(_FIELDS, given, strict=True)]
+    fields = [",".join(map(field.normalized, parts.split(","))) for field, parts in zip(_FIELDS, texts, strict=True)]
     expression = " ".join(fields)
     try:
-        parsed = CronSim(expression, datetime.min)  # noqa: DTZ901 only the fields are read
+        simulator = CronSim(expression, datetime.min)  # noqa: DTZ901 only its fields are read
     except CronSimError:
-        raise ValueError("names a day that never comes") from None
-    times = sorted(60 * hour + minute for hour in parsed.hours for minute in parsed.minutes)
+        raise ValueError(_NEVER) from None
+    times = sorted(60 * hour + minute for hour in simulator.hours for minute in simulator.minutes)
     pauses = [later - earlier for earlier, later in zip(times, [*times[1:], times[0] + 1440], strict=True)]
-    return Cron(expression, re.search(r"[*/]", given[0] + given[1]) is not None, min(pauses))
+    return Cron(expression, re.search(r"[*/]", texts[0] + texts[1]) is not None, min(pauses))
 
 
 def next_run(cron: Cron, zone: ZoneInfo, after: datetime) -> datetime:
@@ -90,33 +91,33 @@ def next_run(cron: Cron, zone: ZoneInfo, after: datetime) -> datetime:
     interval runs whenever the clock shows one of its times, so that it does not pause for an hour that is repeated.
     These are the rules of Debian's cron, but that it takes only a field that begins with `*` for an interval."""
     if cron.is_interval:
-        found = _next_shown(cron.expression, zone, after)
+        run = _next_of_interval(cron.expression, zone, after)
     else:
-        # cronsim starts at the time that the clock shows, and in an hour that is repeated takes it for the first one
-        runs = (run.astimezone(UTC) for run in CronSim(cron.expression, after.astimezone(zone)))
-        found = next((run for run in runs if run > after), None)
-    if found is None:
-        raise ValueError("names a day that never comes")
-    return found
+        # cronsim starts at the local time, and in an hour that is repeated takes it for that of the first time
+        runs = (local.astimezone(UTC) for local in CronSim(cron.expression, after.astimezone(zone)))
+        run = next((run for run in runs if run > after), None)
+    if run is None:
+        raise ValueError(_NEVER)
+    return run
 
 
-def _next_shown(expression: str, zone: ZoneInfo, after: datetime) -> datetime | None:
+def _next_of_interval(expression: str, zone: ZoneInfo, after: datetime) -> datetime | None:
     """cronsim is not given the zone: its steps of an hour miss runs where a clock is changed by half an hour."""
     start = after.astimezone(UTC).replace(microsecond=0) + _SECOND
     while True:
-        wall = start.astimezone(zone).replace(tzinfo=None)
-        shown = next(CronSim(expression, wall - _SECOND), None)
-        if shown is None:
+        local = start.astimezone(zone).replace(tzinfo=None)
+        local_run = next(CronSim(expression, local - _SECOND), None)
+        if local_run is None:
             return None
-        found = start + (shown - wall)
-        end = min(found, start + _DAY)
+        run = start + (local_run - local)
+        end = min(run, start + _DAY)
         if (change := _clock_change(zone, start, end)) is not None:
             start = change
-        elif end == found:
-            return found
+        elif end == run:
+            return run
         else:
             # no clock is changed by more than a day (Pacific/Apia, 2011), so nothing is due until two days before
-            start = max(end, found - 2 * _DAY)
+            start = max(end, run - 2 * _DAY)
 
 
 def _clock_change(zone: ZoneInfo, start: datetime, end: datetime) -> datetime | None:
