@@ -3,7 +3,7 @@
 asyncpg raises three unrelated families: PostgresError, which the server sent and which has an SQLSTATE; InterfaceError,
 such as for a connection that is closed; and InternalClientError, when a connection breaks between two steps of one
 statement. SQLAlchemy wraps them, but not OSError and TimeoutError. A list that forgets one of them turns an outage
-into a fault of ours. psycopg, which only the queue and `erp up` use, is asked in queue/outages.py.
+into a fault of ours. For psycopg, which only the queue and `erp up` use, see queue/outages.py.
 
 The SQLSTATEs are those of https://www.postgresql.org/docs/current/errcodes-appendix.html; the first two characters of
 one are its class."""

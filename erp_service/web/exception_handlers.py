@@ -101,7 +101,7 @@ HANDLERS: ExceptionHandlersMap = {
 
 def _invalid(exc: ValidationException) -> Refused:
     faults = [fault for fault in exc.extra if isinstance(fault, dict)] if isinstance(exc.extra, list) else []
-    # the framework names so the body of a request that has none
+    # this is how the framework reports a request without a body
     if any(fault.get("key") == "data" for fault in faults):
         return errors.Malformed("The body is empty.")
     named = [Fault(without_path(fault["message"]), parameter=fault.get("key")) for fault in faults]
