@@ -30,8 +30,8 @@ class ExportRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     dataset: Annotated[
         DatasetName,
         Meta(
-            description="`all`: every dataset that you may read, as of one point in time, in one zip archive with a manifest;"
-            " without columns, filter, sort and compression"
+            description="`all`: every dataset that you may read, as of one point in time, in one zip archive with a"
+            " manifest; without columns, filter, sort and compression"
         ),
     ]
     format: FormatName = "csv"

@@ -265,7 +265,7 @@ async def test_cancel_in_the_middle_leaves_nothing_behind(
 
         await eventually(stopped)
         gated.gate.set()
-        assert (await done(viewer, format="parquet"))["result"]["rows"] == 60_000
+        assert (await done(viewer, format="parquet"))["result"]["rows"] == 25_000
 
 
 async def test_every_value_of_every_dataset_is_found(
