@@ -17,7 +17,7 @@ _MOST = 99.9  # per cent, until the file is published
 
 
 class Progress(msgspec.Struct):
-    """`percent` never goes back within an attempt, and is 100 only at the end; null while nothing can be said."""
+    """`percent` never goes back within an attempt, and is 100 only at the end; null while it is not known."""
 
     rows_done: int
     rows_total: int | None

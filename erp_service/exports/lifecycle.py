@@ -4,7 +4,6 @@ A run is identified by the export, its queue job and the attempt. A run with an 
 from the result, and cleans up only what it made itself. Each end admits the next export in the same transaction."""
 
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -87,7 +86,7 @@ async def claim(db: WriteSession, run: Run, *, most_running: int) -> Claimed | N
     """Begin an attempt, whose number must be greater than all before it. None if nothing is left to do."""
     job = ExportJob
     later = [job.id == run.export_id, job.queue_job_id == run.queue_job_id, job.attempt < run.attempt]
-    values: dict[str, Any] = {
+    values: dict[str, object] = {
         "status": Status.RUNNING,
         "attempt": run.attempt,
         "started_at": _NOW,
@@ -147,7 +146,7 @@ async def advance(db: WriteSession, run: Run, *, rows: int, bytes_: int) -> None
     if row is None or (rows <= row.rows_done and bytes_ <= row.bytes_done):
         return
     rows = max(rows, row.rows_done)
-    values: dict[str, Any] = {"rows_done": rows, "bytes_done": max(bytes_, row.bytes_done), "progress_at": _NOW}
+    values: dict[str, object] = {"rows_done": rows, "bytes_done": max(bytes_, row.bytes_done), "progress_at": _NOW}
     if row.rows_done:
         # the time before the first rows went into planning and sorting, and says nothing about the rest
         more, seconds = rows - row.rows_done, float(row.seconds)
@@ -260,6 +259,6 @@ async def _fail(
     return True
 
 
-async def _set(db: WriteSession, where: list[ColumnElement[bool]], **values: Any) -> bool:
+async def _set(db: WriteSession, where: list[ColumnElement[bool]], **values: object) -> bool:
     result = await db.execute(update(ExportJob).where(*where).values(values))
     return result.rowcount == 1

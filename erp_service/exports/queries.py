@@ -102,8 +102,8 @@ class VersionedExport(msgspec.Struct, frozen=True):
 
 
 class OwnerLoad(msgspec.Struct, frozen=True):
-    """One owner's exports that have not ended: how many wait for admission, how many are admitted. `twin` is the oldest
-    that was asked for in the same words and was not canceled."""
+    """One owner's exports that have not ended: how many wait for admission, and how many are admitted. `twin` is the
+    oldest of them with the same request, unless it is `canceling`."""
 
     waiting: int
     admitted: int
@@ -145,7 +145,7 @@ async def jobs(
 
 
 async def owner_load(db: Session, user_id: int, *, twin_of: Mapping[str, object] | None) -> OwnerLoad:
-    """`twin_of` are the values of a job's row that say what was asked for; None looks for no twin.
+    """`twin_of` are the columns of a job's row that hold its request; None looks for no twin.
 
     One statement, since every submission runs it twice."""
     own = ExportJob.user_id == user_id
@@ -159,14 +159,14 @@ async def owner_load(db: Session, user_id: int, *, twin_of: Mapping[str, object]
         return OwnerLoad(*(await db.execute(select(counts))).one())
     same = [ExportJob.__table__.c[name] == value for name, value in twin_of.items()]
     open_twin = select(*EXPORT_COLUMNS).where(own, ExportJob.status.in_((Status.QUEUED, Status.RUNNING)), *same)
-    twin = open_twin.order_by(ExportJob.id).limit(1).subquery("twin")
-    statement = select(counts.c.waiting, counts.c.admitted, *twin.c).select_from(counts.outerjoin(twin, true()))
+    oldest = open_twin.order_by(ExportJob.id).limit(1).subquery("twin")
+    statement = select(counts.c.waiting, counts.c.admitted, *oldest.c).select_from(counts.outerjoin(oldest, true()))
     waiting, admitted, *values = (await db.execute(statement)).one()
     if values[0] is None:
         return OwnerLoad(waiting, admitted)
-    found = versioned(ExportRow.of(*values))
-    deduplicated = msgspec.structs.replace(found.job, deduplicated=True)
-    return OwnerLoad(waiting, admitted, msgspec.structs.replace(found, job=deduplicated))
+    twin = versioned(ExportRow.of(*values))
+    deduplicated = msgspec.structs.replace(twin.job, deduplicated=True)
+    return OwnerLoad(waiting, admitted, msgspec.structs.replace(twin, job=deduplicated))
 
 
 def least_role(dataset: str, datasets: Sequence[str] | None) -> Role:

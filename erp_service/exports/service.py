@@ -137,7 +137,7 @@ async def _submit(
     if who.user_id is None:
         raise errors.Forbidden("An export belongs to a person.")
     twin_of = planned.row_values() if joins_twin else None
-    # before anything that costs, or that others wait for: a flood must be refused cheaply
+    # before anything expensive, and before the lock that others wait for: a flood must be refused cheaply
     load = await queries.owner_load(db, who.user_id, twin_of=twin_of)
     if load.twin is not None:
         return load.twin
@@ -163,7 +163,7 @@ async def _insert(
     *,
     is_small: bool,
 ) -> VersionedExport:
-    """Under the admission lock; `load` is the owner's under it."""
+    """Called under the admission lock, under which `load` was read."""
     export_id, most_running = uuid7(), settings.exports_running_per_user
     has_turn = load.admitted < most_running
     # an earlier export of the owner that waits goes first
@@ -199,7 +199,7 @@ async def estimate(db: WriteSession, who: Principal, settings: Settings, request
 
 
 async def cancel(db: WriteSession, who: Principal, settings: Settings, export_id: UUID) -> VersionedExport:
-    """At once while it waits; a run is stopped within a second of the commit. Repeating it changes nothing.
+    """A waiting export ends at once; a run stops within a second of the commit. Repeating it changes nothing.
 
     Raises errors.NotFound, ExportFinal."""
     row = await queries.lock_for_update(db, who, export_id)

@@ -95,11 +95,11 @@ async def download(
     also for a part.
 
     The role for the dataset is checked again on each request, and a download in progress ends when the role is lost."""
-    file = await service.file(write, who, export_id)
+    file, store = await service.file(write, who, export_id), exports.store
     tag = http_range.strong_etag(file.sha256)
     if etag_matches(request.headers.get("If-None-Match"), tag):
         return ApiResponse(None, status_code=304, headers={"ETag": tag, "Cache-Control": "private, no-store"})
-    size = await size_for_request(exports.store, file.key)
+    size = await size_for_request(store, file.key)
     if size != file.bytes:
         log.error("export's file is lost", export_id=str(export_id), expected=file.bytes, found=size)
         raise ExportLost
@@ -107,18 +107,15 @@ async def download(
     if request.method == "GET":
         part = http_range.requested_part(range_, if_range, tag, file.bytes)
         await service.record_download(write, who, export_id, part)
-    if exports.settings.export_store_redirect:
-        address = await address_for_request(exports.store, file.key, request.method)
-        if address is not None:
-            headers = {"Location": address, "Cache-Control": "private, no-store"}
-            return ApiResponse(None, status_code=307, headers=headers)
+    if exports.settings.export_store_redirect and (url := await address_for_request(store, file.key, request.method)):
+        return ApiResponse(None, status_code=307, headers={"Location": url, "Cache-Control": "private, no-store"})
     headers = http_range.headers(
         media_type=file.media_type, sha256=file.sha256, filename=file.filename, size=file.bytes, part=part
     )
     if (path := _nginx_path(request, exports.settings, str(file.key), part)) is not None:
         return ApiResponse(b"", headers={**headers, "Content-Length": "0", "X-Accel-Redirect": path})
     start, stop = (0, file.bytes) if part is None else (part.start, part.stop)
-    pieces = while_allowed(exports.store.read(file.key, start, stop), access.authorities, request.auth, file.least)
+    pieces = while_allowed(store.read(file.key, start, stop), access.authorities, request.auth, file.least)
     return FileStream(pieces, status_code=200 if part is None else 206, headers=headers)
 
 

@@ -6,7 +6,7 @@ run as several COPYs of key ranges on one snapshot; the encoder sees one stream 
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.registry.datasets import Column
@@ -51,7 +51,7 @@ class Format(NamedTuple):
     media_type: str
     extension: str
     select: Callable[[Sequence[Column], Options], str]
-    copy: Callable[[Options], Mapping[str, Any]]
+    copy: Callable[[Options], Mapping[str, str]]
     encoder: Callable[[Sequence[Column], Options, Write, About], Encoder]
     compressible: bool = False
     most_rows: int | None = None

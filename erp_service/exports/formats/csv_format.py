@@ -1,7 +1,6 @@
-"""CSV. Postgres renders the rows; the encoder adds the header and converts line ends where a request wants others."""
+"""CSV. Postgres renders the rows; the encoder adds the header, and converts line ends if the options say so."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from erp_service.exports.formats.base import About, Format, Options, Write
 from erp_service.exports.formats.text_values import as_text
@@ -60,7 +59,7 @@ def _cell(column: Column, options: Options) -> str:
     return cell
 
 
-def _copy(options: Options) -> Mapping[str, Any]:
+def _copy(options: Options) -> Mapping[str, str]:
     # COPY quotes every value that looks like the text for null, so readers can tell them apart
     return {"format": "csv", "encoding": "UTF8", "delimiter": options.delimiter, "null": options.null}
 

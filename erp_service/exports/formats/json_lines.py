@@ -1,7 +1,6 @@
 """JSON Lines: each row is one JSON object, which Postgres renders as text."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from erp_service.exports.formats.base import About, Format, Options, Write
 from erp_service.exports.formats.text_values import as_text
@@ -43,7 +42,7 @@ def _value(column: Column) -> str:
             return f"""'"' || ({text})::text || '"'"""
 
 
-def _copy(_options: Options) -> Mapping[str, Any]:
+def _copy(_options: Options) -> Mapping[str, str]:
     # COPY's text format would double backslashes. CSV with one column leaves it as it is, if the quote and the
     # delimiter are bytes that JSON never contains.
     return {"format": "csv", "encoding": "UTF8", "quote": "\x01", "delimiter": "\x02"}

@@ -181,7 +181,7 @@ def end_of_rows(data: bytes) -> int:
     return 0
 
 
-def _copy(_options: Options) -> Mapping[str, Any]:
+def _copy(_options: Options) -> Mapping[str, str]:
     return {"format": "csv", "encoding": "UTF8"}
 
 

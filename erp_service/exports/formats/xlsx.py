@@ -14,7 +14,6 @@ With Postgres and zlib, a row takes about a tenth of the time that XlsxWriter ne
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 from erp_service.exports.formats.base import About, Format, Options, Write
@@ -121,7 +120,7 @@ def _select(columns: Sequence[Column], _options: Options) -> str:
     return f"""concat(E'<row r="\\x03">', {cells}, '</row>') as row"""
 
 
-def _copy(_options: Options) -> Mapping[str, Any]:
+def _copy(_options: Options) -> Mapping[str, str]:
     # one column, one row per line, unchanged: the rendered text contains no line break and neither of these bytes
     return {"format": "csv", "quote": "\x01", "delimiter": "\x02", "encoding": "UTF8"}
 

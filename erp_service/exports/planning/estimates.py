@@ -102,13 +102,13 @@ async def _size(db: WriteSession, query: Query, plan: Plan, most_counted: int) -
     rows, is_estimate, most = plan.rows, True, 2 * most_counted
     if plan.rows <= most_counted:
         # the planner may expect far too few, so the count has a limit
-        count = f"select count(*) from (select from ({query.sql}) found limit {most}) rows"  # noqa: S608 constants
+        count = f"select count(*) from (select from ({query.sql}) selected limit {most}) rows"  # noqa: S608 constants
         counted = await planner.value_soon(db, count, query)
         if counted is not None and counted < most:
             rows, is_estimate = int(counted), False
     # a record as text is what CSV would make of it, except for the line end and the parentheses
-    sample = f"select avg(octet_length(found::text) - 1) from ({query.sql} limit {_SAMPLE}) found"  # noqa: S608
-    width = await planner.value_soon(db, sample, query)
+    average = f"select avg(octet_length(sample::text) - 1) from ({query.sql} limit {_SAMPLE}) sample"  # noqa: S608
+    width = await planner.value_soon(db, average, query)
     return _Size(rows, is_estimate, float(width or plan.width + len(query.columns)), width is not None)
 
 

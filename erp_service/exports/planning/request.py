@@ -37,7 +37,7 @@ class PlannedExport(msgspec.Struct, frozen=True):
         return self.spec.datasets or [self.dataset]
 
     def row_values(self) -> dict[str, object]:
-        """The columns of the job's row that say what was asked for."""
+        """The columns of the job's row that hold the request."""
         return {
             "dataset": self.dataset,
             "format": self.format.name,

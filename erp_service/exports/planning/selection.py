@@ -17,7 +17,7 @@ from erp_service.registry.datasets import Column, Dataset, FilterValue, Value
 
 
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What exactly was asked for, as the job's row keeps it. No columns means all of them.
+    """The part of a request that depends on the dataset, as the job's row keeps it. No columns means all of them.
 
     `datasets` are those that the dataset `all` meant when it was submitted."""
 

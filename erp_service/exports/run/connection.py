@@ -76,7 +76,7 @@ class SnapshotConnection:
     async def value(self, sql: str, *arguments: Any) -> Any:
         return await self._connection.fetchval(sql, *arguments, timeout=_PLAN_SECONDS)
 
-    async def copy(self, query: Query, sink: Sink, options: Mapping[str, Any]) -> int:
+    async def copy(self, query: Query, sink: Sink, options: Mapping[str, str]) -> int:
         """`options` are those of asyncpg's `copy_from_query`; returns the rows that the server counted."""
         tag = await self._connection.copy_from_query(query.sql, *query.arguments, output=sink, **options)
         return int(tag.removeprefix("COPY "))

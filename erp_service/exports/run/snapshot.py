@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
@@ -71,7 +71,7 @@ class Snapshot:
         count = f"select count(*) from ({query.sql}) rows"  # noqa: S608 constants of the catalogue
         return Total(await self.readers[0].value(count, *query.arguments), is_estimate=False)
 
-    async def copy(self, query: Query, sink: Sink, options: Mapping[str, Any]) -> int:
+    async def copy(self, query: Query, sink: Sink, options: Mapping[str, str]) -> int:
         """`options` are those of asyncpg's `copy_from_query`; returns the rows that the server counted.
 
         Many rows in the order of their key come over several connections, and give the same bytes."""

@@ -4,10 +4,12 @@ running at its time, a run is submitted late, once.
 Every worker looks for due schedules (queue/background.py). One transaction finds the run and records it, by the clock
 of the database."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Row, func, or_, select, update
+import msgspec
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from erp_service import errors, problems
@@ -30,6 +32,20 @@ RETRY_AFTER = timedelta(seconds=10)
 GIVE_UP_AFTER = timedelta(minutes=10)
 """How long a run is retried for which the owner's waiting exports leave no room."""
 
+
+class DueSchedule(msgspec.Struct, frozen=True):
+    """A schedule whose run is due, and the time by the clock of the database."""
+
+    id: UUID
+    user_id: int
+    cron: str
+    timezone: str
+    spec: dict[str, Any]
+    next_run_at: datetime
+    last_error: dict[str, Any] | None
+    now: datetime
+
+
 _S = ExportSchedule
 _DUE = (
     select(_S.id, _S.user_id, _S.cron, _S.timezone, _S.spec, _S.next_run_at, _S.last_error, func.now().label("now"))
@@ -49,9 +65,10 @@ async def run_due(exports: ExportContext) -> None:
 async def run_next(exports: ExportContext) -> bool:
     """Run the schedule that has been due the longest and that no other worker is running; False if there is none."""
     async with exports.database.write() as db:
-        due = (await db.execute(_DUE)).one_or_none()
-        if due is None:
+        row = (await db.execute(_DUE)).one_or_none()
+        if row is None:
             return False
+        due = DueSchedule(*row)
         try:
             async with db.begin_nested():
                 await _run(db, exports.settings, due)
@@ -62,7 +79,7 @@ async def run_next(exports: ExportContext) -> bool:
         return True
 
 
-async def _run(db: WriteSession, settings: Settings, due: Row[Any]) -> VersionedExport:
+async def _run(db: WriteSession, settings: Settings, due: DueSchedule) -> VersionedExport:
     # computed from now and not from the due time: several missed runs are made good by one
     next_run_at = service.timing(due.cron, due.timezone, due.now)
     owner = await service.current_owner(db, due.user_id, request_id=f"schedule {due.id}")
@@ -74,7 +91,7 @@ async def _run(db: WriteSession, settings: Settings, due: Row[Any]) -> Versioned
     return export
 
 
-async def _refuse(db: WriteSession, due: Row[Any], exc: Exception) -> None:
+async def _refuse(db: WriteSession, due: DueSchedule, exc: Exception) -> None:
     if isinstance(exc, TooManyExports) and due.now - due.next_run_at < GIVE_UP_AFTER:
         await db.execute(update(_S).where(_S.id == due.id).values(again_at=due.now + RETRY_AFTER))
         return
@@ -88,7 +105,7 @@ async def _refuse(db: WriteSession, due: Row[Any], exc: Exception) -> None:
         await record(db, WORKER, "schedule.refused", due.id, after={"type": problem["type"], "owner": due.user_id})
 
 
-def _next_run(due: Row[Any]) -> dict[str, Any]:
+def _next_run(due: DueSchedule) -> dict[str, object]:
     try:
         return {"next_run_at": service.timing(due.cron, due.timezone, due.now)}
     except errors.Invalid:

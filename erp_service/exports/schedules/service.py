@@ -133,7 +133,7 @@ async def run(db: WriteSession, who: Principal, settings: Settings, present: Ver
     return export
 
 
-async def record_run(db: WriteSession, schedule_id: UUID, **values: Any) -> None:
+async def record_run(db: WriteSession, schedule_id: UUID, **values: object) -> None:
     """Record that it ran just now, with `export_id`, or was refused, with `last_error`."""
     export_id = values.pop("export_id", None)
     if export_id is not None:
@@ -199,7 +199,7 @@ def _check_spec(owner: Principal, settings: Settings, spec: ExportRequest) -> No
         raise errors.Invalid(exc.detail, *inside) from None
 
 
-def _values(body: ScheduleBody) -> dict[str, Any]:
+def _values(body: ScheduleBody) -> dict[str, object]:
     return {
         "cron": body.cron,
         "timezone": body.timezone,

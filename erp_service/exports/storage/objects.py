@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import errno
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError
+from obstore.exceptions import BaseError, NotSupportedError
 from obstore.store import from_url
 
 from erp_service.exports.storage.base import (
@@ -20,8 +20,8 @@ from erp_service.exports.storage.base import (
     Missing,
     Sink,
     StoredFile,
-    Unreachable,
 )
+from erp_service.exports.storage.object_errors import translated
 
 IDENTITY = ".erp-export-store"
 MARK = ".part"
@@ -45,25 +45,6 @@ _RETRIES: Any = {
     "max_retries": 4,
     "retry_timeout": timedelta(seconds=30),
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=5), "base": 2},
-}
-
-_STATUS = re.compile(r"non-2xx status code: (\d{3})")
-_CODE = re.compile(r"<Code>(\w{1,64})</Code>")
-# the addresses that are asked for the credentials of the host, after all other sources
-_METADATA = re.compile(r"//(169\.254\.169\.254|metadata\.google\.internal)\b")
-# codes of the answer's body, and statuses
-_FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientCapacity", "507"}
-_WHY = {
-    "AccessDenied": "it refuses these credentials",
-    "InvalidAccessKeyId": "it does not know the access key",
-    "SignatureDoesNotMatch": "the secret key is not the one of the access key",
-    "ExpiredToken": "the credentials have expired",
-    "RequestTimeTooSkewed": "the clock of this host is wrong",
-    "NoSuchBucket": "the bucket does not exist",
-    "AuthorizationHeaderMalformed": "the bucket is in another region",
-    "401": "it refuses these credentials",
-    "403": "it refuses these credentials",
-    "301": "the bucket is in another region",
 }
 
 
@@ -112,7 +93,7 @@ class ObjectStore:
 
     async def size(self, key: FileKey) -> int | None:
         try:
-            with _translated():
+            with translated():
                 return int((await obstore.head_async(self._store, str(key)))["size"])
         except FileNotFoundError:
             return None
@@ -135,7 +116,7 @@ class ObjectStore:
                 await asyncio.wait({ahead})
 
     async def address(self, key: FileKey, method: Method) -> str | None:
-        with _translated():
+        with translated():
             expires = timedelta(seconds=ADDRESS_SECONDS)
             return await obstore.sign_async(self._store, method, str(key), expires)
 
@@ -146,7 +127,7 @@ class ObjectStore:
     async def list_files(self) -> AsyncIterator[StoredFile]:
         pages = aiter(obstore.list(self._store, chunk_size=self._listed))
         while True:
-            with _translated():
+            with translated():
                 page = await anext(pages, None)
             if page is None:
                 return
@@ -160,7 +141,7 @@ class ObjectStore:
 
     async def identity(self) -> str | None:
         try:
-            with _translated():
+            with translated():
                 answer = await obstore.get_async(self._store, IDENTITY)
                 return bytes(await answer.bytes_async()).decode(errors="replace")
         except FileNotFoundError:
@@ -176,7 +157,7 @@ class ObjectStore:
 
     async def _piece(self, key: FileKey, start: int, stop: int) -> bytes:
         try:
-            with _translated():
+            with translated():
                 piece = bytes(await obstore.get_range_async(self._store, str(key), start=start, end=stop))
         except FileNotFoundError:
             raise Missing(str(key)) from None
@@ -187,7 +168,7 @@ class ObjectStore:
     async def _created(self, name: str, content: bytes) -> bool:
         """False if an object of this name exists already."""
         try:
-            with _translated():
+            with translated():
                 try:
                     await obstore.put_async(self._store, name, content, mode="create")
                 except NotSupportedError:
@@ -197,7 +178,7 @@ class ObjectStore:
         return True
 
     async def _delete(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError), _translated():
+        with contextlib.suppress(FileNotFoundError), translated():
             await obstore.delete_async(self._store, name)
 
 
@@ -261,7 +242,7 @@ class _Upload:
             raise _GivenUp
 
     async def _put(self, content: Any, **how: Any) -> None:
-        with _translated():
+        with translated():
             await obstore.put_async(self._store, self._name, content, attributes=self._attributes, **how)
 
 
@@ -274,29 +255,3 @@ def _attributes(headers: FileHeaders | None) -> dict[str, str]:
     if headers is None:
         return attributes
     return attributes | {"Content-Type": headers.content_type, "Content-Disposition": headers.content_disposition}
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Raises obstore's errors as those of storage.base, without the server's answer, which may repeat a secret."""
-    try:
-        yield
-    except AlreadyExistsError:
-        raise FileExistsError(errno.EEXIST, "it is there already") from None
-    except (BaseError, FileNotFoundError) as exc:
-        raise _as_os_error(exc) from None
-
-
-def _as_os_error(exc: Exception) -> OSError:
-    message = str(exc)
-    # the code is more exact than the status
-    names = [match[1] for pattern in (_CODE, _STATUS) if (match := pattern.search(message))]
-    if not _FULL.isdisjoint(names):
-        return OSError(errno.ENOSPC, "the object store is full")
-    # 416: the file is shorter than the requested range
-    if "416" in names or (isinstance(exc, FileNotFoundError) and "NoSuchBucket" not in names):
-        return FileNotFoundError(errno.ENOENT, "it is not there")
-    if _METADATA.search(message):
-        return Unreachable(errno.EACCES, "no credentials were found for it")
-    unknown = f"it answers {names[0]}" if names else "it cannot be reached"
-    return Unreachable(errno.EIO, next((_WHY[name] for name in names if name in _WHY), unknown))

@@ -99,8 +99,7 @@ def open_store(settings: Settings) -> Store:
         raise SettingsError(f"ERP_EXPORT_STORE must begin with one of: {known}")
     if settings.export_store_redirect and scheme not in OBJECT_SCHEMES:
         raise SettingsError(
-            f"ERP_EXPORT_STORE_REDIRECT needs an object store, since nobody but this service can be asked for files of"
-            f" {scheme}:"
+            f"ERP_EXPORT_STORE_REDIRECT needs an object store, since only this service can send files of {scheme}:"
         )
     return make(settings)
 
