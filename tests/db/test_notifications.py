@@ -3,11 +3,12 @@
 import os
 import signal
 from collections.abc import AsyncIterator
+from time import monotonic
 
 import asyncpg
 import pytest
 
-from erp_service.db.notifications import NotificationListener
+from erp_service.db.notifications import PROOF_HOLDS, NotificationListener
 from erp_service.settings import Settings
 from tests.support.waiting import eventually
 
@@ -88,3 +89,14 @@ async def test_an_instance_starts_without_a_database() -> None:
     notices.subscribe("test_channel", Ear())
     async with notices.listening():
         assert not notices.is_current
+
+
+def test_silence_is_trusted_for_less_than_the_promised_second_since_the_last_proof() -> None:
+    """Whatever the connection does: an instance that trusted it for longer would grant what was taken away."""
+    assert PROOF_HOLDS <= 0.5
+    notifications = NotificationListener("postgresql://u@/db?host=/nonexistent-directory")
+    assert not notifications.is_current
+    notifications._proved = monotonic()
+    assert notifications.is_current
+    notifications._proved = monotonic() - PROOF_HOLDS
+    assert not notifications.is_current

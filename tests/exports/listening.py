@@ -16,8 +16,8 @@ from erp_service.services import build_services
 from erp_service.settings import Settings
 from tests.support.apps import running, services_of
 
-# what a change takes to be heard, and what a loaded machine adds
-SOON = 5.0
+SOON = 20.0
+"""Seconds for what is heard at once, or after two at the most without notices; what is missed is never heard."""
 
 
 class Event(NamedTuple):

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from time import monotonic
 
 import asyncpg
 import httpx
@@ -25,7 +24,8 @@ from tests.exports.schedules.examples import SCHEDULES, made
 from tests.support.clients import SignIn
 from tests.support.waiting import eventually
 
-SECOND = 1.0
+NO_POLL = 600.0
+"""Seconds between two polls of a worker, longer than any test waits: what begins was told of."""
 
 
 @pytest.fixture
@@ -40,7 +40,9 @@ async def worker(settings: Settings, concurrency: int) -> AsyncIterator[None]:
     values = {name: getattr(settings, name) for name in settings.__struct_fields__}
     app = build(Settings(**{**values, "worker_concurrency": concurrency, "grace_seconds": 0}))
     async with app.open_async():
-        running = asyncio.create_task(app.run_worker_async(install_signal_handlers=False))
+        running = asyncio.create_task(
+            app.run_worker_async(install_signal_handlers=False, fetch_job_polling_interval=NO_POLL)
+        )
         try:
             yield
         finally:
@@ -84,17 +86,12 @@ async def test_small_export_and_a_tick_pass_large_ones_that_hold_every_slot_they
 
     async with held(settings, "items"), worker(settings, concurrency):
         await eventually(as_many)
-        seconds = []
+        # the large ones hang for as long as this lasts, so whoever waits for one of them waits in vain
         for _ in range(7):
-            start = monotonic()
             small = await submitted(other, "locations")
             await reaches(other, small, "succeeded")
-            seconds.append(monotonic() - start)
-        # on a machine that is busy with other tests one may take longer, but none waits for a poll
-        assert sorted(seconds)[3] < SECOND
-        assert max(seconds) < 4
         await owner.execute("update export_schedules set next_run_at = now()")
-        await eventually(ticked, seconds=5)
+        await eventually(ticked)
         assert not {job["id"] for job in await succeeded(admin)} & set(large)
 
 
@@ -108,12 +105,9 @@ async def test_large_export_begins_as_soon_as_its_place_is_free(settings: Settin
     users = [await sign_in(Role.VIEWER) for _ in range(4)]
     large = [await submitted(client) for client in users]
     async with worker(settings, concurrency=1):
-        await reaches(users[0], large[0], "succeeded")
-        start = monotonic()
+        # nothing wakes the worker for the next one but the end of the last
         for client, export_id in zip(users, large, strict=True):
             await reaches(client, export_id, "succeeded")
-        # nothing wakes the worker but the end of each; the next poll would be five seconds away
-        assert monotonic() - start < 4
 
 
 async def test_twenty_large_exports_of_one_user_take_two_places(
@@ -147,10 +141,9 @@ async def test_size_is_what_the_planner_thinks(dataset: str, spec: Spec, small: 
 async def test_export_of_a_table_that_is_being_altered_is_submitted_at_once_as_a_large_one(
     viewer: httpx.AsyncClient, owner: asyncpg.Connection, settings: Settings
 ) -> None:
+    # the lock is held until it is submitted: one that waits for it is answered by a lock timeout
     async with held(settings, "locations"):
-        start = monotonic()
         await submitted(viewer, "locations")
-        assert monotonic() - start < SECOND
     assert not await owner.fetchval("select is_small from export_jobs")
 
 

@@ -81,7 +81,7 @@ async def test_second_sigterm_ends_the_worker_now_and_its_job_starts_elsewhere(s
     draining.send_signal(signal.SIGTERM)
     await eventually(lambda: shop.fetch("select from queue_workers where draining"))
     draining.send_signal(signal.SIGTERM)
-    assert await left(draining, seconds=5) == -signal.SIGTERM
+    assert await left(draining) == -signal.SIGTERM
     assert (await shop.traced(job, "started", 2))[1]["pid"] == other.pid
 
 

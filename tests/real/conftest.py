@@ -3,7 +3,6 @@
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from time import perf_counter
 
 import msgspec
 import pytest
@@ -28,12 +27,11 @@ async def year(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> As
     def tell(done: int, total: int, phase: str) -> None:
         told.append((done, total, phase))
 
-    start = perf_counter()
     loaded = {
         kind: await load(cluster.app_url(name), kind, DATA / file, who=system("erp import"), progress=tell)
         for kind, file in FILES.items()
     }
-    yield Year(name, tmp_path_factory.mktemp("exports"), loaded, perf_counter() - start, told)
+    yield Year(name, tmp_path_factory.mktemp("exports"), loaded, told)
     await as_owner(cluster, f'drop database "{name}" with (force)')
 
 

@@ -19,5 +19,4 @@ class Year(NamedTuple):
     database: str
     exports: Path
     loaded: dict[Kind, Loaded]
-    seconds: float
     told: list[tuple[int, int, str]]

@@ -16,13 +16,15 @@ from tests.support.clients import SignIn, UserClient
 
 
 async def endless() -> AsyncIterator[bytes]:
+    """A download as slow as its reader."""
     while True:
         yield b"x"
         await asyncio.sleep(0.05)
 
 
 async def taken(pieces: AsyncIterator[bytes]) -> None:
-    async with asyncio.timeout(5):
+    # a download that is not ended goes on for ever
+    async with asyncio.timeout(20):
         async for _ in pieces:
             pass
 
@@ -56,7 +58,8 @@ async def test_download_outlives_its_token_and_an_outage_of_the_database(
 
     monkeypatch.setattr(services_of(app).access.authorities, "of", away)
     pieces = while_allowed(endless(), services_of(app).access.authorities, credential(viewer), Role.VIEWER)
-    async with asyncio.timeout(5):
+    # without a second look it goes on for ever
+    async with asyncio.timeout(20):
         async for _ in pieces:
             if asked == 2:
                 break

@@ -216,7 +216,7 @@ async def test_address_is_dead_once_the_role_was_taken_away(
     async def forbidden() -> bool:
         return refusal(await nobody.get(address["url"])) == (403, "forbidden")
 
-    await eventually(forbidden, seconds=5)
+    await eventually(forbidden)
     # and through the API, which ends all that was given before
     answer = await super_admin.post(f"/api/v1/users/{user_id}/role", json={"role": "ADMIN", "reason": "back again"})
     assert answer.status_code == 200, answer.text
@@ -224,7 +224,7 @@ async def test_address_is_dead_once_the_role_was_taken_away(
     async def dead() -> bool:
         return refusal(await nobody.get(address["url"])) == (403, "signed-address-refused")
 
-    await eventually(dead, seconds=5)
+    await eventually(dead)
 
 
 async def test_address_of_somebody_who_was_deactivated_is_dead(
@@ -236,7 +236,7 @@ async def test_address_of_somebody_who_was_deactivated_is_dead(
     async def dead() -> bool:
         return refusal(await nobody.get(address["url"])) == (403, "signed-address-refused")
 
-    await eventually(dead, seconds=5)
+    await eventually(dead)
 
 
 async def test_bad_signature_is_not_made_good_by_a_token(viewer: httpx.AsyncClient, job: dict[str, Any]) -> None:

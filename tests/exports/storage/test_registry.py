@@ -177,12 +177,13 @@ async def test_store_that_hangs_is_not_waited_for(
     settings: Settings, database: Database, object_server: ObjectServer, tmp_path: Path
 ) -> None:
     async def hang() -> str | None:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
         return None
 
     store: Any = Silent(open_store(having(settings, "objects", object_server, tmp_path)))
     store.identity = hang
-    async with asyncio.timeout(20), database.read() as db:
+    # a look that has no deadline of its own never ends
+    async with asyncio.timeout(30), database.read() as db:
         assert await store_fault(db, database, store) == "The export store cannot be used: it does not answer."
 
 
