@@ -13,7 +13,7 @@ LOOK_SECONDS = 1.0
 _STEP_SECONDS = 30  # a step that takes longer waits for a database that hangs
 
 
-async def run_background(services: ServiceSet, steps: Sequence[BackgroundStep]) -> None:
+async def run_background(services: ServiceSet, steps: Sequence[BackgroundStep], *, pause: float = LOOK_SECONDS) -> None:
     """Run all steps about once a second, for ever. It survives outages, and a step that fails does not stop others."""
     while True:
         for step in steps:
@@ -25,4 +25,4 @@ async def run_background(services: ServiceSet, steps: Sequence[BackgroundStep]) 
                     log.warning("the database is unavailable, trying again", step=step.name, error=repr(exc))
                 else:
                     log.exception("a background step failed, trying again", step=step.name)
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(pause)

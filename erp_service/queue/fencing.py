@@ -127,7 +127,7 @@ class FencedJobManager(manager.JobManager):
             log.warning("job %s, attempt %s, is no longer ours: its result is dropped", run.job_id, run.attempt)
 
 
-async def _through_outages(query: Callable[[], Awaitable[T]], not_done: str) -> T:
+async def _through_outages(query: Callable[[], Awaitable[T]], not_done: str, *, pause: float = RETRY_SECONDS) -> T:
     """Repeat a query until an outage is over; `not_done` is for the log. Raises after OUTAGE_SECONDS."""
     deadline = monotonic() + OUTAGE_SECONDS
     while True:
@@ -137,4 +137,4 @@ async def _through_outages(query: Callable[[], Awaitable[T]], not_done: str) -> 
             if not is_unavailable(exc) or monotonic() > deadline:
                 raise
             log.warning("%s yet: %r", not_done, exc.__cause__)
-        await asyncio.sleep(RETRY_SECONDS)
+        await asyncio.sleep(pause)

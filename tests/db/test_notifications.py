@@ -96,7 +96,7 @@ def test_silence_is_trusted_for_less_than_the_promised_second_since_the_last_pro
     assert PROOF_HOLDS <= 0.5
     notifications = NotificationListener("postgresql://u@/db?host=/nonexistent-directory")
     assert not notifications.is_current
-    notifications._proved = monotonic()
+    notifications._proved_at = monotonic()
     assert notifications.is_current
-    notifications._proved = monotonic() - PROOF_HOLDS
+    notifications._proved_at = monotonic() - PROOF_HOLDS
     assert not notifications.is_current

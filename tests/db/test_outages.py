@@ -316,7 +316,7 @@ async def in_use(replica: Replica) -> bool:
 
 
 @each(PSYCOPG)
-async def test_a_worker_that_ends_a_job_tries_again(failure: Failure, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_ends_a_job_tries_again(failure: Failure) -> None:
     tries = 0
 
     async def ask() -> str:
@@ -326,8 +326,7 @@ async def test_a_worker_that_ends_a_job_tries_again(failure: Failure, monkeypatc
             raise exceptions.ConnectorException from failure()
         return "done"
 
-    monkeypatch.setattr(fencing, "RETRY_SECONDS", 0)
-    assert await fencing._through_outages(ask, "the end is not written") == "done"
+    assert await fencing._through_outages(ask, "the end is not written", pause=0) == "done"
 
 
 async def test_a_worker_does_not_try_again_what_is_wrong() -> None:
@@ -344,9 +343,7 @@ def test_the_queue_knows_what_asyncpg_raises_too(failure: Failure) -> None:
 
 
 @each(ANY)
-async def test_the_background_loop_of_a_worker_goes_on(
-    shared: Database, failure: Failure, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_background_loop_of_a_worker_goes_on(shared: Database, failure: Failure) -> None:
     failures = [failure(), await as_a_session_raises(shared, failure)]
 
     async def step(_: ServiceSet) -> None:
@@ -354,9 +351,8 @@ async def test_the_background_loop_of_a_worker_goes_on(
             raise failures.pop()
         raise Enough
 
-    monkeypatch.setattr(background, "LOOK_SECONDS", 0)
     with pytest.raises(Enough):
-        await background.run_background(ServiceSet(), [BackgroundStep("injected", step)])
+        await background.run_background(ServiceSet(), [BackgroundStep("injected", step)], pause=0)
     assert failures == []
 
 
