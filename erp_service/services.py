@@ -64,7 +64,7 @@ def build_services(settings: Settings) -> Services:
     notifications = NotificationListener(settings.listen_url)
     tokens, signed_urls = Tokens(settings), SignedUrls(settings)
     store = open_store(settings)
-    # LiveStatus acts on the same notifications, and asks the authorities then: they must have heard first
+    # LiveStatus acts on the same notifications, and asks the authorities then: they must be notified first
     authorities = AuthorityCache(notifications, AuthorityLoader(database).load)
     probes = ProbeDatabase(settings)
     readiness = Readiness(probes, [StoreIdentityCheck(probes, store)])
