@@ -229,6 +229,9 @@ class Replica:
         if self._fault != why:
             telemetry.log.warning("replica left", why=why)
         self._fault = why
+        if why == AWAY:
+            # a reader may find out before the next look: what was last known of it does not count any more
+            self._lag = None
         telemetry.replica_in_use.labels(self._host).set(0)
         if why != BEHIND:
             # whoever reads there is told now, and reads the primary, rather than wait for what will not come
@@ -267,7 +270,6 @@ class Replica:
         except ReplicaUnavailable:
             return
         except _FAULTS:
-            self._lag = None
             self._leave(AWAY)
         telemetry.replica_in_use.labels(self._host).set(self._fault is None)
 
