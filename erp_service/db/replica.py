@@ -173,6 +173,9 @@ class Replica:
         if self._fault != fault:
             telemetry.log.warning("replica not in use", fault=fault)
         self._fault = fault
+        if fault == AWAY:
+            # a reader may find out before the next check does, and the last known lag is no longer true
+            self._lag = None
         telemetry.replica_in_use.labels(self._host).set(0)
         if fault != BEHIND:
             # reads on it fail now, and are repeated on the primary, instead of waiting for an answer that may not come
@@ -211,7 +214,6 @@ class Replica:
         except ReplicaUnavailable:
             return
         except DATABASE_ERRORS:
-            self._lag = None
             self._stop_using(AWAY)
         telemetry.replica_in_use.labels(self._host).set(self._fault is None)
 

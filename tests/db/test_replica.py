@@ -34,8 +34,9 @@ from tests.support.waiting import eventually
 from tests.support.workers import Work
 
 SUMMARY = "/api/v1/inventory/reports/summary"
-SLOWEST = 5.0
-"""Seconds that a read may take while the replica breaks under it; what hangs is found out after one."""
+SLOWEST = 20.0
+"""Seconds that a read may take while the replica breaks under it. What hangs is found out after one; the fault would be
+a read that waits for the replica as long as it sleeps there, for minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +93,13 @@ async def is_replica(db: ReadSession) -> bool:
     return bool(await db.scalar(text("select pg_is_in_recovery()")))
 
 
-def sleeping(runs: list[bool], seconds: float = 30) -> Callable[[ReadSession], Awaitable[bool]]:
+def sleeping(runs: list[bool]) -> Callable[[ReadSession], Awaitable[bool]]:
     """A read that takes long on the replica alone; notes where it ran."""
 
     async def read(db: ReadSession) -> bool:
         runs.append(await is_replica(db))
         if runs[-1]:
-            await db.execute(text("select count(*), pg_sleep(:seconds) from items"), {"seconds": seconds})
+            await db.execute(text("select count(*), pg_sleep(600) from items"))
         return runs[-1]
 
     return read
@@ -106,13 +107,15 @@ def sleeping(runs: list[bool], seconds: float = 30) -> Callable[[ReadSession], A
 
 @contextlib.asynccontextmanager
 async def reading(database: Database, runs: list[bool]) -> AsyncIterator[asyncio.Task[bool]]:
-    """While inside, somebody is in the middle of a read on the replica."""
+    """While inside, somebody is in the middle of a statement on the replica, with a snapshot of it."""
     task = asyncio.create_task(database.reading(sleeping(runs)))
+    asleep = text("select count(*) from pg_stat_activity where wait_event = 'PgSleep' and datname = current_database()")
 
-    async def asleep() -> bool:
-        return bool(runs)
+    async def reads() -> bool:
+        async with database.on_replica() as db:
+            return bool(await db.scalar(asleep))
 
-    await eventually(asleep)
+    await eventually(reads)
     try:
         yield task
     finally:
@@ -181,8 +184,17 @@ _ITEM = text("insert into items (sku, name, unit) values (:sku, 'N', 'pcs')")
 # Left, and taken back
 
 
+async def waits_in_vain() -> replicas.Mark:
+    """In place of the first thing that a reader of the replica does."""
+    raise AssertionError("a reader came to a replica that is known to be behind")
+
+
 async def test_a_replica_that_lags_is_left_after_a_quarter_second_and_taken_back(
-    app: Litestar, admin: httpx.AsyncClient, staff: httpx.AsyncClient, replica: Cluster
+    app: Litestar,
+    admin: httpx.AsyncClient,
+    staff: httpx.AsyncClient,
+    replica: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     database: Database = services_of(app).database
     await in_use(database)
@@ -193,10 +205,10 @@ async def test_a_replica_that_lags_is_left_after_a_quarter_second_and_taken_back
         await lanes.run(1)
         assert monotonic() - began >= replicas.WAIT
         # nobody else waits in vain
-        began = monotonic()
-        for _ in range(20):
-            assert not await database.reading(is_replica)
-        assert monotonic() - began < 20 * replicas.WAIT
+        with monkeypatch.context() as patch:
+            patch.setattr(database._replica, "_mark", waits_in_vain)
+            for _ in range(20):
+                assert not await database.reading(is_replica)
         seen = (await admin.get("/health/scaling")).json()["replica"]
         assert (seen["in_use"], seen["fault"]) == (False, replica_state.BEHIND)
 
@@ -225,6 +237,7 @@ async def test_a_replica_that_is_killed_in_the_middle_of_traffic_costs_nobody_an
 ) -> None:
     await in_use(services_of(app).database)
     lanes = await Lanes.of(4, admin, staff)
+<<<<<<< HEAD
     traffic = asyncio.create_task(lanes.until_stopped())
     await asyncio.wait([traffic], timeout=0.3)
     await asyncio.to_thread(replica.stop, "immediate")
@@ -238,6 +251,19 @@ async def test_a_replica_that_is_killed_in_the_middle_of_traffic_costs_nobody_an
     lanes.stop()
     slowest = await traffic
     assert slowest < SLOWEST
+=======
+    async with lanes.going_on():
+        await eventually(lambda: lanes.reports(8))
+        await asyncio.to_thread(replica.stop, "immediate")
+        try:
+            await left(services_of(app).database, replicas.AWAY)
+            assert (await admin.get("/health/ready")).status_code == 200
+            assert (await admin.get("/health/scaling")).json()["replica"]["lag_bytes"] is None
+        finally:
+            await asyncio.to_thread(replica.start)
+        await in_use(services_of(app).database)
+    assert lanes.slowest < SLOWEST
+>>>>>>> part-tests
 
 
 async def test_a_read_that_is_on_the_replica_when_it_dies_is_answered_by_the_primary(
@@ -261,7 +287,6 @@ async def test_a_replica_that_hangs_is_found_out_and_its_reads_are_answered_by_t
     runs: list[bool] = []
     async with reading(database, runs) as task:
         proxy.hang(new=new)
-        began = monotonic()
         if new:
             assert not await asyncio.wait_for(task, SLOWEST)
             assert now(database).fault == replica_state.AWAY
@@ -269,7 +294,6 @@ async def test_a_replica_that_hangs_is_found_out_and_its_reads_are_answered_by_t
         else:
             # with new connections all is well: the hanging ones are thrown away
             assert await eventually(lambda: database.reading(is_replica), seconds=SLOWEST)
-        assert monotonic() - began < 2 * SLOWEST
         proxy.heal()
     await in_use(database)
     assert await eventually(lambda: database.reading(is_replica))
@@ -283,7 +307,7 @@ async def test_a_read_that_conflicts_with_the_replay_is_answered_by_the_primary(
     async with reading(database, runs) as task:
         await owner.execute("delete from items where sku <> 'S1'")
         await owner.execute("vacuum items")
-        assert not await asyncio.wait_for(task, 15)
+        assert not await asyncio.wait_for(task, SLOWEST)
     assert runs == [True, False]
     assert now(database).in_use, "a conflict says nothing against the replica"
 
@@ -400,11 +424,11 @@ async def test_an_export_gets_a_connection_to_the_replica_as_of_an_instant_of_th
         await value_of(replica, "select pg_wal_replay_resume()")
 
 
-# On the replica alone, reading a unit takes half a minute
+# On the replica alone, reading a unit takes ten minutes
 HELD_ON_REPLICA = """
 create function held(value text) returns text language plpgsql stable as $$
 begin
-  if pg_is_in_recovery() then perform pg_sleep(30); end if;
+  if pg_is_in_recovery() then perform pg_sleep(600); end if;
   return value;
 end $$;
 alter table items rename to items_table;
@@ -425,14 +449,20 @@ async def test_an_export_that_dies_with_the_replica_is_made_from_the_primary(
     body = {"sku": "BOLT", "name": "Bolt", "unit": "pcs"}
     (await admin.post("/api/v1/inventory/items", json=body)).raise_for_status()
     await owner.execute(HELD_ON_REPLICA)
+<<<<<<< HEAD
     # the worker's own has not looked at the replica yet, and would read the primary
     async with work(database=database):
+=======
+    async with work() as services:
+        # a worker that has not looked at the replica yet reads the primary
+        await in_use(services.database)
+>>>>>>> part-tests
         export_id = await submitted(admin)
         assert await eventually(lambda: value_of(replica, COPYING)) == 1
         assert await owner.fetchval(COPYING) == 0
         await asyncio.to_thread(replica.stop, "immediate")
         try:
-            job = await reaches(admin, export_id, "succeeded", "failed", seconds=30)
+            job = await reaches(admin, export_id, "succeeded", "failed", seconds=60)
         finally:
             await asyncio.to_thread(replica.start)
     assert (job["status"], job["attempt"], job["result"]["rows"]) == ("succeeded", 2, 1)

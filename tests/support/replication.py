@@ -94,6 +94,8 @@ class Lanes:
         self._lanes = lanes
         self._received = dict.fromkeys(lanes, 0)
         self._stopped = False
+        self._reports = 0
+        self.slowest = 0.0
 
     @classmethod
     async def of(cls, number: int, admin: httpx.AsyncClient, *clients: httpx.AsyncClient) -> "Lanes":
@@ -112,31 +114,37 @@ class Lanes:
             for lane in self._lanes:
                 group.create_task(self._several(lane, times))
 
-    async def until_stopped(self) -> float:
-        """The seconds of the slowest report."""
-        return max(await asyncio.gather(*(self._while_it_goes(lane) for lane in self._lanes)))
+    @contextlib.asynccontextmanager
+    async def going_on(self) -> AsyncIterator[None]:
+        """All lanes go on while it is open; `slowest` is then the seconds of the slowest report."""
+        async with asyncio.TaskGroup() as group:
+            for lane in self._lanes:
+                group.create_task(self._until_stopped(lane))
+            try:
+                yield
+            finally:
+                self._stopped = True
 
-    def stop(self) -> None:
-        self._stopped = True
+    async def reports(self, number: int) -> bool:
+        """Whether so many were read."""
+        return self._reports >= number
 
     async def _several(self, lane: Lane, times: int) -> None:
         for _ in range(times):
             await self._once(lane)
 
-    async def _while_it_goes(self, lane: Lane) -> float:
-        slowest = 0.0
+    async def _until_stopped(self, lane: Lane) -> None:
         while not self._stopped:
-            slowest = max(slowest, await self._once(lane))
-        return slowest
+            await self._once(lane)
 
-    async def _once(self, lane: Lane) -> float:
+    async def _once(self, lane: Lane) -> None:
         body = {"sku": lane.sku, "location": "LANES", "quantity": "1"}
         written = await lane.writer.post("/api/v1/inventory/stock/in", json=body)
         assert written.status_code == 201, written.text
         self._received[lane] += 1
         began = monotonic()
         read = await lane.reader.get("/api/v1/inventory/reports/snapshot", params={"sku": lane.sku})
-        took = monotonic() - began
+        self.slowest = max(self.slowest, monotonic() - began)
+        self._reports += 1
         assert read.status_code == 200, read.text
         assert [row["on_hand"] for row in read.json()["items"]] == [str(self._received[lane])]
-        return took

@@ -9,26 +9,27 @@ from typing import Any
 import msgspec
 
 from erp_service.processes.worker import build_app
-from erp_service.queue.worker import HardenedApp
-from erp_service.services import build_worker_services
+from erp_service.services import WorkerServices, build_worker_services
 from erp_service.settings import Settings
 
 EXPORT_QUEUES = ["exports", "exports-small"]
 
-Work = Callable[..., AbstractAsyncContextManager[HardenedApp]]
+Work = Callable[..., AbstractAsyncContextManager[WorkerServices]]
 """`async with work():` runs one worker on the queues of exports; the parameters are those of `working`."""
 
 
 @contextlib.asynccontextmanager
-async def working(settings: Settings, *, grace_seconds: float = 10, **exports: Any) -> AsyncIterator[HardenedApp]:
-    """One worker on the queues of exports. Further arguments replace fields of its ExportContext, such as `store`."""
+async def working(settings: Settings, *, grace_seconds: float = 10, **exports: Any) -> AsyncIterator[WorkerServices]:
+    """One worker on the queues of exports. Further arguments replace fields of its ExportContext, such as `store`.
+
+    Yields what it is composed of."""
     services = build_worker_services(msgspec.structs.replace(settings, grace_seconds=grace_seconds))
     services = msgspec.structs.replace(services, exports=msgspec.structs.replace(services.exports, **exports))
     app = build_app(services.settings, services)
     async with app.open_async():
         task = asyncio.create_task(app.run_worker_async(queues=EXPORT_QUEUES, install_signal_handlers=False))
         try:
-            yield app
+            yield services
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
