@@ -184,7 +184,7 @@ _ITEM = text("insert into items (sku, name, unit) values (:sku, 'N', 'pcs')")
 # Left, and taken back
 
 
-async def waits_in_vain() -> replicas.Mark:
+async def waits_in_vain() -> replica_state.Mark:
     """In place of the first thing that a reader of the replica does."""
     raise AssertionError("a reader came to a replica that is known to be behind")
 
@@ -237,33 +237,17 @@ async def test_a_replica_that_is_killed_in_the_middle_of_traffic_costs_nobody_an
 ) -> None:
     await in_use(services_of(app).database)
     lanes = await Lanes.of(4, admin, staff)
-<<<<<<< HEAD
-    traffic = asyncio.create_task(lanes.until_stopped())
-    await asyncio.wait([traffic], timeout=0.3)
-    await asyncio.to_thread(replica.stop, "immediate")
-    try:
-        await left(services_of(app).database, replica_state.AWAY)
-        assert (await admin.get("/health/ready")).status_code == 200
-        assert (await admin.get("/health/scaling")).json()["replica"]["lag_bytes"] is None
-    finally:
-        await asyncio.to_thread(replica.start)
-    await in_use(services_of(app).database)
-    lanes.stop()
-    slowest = await traffic
-    assert slowest < SLOWEST
-=======
     async with lanes.going_on():
         await eventually(lambda: lanes.reports(8))
         await asyncio.to_thread(replica.stop, "immediate")
         try:
-            await left(services_of(app).database, replicas.AWAY)
+            await left(services_of(app).database, replica_state.AWAY)
             assert (await admin.get("/health/ready")).status_code == 200
             assert (await admin.get("/health/scaling")).json()["replica"]["lag_bytes"] is None
         finally:
             await asyncio.to_thread(replica.start)
         await in_use(services_of(app).database)
     assert lanes.slowest < SLOWEST
->>>>>>> part-tests
 
 
 async def test_a_read_that_is_on_the_replica_when_it_dies_is_answered_by_the_primary(
@@ -449,14 +433,8 @@ async def test_an_export_that_dies_with_the_replica_is_made_from_the_primary(
     body = {"sku": "BOLT", "name": "Bolt", "unit": "pcs"}
     (await admin.post("/api/v1/inventory/items", json=body)).raise_for_status()
     await owner.execute(HELD_ON_REPLICA)
-<<<<<<< HEAD
     # the worker's own has not looked at the replica yet, and would read the primary
     async with work(database=database):
-=======
-    async with work() as services:
-        # a worker that has not looked at the replica yet reads the primary
-        await in_use(services.database)
->>>>>>> part-tests
         export_id = await submitted(admin)
         assert await eventually(lambda: value_of(replica, COPYING)) == 1
         assert await owner.fetchval(COPYING) == 0
