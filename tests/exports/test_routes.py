@@ -62,7 +62,7 @@ async def test_catalogue_says_what_there_is_and_what_is_allowed(viewer: httpx.As
     assert set(found) == {*DATASETS, "all"}
     assert [name for name, one in found.items() if not one["allowed"]] == ["audit_log", "users"]
     assert found["users"]["role"] == "ADMIN"
-    assert {"name": "quantity", "type": "decimal", "description": "signed: what left is below zero"} in found[
+    assert {"name": "quantity", "type": "decimal", "description": "signed: below zero if stock went out"} in found[
         "stock_movements"
     ]["columns"]
     assert found["items"]["formats"] == ["csv", "jsonl", "xlsx", "parquet"]

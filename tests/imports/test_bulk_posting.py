@@ -128,7 +128,7 @@ async def test_an_import_makes_the_same_books_as_posting_line_by_line(
     drawn = random_lines(Random(seed), 160)
     lines = [line for line in drawn if await post(database, line, f"posted {line['sku']}")]
     assert 80 < len(lines) < len(drawn)
-    await load(as_csv(lines), batch=7)
+    await load(as_csv(lines), batch_size=7)
     columns = "location_id, entry_type, quantity, value, unit_cost, on_hand_after, value_after, reason, metadata, line"
     for sku in ("A", "B"):
         entries = (
@@ -148,7 +148,7 @@ async def test_lines_of_one_time_and_reference_are_one_document(load: Load, owne
     for line, reference in zip(lines, references, strict=True):
         line["reference_no"] = reference
     lines.append(lines[-1] | {"occurred_at": "2026-01-15T12:00:01Z"})
-    await load(as_csv(lines), batch=64)
+    await load(as_csv(lines), batch_size=64)
     documents = await owner.fetch(
         "select reference_no, count(*), min(line), max(line), bool_and(e.user_id is null and t.user_id is null)"
         " from stock_ledger e join stock_transactions t on t.id = e.transaction_id"
@@ -249,7 +249,7 @@ async def test_each_line_that_takes_too_much_is_named_with_what_was_there(
         load(
             HEADER + f"{AT},OUT,A,MAIN,4,,,,,\n{AT},OUT,A,MAIN,2,,,,,\n{AT},OUT,A,OWED-,2,,,,,\n"
             f"{AT},OUT,A,MAIN,1,,,,,\n{AT},TRANSFER,B,MAIN,0.5,OWED-,,,,\n",
-            batch=2,
+            batch_size=2,
         )
     )
     assert found == ["line 3, quantity: only 1 of A at MAIN", "line 6, quantity: only 0 of B at MAIN"]
