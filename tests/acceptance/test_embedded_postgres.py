@@ -11,8 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,7 @@ import pytest
 
 from erp_service.standalone import postgres, postgres_directory
 from erp_service.standalone.child_processes import servers
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 HOLDER = Path(__file__).with_name("embedded_holder.py")
@@ -51,13 +51,6 @@ def holder(data_dir: Path, where: str = "main", *more: str) -> Iterator[subproce
 def said(process: subprocess.Popen[str]) -> list[str]:
     assert process.stdout is not None
     return process.stdout.readline().split()
-
-
-def until(holds: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"did not come true within {seconds} s"
-        time.sleep(0.01)
 
 
 def alive(number: int) -> bool:

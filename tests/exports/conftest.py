@@ -10,6 +10,7 @@ from erp_service.db.engine import Database
 from erp_service.exports.context import ExportContext
 from erp_service.exports.storage.base import Store
 from erp_service.exports.storage.registry import open_store
+from erp_service.services import WorkerServices
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.exports.storage.stores import ObjectServer, serving
@@ -31,8 +32,9 @@ def object_server() -> Iterator[ObjectServer]:
 
 
 @pytest.fixture
-def resources(settings: Settings, database: Database, store: Store) -> ExportContext:
-    return ExportContext(settings, database, store)
+def resources(worker_services: WorkerServices) -> ExportContext:
+    """What a worker has for exports."""
+    return worker_services.exports
 
 
 @pytest.fixture

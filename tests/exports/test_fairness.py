@@ -1,11 +1,12 @@
 """Small exports pass large ones, whoever fills the workers."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 from sqlalchemy import text
 
@@ -16,13 +17,14 @@ from erp_service.exports import admission
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.planning import planner, selection
 from erp_service.exports.planning.selection import Spec
-from erp_service.processes.worker import build
+from erp_service.services import WorkerServices
 from erp_service.settings import Settings
 from tests.exports.data import many_items
 from tests.exports.jobs import reaches, submitted
 from tests.exports.schedules.examples import SCHEDULES, made
 from tests.support.clients import SignIn
 from tests.support.waiting import eventually
+from tests.support.workers import working
 
 NO_POLL = 600.0
 """Seconds between two polls of a worker, longer than any test waits: what begins was told of."""
@@ -34,20 +36,10 @@ async def large_items(owner: asyncpg.Connection) -> None:
     await owner.execute("analyze items")
 
 
-@contextlib.asynccontextmanager
-async def worker(settings: Settings, concurrency: int) -> AsyncIterator[None]:
-    """What `erp worker` and `procrastinate --app=erp_service.worker.app worker` run."""
-    values = {name: getattr(settings, name) for name in settings.__struct_fields__}
-    app = build(Settings(**{**values, "worker_concurrency": concurrency, "grace_seconds": 0}))
-    async with app.open_async():
-        running = asyncio.create_task(
-            app.run_worker_async(install_signal_handlers=False, fetch_job_polling_interval=NO_POLL)
-        )
-        try:
-            yield
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+def worker(settings: Settings, concurrency: int) -> AbstractAsyncContextManager[WorkerServices]:
+    """On all queues, as `erp worker` runs it, but for its polls."""
+    several = msgspec.structs.replace(settings, worker_concurrency=concurrency)
+    return working(several, grace_seconds=0, queues=None, poll_seconds=NO_POLL)
 
 
 @contextlib.asynccontextmanager

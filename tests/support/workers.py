@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -13,21 +13,31 @@ from erp_service.services import WorkerServices, build_worker_services
 from erp_service.settings import Settings
 
 EXPORT_QUEUES = ["exports", "exports-small"]
+POLL_SECONDS = 5.0  # production's, which is Procrastinate's own
 
 Work = Callable[..., AbstractAsyncContextManager[WorkerServices]]
-"""`async with work():` runs one worker on the queues of exports; the parameters are those of `working`."""
+"""`async with work():` runs one worker; the parameters are those of `working`."""
 
 
 @contextlib.asynccontextmanager
-async def working(settings: Settings, *, grace_seconds: float = 10, **exports: Any) -> AsyncIterator[WorkerServices]:
-    """One worker on the queues of exports. Further arguments replace fields of its ExportContext, such as `store`.
+async def working(
+    settings: Settings,
+    *,
+    grace_seconds: float = 10,
+    queues: Sequence[str] | None = EXPORT_QUEUES,
+    poll_seconds: float = POLL_SECONDS,
+    **exports: Any,
+) -> AsyncIterator[WorkerServices]:
+    """One worker, on all queues if these are None; yields what it is composed of.
 
-    Yields what it is composed of."""
+    Further arguments replace fields of its ExportContext, such as `store`."""
     services = build_worker_services(msgspec.structs.replace(settings, grace_seconds=grace_seconds))
     services = msgspec.structs.replace(services, exports=msgspec.structs.replace(services.exports, **exports))
     app = build_app(services.settings, services)
     async with app.open_async():
-        task = asyncio.create_task(app.run_worker_async(queues=EXPORT_QUEUES, install_signal_handlers=False))
+        options: dict[str, Any] = {} if queues is None else {"queues": queues}
+        run = app.run_worker_async(install_signal_handlers=False, fetch_job_polling_interval=poll_seconds, **options)
+        task = asyncio.create_task(run)
         try:
             yield services
         finally:

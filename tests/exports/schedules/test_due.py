@@ -9,12 +9,11 @@ import pytest
 
 from erp_service.exports.context import ExportContext
 from erp_service.exports.schedules import due as ticks
-from erp_service.processes.worker import build_app
-from erp_service.services import WorkerServices
 from erp_service.settings import Settings
 from tests.exports.jobs import submitted
 from tests.exports.schedules.examples import SCHEDULES, made
 from tests.support.waiting import eventually
+from tests.support.workers import Work
 
 
 async def due(owner: asyncpg.Connection, schedule_id: str, ago: str = "1 second") -> None:
@@ -227,27 +226,22 @@ async def test_a_rolled_back_tick_is_run_by_the_next_look(
 
 
 async def test_a_worker_ticks_while_it_runs_and_through_a_loss_of_its_connections(
-    viewer: httpx.AsyncClient, owner: asyncpg.Connection, worker_services: WorkerServices, settings: Settings
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, resources: ExportContext
 ) -> None:
     schedule = await made(viewer, spec={"dataset": "items", "force_new": True})
-    app = build_app(settings, worker_services)
 
     async def ran() -> bool:
         return bool(await owner.fetchval("select next_run_at > now() from export_schedules"))
 
-    async with app.open_async():
-        worker = asyncio.create_task(app.run_worker_async(install_signal_handlers=False, shutdown_graceful_timeout=1))
-        try:
-            for round_ in range(1, 3):
-                await due(owner, schedule["id"])
-                await eventually(ran, seconds=10)
-                assert await jobs(owner) == round_
-                await owner.execute(
-                    "select pg_terminate_backend(pid) from pg_stat_activity"
-                    " where application_name = 'erp test' and datname = current_database()"
-                )
-        finally:
-            worker.cancel()
-            await asyncio.gather(worker, return_exceptions=True)
+    async with work(queues=None, grace_seconds=1):
+        for round_ in range(1, 3):
+            await due(owner, schedule["id"])
+            await eventually(ran)
+            assert await jobs(owner) == round_
+            cut = await owner.fetchval(
+                "select count(pg_terminate_backend(pid)) from pg_stat_activity"
+                " where application_name = 'erp worker' and datname = current_database()"
+            )
+            assert cut > 0, "the worker had connections to lose"
     await due(owner, schedule["id"])
-    assert await looked(worker_services.exports) == 1, "nobody looks after the worker has ended"
+    assert await looked(resources) == 1, "nobody looks after the worker has ended"
