@@ -1,4 +1,4 @@
-"""One trace from the submission through the queue to the file, as a collector gets it."""
+"""One trace from the submission through the queue to the file, as a collector receives it."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 @contextlib.asynccontextmanager
 async def collector(port: int) -> AsyncIterator[list[tuple[str, Any]]]:
-    """What arrives over OTLP/HTTP: (service, span) for each."""
+    """The spans that arrive over OTLP/HTTP, as (service, span)."""
     spans: list[tuple[str, Any]] = []
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -96,7 +96,7 @@ async def test_one_trace_from_the_submission_to_the_file(
 def test_request_that_is_refused_is_no_failure_of_the_service(
     monkeypatch: pytest.MonkeyPatch, kind: type[errors.Refused], *, failed: bool
 ) -> None:
-    """Whoever floods it with bad tokens must not turn every chart of its errors red."""
+    """Requests with bad tokens are the client's fault and must not count as errors of the service."""
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))

@@ -12,7 +12,7 @@ OPS = Path(__file__).parents[2] / "ops"
 
 
 def known() -> set[str]:
-    """The names of all series, also of those that have no sample yet."""
+    """The names of all series, including those without a sample yet."""
     families = {family.name: family.type for family in telemetry.REGISTRY.collect()}
     backups = "".join(file.read_text() for file in (OPS / "backups").glob("*.py"))
     cluster = [name for reader in load(FEATURES, "figures", FigureReader) for name in reader.gauges]
