@@ -31,7 +31,7 @@ from tests.support.settings import settings_for
 from tests.support.users import make_user, token_of
 from tests.support.workers import Work, working
 
-# CI draws the same examples each time; elsewhere new ones are looked for. A shared machine knows no deadlines.
+# CI draws the same examples each time, other runs draw new ones. No deadlines, since the machine may be shared.
 _LOADED = [HealthCheck.too_slow]
 hypothesis_settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=_LOADED)
 hypothesis_settings.register_profile("dev", deadline=None, suppress_health_check=_LOADED)
@@ -52,7 +52,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 async def template(cluster: Cluster) -> str:
-    """A migrated database that nobody connects to, for others to be cloned from."""
+    """A migrated database to clone others from; cloning needs it to have no connection."""
     name = f"template_{os.getpid()}"
     await as_owner(cluster, f'create database "{name}"')
     await schema.migrate(cluster.owner_url(name))
@@ -81,14 +81,14 @@ async def database(settings: Settings) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def owner(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
-    """The superuser's own connection, to look at what is really stored and to break what must hold."""
+    """A superuser's connection, to read what is really stored and to damage it."""
     async with connected(settings.migration_database_url or "") as connection:
         yield connection
 
 
 @pytest.fixture
 async def worker_services(settings: Settings) -> AsyncIterator[WorkerServices]:
-    """What a worker process is composed of."""
+    """The services of a worker process."""
     services = build_worker_services(settings)
     yield services
     await services.close()
@@ -127,14 +127,14 @@ def work(settings: Settings) -> Work:
 
 @pytest.fixture
 async def client(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
-    """A client that is not signed in."""
+    """Not signed in."""
     async with client_of(app) as client:
         yield client
 
 
 @pytest.fixture(scope="session", autouse=True)
 def logs() -> None:
-    """As `erp serve` has them, so that what is logged under test is what is logged in production."""
+    """Configured as by `erp serve`, so that tests log what production logs."""
     telemetry.configure(Settings(database_url="", log_level="error", log_format="text"))
 
 

@@ -1,4 +1,4 @@
-"""The one parser and printer of numbers: it takes exactly its grammar, and loses nothing."""
+"""The parser and printer of numbers: it accepts exactly its grammar and loses no digit."""
 
 import re
 from decimal import Decimal
@@ -30,7 +30,7 @@ texts = st.one_of(
 
 
 def fits(text: str, scale: int) -> bool:
-    """The grammar, said in another way: by hand, character by character."""
+    """The grammar in another form: checked by hand, character by character."""
     if len(text) > 40:
         return False
     whole, point, decimals = text.removeprefix("-").partition(".")
@@ -127,7 +127,7 @@ def test_rounding_is_half_away_from_zero_like_postgres(number: Decimal, scale: i
     ids=lambda value: repr(getattr(value, "text", value))[:20],
 )
 def test_what_is_no_plain_number_is_refused(kind: type[Number], value: object) -> None:
-    # 13 digits before the point are too many for a quantity, and not for money
+    # 13 digits before the point are too many for a quantity, but not for an amount of money
     if kind is UnitCost and value == "1" * 13:
         value = "1" * 15
     with pytest.raises(ValueError):

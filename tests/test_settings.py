@@ -1,4 +1,4 @@
-"""Settings: read once, every fault named, secrets never shown."""
+"""Settings: read once, with every fault named and secrets never shown."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Bodies: taken exactly as they are meant, or refused with every fault named."""
+"""Request bodies: decoded exactly, or refused with every fault named."""
 
 from collections import Counter
 from typing import Annotated, Any, Literal
@@ -193,7 +193,7 @@ def test_the_faults_of_a_hostile_body_are_capped_and_nothing_is_read_after_the_l
 def test_no_more_than_the_first_parts_of_a_list_or_object_are_looked_at_one_by_one(
     read: Counter[object], shape: type
 ) -> None:
-    """What stands further behind is read with the whole, which is fast, and never again by itself."""
+    """Later parts are decoded with the whole, which is fast, and not again one by one."""
     numbers = [str(n + 1) for n in range(6000)]
     values = [*numbers, "no"]
     body: object = values if shape is list else {f"k{n}": value for n, value in enumerate(values)}

@@ -1,4 +1,4 @@
-"""Instances and a worker that the tests of clients share: to start them for each would be most of their time."""
+"""Two instances and a worker for all tests of clients: starting them takes longer than most of these tests."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Holds an embedded Postgres until a signal comes: run by test_embedded_postgres.py, which kills it in many ways.
+"""Runs an embedded Postgres until a signal comes; test_embedded_postgres.py starts it and kills it in many ways.
 
 Arguments: the data directory; "main" or "thread", where the server is started; optionally a user's number to become.
 Says "up POSTMASTER" once a row is committed, and "last ROWS" when it ends in order.
@@ -36,12 +36,12 @@ with ExitStack() as stack:
         db.execute("create table if not exists kept (id int)")
         db.execute("insert into kept values (1)")
         try:
-            # in here, since whoever reads it sends the signal at once
+            # inside the handler's scope, since the test sends the signal as soon as it has read this line
             sys.stdout.write(f"up {clusters[0].pid}\n")
             sys.stdout.flush()
             threading.Event().wait()
         finally:
-            # A service has work to finish after Ctrl-C: its server must still be there.
+            # After Ctrl-C a service still has work to finish, so its server must not have stopped.
             rows = db.execute("select count(*) from kept").fetchone()
             sys.stdout.write(f"last {rows and rows[0]}\n")
             sys.stdout.flush()

@@ -37,7 +37,7 @@ class Process(NamedTuple):
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
-    """The settings as variables, for a process that knows nothing else of this one."""
+    """The settings as environment variables of a new process."""
     values = {
         PREFIX + name.upper(): str(value)
         for name in settings.__struct_fields__
@@ -55,7 +55,7 @@ def free_port() -> int:
 
 @contextlib.asynccontextmanager
 async def erp(*arguments: str, env: dict[str, str], log: Path, url: str = "") -> AsyncIterator[Process]:
-    """`erp ARGUMENTS` in a process of its own, which is gone afterwards whatever happens."""
+    """`erp ARGUMENTS` in a process of its own, which is killed at the end."""
     with log.open("ab") as file:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "erp_service", *arguments, env=env, stderr=file, stdout=file, start_new_session=True
@@ -83,7 +83,7 @@ async def instance(settings: Settings, log: Path, **more: str) -> AsyncIterator[
 
 @contextlib.asynccontextmanager
 async def worker(settings: Settings, log: Path, **more: str) -> AsyncIterator[Process]:
-    """`erp worker`, as soon as it is started."""
+    """`erp worker`; it need not be ready yet."""
     async with erp("worker", env=environment(settings, **more), log=log) as process:
         yield process
 

@@ -32,7 +32,7 @@ def refused_only_by_a_rule(_context: Any, response: Any, case: Any) -> None:
         return
     problem = response.json()
     if problem["type"] != "/problems/invalid":
-        return  # a rule with a name of its own
+        return  # a problem with a slug of its own states the rule
     unexplained = [
         fault for fault in problem.get("errors", [{"detail": "nothing named"}]) if not RULES.search(fault["detail"])
     ]

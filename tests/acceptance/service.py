@@ -12,7 +12,7 @@ EMAIL, PASSWORD = "scripts@example.com", "a long walk by the sea"
 
 
 class Service(NamedTuple):
-    """Two instances and a worker over a database with items, some megabytes as CSV; the user may read them."""
+    """Two instances and a worker on a database with items, some megabytes as CSV, and a user who may read them."""
 
     urls: list[str]
     settings: Settings
@@ -20,5 +20,5 @@ class Service(NamedTuple):
     user_id: int
 
     async def owner(self) -> asyncpg.Connection:
-        """To look at what is stored, and to break what must hold. The caller closes it."""
+        """A superuser's connection, to read what is stored and to damage it. The caller closes it."""
         return await asyncpg.connect(**asyncpg_arguments(self.settings.migration_database_url or ""))

@@ -1,4 +1,4 @@
-"""The client for scripts, in threads as scripts have it, against real instances and a network with faults."""
+"""The client library for scripts, in threads as scripts use it, against real instances and a faulty network."""
 
 import asyncio
 import doctest
@@ -41,7 +41,7 @@ async def test_examples_in_the_documentation_run(
         found = doctest.DocTestFinder().find(module, globs={**vars(module), **names, "sys": sys, "log": io.StringIO()})
         (shown,) = [test for test in found if test.examples]
         said = io.StringIO()
-        # bytes go to the real standard output's buffer, of which the runner's stand-in has none
+        # bytes go to the buffer of the real standard output; the runner's replacement has none
         shown.globs["sys"] = type("Fake", (), {"stdout": type("Out", (), {"buffer": io.BytesIO()})})
         result = await asyncio.to_thread(doctest.DocTestRunner().run, shown, out=said.write)
     finally:
@@ -103,7 +103,7 @@ async def test_leftovers_that_are_not_of_this_file_are_noticed_and_removed(
     with pytest.raises(NotIntact):
         await asyncio.to_thread(download, b"x" * 1000)
     assert list(tmp_path.iterdir()) == []
-    # more than there can be of it cannot be of it
+    # a partial file that is longer than the file is not a part of it
     await asyncio.to_thread(download, b"x" * (job["result"]["bytes"] + 1))
     assert hashlib.sha256(path.read_bytes()).hexdigest() == job["result"]["sha256"]
 
@@ -233,7 +233,7 @@ async def test_nobody_there_is_told_soon_and_an_outage_is_waited_for(service: Se
 
 
 class _Elsewhere(http.server.BaseHTTPRequestHandler):
-    """A service that sends to its store, and a store that knows no ranges; `seen` are the headers of both."""
+    """A service that redirects to its store, and a store without ranges; `seen` are the headers of both requests."""
 
     seen: ClassVar[list[dict[str, str]]] = []
     content = random.Random(1).randbytes(300_000)

@@ -1,4 +1,4 @@
-"""The erp command, as a person or a container runs it."""
+"""The `erp` command as a process of its own."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Downloads over bare sockets, with no client's help: what instances send is the file, wherever it breaks."""
+"""Downloads over plain sockets: the instances themselves resume correctly, wherever the connection breaks."""
 
 import asyncio
 import base64
@@ -17,7 +17,7 @@ CUTS = 100
 
 
 class Answer:
-    """The head of an answer, and its body as far as it was taken."""
+    """The head of a response, and as much of its body as was read."""
 
     def __init__(self, head: bytes, body: bytes) -> None:
         first, *lines = head.decode("latin-1").split("\r\n")
@@ -27,7 +27,7 @@ class Answer:
 
 
 def ask(url: str, token: str, job: Job, headers: dict[str, str], *, most: int) -> Answer:
-    """GET over a socket that is reset, not closed, once `most` bytes of the body have come."""
+    """GET over a socket that is reset, not closed, after `most` bytes of the body."""
     where = urlsplit(url)
     with socket.create_connection((where.hostname, where.port), timeout=20) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -57,7 +57,7 @@ async def test_download_cut_at_a_hundred_places_and_resumed_on_alternating_insta
     def downloaded() -> bytes:
         found, tag = b"", ""
         for number, cut in enumerate(cuts):
-            # as a client does that knows nothing but what it has: the tag of the first answer
+            # as a client resumes that has only the ETag of the first response
             headers = {"Range": f"bytes={len(found)}-", "If-Range": tag} if found else {}
             url = service.urls[number % 2]
             answer = ask(url, service.token, job, headers, most=cut - len(found))
@@ -84,7 +84,7 @@ async def test_resumption_of_another_file_starts_anew_instead_of_mixing_two(serv
 
 
 async def test_instances_stay_well_though_readers_vanish(service: Service, job: Job) -> None:
-    """Forty of them, and both pools have twenty connections: none may keep one for a stream that nobody reads."""
+    """Forty downloads, and twenty connections in both pools together: none may hold one while its client is idle."""
 
     def vanish() -> None:
         for number in range(40):

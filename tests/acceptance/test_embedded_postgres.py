@@ -34,7 +34,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Clust
 
 @contextlib.contextmanager
 def holder(data_dir: Path, where: str = "main", *more: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs the server, and whatever it leaves behind, both gone in the end."""
+    """A process that runs the server. At the end it and everything that it left behind are killed."""
     command = [sys.executable, str(HOLDER), str(data_dir), where, *more]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
@@ -134,7 +134,7 @@ def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
 
 
 def test_normal_user_runs_it_as_well() -> None:
-    # Root's temporary directories are closed to others, and only root can become another.
+    # Root's temporary directories are closed to other users, and only root can change its user.
     nobody = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()
     data_dir = Path(tempfile.mkdtemp(prefix="erp-test-"))
     os.chown(data_dir, nobody, -1)
@@ -150,7 +150,7 @@ def test_normal_user_runs_it_as_well() -> None:
 
 
 def test_second_holder_is_refused_at_once_and_told_whom_to_stop(cluster: postgres.Cluster) -> None:
-    # it does not wait for the lock: the first holder keeps it until the end of this module
+    # it does not wait for the lock, which the first holder keeps until the end of this module
     with (
         pytest.raises(postgres.DirectoryInUse, match=f"in use by process {os.getpid()}: stop that one"),
         postgres.running(cluster.data_dir),
@@ -316,7 +316,7 @@ def test_server_that_cannot_start_tells_why_and_frees_the_directory(tmp_path: Pa
 
 
 def test_initdb_without_room_tells_so_and_leaves_nothing(tmp_path: Path) -> None:
-    # A full disk, for those who cannot mount one: no file may grow beyond 100 kB.
+    # In place of a full disk: no file may grow beyond 100 kB.
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
@@ -355,7 +355,7 @@ def test_programs_in_a_closed_directory_are_copied_where_they_run(
     assert programs.is_relative_to(copies)
     assert postgres_directory.find_programs(account, copies=copies) == programs
     for name in ("initdb", "postgres", "psql"):
-        # Not what lies beside the original.
+        # The copy must not load libraries that lie beside the original.
         shown = subprocess.run([programs / name, "--version"], capture_output=True, text=True, check=True)
         assert "PostgreSQL) 18" in shown.stdout
     assert all(path.stat().st_mode & 0o055 == 0o055 for path in programs.parent.rglob("*"))

@@ -1,4 +1,4 @@
-"""Following exports over two instances and a worker, as real processes over real sockets."""
+"""Event streams of exports, with two instances and a worker as real processes and over real sockets."""
 
 import asyncio
 import contextlib
@@ -92,7 +92,7 @@ async def test_export_submitted_on_one_instance_is_followed_on_the_other_to_its_
 async def test_listener_of_an_instance_that_was_killed_goes_on_with_another(
     pair: Pair, settings: Settings, tmp_path: Path
 ) -> None:
-    """Nothing is missed and nothing comes twice; also when it was killed at the very end."""
+    """No event is missed or comes twice, also if the instance is killed at the very end."""
     here, there = pair.clients
     export_id = await submitted(there)
     path = f"{JOBS}/{export_id}/events"
@@ -108,7 +108,7 @@ async def test_listener_of_an_instance_that_was_killed_goes_on_with_another(
     versions = [int(event.id) for event in (first, *seen)]
     assert versions == sorted(set(versions))
     assert seen[-1].name == "done"
-    # once more, as an EventSource does by itself
+    # once more, as an EventSource reconnects by itself
     assert (await there.get(path, headers={"Last-Event-ID": seen[-1].id})).status_code == 204
 
 
@@ -120,7 +120,7 @@ async def test_open_streams_and_long_polls_do_not_hold_a_drain(pair: Pair) -> No
         poll = asyncio.create_task(here.get(f"{JOBS}/{export_id}", headers={"Prefer": "wait=60"}))
         pair.processes[0].signal(signal.SIGTERM)
         assert [event async for event in stream] == []
-        # well within the grace, after which they would be cut off
+        # well before the end of the grace period, at which they would be cut off
         assert await pair.processes[0].ended(seconds=12) == 0
         assert (await poll).status_code == 200
     log = pair.processes[0].log.read_text()
@@ -131,7 +131,7 @@ async def test_open_streams_and_long_polls_do_not_hold_a_drain(pair: Pair) -> No
 async def test_stream_goes_on_when_a_worker_is_killed_under_the_export(
     pair: Pair, settings: Settings, owner: asyncpg.Connection, tmp_path: Path
 ) -> None:
-    """A stream that hangs after the worker died: here it tells of the next attempt, and of the end."""
+    """Streams must not hang after the worker died: this one sends the next attempt, and the end."""
     async with worker(settings, tmp_path / "w1.log") as victim:
         await owner.execute("begin; lock table items in access exclusive mode")
         export_id = await submitted(pair.clients[0])

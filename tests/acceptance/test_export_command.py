@@ -1,4 +1,4 @@
-"""`erp export` as people have it: real processes, terminals, pipes, signals, and a network with faults."""
+"""`erp export` with real processes, terminals, pipes, signals, and a faulty network."""
 
 import asyncio
 import contextlib
@@ -67,7 +67,7 @@ async def ended(process: asyncio.subprocess.Process, given: str = "") -> Ended:
 
 
 async def export(*arguments: str, url: str, token: str | None, given: str = "") -> Ended:
-    """The command without a process of its own, where nothing of one is looked at: each takes seconds to start."""
+    """Runs the command in this process, for tests that need no process of its own: each takes seconds to start."""
     variables = {"ERP_TOKEN": token, "ERP_URL": url, "COLUMNS": "120"}
     invoked = await asyncio.to_thread(CliRunner().invoke, main, ["export", *arguments], env=variables, input=given)
     assert invoked.exception is None or isinstance(invoked.exception, SystemExit), invoked.exception
@@ -76,7 +76,7 @@ async def export(*arguments: str, url: str, token: str | None, given: str = "") 
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where files go that are given no path."""
+    """The working directory, to which files without a path are written."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -91,7 +91,7 @@ async def test_into_a_pipe_comes_the_file_and_nothing_else(service: Service, job
 
 
 async def test_options_become_the_request(service: Service, tmp_path: Path) -> None:
-    """Signed in by e-mail and password, so this is also the way of those who have no token."""
+    """Signs in by e-mail and password, so it covers users without a token as well."""
     options = ["--user", EMAIL, "--columns", "id,sku,name", "--sort=-id", "--delimiter", "semicolon", "--bom", "--crlf"]
     filters = ["--filter", "q=sku-1999", "--filter", "include_deleted=true"]
     named = ["--filename", "{dataset} of {date}", "--keep-hours", "2"]
@@ -104,7 +104,7 @@ async def test_options_become_the_request(service: Service, tmp_path: Path) -> N
     rows = list(csv.reader(io.StringIO(content, newline=""), delimiter=";"))
     assert content.count("\r\n") == len(rows) == 12
     assert rows[:2] == [["id", "sku", "name"], ["19999", "SKU-19999", 'Item, "19999"']]
-    # what is here already is not overwritten by a name that the service chose
+    # a file that exists is not overwritten under a name that the service chose
     again = await export("items", *options, *filters, *named, url=service.urls[0], token=None, given=f"{PASSWORD}\n")
     assert (again.status, path.read_bytes().decode("utf-8-sig")) == (1, content)
     assert "is here already" in again.said
@@ -259,7 +259,7 @@ async def test_terminal_shows_a_bar_with_rows_and_bytes(service: Service, tmp_pa
 
 def _all_of(descriptor: int) -> bytes:
     found = b""
-    with contextlib.suppress(OSError):  # how the end of a terminal is told
+    with contextlib.suppress(OSError):  # how Linux reports that the other end of a terminal was closed
         while piece := os.read(descriptor, 65536):
             found += piece
     return found

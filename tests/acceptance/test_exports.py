@@ -1,4 +1,4 @@
-"""Exports over two instances and two workers, and their commands, as real processes."""
+"""Exports with two instances and two workers, and the commands for exports, as real processes."""
 
 import asyncio
 import hashlib
@@ -89,12 +89,12 @@ async def test_twenty_jobs_each_run_once(fleet: Fleet, owner: asyncpg.Connection
 async def test_export_of_a_worker_that_was_killed_is_finished_by_another(
     fleet: Fleet, owner: asyncpg.Connection
 ) -> None:
-    """The COPY is held by a lock, so that the kill falls into it."""
+    """A lock stops the COPY, so that the kill happens in the middle of it."""
     await owner.execute("begin; lock table items in access exclusive mode")
     job_id = (await fleet.instances[0].post(JOBS, json={"dataset": "items"})).json()["id"]
 
     async def held() -> int:
-        # pg_locks, since a transaction sees pg_stat_activity as it first saw it
+        # pg_locks, since within a transaction pg_stat_activity does not change after the first read
         return int(
             await owner.fetchval("select count(*) from pg_locks where not granted and relation = 'items'::regclass")
         )

@@ -1,4 +1,4 @@
-"""Instances of the API as real processes: any of them answers, any of them can go."""
+"""Instances of the API as real processes: each of them can answer, and each can be stopped."""
 
 import asyncio
 import signal
@@ -71,7 +71,7 @@ async def test_request_that_outlives_the_drain_is_told_to_go_elsewhere(
             await owner.execute("lock table items")
             item = {"sku": "LATE", "name": "Late", "unit": "PCS"}
             asked = asyncio.create_task(client.post("/api/v1/inventory/items", json=item))
-            # pg_locks, since a transaction sees the processes of pg_stat_activity as it first saw them
+            # pg_locks, since within a transaction pg_stat_activity does not change after the first read
             waits = "select from pg_locks where not granted and relation = 'items'::regclass"
             await eventually(lambda: owner.fetch(waits))
             process.signal(signal.SIGTERM)

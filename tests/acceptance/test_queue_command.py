@@ -1,4 +1,4 @@
-"""`erp queue`, as an operator types it."""
+"""`erp queue` as a real process."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ async def test_what_goes_on_is_seen_by_people_and_by_programs_and_can_be_ended(
 ) -> None:
     submitted = [await viewer.post(JOBS, json={"dataset": "items", "force_new": True}) for _ in range(3)]
     ids = [answer.json()["id"] for answer in submitted]
-    # the COPY is held by a lock, so that the exports stay in hand
+    # a lock stops the COPY, so that the exports keep running
     await owner.execute("begin; lock table items in access exclusive mode")
     async with worker(settings, tmp_path / "worker.log") as process:
 

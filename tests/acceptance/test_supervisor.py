@@ -1,4 +1,4 @@
-"""What keeps the processes of `erp up`, with real processes."""
+"""The supervisor of `erp up`, with real processes."""
 
 import contextlib
 import os
@@ -34,13 +34,14 @@ sys.exit(
     )
 )
 """
-# In one piece, so that nobody else's line comes between; not by `print`, in which a signal's handler cannot print.
+# One write for the whole line, so that lines of two processes do not mix. Not `print`, which is not reentrant: a signal
+# handler may interrupt another one.
 SAYS = """
 import os, signal, sys, time
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + chr(10)).encode())
 """
-# Says its number, and goes on until a signal comes.
+# Prints its process id and runs until a signal comes.
 WAITS = f"{SAYS}say('up', os.getpid(), os.environ['MARK']); time.sleep(600)"
 DEAF = f"{SAYS}signal.signal(signal.SIGTERM, lambda *_: say('deaf')); {WAITS}"
 ORDERLY = (
@@ -59,7 +60,7 @@ def supervisor(*codes: str, grace: float = 20, check: str = "", **options: objec
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as process:
-        # who reads a line from it would else wait for ever
+        # or a read of a line from it would never return
         watch = threading.Timer(120, process.kill)
         watch.start()
         try:
@@ -70,7 +71,7 @@ def supervisor(*codes: str, grace: float = 20, check: str = "", **options: objec
 
 
 def heard(process: subprocess.Popen[str], word: str) -> str:
-    """The rest of the next line that begins with this word; the lines before it are dropped."""
+    """The rest of the next line that begins with this word; lines before it are skipped."""
     assert process.stdout is not None
     for line in process.stdout:
         first, _, rest = line.strip().partition(" ")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 
 class Wire:
-    """Passes connections on to one address after the other, in turn."""
+    """Forwards connections to the addresses in turn."""
 
     def __init__(self, targets: list[str]) -> None:
         self.url = ""
@@ -57,7 +57,7 @@ class Wire:
             await to_client.drain()
             if left is not None and (left := left - len(data)) <= 0:
                 break
-        # what was written arrives before the end does
+        # flush what was written before the connection ends
         to_client.close()
 
 

@@ -1,4 +1,4 @@
-"""Two instances, since a right that is taken away on one must be gone on the other."""
+"""Two instances: a right that one of them takes away must be gone on the other."""
 
 from collections.abc import AsyncIterator
 

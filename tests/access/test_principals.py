@@ -36,7 +36,7 @@ async def hears(app: Litestar) -> bool:
 
 
 async def warm(app: Litestar, client: httpx.AsyncClient, user_id: int, token: str) -> None:
-    """The role is in the cache, and the notice of the user's making, which would drop it again, is past."""
+    """Returns once the role is cached, and the notification of the user's creation, which would drop it, has passed."""
     notices, authorities = services_of(app).notifications, services_of(app).access.authorities
 
     async def proved_since(before: float) -> bool:
@@ -109,7 +109,7 @@ async def test_a_role_is_not_looked_up_for_each_request(
     loaded.clear()
     statuses = [(await me(client, token)).status_code for _ in range(20)]
     assert statuses == [200] * 20
-    # a loaded machine may delay a proof; then, and only then, there is a look-up
+    # a busy machine may delay a proof; only then there is a look-up
     assert len(loaded) <= 2
 
 
@@ -134,7 +134,7 @@ async def test_a_role_is_gone_though_the_listening_connection_was_cut_at_that_mo
 
 @asynccontextmanager
 async def deaf(owner: asyncpg.Connection) -> AsyncIterator[None]:
-    """The server's ends of all listening connections hang, as if the network were gone: nothing closes."""
+    """Stops the server's side of all listening connections, as a lost network does: nothing is closed."""
     pids = [
         row["pid"]
         for row in await owner.fetch(
@@ -163,7 +163,7 @@ async def test_a_role_is_gone_though_the_listening_connection_hangs_without_clos
     async with deaf(owner):
         await take_role(one, admin_token, user_id)
         await refused(other, token)
-        # and it goes on working, by looking up
+        # and the instance still answers, by looking up each role
         assert (await me(other, admin_token)).status_code == 200
     await eventually(lambda: hears(two.apps[1]))
 
@@ -194,7 +194,7 @@ async def test_a_listener_cut_while_it_subscribes_comes_back(
 
 
 class SilentNotices:
-    """Hears what the test says, and is always current."""
+    """A listener that is always current; the test calls what it subscribed."""
 
     is_current = True
 
@@ -203,7 +203,7 @@ class SilentNotices:
 
 
 async def test_what_was_read_before_a_notice_is_not_kept_after_it() -> None:
-    """The look-up is in flight when the role changes: the old role would else stay for ever."""
+    """The role changes while its look-up is under way: the old role must not stay in the cache."""
     role, reading, go = Role.ADMIN, asyncio.Event(), asyncio.Event()
 
     async def load(user_id: int) -> Authority:

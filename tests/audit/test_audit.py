@@ -1,4 +1,4 @@
-"""The audit log: who did what, read by administrators, and changed by nobody."""
+"""The audit log: who did what; administrators read it and nobody changes it."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -111,7 +111,7 @@ async def test_only_administrators_read_it_and_only_with_known_filters(
 
 
 async def test_the_database_itself_refuses_every_change(owner: asyncpg.Connection, database: Database) -> None:
-    """By trigger for everybody, the owner too, and by grant for the service."""
+    """A trigger refuses it to everybody, the owner included; the service has no grant for it either."""
     async with database.write() as db:
         await record(db, system("test"), "item.created", 1)
     for statement in ("update audit_log set reason = 'x'", "delete from audit_log", "truncate audit_log"):

@@ -1,4 +1,4 @@
-"""People who can sign in, and two instances to sign in on."""
+"""Users who can sign in, and two instances."""
 
 from collections.abc import AsyncIterator
 

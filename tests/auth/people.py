@@ -1,4 +1,4 @@
-"""People who can sign in, and what they send to do so."""
+"""Users who can sign in, and their requests."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple

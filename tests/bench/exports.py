@@ -45,7 +45,7 @@ out = Console(width=None if sys.stdout.isatty() else 140)
 
 
 class Way(NamedTuple):
-    """An export; `rounds` bounds how often what is slow is measured."""
+    """One way of exporting; slow ways are measured in fewer `rounds`."""
 
     format: str
     compression: str
@@ -114,7 +114,7 @@ def in_a_process(bench: Bench, program: list[str], target: Path) -> Taken:
     process = subprocess.Popen(program, stdout=subprocess.DEVNULL)
     memory = 0.0
     while True:
-        # looked at while it lives: what wait4 says of memory counts ours, too, from before the exec
+        # read while the process lives: the memory that wait4 reports includes this process's own, from before the exec
         memory = max(memory, memory_of(process.pid))
         sleep(0.02)
         ended, status, used = os.wait4(process.pid, os.WNOHANG)
@@ -131,7 +131,7 @@ def in_a_process(bench: Bench, program: list[str], target: Path) -> Taken:
 
 
 async def write_rows(url: str, target: str) -> None:
-    """What most services do: a cursor, and a writer of CSV."""
+    """What most services do: a cursor and Python's CSV writer."""
     connection = await asyncpg.connect(**asyncpg_arguments(url))
     file = await asyncio.to_thread(open, target, "w", newline="")
     try:
@@ -147,7 +147,7 @@ async def write_rows(url: str, target: str) -> None:
 async def by_export(bench: Bench, way: Way) -> Taken:
     log = bench.directory / "worker.log"
     async with worker(bench.settings, log, ERP_EXPORT_PARTS=str(way.parts)) as running:
-        # a small one first, by which the worker is known to be up and warm
+        # a small export first, so that the worker is up and warm
         await finished(bench, {"dataset": "items", "format": way.format, "compression": way.compression})
         reset_peak(running.pid)
         idle, cpu, server = memory_of(running.pid, "VmRSS"), cpu_of(running.pid), cpu_of_server(bench.postmaster)
@@ -183,7 +183,7 @@ async def finished(bench: Bench, request: dict[str, str]) -> dict[str, Any]:
 
 
 async def reads(bench: Bench, until: asyncio.Event) -> list[float]:
-    """Milliseconds of an ordinary list, one after the other."""
+    """The milliseconds of ordinary list requests, one after the other."""
     took = []
     while not until.is_set():
         began = perf_counter()
@@ -194,7 +194,7 @@ async def reads(bench: Bench, until: asyncio.Event) -> list[float]:
 
 
 async def reads_beside(bench: Bench, parts: int, seconds: float = 6) -> tuple[list[float], list[float]]:
-    """While nothing else happens, and while exports run."""
+    """Request times without exports, and while exports run."""
     until = asyncio.Event()
     asyncio.get_running_loop().call_later(seconds, until.set)
     await reads(bench, _after(1))

@@ -1,4 +1,4 @@
-"""Movements made in SQL, whose books hold: as many as are asked for, at the speed of the disk."""
+"""Any number of movements, made by SQL as fast as the disk allows; the books hold."""
 
 import asyncio
 from pathlib import Path
@@ -24,7 +24,7 @@ insert into locations (code, name, location_type)
   select 'L' || n, 'Location ' || n, 'WAREHOUSE' from generate_series(1, 7) n;
 insert into stock_transactions (id, user_id) select gen_random_uuid(), 1 from generate_series(1, 1000);
 """
-# The sums of the chain are right by the window, and the references by construction: so their triggers can rest.
+# The window function makes the running sums right, and the references are right by construction: triggers are off.
 _MOVEMENTS = """
 set session_replication_role = replica;
 insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, unit_cost, value,
@@ -48,7 +48,7 @@ set session_replication_role = default;
 
 
 async def made(cluster: Cluster, directory: Path, rows: int) -> tuple[Settings, int]:
-    """A database with so many movements, and the id of an administrator."""
+    """Makes the movements; returns the database and the id of an administrator."""
     await asyncio.to_thread(cluster.create_database, DATABASE)
     await schema.migrate(cluster.owner_url(DATABASE))
     settings = settings_for(cluster, DATABASE, directory)

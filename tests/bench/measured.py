@@ -1,4 +1,4 @@
-"""What a process takes: seconds of CPU, and its memory at the most. Read from /proc, so on Linux."""
+"""The CPU seconds and the peak memory of a process, from /proc, so on Linux only."""
 
 import os
 from pathlib import Path
@@ -25,16 +25,16 @@ def cpu_of(pid: int, *, with_children: bool = False) -> float:
 
 
 def cpu_of_server(postmaster: int) -> float:
-    """Of all its processes, also of those that have ended."""
+    """The CPU seconds of all its processes, including those that have ended."""
     return cpu_of(postmaster, with_children=True) + sum(
         cpu_of(int(child)) for child in _read(postmaster, f"task/{postmaster}/children").split() if _lives(int(child))
     )
 
 
 def memory_of(pid: int, what: str = "VmHWM") -> float:
-    """In MiB: at the most since `reset_peak`; `VmRSS` is now."""
+    """MiB: the peak since `reset_peak`; with `VmRSS` the present value."""
     lines = (line.split() for line in _read(pid, "status").splitlines())
-    # a process that has just ended has none
+    # a process that has just ended has no such line
     return next((int(words[1]) for words in lines if words[0] == f"{what}:"), 0) / 1024
 
 

@@ -38,7 +38,7 @@ out = Console(width=None if sys.stdout.isatty() else 120)
 
 
 class Figures(NamedTuple):
-    """Of one round: how many a second, the 99th percentile in milliseconds, and how busy all cores were (0 to 1)."""
+    """One round: requests per second, 99th percentile in milliseconds, and the share of all cores in use (0 to 1)."""
 
     rate: float
     p99: float
@@ -46,7 +46,7 @@ class Figures(NamedTuple):
 
 
 async def _ask(urls: list[str], token: str, seconds: float, times: list[float]) -> None:
-    """What a shop's day is: reads of stock and items, and a booking in ten."""
+    """The traffic of a shop: reads of stock and items; one request in ten is a posting."""
     headers = {"Authorization": f"Bearer {token}"}
     until = perf_counter() + seconds
 
@@ -75,7 +75,7 @@ def _asking(urls: list[str], token: str, seconds: float, found: "multiprocessing
 
 
 async def requests(urls: list[str], token: str, seconds: float) -> Figures:
-    """From two processes of their own, since one that asks would be the limit of four that answer."""
+    """Two client processes, since a single client would limit four instances."""
     context = multiprocessing.get_context("spawn")
     found: multiprocessing.Queue[list[float]] = context.Queue()
     askers = [context.Process(target=_asking, args=(urls, token, seconds, found)) for _ in range(2)]
@@ -90,7 +90,7 @@ async def requests(urls: list[str], token: str, seconds: float) -> Figures:
 
 
 async def exports(client: httpx.AsyncClient) -> Figures:
-    """So many exports of 200,000 movements, from the first submission until the last file is there."""
+    """Runs so many exports of 200,000 movements, from the first submission to the last file."""
     psutil.cpu_percent()
     began = perf_counter()
     body = {"dataset": "stock_movements", "force_new": True}

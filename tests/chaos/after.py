@@ -1,4 +1,4 @@
-"""What must hold after every fault."""
+"""What must hold after a fault."""
 
 import signal
 
@@ -9,7 +9,7 @@ from tests.chaos.ground import Ground
 
 
 async def lives_on(ground: Ground, client: httpx.AsyncClient, worker: Process) -> None:
-    """It is the only one left, and does what is asked."""
+    """Stops all other workers; this one must still run an export."""
     for other in ground.others(worker):
         if other.process.returncode is None:
             other.signal(signal.SIGTERM)
@@ -19,7 +19,7 @@ async def lives_on(ground: Ground, client: httpx.AsyncClient, worker: Process) -
 
 
 async def never_back(ground: Ground, export: str) -> None:
-    """Nothing of an older attempt was written after a newer one had begun."""
+    """No older attempt wrote anything after a newer one had begun."""
     rows = await ground.fetch("select attempt, status from traces where export_id = $1 order by at", export)
     attempts = [row["attempt"] for row in rows]
     assert attempts == sorted(attempts)

@@ -1,4 +1,4 @@
-"""A server for these tests alone, since they stop it, and the table that they end with."""
+"""A server for these tests alone, since they stop it, and the table that the run ends with."""
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
@@ -21,7 +21,7 @@ from tests.support.users import make_user, token_of
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """One for each process of xdist, so that no restart meets another test."""
+    """One for each process of xdist, so that a restart affects no other test."""
     with temporary_cluster("chaos") as cluster:
         yield cluster
 
@@ -35,7 +35,7 @@ async def ground(settings: Settings, cluster: Cluster, database: Database, tmp_p
         try:
             yield ground
         finally:
-            # whatever a test that failed left stopped
+            # a test that failed may have left it stopped
             await ground.start_postgres()
 
 
@@ -51,7 +51,7 @@ def record(request: pytest.FixtureRequest) -> Record:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What mostly waits comes first, one of it in each process: at the end it would keep the other idle."""
+    """Tests that mostly wait come first, one in each process: at the end, one process would wait for the other."""
     items.sort(key=lambda item: "outage of 60 s" not in item.name and "test_reconciliation" not in item.nodeid)
 
 

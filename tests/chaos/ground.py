@@ -1,4 +1,4 @@
-"""What every fault happens on: real instances and workers over one real Postgres, with an export that can be held."""
+"""Real instances and workers on one real Postgres, and exports that a test can stop in the middle of their COPY."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ HELD_ROW = 15_000
 HOLD = 4711
 
 SETTLED_SECONDS = 3.3
-"""After so long a connection, a worker rescues: rescue.Patience.reconnect_grace with a margin."""
+"""Seconds of connection after which a worker rescues: rescue.Timeouts.reconnect_grace with a margin."""
 
 # The table under the dataset becomes a view that can stop in the middle of being read. `stable` is a lie, told so
 # that the planner leaves the call out where nobody reads the column, as in count(*).
@@ -56,7 +56,7 @@ grant select on items to erp_app;
 analyze items_table;
 """
 
-# Every state that an export's row ever had, and when
+# Every state of an export's row, with its time
 TRACES = """
 create table traces (
   export_id uuid, status text, attempt integer, rows_done bigint, at timestamptz default clock_timestamp()
@@ -79,7 +79,7 @@ create trigger trace_death after insert or update on queue_deaths for each row e
 
 
 class Hold:
-    """While it is held, every export stops in the middle of its COPY."""
+    """A lock. While a test holds it, every export stops in the middle of its COPY."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
@@ -127,7 +127,7 @@ class Ground:
         await asyncio.to_thread(self.cluster.start)
 
     async def terminate(self, application: str = "erp%") -> int:
-        """End the backends of that name, without a word to those who use them; returns how many."""
+        """Terminates the backends of that name; returns how many."""
         return len(
             await self.fetch(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
@@ -139,7 +139,7 @@ class Ground:
     # processes
 
     async def fleet(self, instances: int, workers: int, **more: str) -> list[httpx.AsyncClient]:
-        """Clients of so many new instances, and so many new workers beside them."""
+        """Starts so many instances and workers; returns a client of each instance."""
         clients, _ = await asyncio.gather(
             asyncio.gather(*(self.instance(**more) for _ in range(instances))),
             asyncio.gather(*(self.worker(**more) for _ in range(workers))),
@@ -147,7 +147,7 @@ class Ground:
         return clients
 
     async def instance(self, proxy: Proxy | None = None, /, **more: str) -> httpx.AsyncClient:
-        """A client of a new instance."""
+        """Starts an instance; returns a client of it."""
         log = self.logs / f"instance-{next(self._numbers)}.log"
         process = await self._stack.enter_async_context(instance(self._through(proxy), log, **more))
         headers = {"Authorization": f"Bearer {self._token}"}
@@ -155,7 +155,7 @@ class Ground:
         return await self._stack.enter_async_context(client)
 
     async def worker(self, proxy: Proxy | None = None, /, **more: str) -> Process:
-        """A worker that has taken its lock."""
+        """Starts a worker; returns it once it has taken its lock."""
         log = self.logs / f"worker-{next(self._numbers)}.log"
         process = await self._stack.enter_async_context(worker(self._through(proxy), log, **more))
         self.workers.append(process)
@@ -174,7 +174,7 @@ class Ground:
         return Settings(**{**values, "database_url": proxy.url(self.settings.database_url)})
 
     async def settled(self) -> None:
-        """Every worker has been connected for so long that it rescues."""
+        """Returns once every worker has been connected for so long that it rescues."""
         await eventually(
             lambda: self.value(
                 "select coalesce(bool_and(backend_start < now() - make_interval(secs => $1)), false)"
@@ -185,7 +185,7 @@ class Ground:
         )
 
     async def lifelines(self, number: int) -> None:
-        """So many workers hold their lock."""
+        """Returns once so many workers hold their lock."""
         held = (
             "select count(distinct objid) = $1 from pg_locks join pg_database d on d.oid = database"
             " where locktype = 'advisory' and objsubid = 2 and granted and datname = current_database()"
@@ -193,7 +193,7 @@ class Ground:
         await eventually(lambda: self.value(held, number), seconds=60)
 
     async def runner(self, export_id: str) -> Process:
-        """The worker that the queue says runs it."""
+        """The worker that runs the export according to the queue."""
         pid = await self.value(
             "select w.pid from export_jobs e join procrastinate_jobs j on j.id = e.queue_job_id"
             " join queue_workers w using (worker_id) where j.status = 'doing' and e.id = $1",
@@ -202,7 +202,7 @@ class Ground:
         return next(process for process in self.workers if process.pid == pid)
 
     async def listening(self, number: int, *, after: datetime | None = None) -> None:
-        """So many workers listen, over connections that are younger: the next notice reaches them."""
+        """Returns once so many workers listen on connections made since then: the next notification reaches them."""
         listens = (
             "select count(*) >= $1 from pg_stat_activity where application_name = 'erp worker listener'"
             " and datname = current_database() and (query ilike 'listen%' or query = 'SELECT 1') "
@@ -235,7 +235,7 @@ class Ground:
         return str(answer.json()["id"])
 
     async def in_the_middle(self, export_id: str, attempt: int = 1) -> Process:
-        """That attempt has written a part of its file and waits for the hold; returns its worker."""
+        """Returns the attempt's worker, once it has written a part of its file and waits for the lock."""
         part = self.part(export_id, attempt)
 
         async def halfway() -> bool:
@@ -255,7 +255,7 @@ class Ground:
         await eventually(gone, seconds=40)
 
     async def ends(self, export_id: str, status: str = "succeeded", *, seconds: float = 60) -> asyncpg.Record:
-        """The export's row, once it has ended; it must have ended so."""
+        """The export's row, once it has ended; its status must be this one."""
 
         async def ended() -> asyncpg.Record | None:
             rows = await self.fetch(
@@ -270,7 +270,7 @@ class Ground:
         return row
 
     async def starts(self, export_id: str) -> int:
-        """How often a worker began it."""
+        """The number of attempts that began."""
         return int(
             await self.value(
                 "select count(distinct attempt) from traces where export_id = $1 and attempt > 0", export_id
@@ -278,14 +278,14 @@ class Ground:
         )
 
     async def began(self, export_id: str, attempt: int, *, seconds: float = 60) -> datetime:
-        """When that attempt claimed the export."""
+        """The time at which the attempt claimed the export."""
         when = "select min(at) from traces where export_id = $1 and attempt = $2 and status = 'running'"
         found = await eventually(lambda: self.value(when, export_id, attempt), seconds=seconds)
         assert isinstance(found, datetime)
         return found
 
     async def deaths(self) -> int:
-        """How many were held against any job."""
+        """The number of deaths that were counted for all jobs."""
         return int(await self.value("select count(*) from deaths"))
 
     async def proven(self, *export_ids: str, killed: Collection[int] = ()) -> str:
@@ -342,7 +342,7 @@ class Ground:
         return digest.hexdigest()
 
     async def promptly(self, client: httpx.AsyncClient) -> float:
-        """An export from submission to file; returns the seconds it waited for a worker that must have been told."""
+        """Runs an export; returns the seconds from its submission to its claim by a worker."""
         export_id = await self.submit(client)
         begun = await self.began(export_id, 1)
         submitted = await self.value("select min(at) from traces where export_id = $1", export_id)
@@ -351,5 +351,5 @@ class Ground:
 
 
 def since(moment: datetime, until: datetime | None = None) -> float:
-    """In seconds; the clocks of the tests and of Postgres are one machine's."""
+    """Seconds between the two; tests and Postgres share one machine's clock."""
     return ((until or datetime.now(UTC)) - moment).total_seconds()

@@ -13,7 +13,7 @@ Sender = Literal["client", "server"]
 
 
 class Link:
-    """One connection, with a switch."""
+    """One connection that can be stopped."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.flows = asyncio.Event()
@@ -27,7 +27,7 @@ class Link:
 
 
 class Proxy:
-    """Give `directory` to a process as the host of its database."""
+    """A proxy in front of Postgres. `directory` is the database host of a process that connects through it."""
 
     def __init__(self, server: Path, directory: Path) -> None:
         self.directory = directory
@@ -39,23 +39,23 @@ class Proxy:
         self._losing: tuple[Sender, bytes, bytes, asyncio.Event] | None = None
 
     def url(self, url: str) -> str:
-        """The same address, through here."""
+        """The same address, through the proxy."""
         return url.partition("?")[0] + f"?host={quote(str(self.directory))}&port=5432"
 
     def hang(self, *, new: bool = True) -> None:
-        """No byte passes and nothing is closed. Without `new`, connections that are made from now on work."""
+        """No byte passes and nothing is closed. Without `new`, only the present connections hang."""
         self._new_flow = not new
         for link in self._links:
             link.flows.clear()
 
     def cut(self) -> None:
-        """Every connection is closed, and none is taken."""
+        """Closes every connection and accepts no new one."""
         self.refusing = True
         for link in list(self._links):
             link.close()
 
     def heal(self) -> None:
-        """What was held back arrives now."""
+        """Delivers what was held back."""
         self.refusing, self._new_flow = False, True
         for link in self._links:
             link.flows.set()
@@ -109,14 +109,14 @@ class Proxy:
                     break
                 target.write(chunk)
                 await target.drain()
-        # One side is gone: so is the other, but not while the network hangs, which tells nobody
+        # One side has closed, so the other is closed too; but not while the network hangs, when nobody can notice
         await link.flows.wait()
         link.close()
 
 
 @contextlib.asynccontextmanager
 async def running(server: Path) -> AsyncIterator[Proxy]:
-    # a directory of its own in /tmp, since the path of a socket has 107 bytes at most
+    # a directory in /tmp, since the path of a socket has at most 107 bytes
     with tempfile.TemporaryDirectory(prefix="erp-proxy-") as directory:
         proxy = Proxy(server, Path(directory))
         listening = await asyncio.start_unix_server(proxy.serve, proxy.directory / PORT_FILE)

@@ -6,7 +6,7 @@ PROPERTY = "chaos"
 
 
 class Line(NamedTuple):
-    """One line of the table: seconds from the fault to the recovery, how often a worker began, what came of it."""
+    """One line of the table: seconds from the fault to the recovery, the number of attempts, and the result."""
 
     fault: str
     seconds: float | None
@@ -15,7 +15,7 @@ class Line(NamedTuple):
 
 
 class Record:
-    """For a test to say what it saw."""
+    """Takes the line of one test."""
 
     def __init__(self, properties: list[tuple[str, Any]], fault: str) -> None:
         self._properties, self._fault = properties, fault

@@ -1,4 +1,4 @@
-"""Workers that lose the way to the database, or an answer on it, while database and process are well."""
+"""Workers that lose their connection to the database, or a response on it, while database and process are well."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ async def says(worker: Process, words: str) -> None:
 
 @pytest.mark.parametrize("how", ["hangs", "is cut"])
 async def test_network_of_a_worker(ground: Ground, proxy: Proxy, record: Record, how: str) -> None:
-    """By the time that another takes over, or soon after, it stops by itself: nobody can tell it to."""
+    """It stops by itself, by the time that another takes over or soon after: no message can reach it."""
     client = await ground.instance()
     lost = await ground.worker(proxy)
     hold = await ground.hold()
@@ -53,7 +53,7 @@ async def test_network_of_a_worker(ground: Ground, proxy: Proxy, record: Record,
 
 
 async def test_connections_hang_without_closing(ground: Ground, proxy: Proxy, record: Record) -> None:
-    """As after a firewall that forgot them: new ones work. Nothing may wait for the old ones for long."""
+    """As after a firewall that dropped its table: new connections work, and nothing may wait long for the old ones."""
     client = await ground.instance(proxy, ERP_STATEMENT_SECONDS="2")
     worker = await ground.worker(proxy, ERP_STATEMENT_SECONDS="2")
     hold = await ground.hold()
@@ -71,7 +71,7 @@ async def test_connections_hang_without_closing(ground: Ground, proxy: Proxy, re
     await eventually(answered, seconds=60)
     await ground.listening(1, after=gone)
     waited = await ground.promptly(client)
-    # the server's ends of what hung, which keepalive would close
+    # the server's side of the connections that hung; keepalive would close them
     proxy.heal()
     effects = await ground.proven(export)
     await never_back(ground, export)
@@ -81,7 +81,7 @@ async def test_connections_hang_without_closing(ground: Ground, proxy: Proxy, re
 
 
 async def test_lifelines_are_gone_all_at_once(ground: Ground, record: Record) -> None:
-    """As after a restart of Postgres every lock is free, but every worker lives: nobody takes anything over."""
+    """As after a restart of Postgres, every lock is free although every worker lives: no job is taken over."""
     (client,) = await ground.fleet(1, 2)
     await ground.settled()
     hold = await ground.hold()
@@ -103,7 +103,7 @@ async def test_lifelines_are_gone_all_at_once(ground: Ground, record: Record) ->
 
 
 async def test_answer_to_a_fetch_is_lost(ground: Ground, proxy: Proxy, record: Record) -> None:
-    """The queue says that the worker runs the job, and the worker has never heard of it."""
+    """The queue says that the worker runs the job, but the worker never received it."""
     client = await ground.instance()
     worker = await ground.worker(proxy)
     lost = proxy.lose("server", b"COMMIT", after=b"exports:run")
@@ -121,7 +121,7 @@ async def test_answer_to_a_fetch_is_lost(ground: Ground, proxy: Proxy, record: R
 
 @pytest.mark.parametrize("sender", ["client", "server"])
 async def test_last_write_of_a_job_is_lost(ground: Ground, proxy: Proxy, record: Record, sender: str) -> None:
-    """On its way to the database, or only the answer to its commit."""
+    """The publication is lost on its way to the database, or only the response to its commit is."""
     client = await ground.instance()
     worker = await ground.worker(proxy)
     words = b"procrastinate_finish_job_v1"
@@ -138,7 +138,7 @@ async def test_last_write_of_a_job_is_lost(ground: Ground, proxy: Proxy, record:
 
 
 async def test_job_is_said_to_run_on_a_healthy_worker_that_does_not(ground: Ground, record: Record) -> None:
-    """What is left if the last write of a run never came through: its export may be done, or not."""
+    """The last write of an attempt is lost: its export may have succeeded or not."""
     client = await ground.instance()
     worker = await ground.worker()
     worker.signal(signal.SIGSTOP)
@@ -155,7 +155,7 @@ async def test_job_is_said_to_run_on_a_healthy_worker_that_does_not(ground: Grou
 
 
 async def test_slow_network_is_no_fault(ground: Ground, proxy: Proxy, record: Record) -> None:
-    """A tenth of a second each way, and nobody is taken for dead."""
+    """A latency of a tenth of a second each way: no worker is taken for dead."""
     client = await ground.instance()
     slow = await ground.worker(proxy)
     proxy.delay = 0.1

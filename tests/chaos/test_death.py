@@ -1,4 +1,4 @@
-"""Workers that die."""
+"""Workers that are killed."""
 
 import signal
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from tests.chaos.ground import JOBS, Ground, since
 from tests.chaos.record import Record
 
 PATIENT = {"ERP_HEARTBEAT_SECONDS": "5", "ERP_STALLED_SECONDS": "600"}
-"""A threshold beyond the end of each test: who takes over did so because the lock was gone."""
+"""A stall threshold longer than any test: a worker that takes over did so because the lock was gone."""
 
 DEATHS = 5
 
@@ -49,7 +49,7 @@ async def test_kill_9_of_the_only_worker_and_a_new_one_later(ground: Ground, rec
 
 
 async def test_poison_job_that_kills_each_worker(ground: Ground, record: Record) -> None:
-    """Its workers die as by the out-of-memory killer; what they had besides it lives."""
+    """Its workers die, as by the out-of-memory killer; their other jobs survive."""
     (client,) = await ground.fleet(1, 3, **PATIENT)
     await ground.settled()
     hold = await ground.hold()

@@ -1,4 +1,4 @@
-"""What a supervisor does to a worker with work in hand."""
+"""SIGTERM and SIGKILL from a supervisor, for a worker that runs an export."""
 
 import signal
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ async def test_drain_shorter_than_its_export(ground: Ground, record: Record) -> 
 
 
 async def test_drain_longer_than_its_export_and_than_the_threshold(ground: Ground, record: Record) -> None:
-    """Its heartbeat goes on; it takes nothing new; nobody takes its export over."""
+    """Its heartbeat goes on, it takes no new job, and no other worker takes its export over."""
     client = await ground.instance()
     leaving = await ground.worker(ERP_GRACE_SECONDS="60")
     hold = await ground.hold()
@@ -75,7 +75,7 @@ async def test_second_sigterm_ends_a_drain(ground: Ground, record: Record) -> No
 
 
 async def test_drain_while_the_database_is_away(ground: Ground, record: Record) -> None:
-    """It does not wait for the database for ever, and its export starts elsewhere when that is back."""
+    """It does not wait for the database for ever; its export starts on another worker when the database is back."""
     client = await ground.instance()
     leaving = await ground.worker(ERP_GRACE_SECONDS="1")
     await ground.hold()

@@ -1,4 +1,4 @@
-"""Postgres itself goes away, in all its ways. Nobody restarts an instance or a worker for it."""
+"""Postgres becomes unavailable in different ways. No instance or worker has to be restarted."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from tests.chaos.record import Record
 from tests.chaos.traffic import Traffic
 
 PROMPT = 4.0
-"""Below the five seconds between two polls: whoever began sooner had heard the notice."""
+"""Less than the five seconds between two polls, which nothing shorter than a poll explains but the notification."""
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ async def test_postgres(ground: Ground, record: Record, mode: Literal["fast", "i
     for export in (running, waiting, third):
         await never_back(ground, export)
         starts.append(await ground.starts(export))
-    # the COPY of the first two ended with their server; the third had not begun
+    # the COPY of the first two ended with the server; the third had not begun
     assert starts == [2, 2, 1]
     assert await ground.deaths() == 0, "locks that were gone with the server were taken for deaths"
     assert [worker.process.returncode for worker in ground.workers] == [None, None]
@@ -97,7 +97,7 @@ async def test_every_backend_is_terminated_again_and_again(ground: Ground, recor
 
 @contextmanager
 def frozen(cluster: Cluster) -> Iterator[None]:
-    """Every process of the server stands still, as when its host or its disk does; no connection is closed."""
+    """Stops every process of the server, as a host or a disk that hangs does; no connection is closed."""
     stopped = servers(cluster.directory)
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
@@ -109,7 +109,7 @@ def frozen(cluster: Cluster) -> Iterator[None]:
 
 
 async def test_postgres_hangs_without_closing(ground: Ground, cluster: Cluster, record: Record) -> None:
-    """For longer than the stall threshold: workers stop what they have, instances refuse in time, and all come back."""
+    """Longer than the stall threshold: workers stop their jobs, instances refuse in time, and all recover."""
     short = {"ERP_STATEMENT_SECONDS": "2"}
     clients = await ground.fleet(2, 2, **short)
     await ground.settled()

@@ -1,4 +1,4 @@
-"""Workers that stop for longer than the threshold, as in a swapping or sleeping host, and come back."""
+"""Workers that are paused for longer than the stall threshold, as on a swapping or sleeping host, and then go on."""
 
 import asyncio
 import signal

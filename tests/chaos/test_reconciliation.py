@@ -26,9 +26,9 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.xdist_group("reconciliation")
 
 IN_TIME = 75.0
-"""A minute for the upkeep to come, and a generous rest for it to do its work."""
+"""Maintenance runs once a minute; the rest is a generous margin for its work."""
 
-OLD = 2 * 3600.0  # seconds; longer than the grace of a file that nobody names
+OLD = 2 * 3600.0  # seconds; longer than the grace of a file that no row names
 
 
 class Broken(NamedTuple):
@@ -51,7 +51,7 @@ async def broken(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> 
     async with contextlib.AsyncExitStack() as stack:
         ground = Ground(settings, cluster, token, logs, stack)
         await ground.prepare()
-        # so many at once that each has its queue job, and no worker yet to run it
+        # so many at once that each has its queue job while there is no worker yet
         client = await ground.instance(ERP_EXPORTS_RUNNING_PER_USER="4")
         exports = {fault: await ground.submit(client) for fault in ("vanished", "failed", "aborted", "missed")}
         queue_job = "(select queue_job_id from export_jobs where id = $1)"
@@ -98,7 +98,7 @@ async def test_queue_job_of_an_export(broken: Broken, record: Record, how: str) 
 
 
 async def test_admission_was_missed(broken: Broken, record: Record) -> None:
-    """Made good by whatever ends another export, or by the upkeep."""
+    """Made up for by the end of another export, or by maintenance."""
     row = await broken.ground.ends(broken.exports["missed"], seconds=IN_TIME)
     effects = await broken.ground.proven(broken.exports["missed"])
     record(seconds=since(broken.at, row["started_at"]), starts=1, effects=effects)

@@ -1,4 +1,4 @@
-"""Ten thousand times: written by one instance, and read at once by another, from a replica that is slow."""
+"""Ten thousand writes through one instance, each read at once through another, from a replica that is slow."""
 
 import asyncio
 import tempfile
@@ -45,7 +45,7 @@ def settings(cluster: Cluster, database_name: str, tmp_path: Path, replica: Clus
 
 
 class Reports:
-    """One lane's: it writes how many there are, and asks the report of the other instance."""
+    """One lane: writes a quantity, and reads the report through the other instance."""
 
     def __init__(self, writer: Database, reader: Database, item_id: int) -> None:
         self._writer, self._reader, self._item_id = writer, reader, item_id
@@ -62,7 +62,7 @@ class Reports:
     async def _report(self, db: ReadSession) -> SnapshotPage:
         driver = (await db.get_raw_connection()).driver_connection
         assert isinstance(driver, asyncpg.Connection)
-        # the server says so of itself when one connects
+        # the server reports at connection whether it is in recovery
         self.on_replica += getattr(driver.get_settings(), "in_hot_standby", "off") == "on"
         return await queries.snapshot(db, currency="EUR", item_id=self._item_id, limit=2)
 

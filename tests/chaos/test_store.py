@@ -1,4 +1,4 @@
-"""A worker whose directory is not the one that the database knows: on another host, not mounted yet or no more."""
+"""A worker whose directory is not the one that the database knows: on another host, or not mounted."""
 
 import signal
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ from tests.support.waiting import eventually
 
 
 async def test_worker_has_the_wrong_store(ground: Ground, record: Record) -> None:
-    """It takes no export, which would fail there, and says why; another has it."""
+    """It takes no export, which would fail there, and logs why; another worker runs it."""
     client = await ground.instance()
     log = ground.logs / "wrong.log"
     async with worker(ground.settings, log, ERP_EXPORT_STORE=f"file://{ground.logs}/elsewhere") as wrong:
@@ -32,7 +32,7 @@ async def test_worker_has_the_wrong_store(ground: Ground, record: Record) -> Non
 
 
 async def test_store_is_unmounted_later(ground: Ground, record: Record) -> None:
-    """Exports wait for the directory, which another mount of nothing hides, and then are made."""
+    """Exports wait while another mount hides the directory, and are then made."""
     client = await ground.instance()
     await ground.worker()
     await ground.proven(await ground.submit(client))

@@ -1,4 +1,4 @@
-"""Requests that go on while things break, and what came back."""
+"""Requests that go on during a fault, and their responses."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ class Asked(NamedTuple):
 
 
 class Traffic:
-    """Somebody who goes on asking an instance while things break; `answers` are all that came."""
+    """Sends requests to one instance during a fault; `answers` are all responses."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self.answers: list[Asked] = []
@@ -41,7 +41,7 @@ class Traffic:
         await self._sees(503, seconds)
 
     async def answered(self, *, seconds: float = 60) -> datetime:
-        """When requests are answered again, from now on."""
+        """The time of the next successful response."""
         return await self._sees(200, seconds)
 
     async def _sees(self, status: int, seconds: float) -> datetime:
@@ -55,7 +55,7 @@ class Traffic:
         return found
 
     def proven(self) -> int:
-        """Every answer was the right one, or a problem that says when to ask again; returns how many were those."""
+        """Every response was right, or a problem with Retry-After; returns the number of problems."""
         refused = [asked for asked in self.answers if asked.status != 200]
         for asked in refused:
             assert asked.status == 503, asked

@@ -1,4 +1,4 @@
-"""Sessions whose connection is lost at the wrong moment."""
+"""Sessions whose connection is lost at the worst moment, and the order in which sessions get one."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ async def cut_off(db: Session, owner: asyncpg.Connection) -> None:
 async def test_refusal_turns_into_a_fault_of_ours_since_its_rollback_fails(
     database: Database, owner: asyncpg.Connection
 ) -> None:
-    """The framework would answer 500, for the session ends with another exception than the handler's."""
+    """The framework would answer 500, since the session ends with another exception than the handler's."""
 
     async def refused() -> None:
         async with database.write() as db:
@@ -53,7 +53,7 @@ async def test_session_after_one_that_was_cut_off_works(database: Database, owne
 
 
 async def test_whoever_waits_for_a_connection_gets_it_before_those_who_come_later(settings: Settings) -> None:
-    """In the pool itself, who asks in the moment in which one is given back passes all who wait."""
+    """In SQLAlchemy's pool a request that arrives just when a connection is returned overtakes all that wait."""
     database = Database(replace(settings, pool_size=1), name="erp test")
     order: list[str] = []
     begun = asyncio.Event()

@@ -1,4 +1,4 @@
-"""The migrations build what the models say, for everybody who migrates at once, and nothing can rewrite history."""
+"""The migrations build what the models define, also when several hosts migrate at once; history cannot be rewritten."""
 
 import asyncio
 import sys

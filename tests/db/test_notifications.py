@@ -1,4 +1,4 @@
-"""Notices: what other instances did is heard, and silence is trusted only while it is proved."""
+"""Notifications between instances; silence is trusted only while the connection is proved alive."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from erp_service.db.notifications import PROOF_HOLDS, NotificationListener
 from erp_service.settings import Settings
 from tests.support.waiting import eventually
 
-# of this test's database: others listen on the same server
+# of this test's database, since others listen on the same server
 LISTENER = "application_name = 'erp notices' and datname = current_database()"
 
 
@@ -73,7 +73,7 @@ async def test_after_a_gap_everything_is_forgotten_and_later_notices_are_heard(
 async def test_silence_of_a_listener_that_hangs_is_not_trusted(
     heard: tuple[NotificationListener, Ear], owner: asyncpg.Connection
 ) -> None:
-    """The peer is there, and answers no more: no error, no end of file, only no proof."""
+    """The peer exists but answers no more: no error and no end of file, only no proof."""
     notices, _ = heard
     pid = await owner.fetchval("select pid from pg_stat_activity where " + LISTENER)
     os.kill(pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Keyset pages: every row once, whatever the values, the order, the limit; and cursors that cannot be bent."""
+"""Keyset pages: every row once, whatever the values, the order and the limit; forged cursors are refused."""
 
 import base64
 import json
@@ -46,7 +46,7 @@ offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(
 
 @st.composite
 def tables(draw: st.DrawFn) -> list[Row]:
-    """Few different names and times, so that most stand in several rows."""
+    """Few different names and times, so that most occur in several rows."""
     names = draw(st.lists(texts, min_size=1, max_size=4))
     times = draw(st.lists(instants, min_size=1, max_size=3))
     ids = draw(st.sets(st.integers(-INTEGER_LIMIT, INTEGER_LIMIT), max_size=12))
@@ -80,7 +80,7 @@ async def test_a_traversal_shows_each_row_once_in_order_whatever_the_values(
     seen = await traverse(database, rows, order, limit)
     assert sorted(row.id for row in seen) == sorted(row.id for row in rows)
     assert seen == await traverse(database, rows, order, 500)
-    if sort != "name" and sort != "-name":  # how names are ordered is the database's own affair
+    if sort != "name" and sort != "-name":  # the database's collation decides the order of names
         fields = [key.field for key in order.keys]
         keys = [tuple(getattr(row, field) for field in fields) for row in seen]
         assert keys == sorted(keys, reverse=order.descending)

@@ -1,4 +1,4 @@
-"""A real streaming replica: nobody misses their own write, whatever becomes of it."""
+"""A real streaming replica: every user sees their own writes, whatever happens to the replica."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ a read that waits for the replica as long as it sleeps there, for minutes."""
 
 @pytest.fixture(scope="module")
 async def replica(cluster: Cluster) -> AsyncIterator[Cluster]:
-    # no slot, so what the replica misses while it is stopped must be kept
+    # there is no slot, so the WAL that a stopped replica misses must be kept
     await as_owner(cluster, "alter system set wal_keep_size = '1GB'", "select pg_reload_conf()")
     with tempfile.TemporaryDirectory(prefix="erp-replica-") as directory:
         async with replica_of(cluster, Path(directory)) as replica:
@@ -94,7 +94,7 @@ async def is_replica(db: ReadSession) -> bool:
 
 
 def sleeping(runs: list[bool]) -> Callable[[ReadSession], Awaitable[bool]]:
-    """A read that takes long on the replica alone; notes where it ran."""
+    """A read that takes long on the replica only; `runs` gets whether each run was there."""
 
     async def read(db: ReadSession) -> bool:
         runs.append(await is_replica(db))
@@ -123,7 +123,7 @@ async def reading(database: Database, runs: list[bool]) -> AsyncIterator[asyncio
         await asyncio.gather(task, return_exceptions=True)
 
 
-# Its own writes
+# Reading one's own writes
 
 
 async def test_whoever_writes_reads_it_in_a_report_at_once_while_the_replica_is_slow(
@@ -149,11 +149,11 @@ def answered() -> tuple[int, int]:
 async def test_a_commit_that_waited_for_no_flush_is_read_too(
     cluster: Cluster, database_name: str, settings: Settings
 ) -> None:
-    """The flushed position may lie before such a commit, whose client already knows of it."""
+    """Such a commit is acknowledged before it is flushed, so the flushed position may lie before it."""
     await as_owner(
         cluster,
         f'alter role erp_app in database "{database_name}" set synchronous_commit = off',
-        # soon enough for a reader to wait for it
+        # soon enough that a reader waits for it
         "alter system set wal_writer_delay = '30ms'",
         "select pg_reload_conf()",
     )
@@ -181,7 +181,7 @@ async def test_a_commit_that_waited_for_no_flush_is_read_too(
 _ITEM = text("insert into items (sku, name, unit) values (:sku, 'N', 'pcs')")
 
 
-# Left, and taken back
+# Not used, and used again
 
 
 async def waits_in_vain() -> replica_state.Mark:
@@ -276,7 +276,7 @@ async def test_a_replica_that_hangs_is_found_out_and_its_reads_are_answered_by_t
             assert now(database).fault == replica_state.AWAY
             assert not await asyncio.wait_for(database.reading(is_replica), SLOWEST)
         else:
-            # with new connections all is well: the hanging ones are thrown away
+            # new connections work, and those that hang are thrown away
             assert await eventually(lambda: database.reading(is_replica), seconds=SLOWEST)
         proxy.heal()
     await in_use(database)
@@ -330,7 +330,7 @@ async def test_what_a_read_refuses_is_its_answer(app: Litestar, viewer: httpx.As
     assert answered() == before
 
 
-# Not the one it should be
+# Not the right server
 
 
 async def test_a_promoted_replica_is_left_and_so_is_one_that_did_not_follow_the_new_primary(

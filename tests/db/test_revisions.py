@@ -1,4 +1,4 @@
-"""The migrations are read without Alembic, and say the same as with it; what is no single chain is refused."""
+"""The migrations are read without Alembic, with the same result; anything but a single chain is refused."""
 
 import itertools
 import shutil

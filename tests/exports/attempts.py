@@ -18,7 +18,7 @@ MOST = 2  # exports of one user at once
 
 
 async def begun(client: httpx.AsyncClient, database: Database, owner: asyncpg.Connection, *, attempt: int = 1) -> Run:
-    """An export of the client's that runs, though no worker knows of it."""
+    """Submits an export and claims it, so that it is running although no worker runs it."""
     export_id = await submitted(client)
     run = Run(UUID(export_id), JobAttempt((await row_of(owner, export_id))["queue_job_id"], attempt))
     async with database.write() as db:

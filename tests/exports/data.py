@@ -2,7 +2,7 @@
 
 import asyncpg
 
-# a cell each; what CSV, COPY's text format, spreadsheets and JSON each treat in their own way
+# one cell each: texts that CSV, COPY's text format, spreadsheets and JSON treat in their own ways
 NASTY = [
     "plain",
     "comma, and more",
@@ -79,7 +79,7 @@ async def fill(owner: asyncpg.Connection, user_id: int, *, movements: int = 300)
 
 
 async def many_items(owner: asyncpg.Connection, count: int = 60_000) -> None:
-    """More than the buffers between Postgres and the file can hold."""
+    """By default more rows than the buffers between Postgres and the file can hold."""
     await owner.execute(
         "insert into items (sku, name, unit, description)"
         " select 'SKU-' || n, 'Item ' || n, 'PCS', repeat('x', 150) from generate_series(1, $1::bigint) n",
@@ -88,7 +88,7 @@ async def many_items(owner: asyncpg.Connection, count: int = 60_000) -> None:
 
 
 async def copies(owner: asyncpg.Connection) -> int:
-    """How many connections of exports the server has."""
+    """The number of connections of exports to this database."""
     return await owner.fetchval(  # type: ignore[no-any-return]
         "select count(*) from pg_stat_activity where application_name = 'erp export' and datname = current_database()"
     )

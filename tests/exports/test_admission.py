@@ -1,4 +1,4 @@
-"""Who may run, and when the next one may."""
+"""Admission of exports: who may run, and when the next one may."""
 
 import asyncio
 from uuid import UUID
@@ -95,7 +95,7 @@ async def test_flood_of_one_user_is_refused_without_waiting_for_the_lock_of_all(
     for _ in range(settings.exports_running_per_user + settings.exports_waiting_per_user):
         await submitted(viewer)
     async with database.write() as another:
-        # or the server would end this transaction after five seconds, and whoever waits for the lock would get it
+        # or the server would end this transaction after five seconds, and a request that waits would get the lock
         await another.execute(text("set local idle_in_transaction_session_timeout to 0"))
         await admission.lock(another)
         refused = await viewer.post(JOBS, json={"dataset": "items", "force_new": True})
@@ -109,7 +109,7 @@ async def test_missed_admissions_are_made_good(
 ) -> None:
     for _ in range(4):
         await submit(database, settings, user)
-    # an end whose admission was lost
+    # an export ended, but the admission of the next one was lost
     await owner.execute("update export_jobs set status = 'failed', error = '{}' where queue_job_id is not null")
     async with database.write() as db:
         assert await admission.admit(db, 2) == 2
@@ -151,7 +151,7 @@ async def test_row_and_queue_job_are_there_together_or_not_at_all(
 async def test_process_that_is_paused_while_it_admits_keeps_everybody_waiting(
     database: Database, settings: Settings, user: int
 ) -> None:
-    """It holds the one lock of admission, and nobody can submit: the server ends such a transaction."""
+    """It holds the only lock of admission, so nobody can submit, until the server ends its transaction."""
 
     async def admit_and_pause() -> None:
         async with database.write() as paused:

@@ -1,4 +1,4 @@
-"""Progress that is true: what is said of a running export never goes back, never sticks, and its ETA settles."""
+"""The progress of a running export never goes back and never gets stuck, and its ETA converges."""
 
 import math
 from typing import Any
@@ -41,7 +41,7 @@ def test_percent_is_the_plain_share_while_the_total_can_be_believed(is_estimate:
 
 
 def test_percent_does_not_stick_at_99_when_the_estimate_was_far_too_low() -> None:
-    """Ten times as many rows as the planner thought: it goes on moving, and has not claimed the end long before."""
+    """Ten times as many rows as the planner expected: the percentage keeps rising, and does not reach the end early."""
     said = [percent(rows_done=n, rows_total=1000, is_estimate=True) for n in (1000, 1500, 2500, 5000, 10_000)]
     assert said == sorted(set(said))
     assert said[0] == 95
@@ -72,7 +72,7 @@ def test_eta_of_a_steady_rate_is_right_from_the_second_look_on(rate: float, step
 @example(before=1_000_000, after=10)
 @example(before=10, after=1_000_000)
 def test_eta_converges_after_a_change_of_the_rate(before: float, after: float) -> None:
-    """As fast as the memory of the old rate fades: by e in each MEMORY."""
+    """As fast as the old rate is forgotten: by a factor of e in each MEMORY."""
     pace = Pace()
     for rate in (before, after):
         for _ in range(200):
@@ -89,7 +89,7 @@ def test_eta_is_unknown_and_not_zero_before_there_is_a_rate() -> None:
 
 @pytest.fixture
 async def run(viewer: httpx.AsyncClient, database: Database, owner: asyncpg.Connection) -> Run:
-    """An export that runs, by the hand of the test, of about a thousand rows."""
+    """A running export of about a thousand rows, advanced by the test."""
     run = await begun(viewer, database, owner)
     await totalled(database, run, 1000, is_estimate=True)
     return run
@@ -148,7 +148,7 @@ async def test_same_row_always_says_the_same(viewer: httpx.AsyncClient, database
 async def test_time_before_the_first_rows_counts_for_no_eta(
     viewer: httpx.AsyncClient, database: Database, run: Run, owner: asyncpg.Connection
 ) -> None:
-    """Postgres sorted for ten minutes: the rows that come then come fast."""
+    """Postgres sorted for ten minutes; then the rows come fast."""
 
     async def later(seconds: int) -> None:
         await owner.execute("update export_jobs set progress_at = progress_at - make_interval(secs => $1)", seconds)
@@ -186,7 +186,7 @@ async def test_export_that_waits_again_after_a_drain_promises_no_time(
 async def test_progress_of_a_real_copy_grows_to_a_hundred(
     viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, store: Store
 ) -> None:
-    """Not stuck at 0 until it is done: the COPY is held in the middle, and has said how far it is."""
+    """Progress is not 0 until the end: the COPY is stopped in the middle, and has reported its rows."""
     await many_items(owner)
     gated = GatedStore(store)
     async with work(store=gated):

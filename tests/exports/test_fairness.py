@@ -1,4 +1,4 @@
-"""Small exports pass large ones, whoever fills the workers."""
+"""Small exports pass large ones that occupy the workers."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -27,7 +27,7 @@ from tests.support.waiting import eventually
 from tests.support.workers import working
 
 NO_POLL = 600.0
-"""Seconds between two polls of a worker, longer than any test waits: what begins was told of."""
+"""Seconds between two polls of a worker, longer than any test waits: what starts was started by a notification."""
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ async def large_items(owner: asyncpg.Connection) -> None:
 
 
 def worker(settings: Settings, concurrency: int) -> AbstractAsyncContextManager[WorkerServices]:
-    """On all queues, as `erp worker` runs it, but for its polls."""
+    """A worker on all queues, as `erp worker` runs it, but without polls."""
     several = msgspec.structs.replace(settings, worker_concurrency=concurrency)
     return working(several, grace_seconds=0, queues=None, poll_seconds=NO_POLL)
 
 
 @contextlib.asynccontextmanager
 async def held(settings: Settings, table: str) -> AsyncIterator[None]:
-    """Whoever reads the table hangs: the longest export there can be."""
+    """Locks the table, so that an export of it takes as long as the test wants."""
     connection = await asyncpg.connect(**asyncpg_arguments(settings.migration_database_url or ""))
     try:
         await connection.execute("begin")
@@ -78,7 +78,7 @@ async def test_small_export_and_a_tick_pass_large_ones_that_hold_every_slot_they
 
     async with held(settings, "items"), worker(settings, concurrency):
         await eventually(as_many)
-        # the large ones hang for as long as this lasts, so whoever waits for one of them waits in vain
+        # the large exports hang until the end of this block, so nothing that waits for them would ever end
         for _ in range(7):
             small = await submitted(other, "locations")
             await reaches(other, small, "succeeded")
@@ -97,7 +97,7 @@ async def test_large_export_begins_as_soon_as_its_place_is_free(settings: Settin
     users = [await sign_in(Role.VIEWER) for _ in range(4)]
     large = [await submitted(client) for client in users]
     async with worker(settings, concurrency=1):
-        # nothing wakes the worker for the next one but the end of the last
+        # only the end of one export wakes the worker for the next
         for client, export_id in zip(users, large, strict=True):
             await reaches(client, export_id, "succeeded")
 
@@ -133,7 +133,7 @@ async def test_size_is_what_the_planner_thinks(dataset: str, spec: Spec, small: 
 async def test_export_of_a_table_that_is_being_altered_is_submitted_at_once_as_a_large_one(
     viewer: httpx.AsyncClient, owner: asyncpg.Connection, settings: Settings
 ) -> None:
-    # the lock is held until it is submitted: one that waits for it is answered by a lock timeout
+    # the lock is held until the submission is answered: one that waits for it would end with a lock timeout
     async with held(settings, "locations"):
         await submitted(viewer, "locations")
     assert not await owner.fetchval("select is_small from export_jobs")

@@ -1,4 +1,4 @@
-"""Names of files: whatever the template, one plain name on every system, or every fault of it named."""
+"""File names: each template gives one plain name on every system, or all of its faults are reported."""
 
 import unicodedata
 from datetime import UTC, datetime, timedelta, timezone
@@ -73,7 +73,7 @@ def test_extension_of_another_format_does_not_pass_for_this_one() -> None:
         ("line\r\nSet-Cookie: a=b", "invisible"),
         ("nul\x00", "invisible"),
         ("delete\x7f", "invisible"),
-        ("report\u202evsc.exe", "invisible"),  # shows as report exe.csv
+        ("report\u202evsc.exe", "invisible"),  # is displayed as: report exe.csv
         ("report\u2066x", "invisible"),
         ("zero\u200bwidth", "invisible"),
         ("\ufeffreport", "invisible"),
@@ -109,7 +109,7 @@ def test_composed_and_decomposed_letters_make_the_same_name() -> None:
     assert name("Bu\u0308ro") == name("B\u00fcro") == "B\u00fcro.csv"
 
 
-# letters that matter here are drawn far more often than all of Unicode would
+# the characters that matter here are drawn far more often than in all of Unicode
 _TEMPLATES = st.lists(
     st.one_of(
         st.sampled_from([*("{" + name + "}" for name in PLACEHOLDERS), *"{}./\\ -~\u202e\u200d\n", "con", "csv", "木"]),

@@ -1,4 +1,4 @@
-"""Ten thousand exports later: the pages that each statement touches, which the load of the machine cannot blur."""
+"""The cost of each statement after ten thousand exports, in pages touched: the machine's load does not change it."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from erp_service.settings import Settings
 
 MANY = 10_000
 EXPLAIN = "explain (analyze, buffers, format json) "
-# a B-tree grows by a level or two on the way to a million rows, and a statement looks into several
+# a B-tree grows by a level or two up to a million rows, and a statement uses several
 MOST_GROWTH = 2.0
 MOST_MORE = 10
 
@@ -53,7 +53,7 @@ vacuum (analyze) procrastinate_workers
 
 
 async def live_long(owner: asyncpg.Connection) -> None:
-    # one by one: VACUUM takes no transaction, and several at once are one
+    # one by one: VACUUM cannot run in a transaction, and several statements in one string are one
     for statement in HISTORY.split(";"):
         await owner.execute(statement)
 
@@ -66,7 +66,7 @@ def touched(plan: dict[str, Any]) -> int:
 
 
 async def statements(db: AsyncConnection, work: Callable[[], Awaitable[object]]) -> list[Statement]:
-    """What `work` sends to the server, as it sends it."""
+    """The statements that `work` sends to the server."""
     seen: list[Statement] = []
 
     def note(_conn: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
@@ -82,7 +82,7 @@ async def statements(db: AsyncConnection, work: Callable[[], Awaitable[object]])
 
 
 async def pages(database: Database, work: Callable[[WriteSession], Awaitable[object]]) -> int:
-    """How many pages the statements of `work` touch, each as the server itself counts them; nothing is kept."""
+    """The number of pages that the statements of `work` touch, as the server counts them; all is rolled back."""
 
     async def once(*, explain: list[Statement] | None = None) -> Any:
         async with database.write() as db:
@@ -102,7 +102,7 @@ async def pages(database: Database, work: Callable[[WriteSession], Awaitable[obj
             return found
 
     sent = await once()
-    # the second time, for the first fills the server's caches of the catalogue
+    # measured the second time, since the first fills the server's catalogue caches
     await once(explain=sent)
     return int(await once(explain=sent))
 
@@ -154,7 +154,7 @@ async def test_workers_row_that_is_deleted_at_the_cost_of_reading_the_whole_queu
     await live_long(owner)
     counters = "select seq_scan, n_tup_upd from pg_stat_xact_user_tables where relname = 'procrastinate_jobs'"
     async with owner.transaction():
-        # what this session has not yet reported of earlier transactions is in them, too
+        # they include what this session has not yet reported of earlier transactions
         before = await owner.fetchrow(counters)
         await owner.execute("delete from procrastinate_workers where id between -20 and -1")
         after = await owner.fetchrow(counters)

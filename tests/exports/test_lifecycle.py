@@ -1,4 +1,4 @@
-"""The states of an export, against the trigger that holds them, and the fence."""
+"""The states of an export and the trigger that guards them; fencing of old attempts."""
 
 import asyncio
 import itertools
@@ -26,7 +26,7 @@ from erp_service.settings import Settings
 from tests.exports.attempts import again
 from tests.exports.jobs import row_of
 
-# as the contract has it, and nothing else
+# all transitions of the contract
 ALLOWED = {
     ("queued", "running"),
     ("queued", "canceled"),
@@ -72,14 +72,14 @@ async def insert_job(owner: asyncpg.Connection, user: int) -> UUID:
 
 
 async def go(owner: asyncpg.Connection, export_id: UUID, status: str) -> None:
-    # only what the step itself needs: all else must not be what a refusal is about
+    # only what the transition itself needs, so that a refusal has no other reason
     also = "".join(f", {name} = {value}" for name, value in RESULT.items()) if status == "succeeded" else ""
     error = "'{}'::jsonb" if status == "failed" else "null"
     await owner.execute(f"update export_jobs set status = $2, error = {error}{also} where id = $1", export_id, status)
 
 
 async def tried(owner: asyncpg.Connection, export_id: UUID, status: str) -> bool:
-    """Whether the database let it happen; a refusal must be the guard's, and change nothing."""
+    """Whether the database allowed it; a refusal must come from the trigger, and change nothing."""
     before = await row_of(owner, export_id)
     try:
         await go(owner, export_id, status)
@@ -172,7 +172,7 @@ async def test_status_change_is_told_and_progress_raises_the_version(owner: asyn
 
 @pytest.fixture
 async def run(database: Database, settings: Settings, user: int) -> Run:
-    """An admitted export, as the queue's first attempt would name it."""
+    """An admitted export, as the first attempt of its queue job."""
     async with database.write() as db:
         who = Principal(user, Role.VIEWER)
         shown = await service.submit(db, who, settings, ExportRequest(dataset="items"))

@@ -1,4 +1,4 @@
-"""Expiry, orphans, and what was missed."""
+"""Maintenance of exports: expiry, orphaned files, and missed admissions."""
 
 import asyncio
 import os
@@ -145,7 +145,7 @@ async def test_deleting_that_was_cut_short_is_finished(
 ) -> None:
     async with work():
         job = await done(viewer)
-    # the row is committed, and the instance died before the file went
+    # the row was committed, and the instance died before it deleted the file
     await owner.execute("update export_jobs set status = 'expired', deleted_at = now()")
     key = FileKey.read(f"{job['id']}.1.csv")
     assert key is not None

@@ -1,4 +1,4 @@
-"""From the submission to the downloaded file, as clients see it."""
+"""Exports over HTTP, from the submission to the downloaded file."""
 
 import csv
 import hashlib
@@ -29,7 +29,7 @@ async def test_every_dataset_is_byte_for_byte_what_psql_copy_writes(
             job = await done(admin, name)
             assert job["status"] == "succeeded", job
             file = await admin.get(f"{JOBS}/{job['id']}/download")
-            # its own submission stands in the audit log, and in its export
+            # the audit log, and so this export, contains its own submission
             own = psql(text)[len(before) :] if name == "audit_log" else b""
             added = file.content[len(before) :]
             assert file.content.startswith(before), name
@@ -88,7 +88,7 @@ async def test_password_hashes_are_in_no_export(
 async def test_formulas_are_not_altered_in_a_csv_for_machines(
     viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
 ) -> None:
-    """A guard would make the file differ from the data; the option for spreadsheets is another thing."""
+    """Guarding against formulas would change the data; there is an option for spreadsheets."""
     await owner.execute("insert into items (sku, name, unit) values ('F', '=1+1', '@x')")
     async with work():
         job = await done(viewer, columns=["sku", "name", "unit"])
@@ -185,7 +185,7 @@ async def test_cancel_while_queued_takes_effect_at_once_and_again_changes_nothin
 async def test_cancel_of_a_run_that_waits_to_begin_again_takes_effect_at_once(
     viewer: httpx.AsyncClient, owner: asyncpg.Connection
 ) -> None:
-    """After a rescue or an outage the row still says running, and no worker is there to answer."""
+    """After a rescue or an outage the row still says running, although no worker runs it."""
     export_id = await submitted(viewer)
     await owner.execute("update export_jobs set status = 'running', attempt = 1")
     answer = await viewer.post(f"{JOBS}/{export_id}/cancel")

@@ -1,4 +1,4 @@
-"""Importing movements: the same books as posting them makes, all or nothing, also beside a running service."""
+"""Imports of movements: the same books as posting them one by one, all or nothing, also beside a running service."""
 
 import asyncio
 import csv
@@ -332,7 +332,7 @@ async def test_an_import_killed_in_the_middle_leaves_nothing(
     finally:
         process.kill()
     assert await process.wait() < 0, "it was done before it was killed"
-    # waits for the lock that the dead import still holds, if it does
+    # waits for the lock of the killed import, if the server still holds it
     content = HEADER + f"{AT},IN,A,MAIN,1,,1,,,\n"
     assert (await load(content)).rows == 1
     assert await balance(owner, "A", "MAIN") == "1 1"

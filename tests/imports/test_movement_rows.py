@@ -1,4 +1,4 @@
-"""A line of a file of movements is held to the rules that a request's body is held to."""
+"""A line of a movements file has to follow the same rules as the body of a request."""
 
 import csv
 import io
@@ -64,7 +64,7 @@ def test_a_line_is_right_when_a_request_with_it_would_be(line: dict[str, str], e
     else:
         body.setdefault("location", "")
     body.setdefault("sku", "")
-    # what the importer asks for, or gives, beyond the schema
+    # what the importer requires, or adds, beyond the schema
     body.setdefault("occurred_at", "")
     if body.get("transaction_type") == "ADJUSTMENT":
         body.setdefault("reason", "imported")

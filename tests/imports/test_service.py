@@ -1,4 +1,4 @@
-"""Importing items and locations, and what all files have in common: reading, refusing, importing once."""
+"""Imports of items and locations, and what all imports have in common: reading, refusing, importing a file once."""
 
 import asyncio
 import csv
@@ -283,7 +283,7 @@ def test_no_bytes_break_the_reading(raw: bytes) -> None:
     lines = raw.count(b"\n") + 2
     assert all(2 <= line <= lines for line, _, _ in rows)
     assert all(fault.line and 1 <= fault.line <= lines for fault in faults.first)
-    # every line that is not empty was given or found at fault, unless a quote took several together
+    # every non-empty line was returned or reported, unless a quote joined several lines
     if b'"' not in raw and b"\r" not in raw:
         assert {line for line, _, _ in rows} | {fault.line for fault in faults.first} == {
             number for number, line in enumerate(raw.split(b"\n"), 2) if line

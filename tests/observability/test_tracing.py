@@ -1,4 +1,4 @@
-"""One trace from the submission through the queue to the file, as a collector gets it."""
+"""One trace from the submission through the queue to the file, as a collector receives it."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 @contextlib.asynccontextmanager
 async def collector(port: int) -> AsyncIterator[list[tuple[str, Any]]]:
-    """What arrives over OTLP/HTTP: (service, span) for each."""
+    """The spans that arrive over OTLP/HTTP, as (service, span)."""
     spans: list[tuple[str, Any]] = []
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,8 +110,9 @@ for kind in (errors.Unauthorized, errors.Unavailable):
 
 
 def test_request_that_is_refused_is_no_failure_of_the_service() -> None:
-    """Whoever floods it with bad tokens must not turn every chart of its errors red. In a process of its own, since a
-    process can install one provider only."""
+    """Requests with bad tokens are the client's fault and must not count as errors of the service.
+
+    In a process of its own, since a process can install one provider only."""
     done = subprocess.run([sys.executable, "-c", RECORD], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines() == ["GET /x 401 UNSET", "GET /x 503 ERROR"], done.stderr
 

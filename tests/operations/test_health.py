@@ -1,4 +1,4 @@
-"""What balancers are told, whatever the instance has to do beside."""
+"""Readiness, while the instance is busy."""
 
 import asyncio
 
@@ -18,10 +18,10 @@ from tests.support.waiting import eventually
 
 
 async def test_instance_with_all_its_connections_in_use_stays_ready(settings: Settings) -> None:
-    """A balancer that took out the busy one would have the others as busy next, until none is left."""
+    """If the balancer removed a busy instance, the others would become as busy, until none is left."""
     app = create_app(build_services(msgspec.structs.replace(settings, pool_size=1, pool_timeout_seconds=60)))
     async with running(app), client_of(app) as probe, services_of(app).database.read():
-        # a probe that waits for one of the requests' connections waits for 60 s
+        # a probe that used the pool of the requests would wait for 60 s
         async with asyncio.timeout(30):
             assert (await probe.get("/health/ready")).status_code == 200
             assert "erp_database_up 1.0" in (await probe.get("/metrics")).text

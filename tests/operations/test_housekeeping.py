@@ -1,4 +1,4 @@
-"""Once a minute one worker prunes what is old, for every feature."""
+"""Housekeeping: once a minute one worker prunes old rows of every feature."""
 
 import asyncpg
 

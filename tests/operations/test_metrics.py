@@ -1,4 +1,4 @@
-"""What Prometheus is told, of an instance and of the cluster."""
+"""The metrics of an instance and of the cluster."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ async def scraped(client: httpx.AsyncClient) -> dict[str, float]:
 
 @pytest.fixture
 def app(app: Litestar) -> Litestar:
-    """Each scrape looks again, however soon."""
+    """A reader that reads the database again at each scrape, however soon."""
     services = services_of(app)
     figures = ClusterMetrics(services.probes, load(FEATURES, "figures", FigureReader), fresh_seconds=0.0)
     app.state["services"] = msgspec.structs.replace(services, cluster_metrics=figures)

@@ -1,4 +1,4 @@
-"""The proofs: right books pass, and each way to spoil them is found and named."""
+"""`erp verify`: correct books pass, and each kind of damage is found and named."""
 
 import contextlib
 import hashlib
@@ -23,7 +23,7 @@ from tests.support.users import make_user
 
 @pytest.fixture
 async def books(settings: Settings, owner: asyncpg.Connection) -> asyncpg.Connection:
-    """Demo stock, and a connection that no trigger, foreign key or right holds back."""
+    """Demo stock, and a connection without triggers, foreign keys and limits of rights."""
     await load_demo(settings.database_url)
     await owner.execute("insert into locations (code, name, location_type) values ('EMPTY', 'Empty', 'BIN')")
     await owner.execute("set session_replication_role = replica")
@@ -148,7 +148,7 @@ async def publish(settings: Settings, database: Database, owner: asyncpg.Connect
     async with database.read() as db:
         assert await store_fault(db, database, store) is None
     user_id = await make_user(database, Role.ADMIN)
-    # a job begins queued, and its trigger would hold us to that
+    # a trigger allows a new job only the state `queued`
     await owner.execute("set session_replication_role = replica")
 
     async def publish() -> UUID:

@@ -14,7 +14,7 @@ OPS = Path(__file__).parents[2] / "ops"
 
 
 def known() -> set[str]:
-    """The names of all series, also of those that have no sample yet."""
+    """The names of all series, including those without a sample yet."""
     load(FEATURES, "tasks", Blueprint)  # a feature defines its metrics where it counts
     families = {family.name: family.type for family in telemetry.REGISTRY.collect()}
     backups = "".join(file.read_text() for file in (OPS / "backups").glob("*.py"))

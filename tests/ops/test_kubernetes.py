@@ -1,4 +1,4 @@
-"""The manifests are what Kubernetes takes, and agree with the settings, the metrics and each other."""
+"""The manifests are valid for Kubernetes, and agree with the settings, the metrics and each other."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ def pods() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("doc", of_core(), ids=named)
 def test_manifest_is_what_kubernetes_takes(doc: dict[str, Any]) -> None:
-    """Strictly: a misspelt field is a fault, which a cluster would leave out in silence."""
+    """Strict: a misspelt field is an error, although a cluster ignores it."""
     kubernetes_validate.validate(doc, VERSION, strict=True)
 
 

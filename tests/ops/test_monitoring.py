@@ -1,4 +1,4 @@
-"""What operators are given to look at names only what is there: metrics, runbooks."""
+"""Alerts and dashboard name only metrics and runbooks that exist."""
 
 import json
 import re

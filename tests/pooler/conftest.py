@@ -19,7 +19,7 @@ from tests.support.settings import settings_for
 from tests.support.waiting import eventually
 
 SESSIONS = 3
-PORT = 6432  # part of a socket's name here, and no port
+PORT = 6432  # only part of a socket's name
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Nothing in the API rests on a session: two instances through pgbouncer in transaction mode."""
+"""The API needs no state of a database session: two instances through pgbouncer in transaction mode."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -130,7 +130,7 @@ async def test_a_role_that_is_taken_away_is_gone_on_every_instance(
         await eventually(refused)
 
 
-# The limits, which a pooler takes no part of
+# Limits, which with a pooler are set for each transaction
 
 
 async def test_a_transaction_has_its_limits_and_leaves_none_behind(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""Real worker processes on a real Postgres, and the traces that their tasks leave."""
+"""Real worker processes on a real Postgres."""
 
 import asyncio
 import os

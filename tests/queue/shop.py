@@ -27,7 +27,7 @@ grant usage on sequence traces_id_seq to erp_app"""
 
 
 class Shop:
-    """The database as the tests look at it, and the worker processes that they start."""
+    """The database, as the tests read it, and the worker processes that they start."""
 
     def __init__(self, settings: Settings, database: Database, logs: Path) -> None:
         self.settings, self.database, self.logs = settings, database, logs
@@ -36,7 +36,7 @@ class Shop:
     async def start(
         self, *options: str, ready: bool = True, grace: float = 30, stalled: float = 30, reconnect_grace: float = 1
     ) -> subprocess.Popen[bytes]:
-        """One worker, through the command line of Procrastinate; ready when it has beaten once."""
+        """Starts a worker by the command line of Procrastinate; returns after its first heartbeat if `ready`."""
         environment = {
             **os.environ,
             "WORKSHOP_URL": self.settings.database_url,
@@ -58,7 +58,7 @@ class Shop:
         return worker
 
     async def settled(self) -> None:
-        """Every worker has been connected for longer than the reconnect grace, so all of them rescue."""
+        """Returns once every worker has been connected for longer than the reconnect grace, so that all can rescue."""
         await eventually(
             lambda: self.value(
                 "select coalesce(bool_and(backend_start < now() - interval '1.3 s'), false)"
@@ -88,7 +88,7 @@ class Shop:
         return await self.fetch("select * from traces where job_id = $1 and what = $2 order by id", job_id, what)
 
     async def traced(self, job_id: int, what: str, times: int = 1, *, seconds: float = 20) -> list[asyncpg.Record]:
-        """The traces of that kind, once there are so many."""
+        """The traces of that kind, once there are at least so many."""
 
         async def enough() -> list[asyncpg.Record]:
             found = await self.traces(job_id, what)

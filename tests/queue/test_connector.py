@@ -1,4 +1,4 @@
-"""Jobs that are part of a transaction over asyncpg."""
+"""Jobs that are deferred within a transaction over asyncpg."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -60,7 +60,7 @@ async def test_conflict_in_a_savepoint_leaves_the_transaction_usable(db: WriteSe
 async def test_lost_connection_while_deferring_that_looked_like_a_fault_of_ours(
     database: Database, owner: asyncpg.Connection
 ) -> None:
-    """Upstream's own exception would be a 500, and for a worker no reason to try again."""
+    """Upstream's own exception would be answered with 500, and a worker would not try again."""
 
     async def deferred() -> None:
         async with database.write() as db:
@@ -124,14 +124,14 @@ async def test_worker_starts_a_job_right_after_the_commit_and_never_before(shop:
     await shop.start("--fetch-job-polling-interval=600")
     async with shop.database.write() as db:
         early = await defer(db, "workshop:quick", queue="work", arguments={})
-        # A later job that commits first is run: the worker is awake, and has seen nothing of the early one
+        # A later job that commits first runs: so the worker is awake, and has not seen the earlier one
         await shop.traced(await shop.defer("quick"), "done")
         assert await shop.traces(early, "done") == []
     await shop.traced(early, "done", seconds=10)
 
 
 class SlowToAnswer(FencedJobManager):
-    """The answer to the first fetch, which found nothing, arrives after a job was committed and announced."""
+    """The response to the first fetch, which found no job, arrives after a job was committed and notified."""
 
     worker: HardenedWorker
     database: Database
@@ -141,7 +141,7 @@ class SlowToAnswer(FencedJobManager):
         job = await super().fetch_job(queues, worker_id)
         if job is None and self.slow:
             self.slow = False
-            # The listener's first notice, then the job's
+            # The listener's first notification, then the job's
             await eventually(self.is_awake)
             self.worker._new_job_event.clear()
             async with self.database.write() as db:
@@ -154,7 +154,7 @@ class SlowToAnswer(FencedJobManager):
 
 
 async def test_job_announced_during_a_fetch_does_not_wait_for_the_poll(settings: Settings, database: Database) -> None:
-    """Upstream clears its event after the fetch, and with it what it has not looked at yet."""
+    """Upstream clears its event after the fetch, and so loses a notification that came meanwhile."""
     done = asyncio.Event()
     tasks = Blueprint()
 

@@ -51,7 +51,7 @@ OVERRIDDEN = {
     ],
 }
 
-# What an override calls or reads, and where upstream must still do what the override expects of it
+# What an override calls or reads, and where upstream must still behave as the override expects
 LEANED_ON = {
     (PsycopgConnector, "_create_pool"): ["self._pool_factory(", "check="],
     (PsycopgConnector, "execute_query_all_async"): ["self._get_cursor() as cursor"],
@@ -64,7 +64,7 @@ LEANED_ON = {
     (Worker, "__init__"): ["self.queues = queues"],
     (Worker, "_fetch_and_process_jobs"): [
         *["_running_jobs[job_task] = context", "_job_ids_to_abort.get(job_id)", "queues=self.queues"],
-        # first theirs, which takes the job out, then ours, which looks again
+        # first upstream's callback, which removes the job, then ours, which fetches again
         *["job_task.add_done_callback(on_job_complete)", "del self._running_jobs[task]"],
     ],
     (Worker, "_process_job"): ["_persist_job_status(", "retry_decision=retry_decision", "asyncio.shield"],
@@ -78,7 +78,7 @@ LEANED_ON = {
 
 
 def parameters(method: Callable[..., object]) -> list[str]:
-    """Names only, with stars, as upstream types less than we do."""
+    """The names of the parameters, with stars; without types, since upstream has fewer than we do."""
     kinds: dict[object, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     return [kinds.get(p.kind, "") + name for name, p in inspect.signature(method).parameters.items()]
 
@@ -137,7 +137,7 @@ def test_parts_of_jobs_and_helpers_are_there() -> None:
 
 
 def test_overrides_are_few_and_each_says_why() -> None:
-    """They are what an upgrade has to be read against: see also test_every_override_is_listed."""
+    """An upgrade has to be checked against this list: see also test_every_override_is_listed."""
     ours = [getattr(cls, name) for cls, _, name in OVERRIDDEN]
     assert [method.__qualname__ for method in ours if not method.__doc__] == []
     assert sum(len(inspect.getsource(method).splitlines()) for method in ours) < 300

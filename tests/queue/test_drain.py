@@ -1,4 +1,4 @@
-"""What SIGTERM does to a worker and its jobs, and what its exit status says."""
+"""SIGTERM for a worker and its jobs, and its exit status."""
 
 import asyncio
 import signal
@@ -22,7 +22,7 @@ async def test_drain_longer_than_the_stall_threshold_is_not_rescued(shop: Shop, 
     await shop.traced(job, "started")
     await shop.start(stalled=2)
     draining.send_signal(signal.SIGTERM)
-    # The other one would rescue it by now, were the drain silent
+    # Without heartbeats during the drain the other worker would have rescued it by now
     await eventually(lambda: shop.value("select clock_timestamp() - at > interval '4.5 s' from traces"))
     late = await shop.defer("quick")
     assert (await shop.traced(late, "done"))[0]["pid"] != draining.pid, "a draining worker takes no new job"

@@ -1,4 +1,4 @@
-"""Who holds an old attempt ends nothing: against the database, with any interleaving of owners."""
+"""The holder of an old attempt cannot end the job, whatever the interleaving of owners."""
 
 import asyncio
 import logging
@@ -40,7 +40,7 @@ async def fetched(manager: FencedJobManager) -> jobs.Job | None:
 
 
 class Owners(RuleBasedStateMachine):
-    """Whatever zombies do, only the present owner's word changes the job. The rules run in a thread of their own."""
+    """Whatever old owners do, only the present owner changes the job. The rules run in a thread of their own."""
 
     def __init__(self, manager: FencedJobManager, owner: asyncpg.Connection, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ async def test_cancel_that_came_before_the_retry_wins(manager: FencedJobManager,
 
 
 async def test_retry_waits_by_the_clock_of_the_database(manager: FencedJobManager, owner: asyncpg.Connection) -> None:
-    """With a worker's clock an hour fast, a job would else come back an hour late."""
+    """With a worker's clock an hour fast, a retried job would come back an hour late."""
     await insert(owner)
     job = await fetched(manager)
     assert job is not None
@@ -168,7 +168,7 @@ async def test_job_whose_queueing_lock_is_taken_fails_instead_of_staying(
 async def test_job_that_is_back_can_be_fetched_while_its_last_worker_is_being_deleted(
     manager: FencedJobManager, owner: asyncpg.Connection, settings: Settings, rescued: bool
 ) -> None:
-    """The foreign key would lock it meanwhile, and a fetch skips what is locked: nobody would look again."""
+    """The foreign key would lock the row meanwhile; a fetch skips locked rows, and nothing would fetch it again."""
     await insert(owner)
     job = await fetched(manager)
     assert job is not None

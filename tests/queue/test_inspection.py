@@ -1,4 +1,4 @@
-"""What operators see of the queue, and what they can do."""
+"""The view of the queue for operators, and their actions on it."""
 
 import signal
 from typing import Any
@@ -190,7 +190,7 @@ async def test_scaling_says_what_waits_and_for_whom(
 
     async def look() -> dict[str, Any] | None:
         found = (await admin.get("/health/scaling")).json()
-        # the listener of the app under test connects at its own time
+        # the listener of the app under test may connect later
         return found if found["instances"] == 1 else None
 
     said = await eventually(look)

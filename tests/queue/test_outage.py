@@ -1,4 +1,4 @@
-"""Postgres goes away in all its ways, and the workers come back by themselves."""
+"""Postgres becomes unavailable in different ways, and the workers recover by themselves."""
 
 import asyncio
 from functools import partial
@@ -30,7 +30,7 @@ async def test_restart_loses_no_job_runs_none_twice_and_workers_hear_again(
     waiting = [await shop.defer("quick") for _ in range(4)]
     for job in waiting:
         await shop.traced(job, "done")
-    # Longer than the grace after which they would rescue each other's jobs
+    # Longer than the grace period, after which they would rescue each other's jobs
     await shop.settled()
     gate.touch()
     await shop.traced(running, "done")
@@ -45,7 +45,7 @@ async def test_restart_loses_no_job_runs_none_twice_and_workers_hear_again(
 async def test_outage_longer_than_the_threshold_stops_the_run_and_starts_it_anew(
     own_shop: Shop, own_cluster: Cluster, gate: Path
 ) -> None:
-    """A worker whose beats fail for so long must think that it is being replaced; it lives on."""
+    """A worker whose heartbeats fail for so long must assume that it has been replaced; it goes on working."""
     shop = own_shop
     worker = await shop.start("--fetch-job-polling-interval=600", stalled=2)
     job = await shop.defer("until", gate=str(gate))
@@ -68,7 +68,7 @@ async def test_outage_longer_than_the_threshold_stops_the_run_and_starts_it_anew
 async def test_worker_that_comes_back_late_after_a_restart_is_not_taken_for_dead(
     own_shop: Shop, own_cluster: Cluster, gate: Path
 ) -> None:
-    """A restart frees every lock at once, so for the grace a lock that is gone says nothing."""
+    """A restart frees every lock at once, so during the grace period a missing lock means nothing."""
     shop = own_shop
     patient = partial(shop.start, stalled=600, reconnect_grace=600)
     late = await patient()
@@ -78,7 +78,7 @@ async def test_worker_that_comes_back_late_after_a_restart_is_not_taken_for_dead
         await asyncio.to_thread(own_cluster.stop, "fast")
         await asyncio.to_thread(own_cluster.start)
         await patient()
-        # More than twice the time after which a lock that is gone counts
+        # More than twice the time after which a missing lock counts as a death
         await eventually(
             lambda: shop.value(
                 "select bool_or(backend_start < now() - interval '1.2 s') from pg_stat_activity"
@@ -142,6 +142,6 @@ async def test_terminated_listener_hears_again_and_of_what_it_missed(shop: Shop)
 
 
 async def lifelines(shop: Shop, number: int) -> None:
-    """So many workers hold their lock."""
+    """Returns once so many workers hold their lock."""
     held = "select count(distinct objid) = $1 from pg_locks where locktype = 'advisory' and objsubid = 2 and granted"
     await eventually(lambda: shop.value(held, number), seconds=30)

@@ -43,10 +43,10 @@ async def test_paused_worker_is_rescued_after_the_threshold_and_cannot_finish_ov
     with paused(zombie):
         second = (await shop.traced(job, "started", 2))[1]
     assert second["pid"] != first["pid"]
-    # Two seconds since its last beat, which was at most half a second old
+    # Two seconds after its last heartbeat, which was at most half a second old
     assert (second["at"] - first["at"]).total_seconds() > 1, "taken for dead, though it is only paused"
 
-    # It notices by itself, stops that run, and lives on
+    # It notices that, stops the job, and goes on working
     assert (await shop.traced(job, "TAKEN_OVER"))[0]["pid"] == first["pid"]
     assert zombie.poll() is None
     assert await shop.status(job) == "doing"
@@ -86,7 +86,7 @@ async def test_worker_that_was_pruned_while_paused_comes_back_as_itself(shop: Sh
 
 @pytest.mark.parametrize("deadly", ["deadly", "hang"])
 async def test_job_that_takes_each_worker_with_it_is_failed_after_its_deaths(shop: Shop, deadly: str) -> None:
-    """Three are allowed here: the fourth worker lives on, and runs what comes next."""
+    """Three deaths are allowed here: the fourth worker survives and runs the next job."""
     for _ in range(4):
         await shop.start("--concurrency=1", stalled=2)
     await shop.settled()
@@ -113,7 +113,7 @@ async def test_death_of_a_draining_worker_is_not_held_against_its_job(shop: Shop
 
 
 async def test_lost_lifeline_is_no_death(shop: Shop, gate: Path) -> None:
-    """The worker takes the lock again before anybody believes that it is gone."""
+    """The worker takes the lock again before another takes it for dead."""
     await shop.start()
     await shop.start()
     await shop.settled()
@@ -143,7 +143,7 @@ async def test_cancel_wins_when_the_worker_dies_before_it_hears_of_it(shop: Shop
 
 
 async def test_job_that_its_healthy_worker_never_heard_of_is_started_again(shop: Shop) -> None:
-    """The answer to a fetch can be lost on its way: the row says `doing`, and nobody does."""
+    """The response to a fetch can be lost: the row says `doing`, but no worker runs the job."""
     await shop.start()
     worker_id = await shop.value("select worker_id from queue_workers")
     lost = await shop.value(
@@ -168,7 +168,7 @@ async def test_job_without_any_worker_is_started_again(shop: Shop) -> None:
 
 
 async def test_job_that_cannot_wait_again_is_failed_and_holds_up_no_other(shop: Shop) -> None:
-    """Issue #1446: its queueing lock is taken by one that waits, so that the unique index refuses the retry."""
+    """Issue #1446: a waiting job has its queueing lock, so the unique index refuses the retry."""
     twin, other = [
         int(row["id"])
         for row in await shop.fetch(

@@ -1,4 +1,4 @@
-"""The copy of Procrastinate's schema that the migrations carry."""
+"""The copy of Procrastinate's schema in the migrations."""
 
 from pathlib import Path
 

@@ -45,7 +45,7 @@ async def quick(context: JobContext) -> None:
 
 @tasks.task(name="workshop:until", pass_context=True)
 async def until(context: JobContext, gate: str) -> None:
-    """Runs until a file named `gate` is there, however often it is started."""
+    """Runs until the file `gate` exists."""
     attempt = context.job.attempts
     await trace(context.job.id, attempt, "started")
     try:
@@ -74,7 +74,7 @@ async def deadly(context: JobContext) -> None:
 
 @tasks.task(name="workshop:hang", pass_context=True)
 async def hang(context: JobContext) -> None:
-    """Blocks the whole process, as work that belongs into a thread does."""
+    """Blocks the whole process, as code does that should run in a thread."""
     await trace(context.job.id, context.job.attempts, "started")
     time.sleep(3600)
 

@@ -1,4 +1,4 @@
-"""The year as a sheet and as Parquet, read back with what people read them with: every value of every row."""
+"""The year as a sheet and as Parquet, read back with common libraries: every value of every row."""
 
 import datetime as dt
 import io

@@ -1,4 +1,4 @@
-"""The year exported as text in each way, made in parts, and read back with what its users have."""
+"""The year exported in each text format, in key ranges, and read back with common libraries."""
 
 import gzip
 import io

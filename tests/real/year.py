@@ -14,7 +14,7 @@ MOVEMENTS = 545_867
 
 
 class Year(NamedTuple):
-    """The database with the year in it, and how it got there."""
+    """The database with the year in it, and what its import reported."""
 
     database: str
     exports: Path

@@ -1,4 +1,4 @@
-"""CSV for people: COPY's own bytes, but for what a spreadsheet would run."""
+"""CSV of reports: the bytes of COPY, except for cells that a spreadsheet would run as formulas."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 )
 plain = texts.filter(lambda text: not text.startswith(tuple(FORMULA_STARTS)))
 numbers = st.decimals(-(10**9), 10**9, places=6, allow_nan=False)
-# Postgres writes years before 1000 without leading zeros in none of its styles but this
+# the only one of Postgres's styles that writes years before 1000 with leading zeros
 days = st.dates(date(1, 1, 1))
 rows = st.builds(Row, st.none() | plain, st.none() | plain, st.none() | numbers, st.none() | days, st.integers(0, 9))
 

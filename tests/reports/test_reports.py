@@ -45,11 +45,11 @@ looks = st.tuples(
 
 
 async def report(client: httpx.AsyncClient, name: str, **params: Any) -> list[dict[str, Any]]:
-    """All pages, in their order."""
+    """The rows of all pages."""
     address: str | None = f"{REPORTS}/{name}"
     found: list[dict[str, Any]] = []
     while address:
-        # an empty mapping would take the address's own parameters away
+        # an empty mapping would remove the parameters of the address
         answer = await client.get(address, params=params or None)
         assert answer.status_code == 200, answer.text
         found += answer.json()["items"]
@@ -331,7 +331,7 @@ async def test_a_file_of_more_than_10_000_rows_is_refused_with_the_way_to_the_ex
 
 
 async def test_each_report_is_one_statement(admin: httpx.AsyncClient, post: Post, statements: list[Statement]) -> None:
-    """So all it says is of one moment."""
+    """So everything in a report is of one snapshot."""
     await make_item(admin, "BOLT")
     place = await make_place(admin, "MAIN")
     await post("IN", "BOLT", "MAIN", "1")

@@ -57,7 +57,7 @@ analyze;
 
 
 async def prepared(cluster: Cluster, directory: Path) -> Settings:
-    """A migrated database with 3,000 items and 120,000 movements, and short patience."""
+    """A migrated database with 3,000 items and 120,000 movements, and short timeouts."""
     await asyncio.to_thread(cluster.create_database, "soak")
     settings = replace(
         settings_for(cluster, "soak", directory),

@@ -1,4 +1,4 @@
-"""Clients as they should be: a key for each effect, and patience with 503, a lost connection and a full queue.
+"""Well-behaved clients: an Idempotency-Key for each effect, and retries after 503, lost connections and a full queue.
 
 Whatever was acknowledged is written down here, and held against the database and the files afterwards."""
 
@@ -39,7 +39,7 @@ class Job:
 
 
 class Ledger:
-    """What all clients were told, together."""
+    """Everything that the service acknowledged to all clients."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
@@ -49,14 +49,14 @@ class Ledger:
 
 
 class Client:
-    """One signed-in user, who speaks to any instance."""
+    """One signed-in user, who sends requests to any instance."""
 
     def __init__(self, token: str, urls: Sequence[str], random: Random, ledger: Ledger) -> None:
         self.urls, self.random, self.ledger = urls, random, ledger
         self.http = httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=8)
 
     async def call(self, method: str, path: str, **request: Any) -> httpx.Response | None:
-        """The first answer that is one: not 503, not cut off, not `still running`. None and a fault if none came."""
+        """The first response that is not 503, cut off or `still running`. Without one, None and a noted fault."""
         headers = {"Idempotency-Key": str(uuid4())} if method == "POST" else {}
         deadline = monotonic() + PATIENCE_SECONDS
         last: object = None
@@ -87,7 +87,7 @@ class Client:
         self._acknowledged(await self.call("POST", JOBS, json={**spec, "force_new": True}), "submits")
 
     async def change_mind(self) -> None:
-        """Submit something large, and cancel it while it waits or runs."""
+        """Submits a large export, and cancels it while it waits or runs."""
         answer = await self.call("POST", JOBS, json={"dataset": "stock_movements", "sort": "-id", "force_new": True})
         if (job := self._acknowledged(answer, "submits")) is not None:
             await asyncio.sleep(self.random.uniform(0, 0.4))
@@ -123,7 +123,7 @@ class Client:
         if (job := self._one_of()) is None:
             return
         answer = await self.call("DELETE", f"{JOBS}/{job.id}")
-        # 404 too: an earlier try took effect, and its answer was lost
+        # 404 too: an earlier try succeeded, and its response was lost
         if answer is not None and answer.status_code in (204, 404):
             job.deleted = True
             self.ledger.counts["deletes"] += 1
@@ -138,7 +138,7 @@ class Client:
             self.ledger.faults.append(f"list: {answer.status_code} {answer.text[:300]}")
 
     async def check(self, job: Job) -> bool:
-        """Download a succeeded export and hold each byte of it against what its job says; False if it has no file."""
+        """Downloads a succeeded export and compares it with its job's digest; False if it has no file."""
         found = await self.call("GET", f"{JOBS}/{job.id}")
         if found is None or found.status_code == 404:
             return False
@@ -176,12 +176,12 @@ class Client:
             for job in list(self.ledger.jobs.values())[-200:]
             if job.client is self and not job.deleted and canceled in (None, job.canceled)
         ]
-        # mostly a late one, which still waits or runs
+        # mostly a late export, which still waits or runs
         return self.random.choice(mine[-4:] if self.random.random() < 0.6 else mine) if mine else None
 
 
 def wrong(content: bytes, result: dict[str, Any]) -> str | None:
-    """What is wrong with a file, or None."""
+    """The fault of a file, or None."""
     if len(content) != result["bytes"]:
         return f"{len(content)} bytes instead of {result['bytes']}"
     if hashlib.sha256(content).hexdigest() != result["sha256"]:
@@ -197,7 +197,7 @@ def wrong(content: bytes, result: dict[str, Any]) -> str | None:
 
 
 async def traffic(client: Client, until: float) -> None:
-    """One user's life."""
+    """One user's requests until the time is over."""
     actions = {
         client.submit: 40,
         client.change_mind: 12,

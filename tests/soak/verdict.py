@@ -1,4 +1,4 @@
-"""What must hold once it is quiet, whatever happened before."""
+"""What must hold after the faults, whatever happened before."""
 
 import asyncio
 import sys
@@ -22,7 +22,7 @@ from tests.soak.clients import Ledger
 from tests.soak.fleet import Fleet
 
 FINAL_SECONDS = 120.0
-"""After the last fault every acknowledged export has ended by then."""
+"""Seconds after the last fault within which every acknowledged export must have ended."""
 
 _OPEN = "select id, status, attempt, queue_job_id from export_jobs where status in ('queued', 'running', 'canceling')"
 _HELD = (
@@ -43,7 +43,7 @@ class Figures(Struct):
 
 
 async def settle(fleet: Fleet, figures: Figures) -> list[str]:
-    """Wait for the end of all that was asked for."""
+    """Waits until every acknowledged export has ended."""
     if not await fleet.all_up(seconds=60):
         return ["not every process came up again"]
     began = monotonic()
@@ -57,7 +57,7 @@ async def settle(fleet: Fleet, figures: Figures) -> list[str]:
 
 
 async def judge(fleet: Fleet, ledger: Ledger, figures: Figures) -> list[str]:
-    """All that does not hold, of the database, the store and the files as clients get them."""
+    """All faults of the database, of the store, and of the files as clients download them."""
     faults = await _jobs(fleet, ledger, figures)
     faults += await _queue(fleet)
     faults += await _stock(fleet, ledger)
@@ -105,7 +105,7 @@ async def _jobs(fleet: Fleet, ledger: Ledger, figures: Figures) -> list[str]:
 
 
 async def _queue(fleet: Fleet) -> list[str]:
-    """The locks that are held are those of the workers that live, and nothing is left in the queue."""
+    """The only locks are those of the live workers, and the queue is empty."""
     faults = []
     deadline = monotonic() + 20
     while rows := await fleet.look(
@@ -139,7 +139,7 @@ async def _stock(fleet: Fleet, ledger: Ledger) -> list[str]:
 
 
 async def _downloads(ledger: Ledger) -> None:
-    """Every file that can be had, through the API; what is wrong goes to the ledger's faults."""
+    """Downloads every available file through the API; faults are added to those of the ledger."""
     at_once = asyncio.Semaphore(3)
     async with asyncio.TaskGroup() as group:
         for job in ledger.jobs.values():
@@ -149,7 +149,7 @@ async def _downloads(ledger: Ledger) -> None:
 
 
 async def _files(fleet: Fleet, figures: Figures) -> list[str]:
-    """After the sweep, without its grace, the store holds what rows name and nothing else."""
+    """After maintenance without its grace period, the store holds exactly the files that rows name."""
     database = Database(fleet.settings, name="erp soak")
     store = open_store(fleet.settings)
     try:
@@ -191,7 +191,7 @@ async def _books(settings: Settings) -> list[str]:
 
 
 async def stopped_in_order(fleet: Fleet) -> list[str]:
-    """The last drain: afterwards nobody holds a lock, and no worker is doing anything."""
+    """After the last drain no lock is held and no job is running."""
     await fleet.stop_all()
     try:
         held: list[asyncpg.Record] = await fleet.look(_HELD, locks.WORKER_CLASS)

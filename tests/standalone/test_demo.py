@@ -1,4 +1,4 @@
-"""The demo stock of `erp up`."""
+"""The demo stock that `erp up` loads."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

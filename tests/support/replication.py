@@ -57,7 +57,7 @@ def _made(primary: Cluster, data_dir: Path) -> Cluster:
 
 @contextlib.asynccontextmanager
 async def slowed(replica: Cluster) -> AsyncIterator[None]:
-    """Its replay stops and goes: mostly for less than a reader waits, now and then for more."""
+    """Pauses its replay again and again: mostly for less time than a reader waits, sometimes for more."""
     connection = await asyncpg.connect(**asyncpg_arguments(replica.owner_url("postgres")))
     pauses = random.Random(5)
 
@@ -80,7 +80,7 @@ async def slowed(replica: Cluster) -> AsyncIterator[None]:
 
 
 class Lane(NamedTuple):
-    """Two clients, perhaps of two instances, and the item that is theirs alone."""
+    """Two clients, perhaps of two instances, and an item that only they use."""
 
     writer: httpx.AsyncClient
     reader: httpx.AsyncClient
@@ -88,7 +88,7 @@ class Lane(NamedTuple):
 
 
 class Lanes:
-    """Each receives one piece of its item, and reads at once in a report how many there are, again and again."""
+    """Each lane receives one piece of its item and reads the report at once, again and again."""
 
     def __init__(self, lanes: list[Lane]) -> None:
         self._lanes = lanes
@@ -99,7 +99,7 @@ class Lanes:
 
     @classmethod
     async def of(cls, number: int, admin: httpx.AsyncClient, *clients: httpx.AsyncClient) -> "Lanes":
-        """Written with one of the clients and read with the next."""
+        """Each lane writes with one of the clients and reads with the next."""
         body = {"code": "LANES", "name": "Lanes", "location_type": "BIN"}
         (await admin.post("/api/v1/inventory/locations", json=body)).raise_for_status()
         lanes = []
@@ -116,7 +116,7 @@ class Lanes:
 
     @contextlib.asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:
-        """All lanes go on while it is open; `slowest` is then the seconds of the slowest report."""
+        """Runs all lanes until it is left; `slowest` is then the seconds of the slowest report."""
         async with asyncio.TaskGroup() as group:
             for lane in self._lanes:
                 group.create_task(self._until_stopped(lane))
@@ -126,7 +126,7 @@ class Lanes:
                 self._stopped = True
 
     async def reports(self, number: int) -> bool:
-        """Whether so many were read."""
+        """Whether so many reports were read."""
         return self._reports >= number
 
     async def _several(self, lane: Lane, times: int) -> None:

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a request is answered by a problem document that names it, and never by a 5xx."""
+"""Every fault of a request is answered with a problem document that names it, and never with a 5xx."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated

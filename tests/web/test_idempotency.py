@@ -1,4 +1,4 @@
-"""Idempotency-Key: one effect however often, and on whichever instance, a request is sent."""
+"""Idempotency-Key: one effect, however often and to whichever instance a request is sent."""
 
 import asyncio
 from collections.abc import AsyncIterator

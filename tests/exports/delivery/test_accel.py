@@ -1,4 +1,4 @@
-"""A download that nginx in front is told to send by itself, and to whom nothing of that kind is told."""
+"""Downloads that nginx sends by itself (X-Accel-Redirect), and clients to whom that header must not be sent."""
 
 from collections.abc import AsyncIterator
 

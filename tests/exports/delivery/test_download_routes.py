@@ -1,4 +1,4 @@
-"""Downloads: whole, in parts, resumed, known, expired, lost."""
+"""Downloads: whole, in ranges, resumed, not modified, expired, lost."""
 
 import base64
 import hashlib
@@ -171,7 +171,7 @@ async def test_file_of_somebody_else_is_404_unless_for_an_admin(
 
 
 async def test_file_is_gone_with_the_role(sign_in: SignIn, owner: asyncpg.Connection, work: Work) -> None:
-    """Signed in anew with a lower role, the owner gets nothing of a dataset that needs the higher one."""
+    """After a new sign-in with a lower role the owner gets no file of a dataset that needs the higher one."""
     admin = await sign_in(Role.ADMIN)
     async with work():
         job = await done(admin, "users")
@@ -193,7 +193,7 @@ async def test_export_that_waits_is_409_with_retry_after(viewer: httpx.AsyncClie
 async def test_expired_file_is_410_at_once(
     viewer: httpx.AsyncClient, owner: asyncpg.Connection, job: dict[str, object]
 ) -> None:
-    """Also before the upkeep has come by."""
+    """Also before maintenance has deleted the file."""
     await owner.execute("update export_jobs set expires_at = now() - interval '1 second'")
     answer = await viewer.get(address(job))
     assert (answer.status_code, answer.json()["type"]) == (410, "/problems/export-expired")

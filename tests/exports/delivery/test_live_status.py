@@ -26,8 +26,8 @@ from erp_service.queue.fencing import JobAttempt
 from erp_service.services import build_services
 from erp_service.settings import Settings
 from tests.exports.attempts import MOST, advanced, again, begun, published
+from tests.exports.delivery.listening import SOON, Listener, bearer, followed, listening, without_notices
 from tests.exports.jobs import JOBS, submitted
-from tests.exports.listening import SOON, Listener, bearer, followed, listening, without_notices
 from tests.support.apps import running, services_of
 from tests.support.clients import SignIn, UserClient, client_of
 from tests.support.users import make_user, token_of
@@ -52,7 +52,7 @@ async def run(viewer: httpx.AsyncClient, database: Database, owner: asyncpg.Conn
 
 @pytest.fixture
 async def listener(app: Litestar, viewer: httpx.AsyncClient, run: Run) -> AsyncIterator[Listener]:
-    """Has the first state, and waits for the next."""
+    """A listener that has received the first state and waits for the next."""
     async with listening(app, events_of(run.export_id), bearer(viewer)) as listener:
         await listener.event(0)
         yield listener
@@ -115,7 +115,7 @@ async def test_listener_that_comes_back_misses_nothing_and_gets_nothing_twice(
 async def test_listener_that_was_away_at_the_end_gets_it_and_is_then_told_not_to_come_again(
     app: Litestar, viewer: httpx.AsyncClient, database: Database, run: Run
 ) -> None:
-    """A listener that misses the end waits for ever, and an EventSource that is not told comes back for ever."""
+    """A listener that misses the end waits for ever; without the 204, an EventSource reconnects for ever."""
     path, token = events_of(run.export_id), bearer(viewer)
     async with listening(app, path, token) as listener:
         known = (await listener.event(0)).id
@@ -132,7 +132,7 @@ async def test_listener_that_was_away_at_the_end_gets_it_and_is_then_told_not_to
 
 
 async def test_stream_ends_when_the_worker_died_for_good(listener: Listener, database: Database, run: Run) -> None:
-    """A stream that hangs after the worker died: nobody notes progress any more, and only the rescue says the end."""
+    """After the worker died nobody writes progress; only the rescue ends the export, and the stream must send that."""
     async with database.write() as db:
         assert await lifecycle.abandon(db, run.queue_job_id, most_running=MOST)
     end = await listener.event(1, seconds=SOON)
@@ -143,7 +143,7 @@ async def test_stream_ends_when_the_worker_died_for_good(listener: Listener, dat
 async def test_new_attempt_of_a_rescuer_is_seen_though_its_status_is_the_old_one(
     listener: Listener, database: Database, run: Run
 ) -> None:
-    """It changes no status, so no notice tells of it."""
+    """It does not change the status, so there is no notification."""
     async with database.write() as db:
         assert await lifecycle.claim(db, again(run), most_running=MOST)
     assert (await listener.event(1, seconds=SOON)).job["attempt"] == 2
@@ -221,7 +221,7 @@ async def test_stream_ends_with_the_readers_rights_and_says_nothing_more(
 ) -> None:
     async with owner.transaction():
         await owner.execute(f"update users set {change} where id = $1", viewer.user_id)
-        # in one transaction, so that the state comes with the news that it may not be read
+        # in one transaction, so that the new state arrives together with the loss of the right to read it
         await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.export_id)
     await listener.end(seconds=SOON)
     assert len(listener.events) == 1
@@ -253,7 +253,7 @@ async def test_stream_ends_when_the_token_expires(
 async def test_stream_and_long_poll_end_when_the_instance_stops(
     app: Litestar, listener: Listener, viewer: httpx.AsyncClient, run: Run
 ) -> None:
-    """So that they do not hold its exit; the client has been told when to connect again, to another."""
+    """Open streams must not delay its exit; clients know when to reconnect, to another instance."""
     waiting = asyncio.create_task(viewer.get(f"{JOBS}/{run.export_id}", headers={"Prefer": "wait=60"}))
     await eventually(lambda: followed(app, 2))
     services_of(app).readiness.stopping.set()
@@ -268,7 +268,7 @@ async def test_stream_and_long_poll_end_when_the_instance_stops(
 
 @contextlib.asynccontextmanager
 async def hurried(settings: Settings, **seconds: float) -> AsyncIterator[Litestar]:
-    """An instance whose streams have other times than production's."""
+    """An instance whose streams have other timings than production's."""
     services = build_services(settings)
     live_status = LiveStatus(
         services.database,
@@ -304,7 +304,7 @@ async def test_slow_listener_delays_nobody_and_gets_the_newest_state_at_last(
             await listener.event(n, seconds=SOON)
         slow.taking.set()
         await slow.until(lambda seen: seen.events[-1].job["progress"]["rows_done"] == 5, seconds=SOON)
-        # the one it was busy with, and the last
+        # the event that it was reading, and the last one
         assert len(slow.events) <= 3
 
 
@@ -332,7 +332,7 @@ async def test_places_are_limited_for_each_user_and_each_instance_and_given_back
             refused = await mine.get(path)
             assert (refused.status_code, refused.json()["type"]) == (429, "/problems/too-many-streams")
             assert "Retry-After" in refused.headers
-            # who only asks is answered all the same, at once
+            # a request without a stream is answered nevertheless, at once
             at_once = await mine.get(f"{JOBS}/{run.export_id}", headers={"Prefer": "wait=60"})
             assert (at_once.status_code, at_once.headers.get("Preference-Applied")) == (200, None)
             await (await stack.enter_async_context(listening(app, path, bearer(admin)))).event(0)
@@ -340,7 +340,7 @@ async def test_places_are_limited_for_each_user_and_each_instance_and_given_back
             assert (full.status_code, full.json()["type"]) == (503, "/problems/streams-full")
             assert "Retry-After" in full.headers
         await eventually(lambda: followed(app, 0))
-        # and a refused one has taken none
+        # and a refused stream has taken no slot
         assert (await mine.get(events_of(UUID(int=0)))).status_code == 404
         assert services_of(app).live_status.listeners == 0
         async with listening(app, path, bearer(viewer)) as again:
@@ -387,15 +387,15 @@ async def test_thousand_listeners_cost_one_connection_and_one_query_for_each_cha
                 for listener in listeners:
                     await listener.until(lambda seen, n=change: len(seen.events) > n, seconds=30)
             took = monotonic() - began
-        # of each of the four changes one, and one now and then for what no notice tells of
+        # one for each of the four changes, and one per second for changes without a notification
         assert len([one for one in statements if "export_jobs" in one]) <= 4 + took
-        # a loop that stands still for half a second is not certain of its notices, and asks for all at once
+        # an event loop that is blocked for half a second does not trust its notifications, and looks up all rights
         assert len(statements) <= 50
         connections = await owner.fetch(
             "select application_name as name, count(*) from pg_stat_activity where datname = current_database()"
             " and application_name in ('erp', 'erp notices') group by 1 order by 1"
         )
-        # the app of the fixture has its own beside
+        # one of them is the fixture's app
         assert [row["count"] for row in connections if row["name"] == "erp notices"] == [2]
         assert services_of(app).database.pool() == {"size": 1, "in_use": 0}
         for one in (run, other):
@@ -436,7 +436,7 @@ async def test_listener_of_another_instance_hears_of_what_is_done_here(
 
 
 async def test_user_who_follows_needs_an_account(app: Litestar, database: Database, settings: Settings) -> None:
-    """A token of somebody who never was."""
+    """A token of a user that does not exist."""
     user_id = await make_user(database, Role.VIEWER)
     async with client_of(app, token_of(settings, user_id + 1)) as client:
         assert (await client.get(events_of(UUID(int=0)))).status_code == 401

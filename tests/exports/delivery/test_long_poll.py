@@ -1,4 +1,4 @@
-"""Asking for an export and waiting for its next state: `Prefer: wait` (RFC 7240)."""
+"""Requests for an export that wait for its next state: `Prefer: wait` (RFC 7240)."""
 
 import asyncio
 from time import monotonic
@@ -15,8 +15,8 @@ from erp_service.exports.delivery.live_status import WAIT_MOST, preferred_wait
 from erp_service.exports.lifecycle import Run
 from erp_service.settings import Settings
 from tests.exports.attempts import advanced, begun, published
+from tests.exports.delivery.listening import SOON, bearer, followed, without_notices
 from tests.exports.jobs import JOBS
-from tests.exports.listening import SOON, bearer, followed, without_notices
 from tests.support.apps import services_of
 from tests.support.clients import UserClient, client_of
 from tests.support.waiting import eventually

@@ -1,4 +1,4 @@
-"""A download that is under way when the right to it goes."""
+"""A download under way ends when the right to it is taken away."""
 
 import asyncio
 import time

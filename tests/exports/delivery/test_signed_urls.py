@@ -1,4 +1,4 @@
-"""Signed addresses: good for one path, one person, five minutes, and never longer than the rights behind them."""
+"""Signed addresses: valid for one path, one user and five minutes, and never longer than the user's rights."""
 
 import base64
 import logging
@@ -26,8 +26,8 @@ from erp_service.observability import telemetry
 from erp_service.services import build_services
 from erp_service.settings import Settings
 from tests.exports.data import many_items
+from tests.exports.delivery.listening import listening
 from tests.exports.jobs import JOBS, done, submitted
-from tests.exports.listening import listening
 from tests.support.apps import running, services_of
 from tests.support.clients import SignIn, UserClient, client_of
 from tests.support.settings import SECRET
@@ -51,7 +51,7 @@ SIGNATURE = signature_of(ADDRESSES.sign(PATH, FOR))
 
 
 def test_keys_are_derived_as_rfc_5869_says() -> None:
-    """Its third test case: without salt and info, the first 32 of 42 bytes."""
+    """RFC 5869, test case 3: without salt and info; the first 32 of 42 bytes."""
     expected = "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d"
     assert derive_key(bytes([0x0B] * 22), b"").hex() == expected
 
@@ -115,7 +115,7 @@ def test_signature_is_no_token() -> None:
 
 @pytest.fixture
 async def nobody(app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
-    """Without a token."""
+    """A client without a token."""
     async with client_of(app) as client:
         yield client
 
@@ -193,7 +193,7 @@ async def test_address_is_good_for_no_other_job_path_or_method(
 async def test_address_is_good_for_its_user_alone(
     viewer: httpx.AsyncClient, staff: UserClient, nobody: httpx.AsyncClient, job: dict[str, Any], app: Litestar
 ) -> None:
-    """Somebody else's signature, were it of this address, opens nothing that they could not open themselves."""
+    """A signature of another user gives access only to what that user may read."""
     assert (await staff.post(f"{JOBS}/{job['id']}/download-url")).status_code == 404
     of_staff = Signed(staff.user_id, 1, int(time.time()) + SECONDS)
     assert (
@@ -210,14 +210,14 @@ async def test_address_is_dead_once_the_role_was_taken_away(
     address = await given_address(admin, job)
     assert (await nobody.get(address["url"])).status_code == 200
     user_id = admin.user_id
-    # as a hand at the database does it, which changes the role and nothing else
+    # as by SQL, which changes the role and nothing else
     await owner.execute("update users set role = 'STAFF' where id = $1", user_id)
 
     async def forbidden() -> bool:
         return refusal(await nobody.get(address["url"])) == (403, "forbidden")
 
     await eventually(forbidden)
-    # and through the API, which ends all that was given before
+    # and through the API, which ends everything that was issued before
     answer = await super_admin.post(f"/api/v1/users/{user_id}/role", json={"role": "ADMIN", "reason": "back again"})
     assert answer.status_code == 200, answer.text
 
@@ -288,7 +288,7 @@ async def test_signature_is_in_no_log_metric_or_answer(
     app: Litestar,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Good, expired, refused, and when all breaks."""
+    """A good one, an expired one, a refused one, and one whose request fails."""
     lines: list[str] = []
 
     class Kept(logging.Handler):
@@ -339,7 +339,7 @@ async def test_address_begins_with_the_public_url_and_not_with_what_the_caller_c
         root = "https://erp.example.com/inner"
         assert address["url"].startswith(f"{root}{JOBS}/{job['id']}/download?signature=")
         assert address["events_url"].startswith(f"{root}{JOBS}/{job['id']}/events?signature=")
-        # the proxy that has this name takes its own prefix away
+        # the proxy with this public URL removes its own prefix
         assert (await anybody.get(address["url"].removeprefix(root))).status_code == 200
 
 

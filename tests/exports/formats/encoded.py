@@ -1,4 +1,4 @@
-"""Files made straight from a select, without a job: for what a format does with the values."""
+"""Files encoded from a SELECT without an export job, for tests of a format alone."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ ABOUT = About("things", "What <there> is & was.", datetime(2026, 1, 31, 12, 30, 
 
 
 class File:
-    """What an encoder wrote."""
+    """The output of an encoder."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -44,12 +44,12 @@ async def encoded(
 
 
 def everything(name: str) -> dict[str, bool]:
-    """The filter by which no row of the dataset is left out."""
+    """The filter with which the dataset leaves no row out."""
     return {"include_deleted": True} if any(known.lifts for known in DATASETS[name].filters) else {}
 
 
 async def records(connection: asyncpg.Connection, name: str) -> list[tuple[Any, ...]]:
-    """What is stored, in the order of exports; uuids and JSON as texts."""
+    """The stored rows in the order of exports; uuids and JSON as texts."""
     dataset, cast = DATASETS[name], {"uuid": "::text", "json": "::text"}
     selected = ", ".join(f"({known.sql}){cast.get(known.type, '')} as {known.name}" for known in dataset.columns)
     query = f"select {selected} from {dataset.source} order by {', '.join(dataset.key)}"
@@ -81,13 +81,13 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 
 
 def peak() -> int:
-    """The most memory that this process ever had, in bytes."""
+    """The peak memory of this process in bytes."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 
 def memory_for(format_: str, row: str, rows: int) -> int:
-    """Bytes above its idle size that a process of its own has at most while it encodes so many rows like this one."""
+    """The peak memory, in bytes above its idle size, of a process that encodes so many rows like this one."""
     command = [sys.executable, "-c", _MEASURED, format_, row, str(rows)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The dataset `all`: one archive, one instant, whole or none of it, and never more than the role allows."""
+"""The dataset `all`: one archive of one snapshot, complete or absent, with nothing that the role does not allow."""
 
 import asyncio
 import csv
@@ -30,7 +30,7 @@ VIEWERS = ["items", "locations", "stock_levels", "stock_movements"]
 
 
 async def archive_of(client: httpx.AsyncClient, job: dict[str, Any]) -> zipfile.ZipFile:
-    """The downloaded archive, each file of which is what the manifest says."""
+    """The downloaded archive; each of its files agrees with the manifest."""
     assert job["status"] == "succeeded", job
     answer = await client.get(f"{JOBS}/{job['id']}/download")
     assert answer.status_code == 200, answer.text
@@ -171,7 +171,7 @@ async def test_who_loses_the_role_before_the_turn_gets_no_archive(
     async with work():
         job = await reaches(admin, export_id, "failed")
         assert job["error"]["type"] == "/problems/export-forbidden"
-        # and tried again, it is what the role of now allows
+        # a retry gives what the present role allows
         again = await admin.post(f"{JOBS}/{export_id}/retry")
         assert again.status_code == 202, again.text
         archive = await archive_of(admin, await reaches(admin, again.json()["id"], "succeeded"))

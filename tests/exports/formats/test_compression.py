@@ -1,4 +1,4 @@
-"""Compressed files: read back whole by the tools people have, the same each time, refused when cut or damaged."""
+"""Compressed files: common tools read them back, they are the same each time, and damage is detected."""
 
 import asyncio
 import gzip
@@ -52,7 +52,7 @@ async def test_compressed_file_holds_what_the_plain_one_does(
         job = await done(viewer, "items", compression=compression)
         lines = await done(viewer, "items", compression=compression, format="jsonl")
         answer = await viewer.get(f"{JOBS}/{job['id']}/download")
-        # the file is compressed, and not the answer: nobody unpacks it on the way, and ranges are those of the file
+        # the file is compressed, not the response: no proxy decompresses it, and ranges are ranges of the file
         assert "Content-Encoding" not in answer.headers
         assert answer.headers["Content-Type"] == media_type == job["result"]["media_type"]
         assert job["result"]["filename"].endswith(f".csv.{extension}")
@@ -127,7 +127,7 @@ def test_names_of_compressed_files_are_keys_of_the_store() -> None:
 
 
 async def test_an_export_that_compresses_does_not_freeze_the_server() -> None:
-    """A compressor that will not be done before the event loop has gone round: in the loop, it never would be."""
+    """A compressor that ends only after the event loop has run once: called in the loop, it would never end."""
     gone_round, took = threading.Event(), []
 
     class Slow:

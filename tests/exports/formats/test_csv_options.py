@@ -1,4 +1,4 @@
-"""How CSV can be written for those who cannot read the plain kind, and what is refused."""
+"""The options of CSV for programs that cannot read the default, and invalid combinations."""
 
 import csv
 import io
@@ -50,7 +50,7 @@ async def test_decimal_comma_is_in_numbers_alone(filled: None, settings: Setting
     found = rows_of(await written(settings, "items", spec(decimal_comma=True, delimiter=";"), "csv"), ";")
     assert found == [[*row[:3], row[3].replace(".", ","), row[4]] for row in usual]
     assert [row[3] for row in found[1:4]] == ["0,125", "0,25", "0,375"]
-    # with commas between cells, such a number is in quotes
+    # with a comma as delimiter such a number is quoted
     file = await written(settings, "items", spec(decimal_comma=True), "csv")
     assert b'"0,125"' in file
     assert rows_of(file) == found
@@ -72,7 +72,7 @@ async def test_null_has_its_own_text_and_whatever_looks_like_it_is_quoted(filled
     usual = pl.read_csv(io.BytesIO(await written(settings, "items", spec(), "csv")), infer_schema=False)
     for null in ("NULL", "\\N", "-2", "null", "n/a", " "):
         file = await written(settings, "items", spec(null=null), "csv")
-        # two descriptions are null, and stand last in their rows
+        # two descriptions are null, in the last column
         assert file.count(b"," + null.encode() + b"\n") == usual["description"].null_count() == 2
         if null in NASTY:
             assert f'"{null}"'.encode() in file
@@ -112,7 +112,7 @@ async def test_formula_guard_disarms_every_cell_a_spreadsheet_would_run(
 async def test_formula_behind_a_byte_order_mark_is_guarded_in_a_file_without_a_header(
     settings: Settings, owner: asyncpg.Connection
 ) -> None:
-    """Whoever opens the file takes the mark of the first cell for the file's, and the rest for a formula."""
+    """A reader takes the BOM of the first cell for the file's, and the rest of the cell for a formula."""
     await owner.execute("insert into items (sku, name, unit, reorder_point) values ('a', $1, 'x', 0)", "\ufeff=1+1")
     asked = Spec(columns=["name"], csv=CsvOptions(formula_guard=True, header=False))
     file = await written(settings, "items", asked, "csv")
@@ -130,7 +130,7 @@ async def test_formula_guard_leaves_negative_numbers_alone(
 async def test_options_are_part_of_what_is_asked_for(
     viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work, psql: Psql
 ) -> None:
-    """Another job for other options, the same for what is the default anyway; kept for the retry."""
+    """Other options make another job, explicit defaults do not, and a retry keeps them."""
     plain = await viewer.post(JOBS, json={"dataset": "locations"})
     same = await viewer.post(JOBS, json={"dataset": "locations", "csv": {"delimiter": ","}})
     other = await viewer.post(JOBS, json={"dataset": "locations", "csv": {"delimiter": ";", "header": False}})
@@ -178,7 +178,7 @@ def test_what_may_stand_for_null() -> None:
 
 
 async def test_null_texts_are_taken_as_they_are(filled: None, settings: Settings) -> None:
-    """It is the only text of a caller's in a COPY: quotes and dollars in it are just that."""
+    """It is the only text of a caller in a COPY statement: quotes and dollar signs in it are literal."""
     for null in ("'", "''", "\\'", "$1", "')--", "E'x", "{}%s"):
         asked = Spec(columns=COLUMNS, filter={"status": "ACTIVE", "q": "PLAIN"}, csv=CsvOptions(null=null))
         assert (await written(settings, "items", asked, "csv")).endswith(b"," + null.encode() + b"\n"), null

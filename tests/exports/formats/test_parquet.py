@@ -1,4 +1,4 @@
-"""Parquet, read back as its users do: with pyarrow and with polars."""
+"""Parquet files, read back with pyarrow and with polars."""
 
 import datetime as dt
 import io
@@ -146,7 +146,7 @@ async def test_decimals_of_the_catalogue_have_the_digits_that_postgres_says(
     declared = await owner.fetch(
         "select attname, atttypmod from pg_attribute where attrelid = 'declared'::regclass and attnum > 0"
     )
-    # what is computed declares nothing: then it is as many digits as there can be
+    # a computed column declares no precision, so it has the greatest
     said = {record[0]: (record[1] - 4 >> 16, record[1] - 4 & 0xFFFF) for record in declared if record[1] >= 0}
     assert {known.name: known.digits for known in decimals} == {known.name: (38, 6) for known in decimals} | said
 
@@ -284,7 +284,7 @@ async def test_every_value_of_every_dataset_is_found(admin: UserClient, owner: a
         found = table(answer.content)
         assert found.schema.metadata[b"dataset"] == name.encode()
         count = len(stored[name])
-        # what is in the audit log beyond the records is of the exports themselves
+        # the audit log has further entries, made by the exports themselves
         assert len(found) == job["result"]["rows"] >= count > 0
         assert len(found) == count or name == "audit_log"
         rows = [tuple(row.values()) for row in found.to_pylist()]

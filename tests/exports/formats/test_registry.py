@@ -1,4 +1,4 @@
-"""The registry of formats: what the catalogue says of each, and an instance that lacks the library of one."""
+"""The registry of formats: the catalogue's description of each, and an instance without the library of one."""
 
 import importlib.util
 import subprocess
@@ -41,7 +41,7 @@ def test_select_lists_are_constants_in_one_line_that_no_parameter_is_looked_for_
 
 
 def test_an_instance_loads_no_library_of_a_format_before_it_writes_it() -> None:
-    """They are heavy, and API instances need none of them."""
+    """The libraries are heavy, and API instances do not need them."""
     program = (
         "import sys; from erp_service.exports.formats.registry import FORMATS, unavailable;"
         " print([unavailable(FORMATS[name]) for name in FORMATS], 'pyarrow' in sys.modules)"

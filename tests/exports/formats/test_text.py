@@ -1,4 +1,4 @@
-"""CSV and JSON Lines read back with what their users read them with: every value exactly, and every row."""
+"""CSV and JSON Lines, read back with the libraries that users have: every row and every value exactly."""
 
 import csv
 import io
@@ -77,7 +77,7 @@ def plain(kind: str, value: Any) -> Any:
 
 
 def as_cells(rows: Expected) -> list[dict[str, str]]:
-    """Of every value the text, as Python's csv gives it: it does not tell a null from an empty text."""
+    """The text of every value as Python's csv module returns it, which does not distinguish null from an empty text."""
 
     def cell(name: str, value: Any) -> str:
         return "" if value is None else str(value)
@@ -104,7 +104,7 @@ async def test_polars_reads_every_value_of_csv_exactly_and_tells_empty_from_null
 
 
 async def test_json_lines_hold_every_value_exactly(settings: Settings, expected: Expected) -> None:
-    """By the standard library and by polars: money and quantities as texts, so that nobody reads a binary float."""
+    """By the standard library and polars: amounts and quantities are strings, so that nobody reads a binary float."""
     file = await written(settings, "stock_movements", Spec(), "jsonl")
     lines = file.split(b"\n")
     assert lines.pop() == b""
@@ -141,7 +141,7 @@ async def test_empty_exports_are_a_header_or_nothing(settings: Settings) -> None
     assert await written(settings, "items", Spec(columns=["id", "sku"]), "jsonl") == b""
 
 
-# every character that Postgres can hold: no NUL, no surrogate
+# every character that Postgres can store: no NUL, no surrogate
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=12)
 options = st.builds(
     CsvOptions,
@@ -154,7 +154,7 @@ options = st.builds(
 
 
 class Rendered:
-    """Texts through COPY by a format's own select list and encoder, on one connection."""
+    """Copies texts with a format's own select list and encoder, on one connection."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
@@ -200,7 +200,7 @@ async def test_any_text_comes_back_from_csv_with_any_options(
 
 
 def parsed(text: str, chosen: CsvOptions) -> list[str | None]:
-    """By RFC 4180, of one column; what stands for null is null unless it is in quotes."""
+    """Parses one column by RFC 4180; the text for null means null unless it is quoted."""
     end = "\r\n" if chosen.line_ending == "crlf" else "\n"
     cells: list[str | None] = []
     while text:
@@ -234,7 +234,7 @@ def test_the_csv_of_the_contract_is_the_plain_text_of_each_column() -> None:
 async def test_no_row_is_missing_at_the_65_535_row_edge(
     viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
 ) -> None:
-    """Odoo's exports lost what came after row 65,535."""
+    """Odoo's exports lost the rows after 65,535."""
     await many_items(owner, 65_534)
     async with work():
         for count in (65_534, 65_535, 65_536, 65_537):
@@ -246,7 +246,7 @@ async def test_no_row_is_missing_at_the_65_535_row_edge(
 
 
 async def test_a_cut_file_never_looks_whole(viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work) -> None:
-    """Superset's CSV ended where the query died. Here row 50,000 fails in the server, after megabytes were written."""
+    """Superset's CSV ended where the query failed. Here row 50,000 fails in the server, after megabytes of output."""
     await many_items(owner, 60_000)
     await owner.execute("create function explode(text) returns text language plpgsql as $$ begin"
                         " if $1 = 'SKU-50000' then raise exception 'no'; end if; return $1; end $$")  # fmt: skip

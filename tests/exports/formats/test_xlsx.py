@@ -1,4 +1,4 @@
-"""XLSX, read back as its users do: with openpyxl, and with polars, which reads by calamine."""
+"""XLSX files, read back with openpyxl, and with polars, which uses calamine."""
 
 import datetime as dt
 import io
@@ -57,7 +57,7 @@ def sheet(content: bytes) -> Any:
 
 
 def cells(content: bytes) -> list[Any]:
-    """The first column's. openpyxl leaves it to the caller to undo `_x0001_` (ECMA-376, 22.9.2.19)."""
+    """The values of the first column. openpyxl leaves it to the caller to decode `_x0001_` (ECMA-376, 22.9.2.19)."""
     found = [row[0] for row in sheet(content).iter_rows(min_row=2, max_col=1, values_only=True)]
     return [unescape(value) if isinstance(value, str) else value for value in found]
 
@@ -78,7 +78,7 @@ async def written(owner: asyncpg.Connection, type_: Any, values: list[Any], of: 
 async def test_every_text_is_found_exactly(owner: asyncpg.Connection) -> None:
     content = await written(owner, "text", TEXTS, "text")
     assert cells(content) == TEXTS
-    # calamine takes the two characters that are none for a text that looks like them
+    # calamine does not distinguish the two noncharacters from a text that looks like their escapes
     known = [text.replace("\ufffe", "_xFFFE_").replace("\uffff", "_xFFFF_") for text in TEXTS]
     assert seen_by_polars(content) == known
 
@@ -132,7 +132,7 @@ async def test_no_number_is_changed_silently(owner: asyncpg.Connection) -> None:
     assert cells(await written(owner, "integer", whole, "bigint")) == held
 
 
-naive = partial(dt.datetime, tzinfo=None)  # as spreadsheets have it
+naive = partial(dt.datetime, tzinfo=None)  # spreadsheets know no time zone
 TIMES = {
     "1900-03-01 00:00:00+00": naive(1900, 3, 1),
     "1900-02-28 23:59:59.999999+00": "1900-02-28T23:59:59.999999Z",
@@ -160,7 +160,7 @@ async def test_times_are_dates_in_utc_or_else_say_what_they_are(owner: asyncpg.C
     assert seen_by_polars(only_dates) == [naive(2020, 2, 29, 12)]
 
 
-HALF = dt.timedelta(microseconds=500 + 41)  # of a millisecond, and what a double of the year 9999 cannot tell apart
+HALF = dt.timedelta(microseconds=500 + 41)  # half a millisecond, and the precision of a double in the year 9999
 FIRST, LAST = naive(1900, 3, 1), naive(9999, 12, 31)
 
 
@@ -242,7 +242,7 @@ async def test_same_rows_are_the_same_bytes_however_they_arrive() -> None:
     whole = await made(iter([data[:300_000], data[300_000:]]), 30_000)
     assert whole == await made(iter([data[:300_000], data[300_000:]]), 30_000)
     small = await made((data[at : at + 4099] for at in range(0, len(data), 4099)), 30_000)
-    # deflate's blocks may differ, what is in them does not
+    # the compressed bytes may differ, the contents do not
     assert rows_of(small) == rows_of(whole)
     assert seen_by_polars(small) == list(range(30_000))
 
@@ -316,7 +316,7 @@ def test_columns_are_named_as_in_spreadsheets() -> None:
 
 
 def same(cell: Any, value: Any) -> bool:
-    """Whether the cell says what is stored: times to the nearest millisecond, uuids as texts."""
+    """Whether the cell equals the stored value: times to the nearest millisecond, uuids as texts."""
     if value is None or isinstance(value, bool):
         return cell is value
     if isinstance(value, dt.datetime):

@@ -1,4 +1,4 @@
-"""Archives that are written in one pass, read back with the standard library."""
+"""Zip archives that are written in one pass, read back with the standard library."""
 
 import io
 import zipfile
@@ -33,7 +33,7 @@ def test_what_was_put_in_comes_out(members: dict[str, list[bytes]], level: int, 
 
 
 def test_archive_beyond_four_gibibytes_is_read_back(tmp_path: Path) -> None:
-    """With a hole in place of a large member, so that neither time nor disk is needed."""
+    """With a hole in the file in place of a large member, which costs neither time nor disk."""
     hole = 2**32 + 12345
     archive, path = Zip(1), tmp_path / "large.zip"
     with path.open("wb") as file:

@@ -23,7 +23,7 @@ async def downloaded(client: httpx.AsyncClient, job: dict[str, Any]) -> bytes:
 
 
 async def written(settings: Settings, dataset: str, spec: Spec, format_: str) -> bytes:
-    """The file, without a worker."""
+    """The file's bytes, made without a worker."""
     held = bytearray()
 
     async def sink(data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What `validate_only` promises, against what the export then is; and that asking leaves nothing behind."""
+"""Estimates of `validate_only`, compared with the export itself; the request leaves nothing behind."""
 
 from typing import Any
 
@@ -160,7 +160,7 @@ async def test_tables_that_are_just_being_altered_are_told_at_once(
 
 
 async def test_same_request_is_the_same_job_down_to_format_csv_and_filename(viewer: httpx.AsyncClient) -> None:
-    """Each differs in one thing from the first, and is another job; said in another way it is the same."""
+    """Each request that differs in one thing is another job; the same request in other words is the same job."""
     first = {"dataset": "items", "csv": {"delimiter": ";", "bom": True}, "filename": "a-{date}"}
     others = [
         {**first, "format": "jsonl", "csv": None},
@@ -186,7 +186,7 @@ async def test_name_of_the_file_is_what_was_asked_for(
     async with work():
         job = await done(viewer, filename="Bestände {date} {id}", compression="gzip")
         await owner.execute("update export_jobs set expires_at = now() - interval '1 s'")
-        # the same name again, filled in with what is new
+        # the same template again, with the new values
         await owner.execute("update export_jobs set status = 'expired'")
         again = (await viewer.post(f"{JOBS}/{job['id']}/retry")).json()["id"]
         second = await reaches(viewer, again, "succeeded")

@@ -71,7 +71,7 @@ FAULTY: list[tuple[dict[str, Any], list[str]]] = [
     ({"filter": {"q": 1.5}}, ["/filter/q"]),
     ({"dataset": "stock_movements", "filter": {"item_id": 0, "from": "2020-01-01T00:00:00"}},
      ["/filter/item_id", "/filter/from"]),
-    # before the first and after the last time that COPY could be given
+    # before the first and after the last timestamp that asyncpg can encode
     ({"dataset": "stock_movements", "filter": {"from": "0001-01-01T00:00:00+14:00", "to": "9999-12-31T23:59:59-14:00"}},
      ["/filter/from", "/filter/to"]),
     ({"filter": {f"f{n}": 1 for n in range(21)}}, ["/filter"]),
@@ -117,7 +117,7 @@ async def test_filters_choose_what_the_words_of_the_lists_say(
 async def test_values_of_filters_are_taken_as_they_are(
     viewer: UserClient, owner: asyncpg.Connection, work: Work
 ) -> None:
-    """Quotes, backslashes, `$1`: each finds exactly the rows that hold it."""
+    """Filters with quotes, backslashes and `$1` find exactly the rows that contain them."""
     await fill(owner, viewer.user_id, movements=300)
     async with work():
         for word in ['quote " and ""', "back\\slash \\n \\N", "$1 and {} and %s :name", "'", "two\nlines", "=1+1"]:

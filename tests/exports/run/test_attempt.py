@@ -92,7 +92,7 @@ async def test_cancel_in_the_middle_of_the_copy_stops_it(
         await reaches(viewer, export_id, "canceled")
         await eventually(lambda: is_zero(copies(owner)))
         assert files(store) == []
-        # the worker goes on
+        # the worker still works
         gated.gate.set()
         assert (await done(viewer))["status"] == "succeeded"
 
@@ -172,7 +172,7 @@ async def test_publication_that_the_database_refuses_leaves_no_file(
 
 
 class Stopped(BaseException):
-    """What a killed process does to its code: no handler of ours sees it."""
+    """Ends the code as a kill does: no handler catches it."""
 
 
 async def test_crash_between_rename_and_publish_never_looks_whole_and_the_next_attempt_writes_its_own_file(
@@ -281,7 +281,7 @@ async def test_worker_with_another_directory_leaves_the_export_to_one_with_the_r
 
 
 class AwayStore:
-    """The real store, which does not answer for so many attempts to write to it."""
+    """The real store, which is unavailable for so many attempts to write to it."""
 
     def __init__(self, store: Store, times: int) -> None:
         self._store, self.times = store, times

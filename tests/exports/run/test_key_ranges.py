@@ -1,4 +1,4 @@
-"""A large export as COPYs of key ranges: the same bytes, whatever the ranges; bounded memory; one end for all."""
+"""A large export as COPYs of key ranges: the same bytes whatever the ranges, bounded memory, and all end together."""
 
 import asyncio
 import os
@@ -174,11 +174,11 @@ async def test_lines_hand_on_every_byte_in_order_and_hold_no_more_than_they_may(
 
     feeding = [feed(pieces, line.join()) for pieces in lanes]
     line.close()
-    # whoever waits for room that never comes waits for ever
+    # a range that waits for room that never comes waits for ever
     async with asyncio.timeout(30):
         await together(line.drain(slowly), *feeding)
     assert out == b"".join(piece for pieces in lanes for piece in pieces)
-    # a piece of each lane may come when the line is full; whose turn it is may always go on
+    # each range may add one piece when the buffer is full, and the range whose turn it is may always add more
     assert most <= held + 300 * len(lanes) + 300 * 6
 
 
@@ -257,7 +257,7 @@ async def test_cancel_in_the_middle_of_any_part_stops_all_of_them(
         async def all_wait() -> bool:
             return await copies(owner) == await waiting(owner) == settings.export_parts
 
-        # each in the middle of its range: one whose turn it is and that the store makes wait, the rest wait behind it
+        # each is in the middle of its range: the first waits for the store, the others wait for their turn
         await eventually(all_wait)
         await viewer.post(f"{JOBS}/{export_id}/cancel")
         # the gate stays closed: a part that is not stopped waits for ever, and the export is never canceled
@@ -279,7 +279,7 @@ async def waiting(owner: asyncpg.Connection) -> int:
 
 
 async def no_advance(*_: object, **__: object) -> None:
-    """For a run that no row knows of."""
+    """For an attempt without a row."""
 
 
 async def test_connection_that_hangs_in_any_part_is_noticed_and_one_that_waits_for_its_turn_is_not(
@@ -322,7 +322,7 @@ async def test_connection_that_hangs_in_any_part_is_noticed_and_one_that_waits_f
 
 
 async def test_memory_does_not_grow_with_the_size_of_the_export(settings: Settings, owner: asyncpg.Connection) -> None:
-    """Metabase and others run out of it. 200 MB of rows, half of them in one crowded stretch of wide ones, into a sink
+    """Metabase and others run out of memory. 200 MB of rows, half of them in one stretch of wide rows, into a sink
     that is slower than Postgres."""
     await many_items(owner, 30_000)
     await owner.execute("alter table items alter column description set storage plain")

@@ -1,4 +1,4 @@
-"""Schedules that are due, with real workers that look at the same time."""
+"""Schedules that are due, with several workers that look at the same time."""
 
 import asyncio
 from typing import Any
@@ -34,7 +34,7 @@ async def shown(client: httpx.AsyncClient, schedule_id: str) -> dict[str, Any]:
 
 
 async def looked(resources: ExportContext) -> int:
-    """Run everything that is due; how many there were."""
+    """Runs all schedules that are due; returns how many there were."""
     ran = 0
     while await ticks.run_next(resources):
         ran += 1
@@ -101,7 +101,7 @@ async def test_role_that_was_taken_away_refuses_the_run_and_the_schedule_stays(
     assert await jobs(owner) == 0
     row = await owner.fetchrow("select last_error->>'type' as type, next_run_at > now() as ahead from export_schedules")
     assert (row["type"], row["ahead"]) == ("/problems/forbidden", True)
-    # told once, not at each run
+    # reported once, not at each run
     assert await owner.fetchval("select count(*) from audit_log where action = 'schedule.refused'") == 1
     await owner.execute("update users set role = 'ADMIN' where id = $1", schedule["owner"])
     await due(owner, schedule["id"])
@@ -174,7 +174,7 @@ async def test_run_waits_for_room_among_the_owners_exports_and_is_given_up_after
     for _ in range(settings.exports_running_per_user + settings.exports_waiting_per_user):
         await submitted(viewer)
     full = await jobs(owner)
-    # as long as its own request waits it would join that
+    # while its last request still waits, a new one would be the same job
     schedule = await made(viewer, spec={"dataset": "locations"})
     await due(owner, schedule["id"])
     assert await looked(resources) == 1
@@ -211,7 +211,7 @@ async def test_a_run_joins_the_same_request_that_still_waits(
 async def test_a_rolled_back_tick_is_run_by_the_next_look(
     viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
 ) -> None:
-    """A worker that dies in the middle leaves nothing, and holds up only its own schedule while it is dying."""
+    """A worker that dies in the middle leaves nothing, and delays only its own schedule meanwhile."""
     one, two = await made(viewer), await made(viewer, spec={"dataset": "locations"})
     await due(owner, one["id"], "1 hour")
     await due(owner, two["id"])

@@ -25,7 +25,7 @@ ANSWERS = {
     "denied": ("403 Forbidden", "AccessDenied"),
     "broken": ("503 Service Unavailable", "ServiceUnavailable"),
 }
-"""What the buckets of these names say to everybody who writes; `full` only to whole files and parts."""
+"""The errors with which the buckets of these names answer writes; `full` refuses only whole files and parts."""
 
 Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -39,7 +39,7 @@ def gate(application: Application) -> Application:
             return application(environ, start)
         status, code = fault
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        # Amazon's answer to a wrong signature repeats much of what was sent
+        # Amazon's response to a wrong signature repeats much of the request
         body = f"<Error><Code>{code}</Code><AWSAccessKeyId>{ACCESS_KEY}</AWSAccessKeyId></Error>".encode()
         start(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
         return [body]
@@ -106,7 +106,7 @@ class Quiet(WSGIRequestHandler):
 
 
 def main() -> None:
-    # one request at a time: moto looks whether an object is there and then stores it, which two at once would both do
+    # one request at a time: moto checks for an object and then stores it, and two at once would both succeed
     moto = DomainDispatcherApplication(create_backend_app)
     for bucket in (BUCKET, *ANSWERS):
         Client(moto).put(f"http://127.0.0.1/{bucket}").close()

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 
 KINDS = ["files", "objects", "postgres"]
 EDGES = {"files": [files.PIECE], "objects": [objects.PIECE, objects.PART], "postgres": [postgres.CHUNK]}
-"""Where each kind goes from one piece to the next, in bytes."""
+"""The sizes in bytes at which each kind goes from one piece to the next."""
 
 
 class ObjectServer(NamedTuple):
@@ -39,7 +39,7 @@ class ObjectServer(NamedTuple):
         }
 
     def uploads(self, bucket: str = BUCKET) -> int:
-        """That were begun and neither completed nor aborted, in all prefixes."""
+        """Multipart uploads in progress, under all prefixes."""
         answer = httpx.get(f"{self.url}/{bucket}?uploads", headers={"X-From-The-Test": "yes"})
         return answer.text.count("<Upload>")
 
@@ -68,7 +68,7 @@ def paged(settings: Settings, server: ObjectServer, *, listed: int) -> Store:
 
 
 def having(settings: Settings, kind: str, server: ObjectServer, place: Path) -> Settings:
-    """The same service with an empty store of that kind. What is of one `place` is one store."""
+    """The settings with an empty store of that kind. Settings with the same `place` have the same store."""
     address = {
         "files": f"file://{place}/made/later",
         "postgres": "postgres:",

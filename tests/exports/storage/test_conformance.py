@@ -31,7 +31,7 @@ FAR = maintenance.GRACE * 1000
 
 @pytest.fixture(scope="module")
 async def base(cluster: Cluster, template: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Settings]:
-    """One database for all: most of these tests leave nothing in it."""
+    """One database for all tests here, since most of them leave nothing in it."""
     name = f"stores_{os.getpid()}"
     await as_owner(cluster, f'create database "{name}" template "{template}"')
     yield settings_for(cluster, name, tmp_path_factory.mktemp("stores"))
@@ -82,7 +82,7 @@ async def listed(store: Store) -> list[StoredFile]:
 
 
 def around(edges: list[int], most: int) -> st.SearchStrategy[int]:
-    """Sizes at which a store goes from one piece to the next, and one more or less."""
+    """Sizes at which a store goes from one piece to the next, and one byte more or less."""
     near = [times * edge + by for edge in edges for times in (0, 1, 2) for by in (-1, 0, 1)]
     return st.sampled_from([size for size in [*near, 7 * most // 5] if 0 <= size <= 2 * most])
 
@@ -93,7 +93,7 @@ async def test_what_was_put_is_read_back_whole_and_in_any_part(kind: str, store:
     edges = EDGES[kind]
     key, size = a_key(), data.draw(around(edges, max(edges)), "size")
     content = (os.urandom(4096) * (size // 4096 + 1))[:size]
-    # also pieces larger than all the store holds at once; small ones only where there are not too many of them
+    # also pieces larger than the store's buffer; small ones only where there are few of them
     piece = data.draw(st.sampled_from([n for n in (1, 7, 4099, 100_000, *edges, 3 * edges[-1]) if size / n < 2000]))
     await put(store, key, content, piece)
     assert await store.size(key) == size
@@ -177,7 +177,7 @@ async def test_killed_writer_leaves_nothing_to_read_and_the_upkeep_removes_the_r
     )
     try:
         assert process.stdout is not None
-        # more than any store holds back before it sends, or stores, the first of it
+        # more than any store buffers before it writes
         await asyncio.wait_for(process.stdout.readexactly(20), 40)
     finally:
         process.kill()

@@ -1,4 +1,4 @@
-"""What is a directory's alone."""
+"""What only a directory does."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ async def put(store: FileStore) -> None:
 async def test_published_file_is_synced_before_and_its_directory_after_the_rename(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power cut must find either nothing or the whole."""
+    """After a power cut there must be either no file or the whole file."""
     did: list[str] = []
     sync, rename = os.fsync, Path.rename
 
@@ -41,7 +41,7 @@ async def test_published_file_is_synced_before_and_its_directory_after_the_renam
 async def test_disk_that_is_full_when_the_file_is_synced_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A network's disk takes the writes, and says only then that there is no place for them."""
+    """A network disk accepts writes, and reports only at fsync that it is full."""
 
     def full(_descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,4 +1,4 @@
-"""What is an object store's alone: its errors, its parts, its signatures."""
+"""What only an object store does: errors, multipart uploads, signatures."""
 
 import errno
 import os
@@ -89,7 +89,7 @@ async def test_parts_of_a_file_that_failed_are_not_left_behind(
 async def test_mark_that_outlived_its_upload_does_not_cost_the_file(
     store: ObjectStore, database: Database, key: FileKey
 ) -> None:
-    """The upkeep removes what is not whole: for it, the mark must not make the file look so."""
+    """Maintenance removes incomplete files: the marker must not make a complete file look incomplete."""
     await put(store, key, b"x")
     stale = FileKey(uuid7(), 1, "csv")
     for marked in (key, stale):
@@ -173,7 +173,7 @@ async def test_host_without_credentials_is_told_so(
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     options = {"endpoint": object_server.url, "allow_http": "true"}
-    # what a host in a cloud would be asked for its own
+    # what would be asked of the metadata service of a cloud's host
     store = connected("s3://exports/x", {**options, "metadata_endpoint": "http://127.0.0.1:1"})
     with pytest.raises(Unreachable):
         await store.identity()

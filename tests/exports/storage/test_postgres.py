@@ -1,4 +1,4 @@
-"""What is the database's alone, as a store: transactions, locks, connections."""
+"""What only the database as a store does: transactions, locks, connections."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ async def rows(owner: asyncpg.Connection) -> tuple[int, int]:
 async def test_long_export_holds_no_transaction_open(
     store: PostgresStore, owner: asyncpg.Connection, key: FileKey
 ) -> None:
-    """It would hold back vacuum in every table, for as long as it runs."""
+    """An open transaction would hold back vacuum in every table for as long as the export runs."""
     async with store.writing(key) as sink:
         await sink(os.urandom(3 * CHUNK))
         assert await rows(owner) == (1, 3)
@@ -73,7 +73,7 @@ async def test_a_range_reads_only_the_chunks_it_needs_and_of_these_only_a_part(
 ) -> None:
     async with store.writing(key) as sink:
         await sink(bytes(5 * CHUNK))
-    # neither compressed in itself, which would have to be undone to reach the middle, nor kept in the row
+    # neither compressed, which must be undone to read from the middle, nor stored in the row
     storage = await owner.fetchval(
         "select attstorage from pg_attribute where attrelid = 'export_chunks'::regclass and attname = 'data'"
     )
@@ -84,7 +84,7 @@ async def test_a_range_reads_only_the_chunks_it_needs_and_of_these_only_a_part(
 
 
 async def test_only_the_publishing_waits_for_the_disk(store: PostgresStore, pool: Database, key: FileKey) -> None:
-    """What the chunks leave out must not be left out by whoever has the connection next."""
+    """Chunks do not wait for the disk; the next user of the connection must wait again."""
     async with store.writing(key) as sink:
         await sink(bytes(CHUNK))
         async with pool.write() as db:
@@ -115,7 +115,7 @@ async def test_database_that_is_away_is_told(settings: Settings, key: FileKey) -
 async def test_file_that_is_removed_while_it_is_written_stays_removed(
     store: PostgresStore, owner: asyncpg.Connection, key: FileKey
 ) -> None:
-    """By the upkeep, which thinks that its writer is dead, in any order with the next chunk."""
+    """By maintenance, which takes its writer for dead, before or after the next chunk."""
     for after in (0, 1, 2):
 
         async def write() -> None:

@@ -1,4 +1,4 @@
-"""Store and database know each other, so that two hosts with a directory each are told; what is said of settings."""
+"""The identity of store and database, which reveals two hosts with a directory each; and faults in the settings."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ from tests.support.clients import client_of
 
 
 class Places:
-    """Stores of one kind; those of one name are one store."""
+    """Makes stores of one kind; the same name gives the same store."""
 
     def __init__(self, settings: Settings, database: Database, kind: str, server: ObjectServer, root: Path) -> None:
         self._settings, self._database, self._kind, self._server, self.root = settings, database, kind, server, root
@@ -56,7 +56,7 @@ def places(
 def elsewhere(
     request: pytest.FixtureRequest, settings: Settings, database: Database, object_server: ObjectServer, tmp_path: Path
 ) -> Places:
-    """Of a kind that can be had twice."""
+    """A kind of which there can be two."""
     return Places(settings, database, request.param, object_server, tmp_path)
 
 
@@ -95,7 +95,7 @@ async def test_database_that_was_copied_brings_its_own_store_along(
 ) -> None:
     inside = Places(settings, database, "postgres", object_server, tmp_path)
     assert await inside.fault("any") is None
-    # the same rows under another name are what a copy is
+    # a copy is the same rows under another name
     assert await inside.fault("any") is None
     directory = Places(settings, database, "files", object_server, tmp_path)
     assert "not the one the database knows" in str(await directory.fault("a"))
@@ -104,7 +104,7 @@ async def test_database_that_was_copied_brings_its_own_store_along(
 async def test_another_kind_of_store_is_told(
     settings: Settings, database: Database, object_server: ObjectServer, tmp_path: Path
 ) -> None:
-    """Whoever changes the setting would lose the files that are there."""
+    """Changing the setting would lose the files in the old store."""
     files, inside = (Places(settings, database, kind, object_server, tmp_path) for kind in ("files", "postgres"))
     assert await files.fault("a") is None
     assert await inside.fault("a") == "The export store is not the one the database knows."
@@ -143,7 +143,7 @@ async def says(client: httpx.AsyncClient, why: str) -> None:
 
 
 class Silent:
-    """A store that answers as long as it is told to."""
+    """A store that answers only while the test lets it."""
 
     def __init__(self, store: Store) -> None:
         self._store, self.answers = store, True
@@ -160,7 +160,7 @@ class Silent:
 async def test_object_store_that_is_away_stops_no_instance_that_has_seen_it_and_no_new_one_starts(
     settings: Settings, database: Database, object_server: ObjectServer, tmp_path: Path
 ) -> None:
-    """All instances see the same outage: if they all were not ready for it, stock could not be posted either."""
+    """All instances see the same outage: if all were not ready because of it, stock could not be posted either."""
     store: Any = Silent(open_store(having(settings, "objects", object_server, tmp_path)))
     seen, new = StoreIdentityCheck(database, store), StoreIdentityCheck(database, store)
     async with database.read() as db:
@@ -209,7 +209,7 @@ def test_options_that_cannot_be_read_stop_the_start_without_being_shown(options:
 
 
 def test_options_are_shown_to_nobody(settings: Settings) -> None:
-    """They begin with an address often enough, of which only a password would be masked."""
+    """Errors of libraries often contain the whole address, in which only a password would be masked."""
     options = f"endpoint=https://minio:9000,secret_access_key={SECRET_KEY}"
     shown = str(list(describe(msgspec.structs.replace(settings, export_store_options=options))))
     assert SECRET_KEY not in shown

@@ -73,7 +73,7 @@ async def test_file_that_is_gone_is_told_as_lost_and_found_by_the_proof(
 
 @pytest.fixture
 async def sending_on(settings: Settings, viewer: UserClient) -> AsyncIterator[httpx.AsyncClient]:
-    """The same user at an instance that sends downloads on."""
+    """The same user at an instance that redirects downloads to the store."""
     app = create_app(build_services(msgspec.structs.replace(settings, export_store_redirect=True)))
     async with running(app), client_of(app, token_of(settings, viewer.user_id)) as client:
         yield client

@@ -1,4 +1,4 @@
-"""Exports run by the hand of a test, and listeners to their events in the test's own process."""
+"""Listeners to the event streams of exports, in the test's own process."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from erp_service.settings import Settings
 from tests.support.apps import running, services_of
 
 SOON = 20.0
-"""Seconds for what is heard at once, or after two at the most without notices; what is missed is never heard."""
+"""A deadline in seconds. A change arrives at once, or without notifications after two; a missed one never arrives."""
 
 
 class Event(NamedTuple):
@@ -27,7 +27,7 @@ class Event(NamedTuple):
 
 
 class Listener:
-    """What a client of an event stream sees. `taking` is set while it reads at all."""
+    """What a client of an event stream receives. It reads only while `taking` is set."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -72,7 +72,7 @@ class Listener:
             self.events.append(Event(fields["event"], fields["id"], json.loads(fields["data"])))
 
     async def until(self, look: Any, *, seconds: float = 20) -> None:
-        """Wait until `look(self)` is true; AssertionError with what there was after `seconds`."""
+        """Returns once `look(self)` is true; after `seconds` AssertionError with what was received."""
         try:
             async with asyncio.timeout(seconds):
                 while not look(self):
@@ -94,7 +94,7 @@ class Listener:
 async def listening(
     app: Litestar, address: str, token: str | None = None, *, last: str | None = None
 ) -> AsyncIterator[Listener]:
-    """A listener to the stream at `address`, which begins to read at once and goes away at the end."""
+    """A client of the stream at `address`. It reads from the start and disconnects at the end."""
     parts, listener = urlsplit(address), Listener()
     headers = [(b"host", b"test")]
     if token is not None:
@@ -129,7 +129,7 @@ def bearer(client: httpx.AsyncClient) -> str:
 
 
 async def followed(app: Litestar, count: int) -> bool:
-    """So many follow an export on this instance."""
+    """Whether so many clients follow an export on this instance."""
     return bool(services_of(app).live_status.listeners == count)
 
 
