@@ -103,8 +103,7 @@ class Stack:
 
     async def discard(self, containers: list[str]) -> None:
         """Stopped within a second or killed, and removed."""
-        # podman 4.3 fails if a container ends by itself while it is being stopped; it is stopped nevertheless, and so are
-        # the others
+        # podman 4.3 fails if a container ends by itself while it is being stopped; all are stopped nevertheless
         with contextlib.suppress(CommandFailed):
             await self.run("podman", "stop", "--ignore", "--time", "1", *containers)
         await self.run("podman", "rm", "--force", "--ignore", "--volumes", *containers)
