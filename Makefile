@@ -50,7 +50,7 @@ test-postgres15: $(VENV)/.dev ## the same on PostgreSQL 15, the oldest that is s
 test-backup: $(VENV)/.dev ## backup, destroy, restore, verify; refusals; installs Debian's age (two minutes)
 	ops/test-backup $(T)
 
-test-containers: $(VENV)/.dev ## the stack in podman: kills, silence, scaling, rolling, outages, restores (twelve minutes); installs podman
+test-containers: $(VENV)/.dev ## the stack in podman: kills, silence, scaling, rolling, outages, restores (ten minutes); installs podman
 	ops/test-containers $(T)
 
 image: ## localhost/erp, the one image for API, worker and migrations; PYTHON_IMAGE and EXTRAS can be set

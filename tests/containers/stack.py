@@ -93,16 +93,17 @@ class Stack:
         """Containers with what the environment says now, of profiles too: not in order, as `ops/roll` does it."""
         for service in services:
             if there := await self.containers(service, running=False):
-                await self._rid(there)
+                await self.discard(there)
         await self.compose("up", "--detach", "--no-build", "--no-deps", "--no-recreate", *services)
 
     async def remove(self, service: Service, volume: str) -> None:
         """The container and what it kept."""
-        await self._rid(await self.containers(service, running=False))
+        await self.discard(await self.containers(service, running=False))
         await self.run("podman", "volume", "rm", f"{PROJECT}_{volume}")
 
-    async def _rid(self, containers: list[str]) -> None:
-        # one that ends by itself just then makes podman 4.3 fail, though it is stopped
+    async def discard(self, containers: list[str]) -> None:
+        """Stopped within a second or killed, and removed."""
+        # podman 4.3 fails if a container ends by itself while it is being stopped; all are stopped nevertheless
         with contextlib.suppress(CommandFailed):
             await self.run("podman", "stop", "--ignore", "--time", "1", *containers)
         await self.run("podman", "rm", "--force", "--ignore", "--volumes", *containers)
@@ -110,11 +111,11 @@ class Stack:
     async def down(self) -> None:
         """Containers, volumes and networks are gone afterwards, whatever state they were in."""
         ours = ("--filter", f"label=com.docker.compose.project={PROJECT}", "--quiet")
-        for kind in ("container", "volume", "network"):
-            there = (await self.run("podman", kind, "ls", *(["--all"] if kind == "container" else []), *ours)).split()
-            if there:
-                hard = ["--time", "1", "--volumes"] if kind == "container" else []
-                await self.run("podman", kind, "rm", "--force", *hard, *there)
+        if containers := (await self.run("podman", "container", "ls", "--all", *ours)).split():
+            await self.discard(containers)
+        for kind in ("volume", "network"):
+            if there := (await self.run("podman", kind, "ls", *ours)).split():
+                await self.run("podman", kind, "rm", "--force", *there)
 
     async def containers(self, service: Service, *, running: bool = True) -> list[str]:
         """Their names, in order of their numbers."""

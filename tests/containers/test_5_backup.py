@@ -88,7 +88,7 @@ async def test_encrypted_backup_restores_a_time_between_two_bookings(stack: Stac
     (wal,) = await stack.containers("wal")
     async with timed() as down:
         served = [*await stack.containers("api"), *await stack.containers("worker")]
-        await stack.run("podman", "rm", "--force", "--time", "1", *served)
+        await stack.discard(served)
         await stack.run("podman", "stop", wal)
         await stack.remove("db", "postgres")
         words = ("base", "/backups", "--data-directory", DATA, "--until", until, "--same-store", "--identity", "-")
