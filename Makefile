@@ -44,6 +44,9 @@ test-browser: $(VENV)/.dev ## the documentation page in headless Chromium; insta
 test-pooler: $(VENV)/.dev ## the API through pgbouncer in transaction mode; installs Debian's pgbouncer
 	ops/test-pooler $(T)
 
+test-attacks: $(VENV)/.dev ## attacks on two instances behind HAProxy, and what others notice; installs Debian's haproxy (three minutes)
+	ops/test-attacks $(T)
+
 test-postgres15: $(VENV)/.dev ## the same on PostgreSQL 15, the oldest that is supported; installs Debian's (nine minutes)
 	ops/test-postgres15 $(T)
 
@@ -93,4 +96,4 @@ $(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.up
 
-.PHONY: help up test test-real chaos soak bench-exports bench-scaling test-browser test-postgres15 test-backup test-pooler test-containers image secrets roll lint types format constraints clean
+.PHONY: help up test test-real chaos soak bench-exports bench-scaling test-browser test-attacks test-postgres15 test-backup test-pooler test-containers image secrets roll lint types format constraints clean
