@@ -104,5 +104,6 @@ def test_struct_of_texts_normalises_and_names_the_fault() -> None:
 
     body = msgspec.convert({"sku": "CAFE\u0301", "name": "e\u0301"}, Body, dec_hook=read_hook)
     assert (body.sku, body.name) == ("CAF\u00c9", "\u00e9")
+    assert msgspec.json.encode(body) == '{"sku":"CAF\u00c9","name":"\u00e9"}'.encode()
     with pytest.raises(msgspec.ValidationError, match=r"has an invisible character \(U\+200B\) at position 2"):
         msgspec.json.decode('{"sku": "A\u200b"}', type=Body, dec_hook=read_hook)
