@@ -28,6 +28,7 @@ _MARK = regex.compile(r"\P{Canonical_Combining_Class=0}")
 _MANY_MARKS = regex.compile(rf"({_MARK.pattern}{{{_MOST_MARKS}}})(?={_MARK.pattern})")
 _BRAILLE_BLANK = "\u2800"
 """A symbol (So) by its property, and a blank on paper: the one such character."""
+_NO_BREAK = "a no-break character"
 _KINDS = {
     "Cc": "a control character",
     "Cf": "an invisible character",
@@ -78,7 +79,7 @@ def _unfit(character: str) -> str | None:
         return "a blank other than the plain one"
     # the no-break hyphen, which paper shows as a hyphen
     if unicodedata.decomposition(character).startswith("<noBreak>"):
-        return "a no-break character"
+        return _NO_BREAK
     return None
 
 
@@ -98,6 +99,19 @@ def as_identifier(text: str) -> str:
     if (fault := identifier_fault(text)) is not None:
         raise ValueError(fault)
     return text
+
+
+def appearance(text: str) -> str:
+    """The identifier that paper shows like this text: in NFC, blanks single and inside, without what nobody sees."""
+    shown = []
+    for character in nfc(text):
+        if character.isspace() or character == _BRAILLE_BLANK:
+            shown.append(" ")
+        elif (kind := _unfit(character)) is None:
+            shown.append(character)
+        elif kind == _NO_BREAK:
+            shown.append(unicodedata.normalize("NFKC", character))
+    return " ".join("".join(shown).split())
 
 
 def as_name(text: str) -> str:
