@@ -19,7 +19,7 @@ from erp_service.services import Services, running
 from erp_service.settings import Settings
 from erp_service.web import exception_handlers, idempotency, openapi
 from erp_service.web.dependencies import principal, read_session, service, services_of
-from erp_service.web.middleware import RequestContext, ShutdownGuard
+from erp_service.web.middleware import NormalisedQuery, RequestContext, ShutdownGuard
 from erp_service.web.requests import ApiRequest
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import RolesDeclared
@@ -34,6 +34,7 @@ def create_app(services: Services) -> Litestar:
         lifespan=[_running],
         middleware=[
             RequestContext(),
+            NormalisedQuery(),
             ShutdownGuard(),
             DefineMiddleware(BearerAuth, exclude_from_auth_key="exclude_from_auth"),
         ],
@@ -48,7 +49,7 @@ def create_app(services: Services) -> Litestar:
         request_class=ApiRequest,
         response_class=ApiResponse,
         request_max_body_size=services.settings.body_limit,
-        plugins=[RolesDeclared(), openapi.Structs(), openapi.Numbers()],
+        plugins=[RolesDeclared(), openapi.Structs(), openapi.Numbers(), openapi.Texts()],
         openapi_config=openapi.openapi(version("erp-service")),
         cors_config=_cors(services.settings),
         logging_config=None,

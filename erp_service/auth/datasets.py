@@ -9,7 +9,7 @@ USERS = Dataset(
     role=Role.ADMIN,
     source="users u",
     key=("u.id",),
-    sorts={"id": "u.id", "email": "u.email"},
+    sorts={"id": "u.id", "email": 'u.email collate "C"'},
     columns=(
         Column("id", "integer", "u.id", "the user's id"),
         Column("email", "text", "u.email", "their e-mail address"),
@@ -20,7 +20,7 @@ USERS = Dataset(
         Column("last_login_at", "timestamp", "u.last_login_at", "when they last signed in"),
     ),
     filters=(
-        search_filter("u.email", "u.full_name"),
+        search_filter("erp_fold(u.email || E'\\n' || u.full_name)", "email", "full_name"),
         Filter("role", one_of(*Role), "u.role = {}", "this role"),
         Filter("is_active", a_flag, "u.is_active = {}", "active or not"),
     ),

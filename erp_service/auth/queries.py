@@ -10,6 +10,7 @@ from erp_service.access.principals import Authority
 from erp_service.access.roles import Role
 from erp_service.auth.models import User
 from erp_service.auth.schemas import Redacted, UserOut, UserPage
+from erp_service.db.base import has
 from erp_service.db.pagination import SortKey, chosen, orders, page
 from erp_service.db.sessions import ReadSession, Session
 
@@ -19,7 +20,7 @@ USER_COLUMNS = (User.id, User.email, User.full_name, User.role, User.is_active, 
 _AUTHORITY_COLUMNS = (User.id, User.role, User.is_active, User.authority_version)
 
 _BY_ID = SortKey(User.id, "id", int)
-_BY_EMAIL = SortKey(User.email, "email", str)
+_BY_EMAIL = SortKey(User.email.collate("C"), "email", str)
 _BY_CREATED_AT = SortKey(User.created_at, "created_at", datetime)
 SORTS = orders({"id": _BY_ID, "email": _BY_EMAIL, "created_at": _BY_CREATED_AT}, unique=_BY_ID)
 
@@ -75,9 +76,7 @@ async def users(
     if is_active is not None:
         statement = statement.where(User.is_active == is_active)
     if q is not None:
-        statement = statement.where(
-            User.email.icontains(q, autoescape=True) | User.full_name.icontains(q, autoescape=True)
-        )
+        statement = statement.where(has(func.erp_fold(User.email + "\n" + User.full_name), q))
     order = chosen(SORTS, sort, default="id")
     return await page(db, statement, as_user, order, limit=limit, cursor=cursor, into=UserPage)
 

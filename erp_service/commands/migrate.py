@@ -7,7 +7,9 @@ import click
 from erp_service.commands.database import WAIT_SECONDS, exit_on_error
 from erp_service.commands.terminal import say
 from erp_service.db import migrate
-from erp_service.db.connections import wait_until_up
+from erp_service.db.connections import connect, wait_until_up
+from erp_service.inventory import look_alikes
+from erp_service.inventory.look_alikes import LookAlike
 from erp_service.settings import load
 
 
@@ -15,15 +17,25 @@ from erp_service.settings import load
 def command() -> None:
     """Bring the database to the schema of this version; does nothing if it has that already.
 
+    Lists skus and codes that look like others, from before such were refused, and what to do about them.
+
     Uses ERP_MIGRATION_DATABASE_URL, the address of the database's owner, or else ERP_DATABASE_URL.
     """
     with exit_on_error():
         settings = load()
         url = settings.migration_database_url or settings.listen_url
-        asyncio.run(_migrate(url))
+        found = asyncio.run(_migrate(url))
+        for line in look_alikes.report(found):
+            say(line)
         say("The database is up to date.")
 
 
-async def _migrate(url: str) -> None:
+async def _migrate(url: str) -> list[LookAlike]:
+    """The skus and codes that people have to tell apart. They do not keep the service from running."""
     await wait_until_up(url, seconds=WAIT_SECONDS)
     await migrate.migrate(url)
+    db = await connect(url, name="erp migrate", statement_timeout="0")
+    try:
+        return await look_alikes.find(db)
+    finally:
+        await db.close()

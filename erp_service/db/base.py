@@ -1,11 +1,14 @@
-"""The base class of all tables, and the types of numeric columns."""
+"""The base class of all tables, the types of numeric columns, and texts that compare alike on every server.
+
+The last of them depend on no locale: identifiers compare byte by byte, and what is searched and sorted is computed by
+functions of ours (migration 0014)."""
 
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, DateTime, MetaData, Numeric, func
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy import ColumnElement, Computed, DateTime, MetaData, Numeric, Text, func
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, MappedColumn, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from erp_service.decimals import MONEY_SCALE, PRECISION, QUANTITY_SCALE
@@ -45,3 +48,30 @@ def quantity_column() -> Exact:
 
 def money_column() -> Exact:
     return Exact(PRECISION, MONEY_SCALE)
+
+
+def by_bytes() -> Text:
+    """Text that is compared and sorted byte by byte, which is the order of code points in UTF-8."""
+    return Text(collation="C")
+
+
+def search_column(*columns: str) -> MappedColumn[str]:
+    """The texts of `columns`, without capitals and accents; see `has`."""
+    # as Postgres writes it, since the models are compared with the migrated tables
+    expression = " || '\n'::text || ".join(f"erp_fold({column})" for column in columns)
+    return mapped_column(by_bytes(), Computed(expression, persisted=True))
+
+
+def sort_key_column(column: str) -> MappedColumn[str]:
+    """What the texts of `column` are sorted by, in the order in which people sort; see `sort_key`."""
+    return mapped_column(by_bytes(), Computed(f"erp_sort_key({column})", persisted=True))
+
+
+def has(search: InstrumentedAttribute[str] | ColumnElement[str], part: str) -> ColumnElement[bool]:
+    """Whether a text that was folded has this part, ignoring capitals and accents."""
+    return func.strpos(search, func.erp_fold(part)) > 0
+
+
+def sort_key(text: str) -> ColumnElement[str]:
+    """The sort key of a text that is not stored: where a page begins."""
+    return func.erp_sort_key(text)

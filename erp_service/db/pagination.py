@@ -32,11 +32,14 @@ class Page(msgspec.Struct, Generic[T]):
 
 
 class SortKey(NamedTuple):
-    """A column to sort by, and the field of the response that has its value. The last key of an order is unique."""
+    """A column to sort by, and the field of the response that has its value. The last key of an order is unique.
+
+    `computed` makes the column's value of the field's, if they differ: names are sorted by a key that is not shown."""
 
     column: Column
     field: str
     kind: type[int] | type[str] | type[date] | type[datetime] | type[UUID]
+    computed: Callable[[Any], ColumnElement[Any]] | None = None
 
 
 class SortOrder(NamedTuple):
@@ -104,12 +107,13 @@ def _read(cursor: str, keys: Sequence[SortKey]) -> list[Any]:
         names, raw = msgspec.json.decode(text, type=tuple[list[str], list[Any]])
         if names != [key.field for key in keys]:
             raise ValueError("of another list or order")
-        return [_as_written(msgspec.convert(value, key.kind)) for value, key in zip(raw, keys, strict=True)]
+        values = [_as_written(msgspec.convert(value, key.kind)) for value, key in zip(raw, keys, strict=True)]
     except (ValueError, OverflowError, msgspec.MsgspecError):
         fault = Fault(
             "is not a cursor of this list: send `next_cursor` of the page before, unchanged", parameter="cursor"
         )
         raise errors.Invalid(None, fault) from None
+    return [value if key.computed is None else key.computed(value) for value, key in zip(values, keys, strict=True)]
 
 
 def _as_written(value: Any) -> Any:

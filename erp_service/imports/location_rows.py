@@ -54,13 +54,13 @@ def rows(table: Table, first_lines: dict[str, int], faults: Faults) -> Iterator[
         for fault in validation.faults(LocationBody, value):
             faults.add(number, (fault.pointer or "/").removeprefix("/"), fault.detail)
         if faults.total == before:
-            yield LocationRow(number, msgspec.convert(value, LocationBody), parent)
+            yield LocationRow(number, msgspec.convert(value, LocationBody, dec_hook=validation.read_hook), parent)
 
 
 async def store(db: WriteSession, table: Table, faults: Faults) -> int:
     """Check all rows, then store them; returns their number. Raises ImportRefused."""
     first_lines: dict[str, int] = {}
-    by_code = {row.body.code: row for row in rows(table, first_lines, faults)}
+    by_code: dict[str, LocationRow] = {row.body.code: row for row in rows(table, first_lines, faults)}
     # as for every change of the tree: two changes that cross would each find no cycle
     await lock_tree(db)
     parents = await _existing_parents(db, {row.parent for row in by_code.values()} - first_lines.keys() - {""})
@@ -85,7 +85,8 @@ def _depth(
 ) -> int:
     """The location's level, 1 at the top; more than DEEPEST also if it is its own ancestor. Fills `depths`."""
     path: list[str] = []
-    code, depth = row.body.code, 0
+    code: str = row.body.code
+    depth = 0
     while code and len(path) <= DEEPEST:
         if code in depths or code not in by_code:
             depth = depths[code] if code in depths else parents[code].depth if code in parents else 0

@@ -24,7 +24,7 @@ ITEMS = Dataset(
     role=Role.VIEWER,
     source="items i",
     key=("i.id",),
-    sorts={"id": "i.id", "sku": "i.sku", "name": "i.name"},
+    sorts={"id": "i.id", "sku": "i.sku", "name": "i.name_key"},
     columns=(
         Column("id", "integer", "i.id", "the item's id"),
         Column("sku", "text", "i.sku", "its unique sku"),
@@ -38,7 +38,7 @@ ITEMS = Dataset(
         Column("deleted_at", "timestamp", "i.deleted_at", "when it was deleted"),
     ),
     filters=(
-        search_filter("i.sku", "i.name"),
+        search_filter("i.search", "sku", "name"),
         Filter("sku", some_text, "i.sku = {}", "this sku"),
         Filter("status", one_of("ACTIVE", "INACTIVE", "DISCONTINUED"), "i.status = {}", "this status"),
         deleted_filter("i.deleted_at is null"),
@@ -51,7 +51,7 @@ LOCATIONS = Dataset(
     role=Role.VIEWER,
     source="locations l left join locations p on p.id = l.parent_id",
     key=("l.id",),
-    sorts={"id": "l.id", "code": "l.code", "name": "l.name"},
+    sorts={"id": "l.id", "code": "l.code", "name": "l.name_key"},
     columns=(
         Column("id", "integer", "l.id", "the location's id"),
         Column("code", "text", "l.code", "its unique code"),
@@ -66,7 +66,7 @@ LOCATIONS = Dataset(
         Column("deleted_at", "timestamp", "l.deleted_at", "when it was deleted"),
     ),
     filters=(
-        search_filter("l.code", "l.name"),
+        search_filter("l.search", "code", "name"),
         Filter("code", some_text, "l.code = {}", "this code"),
         Filter("location_type", one_of("WAREHOUSE", "ZONE", "BIN"), "l.location_type = {}", "this type"),
         Filter("parent_id", an_id, "l.parent_id = {}", "directly part of this location"),

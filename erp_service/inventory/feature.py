@@ -17,7 +17,7 @@ FEATURE = Feature(
         "erp_service.inventory.routes.stock:ROUTES",
     ),
     datasets=("erp_service.inventory.datasets:DATASETS",),
-    proofs=("erp_service.inventory.proofs:PROOFS",),
+    proofs=("erp_service.inventory.proofs:PROOFS", "erp_service.inventory.look_alikes:PROOFS"),
     event_types=(
         "item.created",
         "item.deleted",

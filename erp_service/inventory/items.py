@@ -1,13 +1,13 @@
 """Creating, replacing and deleting items; each change with its audit entry, in the caller's transaction."""
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import exists, func, insert, select, update
 
 from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.audit.record import record
 from erp_service.db.sessions import WriteSession
-from erp_service.inventory.models import Item, Location, StockBalance
-from erp_service.inventory.problems import ItemHasStock
+from erp_service.inventory.models import Item, Location, StockBalance, StockEntry
+from erp_service.inventory.problems import ItemHasStock, UnitStays
 from erp_service.inventory.queries.items import ITEM_COLUMNS
 from erp_service.inventory.schemas import ItemBody, ItemOut
 
@@ -36,10 +36,12 @@ async def lock_for_update(db: WriteSession, item_id: int) -> ItemOut:
 async def replace(db: WriteSession, who: Principal, before: ItemOut, body: ItemBody) -> ItemOut:
     """Set every field that a client may write. `before` is the locked item.
 
-    If nothing changes, nothing is written: version and audit log stay as they are."""
+    If nothing changes, nothing is written: version and audit log stay as they are. Raises UnitStays."""
     values = _values(body)
     if all(getattr(before, name) == value for name, value in values.items()):
         return before
+    if body.unit != before.unit:
+        await _refuse_entries(db, before)
     statement = update(Item).where(Item.id == before.id)
     statement = statement.values(**values, version=Item.version + 1, updated_at=func.now())
     after = ItemOut(*(await db.execute(statement.returning(*ITEM_COLUMNS))).one())
@@ -56,6 +58,12 @@ async def delete(db: WriteSession, who: Principal, before: ItemOut) -> None:
     statement = statement.values(version=Item.version + 1, updated_at=func.now(), deleted_at=func.now())
     after = ItemOut(*(await db.execute(statement.returning(*ITEM_COLUMNS))).one())
     await record(db, who, "item.deleted", after.id, before=before, after=after)
+
+
+async def _refuse_entries(db: WriteSession, item: ItemOut) -> None:
+    """A posting that had the item's row before this transaction has committed, so its entries are seen here."""
+    if await db.scalar(select(exists().where(StockEntry.item_id == item.id))):
+        raise UnitStays(f"{item.sku} has ledger entries in {item.unit}, so its unit stays.", unit=item.unit)
 
 
 async def _refuse_stock(db: WriteSession, item: ItemOut) -> None:

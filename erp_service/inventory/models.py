@@ -21,8 +21,16 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from erp_service import errors
-from erp_service.db.base import Base, Exact, money_column, quantity_column
-from erp_service.inventory.problems import AlreadyReversed, CodeTaken, NegativeStock, SkuTaken
+from erp_service.db.base import (
+    Base,
+    Exact,
+    by_bytes,
+    money_column,
+    quantity_column,
+    search_column,
+    sort_key_column,
+)
+from erp_service.inventory.problems import AlreadyReversed, CodeTaken, LooksAlike, NegativeStock, SkuTaken, UnitStays
 
 
 class Item(Base):
@@ -33,12 +41,15 @@ class Item(Base):
         UniqueConstraint("sku"),
         CheckConstraint("status in ('ACTIVE', 'INACTIVE', 'DISCONTINUED')", name="status_known"),
         CheckConstraint("reorder_point >= 0 and reorder_point <> 'NaN'", name="reorder_point_not_negative"),
-        Index("items_name_id_idx", "name", "id"),
+        CheckConstraint("sku is nfc normalized or deleted_at is not null", name="sku_nfc"),
+        Index("items_name_key_id_idx", "name_key", "id"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    sku: Mapped[str] = mapped_column(Text)
+    sku: Mapped[str] = mapped_column(by_bytes())
     name: Mapped[str] = mapped_column(Text)
+    search: Mapped[str] = search_column("sku", "name")
+    name_key: Mapped[str] = sort_key_column("name")
     unit: Mapped[str] = mapped_column(Text)
     status: Mapped[str] = mapped_column(Text, server_default=text("'ACTIVE'"))
     description: Mapped[str | None] = mapped_column(Text)
@@ -57,12 +68,15 @@ class Location(Base):
         UniqueConstraint("code"),
         CheckConstraint("location_type in ('WAREHOUSE', 'ZONE', 'BIN')", name="location_type_known"),
         CheckConstraint("parent_id <> id", name="not_its_own_parent"),
-        Index("locations_name_id_idx", "name", "id"),
+        CheckConstraint("code is nfc normalized or deleted_at is not null", name="code_nfc"),
+        Index("locations_name_key_id_idx", "name_key", "id"),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    code: Mapped[str] = mapped_column(Text)
+    code: Mapped[str] = mapped_column(by_bytes())
     name: Mapped[str] = mapped_column(Text)
+    search: Mapped[str] = search_column("code", "name")
+    name_key: Mapped[str] = sort_key_column("name")
     location_type: Mapped[str] = mapped_column(Text)
     address: Mapped[str | None] = mapped_column(Text)
     parent_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("locations.id"), index=True)
@@ -161,5 +175,8 @@ class StockBalance(Base):
 
 errors.constraint("items_sku_key", SkuTaken)
 errors.constraint("locations_code_key", CodeTaken)
+errors.constraint("items_sku_nfc", LooksAlike)
+errors.constraint("locations_code_nfc", LooksAlike)
+errors.constraint("items_unit_stays", UnitStays)  # raised by a trigger, also for whoever writes items by other ways
 errors.constraint("stock_balances_on_hand_not_negative", NegativeStock)
 errors.constraint("stock_transactions_reverses_key", AlreadyReversed)

@@ -15,6 +15,24 @@ class CodeTaken(errors.Conflict):
     slug, title = "code-taken", "The code is taken"
 
 
+class UnitStays(errors.Conflict):
+    """The item has ledger entries, and their quantities are in its present unit: with another unit, every one of them
+    would say something else.
+
+    Make another item with the other unit, move the stock over with an adjustment of each, and set this one's status to
+    DISCONTINUED."""
+
+    slug, title = "unit-stays", "The unit cannot change any more"
+
+
+class LooksAlike(errors.Conflict):
+    """The sku or code is one from before texts were normalised (Unicode's form NFC), and looks like another one.
+
+    Give it one of its own: `erp migrate` and `erp verify` list those that look alike."""
+
+    slug, title = "looks-alike", "It looks like another one"
+
+
 class ItemHasStock(errors.Conflict):
     """The item cannot be deleted: some location has stock of it, or its stock is below zero there.
 

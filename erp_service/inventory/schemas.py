@@ -10,54 +10,31 @@ from msgspec import Meta, Struct
 from erp_service.db.pagination import Page
 from erp_service.decimals import Level
 from erp_service.errors import INTEGER_LIMIT
+from erp_service.texts import Identifier, Label
 
 ItemStatus = Literal["ACTIVE", "INACTIVE", "DISCONTINUED"]
 LocationType = Literal["WAREHOUSE", "ZONE", "BIN"]
 EntryType = Literal["IN", "OUT", "TRANSFER_IN", "TRANSFER_OUT", "ADJUSTMENT"]
 
-# Two skus that look the same on paper must be the same sku. So control characters, invisible characters of Unicode and
-# blanks at the ends are refused. `$` alone would accept a line feed at the end.
-_INVISIBLE = r"\x00-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-IDENTIFIER = rf"^[^\s{_INVISIBLE}]([^{_INVISIBLE}]*[^\s{_INVISIBLE}])?$(?!\n)"
 IDENTIFIER_LENGTH = 100
-_IDENTIFIER_FAULT = {"fault": "must not begin or end with a blank, nor contain control or invisible characters"}
 
-Sku = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=IDENTIFIER_LENGTH,
-        pattern=IDENTIFIER,
-        extra=_IDENTIFIER_FAULT,
-        description="unique; kept when the item is deleted",
-        examples=["BOLT-M8"],
-    ),
-]
-Code = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=IDENTIFIER_LENGTH,
-        pattern=IDENTIFIER,
-        extra=_IDENTIFIER_FAULT,
-        description="unique; kept when the location is deleted",
-        examples=["MAIN"],
-    ),
-]
-Name = Annotated[
-    str, Meta(min_length=1, max_length=200, pattern=r"[^\s\x00-\x1f]", extra={"fault": "must not be blank"})
-]
-Unit = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=20,
-        pattern=IDENTIFIER,
-        extra=_IDENTIFIER_FAULT,
-        description="the unit that quantities are counted in",
-        examples=["pcs"],
-    ),
-]
+
+class Sku(Identifier):
+    longest = IDENTIFIER_LENGTH
+
+
+class Code(Identifier):
+    longest = IDENTIFIER_LENGTH
+
+
+class Unit(Identifier):
+    longest = 20
+
+
+class Name(Label):
+    longest = 200
+
+
 Description = Annotated[str, Meta(max_length=4000)]
 Address = Annotated[str, Meta(max_length=1000)]
 ReferredId = Annotated[int, Meta(ge=1, le=INTEGER_LIMIT)]
@@ -66,9 +43,15 @@ ReferredId = Annotated[int, Meta(ge=1, le=INTEGER_LIMIT)]
 class ItemBody(Struct, forbid_unknown_fields=True, kw_only=True):
     """An item as a client writes it. A field that is left out gets its default, also when an item is replaced."""
 
-    sku: Sku
+    sku: Annotated[Sku, Meta(description="unique; kept when the item is deleted", examples=["BOLT-M8"])]
     name: Name
-    unit: Unit
+    unit: Annotated[
+        Unit,
+        Meta(
+            description="the unit that quantities are counted in; it stays once there are ledger entries",
+            examples=["pcs"],
+        ),
+    ]
     status: ItemStatus = "ACTIVE"
     description: Description | None = None
     reorder_point: Annotated[
@@ -95,7 +78,7 @@ class ItemOut(Struct):
 class LocationBody(Struct, forbid_unknown_fields=True, kw_only=True):
     """A location as a client writes it. A field that is left out gets its default, also when one is replaced."""
 
-    code: Code
+    code: Annotated[Code, Meta(description="unique; kept when the location is deleted", examples=["MAIN"])]
     name: Name
     location_type: LocationType
     address: Address | None = None

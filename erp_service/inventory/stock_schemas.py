@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from erp_service.decimals import Quantity, SignedQuantity, UnitCost
 from erp_service.errors import INTEGER_LIMIT
 from erp_service.inventory.schemas import IDENTIFIER_LENGTH, LedgerEntry
+from erp_service.texts import Identifier, Label
 
 MOST_MOVEMENTS = 1_000
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
@@ -19,11 +20,17 @@ METADATA_MEMBERS, METADATA_KEY_LENGTH, METADATA_VALUE_LENGTH = 16, 100, 500
 
 _Id = Annotated[int, Meta(ge=1, le=INTEGER_LIMIT)]
 _Word = Annotated[str, Meta(min_length=1, max_length=IDENTIFIER_LENGTH)]
-_Reason = Annotated[
-    str, Meta(min_length=1, max_length=REASON_LENGTH, pattern=r"\S", extra={"fault": "must not be blank"})
-]
 _Key = Annotated[str, Meta(min_length=1, max_length=METADATA_KEY_LENGTH)]
 _Value = Annotated[str, Meta(max_length=METADATA_VALUE_LENGTH)]
+
+
+class Reference(Identifier):
+    longest = REFERENCE_LENGTH
+
+
+class Reason(Label):
+    longest = REASON_LENGTH
+
 
 ItemId = Annotated[_Id | None, Meta(description="the item, by its id or by `sku`: one of the two")]
 ItemSku = Annotated[
@@ -41,7 +48,7 @@ class Movement(Struct, forbid_unknown_fields=True, kw_only=True):
     item_id: ItemId = None
     sku: ItemSku = None
     reference_no: Annotated[
-        Annotated[str, Meta(min_length=1, max_length=REFERENCE_LENGTH)] | None,
+        Reference | None,
         Meta(description="the number of the paper behind it: an invoice, a delivery note", examples=["PO-2041"]),
     ] = None
     notes: Annotated[str, Meta(max_length=NOTES_LENGTH)] | None = None
@@ -80,7 +87,7 @@ class Adjustment(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
     """A correction at moving average: a quantity above zero is added, one below zero is removed."""
 
     quantity: SignedQuantity
-    reason: _Reason
+    reason: Reason
 
 
 class Transfer(Movement, forbid_unknown_fields=True, kw_only=True):
@@ -122,7 +129,7 @@ class Movements(Struct, forbid_unknown_fields=True, kw_only=True):
 class Reversal(Struct, forbid_unknown_fields=True, kw_only=True):
     """Why a document is reversed."""
 
-    reason: _Reason
+    reason: Reason
 
 
 class PostedEntry(LedgerEntry, kw_only=True):

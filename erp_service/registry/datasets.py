@@ -110,7 +110,7 @@ def deleted_filter(condition: str) -> Filter:
     return Filter("include_deleted", a_flag, condition, "true: the deleted ones too", lifts=True)
 
 
-def search_filter(*columns: str) -> Filter:
-    conditions = " or ".join(f"position(lower({{}}) in lower({column})) > 0" for column in columns)
-    names = " or ".join(column.partition(".")[2] for column in columns)
-    return Filter("q", some_text, f"({conditions})", f"a part of {names}, upper and lower case alike")
+def search_filter(folded: str, *names: str) -> Filter:
+    """`folded` is a column, or an expression, of the texts called `names`, without capitals and accents."""
+    about = f"a part of {' or '.join(names)}, ignoring capitals and accents"
+    return Filter("q", some_text, f"strpos({folded}, erp_fold({{}})) > 0", about)

@@ -19,6 +19,7 @@ from litestar.typing import FieldDefinition
 
 from erp_service.decimals import Number, shortest
 from erp_service.features import FEATURES
+from erp_service.texts import Text
 from erp_service.web.routing import PUBLIC, get
 
 _PUBLIC = {"role": PUBLIC, "exclude_from_auth": True, "query": dict[str, bool]()}
@@ -121,6 +122,17 @@ class Numbers(OpenAPISchemaPlugin):
             description=f"At most {kind.scale} decimals and {whole} digits before the point{above}{least}.",
             examples=["12.5"],
         )
+
+
+class Texts(OpenAPISchemaPlugin):
+    """Texts with rules that JSON Schema cannot say: their lengths, and that identifiers have single blanks inside."""
+
+    def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
+        return not field_definition.is_union and field_definition.is_subclass_of(Text)
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
+        kind = field_definition.annotation
+        return Schema(type=OpenAPIType.STRING, min_length=kind.shortest, max_length=kind.longest, pattern=kind.pattern)
 
 
 class OpenApiJson(JsonRenderPlugin):

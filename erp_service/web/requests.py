@@ -4,7 +4,7 @@ from typing import Any
 
 from litestar import Request
 
-from erp_service import validation
+from erp_service import texts, validation
 from erp_service.access.principals import Principal
 
 
@@ -13,4 +13,5 @@ class ApiRequest(Request[Principal, Any, Any]):
 
     async def json(self) -> Any:
         handler: Any = self.route_handler
-        return validation.decode(handler.parsed_fn_signature.parameters["data"].annotation, await self.body())
+        body = await texts.normalised_json(await self.body())
+        return validation.decode(handler.parsed_fn_signature.parameters["data"].annotation, body)

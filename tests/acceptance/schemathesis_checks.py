@@ -13,6 +13,8 @@ RULES = re.compile(
     r"|give \w+ or \w+"
     r"|is not (the id|the sku|the code|a sku|a code|your password|one of)"
     r"|names? no|no such|unknown"
+    r"|has an? [^(]*character|has (a blank other|half of|two blanks|no visible)|(begins|ends) with a blank"
+    r"|is this location itself"
     r"|must not contain NUL|must not be zero|must be greater than 0|is not a plain decimal number|more than \d decimals"
     r"|must be at most \d+ here|is not a value of this filter|stands here twice"
     r"|must be another location"

@@ -78,7 +78,7 @@ BAD_ITEMS = {
     "sku,name,unit\nA,Apple\nB,Pear,pcs,x\n": ["line 2: has 2 values, but the header names 3", "line 3: has 4 values"],
     "sku,name,unit\n,Apple,pcs\nB,,pcs\nC,Cherry,\n": ["line 2, sku:", "line 3, name:", "line 4, unit:"],
     "sku,name,unit\nA,Apple,pcs\nB,Pear,pcs\nA,Other,pcs\n": ["line 4, sku: is the same as on line 2"],
-    "sku,name,unit\n A,Apple,pcs\n": ["line 2, sku: must not begin or end with a blank"],
+    "sku,name,unit\n A,Apple,pcs\n": ["line 2, sku: begins with a blank"],
     "sku,name,unit,reorder_point\nA,Apple,pcs,1e3\nB,Pear,pcs,-1\nC,Fig,pcs,NaN\nD,Nut,pcs,0.0000001\n": [
         "line 2, reorder_point: is not a plain decimal number",
         "line 3, reorder_point: must be at least 0",

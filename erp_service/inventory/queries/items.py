@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import literal, or_, select
 
 from erp_service import errors
+from erp_service.db.base import has, sort_key
 from erp_service.db.pagination import SortKey, chosen, orders, page
 from erp_service.db.sessions import Session
 from erp_service.inventory.models import Item
@@ -27,8 +28,9 @@ ITEM_COLUMNS: tuple[Any, ...] = (
 )
 
 _ID, _SKU = SortKey(Item.id, "id", int), SortKey(Item.sku, "sku", str)
+_NAME = SortKey(Item.name_key, "name", str, sort_key)
 # a sku is unique: with the id as a second key, the order could not be read from the index of the sku
-_ORDERS = orders({"id": _ID, "name": SortKey(Item.name, "name", str)}, _ID) | orders({"sku": _SKU}, _SKU)
+_ORDERS = orders({"id": _ID, "name": _NAME}, _ID) | orders({"sku": _SKU}, _SKU)
 
 
 async def item_by_id(db: Session, item_id: int, *, include_deleted: bool = False) -> ItemOut:
@@ -52,12 +54,12 @@ async def item_page(
     limit: int,
     cursor: str | None = None,
 ) -> ItemPage:
-    """One page. `q` is searched in sku and name, ignoring case. Raises errors.Invalid for `sort` and `cursor`."""
+    """One page. `q` is searched in sku and name, ignoring capitals and accents.
+
+    Raises errors.Invalid for `sort` and `cursor`."""
     statement = select(*ITEM_COLUMNS).where(*equal((Item.sku, sku), (Item.status, status)))
     if q is not None:
-        statement = statement.where(
-            or_(Item.sku.icontains(q, autoescape=True), Item.name.icontains(q, autoescape=True))
-        )
+        statement = statement.where(has(Item.search, q))
     if not include_deleted:
         statement = statement.where(Item.deleted_at.is_(None))
     order = chosen(_ORDERS, sort, "id")

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Select, literal, or_, select
 
 from erp_service import errors
+from erp_service.db.base import has, sort_key
 from erp_service.db.pagination import SortKey, chosen, orders, page
 from erp_service.db.sessions import Session
 from erp_service.inventory.models import Location
@@ -27,8 +28,9 @@ LOCATION_COLUMNS: tuple[Any, ...] = (
 )
 
 _ID, _CODE = SortKey(Location.id, "id", int), SortKey(Location.code, "code", str)
+_NAME = SortKey(Location.name_key, "name", str, sort_key)
 # a code is unique: with the id as a second key, the order could not be read from the index of the code
-_ORDERS = orders({"id": _ID, "name": SortKey(Location.name, "name", str)}, _ID) | orders({"code": _CODE}, _CODE)
+_ORDERS = orders({"id": _ID, "name": _NAME}, _ID) | orders({"code": _CODE}, _CODE)
 
 
 async def location_by_id(db: Session, location_id: int, *, include_deleted: bool = False) -> LocationOut:
@@ -53,14 +55,14 @@ async def location_page(
     limit: int,
     cursor: str | None = None,
 ) -> LocationPage:
-    """One page. `q` is searched in code and name, ignoring case. Raises errors.Invalid for `sort` and `cursor`."""
+    """One page. `q` is searched in code and name, ignoring capitals and accents.
+
+    Raises errors.Invalid for `sort` and `cursor`."""
     statement = select(*LOCATION_COLUMNS).where(
         *equal((Location.code, code), (Location.location_type, location_type), (Location.parent_id, parent_id))
     )
     if q is not None:
-        statement = statement.where(
-            or_(Location.code.icontains(q, autoescape=True), Location.name.icontains(q, autoescape=True))
-        )
+        statement = statement.where(has(Location.search, q))
     if not include_deleted:
         statement = statement.where(Location.deleted_at.is_(None))
     order = chosen(_ORDERS, sort, "id")

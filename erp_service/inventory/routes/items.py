@@ -9,7 +9,7 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.inventory import items
-from erp_service.inventory.problems import ItemHasStock, SkuTaken
+from erp_service.inventory.problems import ItemHasStock, SkuTaken, UnitStays
 from erp_service.inventory.queries.items import item_by_id, item_page
 from erp_service.inventory.schemas import ItemBody, ItemOut, ItemPage, ItemStatus
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
@@ -28,7 +28,8 @@ IncludeDeleted = Annotated[bool, QueryParameter(description="also deleted items"
 async def list_items(
     read: NamedDependency[ReadSession],
     q: Annotated[
-        str | None, QueryParameter(max_length=200, description="part of the sku or the name, ignoring case")
+        str | None,
+        QueryParameter(max_length=200, description="part of the sku or the name, ignoring capitals and accents"),
     ] = None,
     sku: Annotated[str | None, QueryParameter(max_length=200, description="exactly this sku")] = None,
     status: Annotated[ItemStatus | None, QueryParameter(description="only items with this status")] = None,
@@ -70,7 +71,7 @@ async def create_item(
     return created(item, f"{_PATH}/{item.id}", item.version)
 
 
-@put(_ONE, role=Role.ADMIN, summary="Replace an item", tags=_TAGS, problems=(SkuTaken,))
+@put(_ONE, role=Role.ADMIN, summary="Replace an item", tags=_TAGS, problems=(SkuTaken, UnitStays))
 async def replace_item(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
@@ -78,7 +79,9 @@ async def replace_item(
     data: JSONBody[ItemBody],
     if_match: IfMatch = None,
 ) -> ApiResponse[ItemOut]:
-    """Replaces every field: one that is left out gets its default. If nothing changes, the `ETag` stays the same."""
+    """Replaces every field: one that is left out gets its default. If nothing changes, the `ETag` stays the same.
+
+    The unit stays once there are ledger entries, since their quantities are in it."""
     before = await items.lock_for_update(write, item_id)
     require_match(if_match, before.version)
     item = await items.replace(write, who, before, data)

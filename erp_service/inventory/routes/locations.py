@@ -29,7 +29,8 @@ IncludeDeleted = Annotated[bool, QueryParameter(description="also deleted locati
 async def list_locations(
     read: NamedDependency[ReadSession],
     q: Annotated[
-        str | None, QueryParameter(max_length=200, description="part of the code or the name, ignoring case")
+        str | None,
+        QueryParameter(max_length=200, description="part of the code or the name, ignoring capitals and accents"),
     ] = None,
     code: Annotated[str | None, QueryParameter(max_length=200, description="exactly this code")] = None,
     location_type: Annotated[LocationType | None, QueryParameter(description="only locations of this type")] = None,
