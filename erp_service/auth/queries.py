@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from erp_service import errors
 from erp_service.access.principals import Authority
 from erp_service.access.roles import Role
+from erp_service.auth.emails import email_key
 from erp_service.auth.models import User
 from erp_service.auth.schemas import Redacted, UserOut, UserPage
 from erp_service.db.pagination import SortKey, chosen, orders, page
@@ -76,15 +77,15 @@ async def users(
         statement = statement.where(User.is_active == is_active)
     if q is not None:
         statement = statement.where(
-            User.email.icontains(q, autoescape=True) | User.full_name.icontains(q, autoescape=True)
+            User.email_key.contains(email_key(q), autoescape=True) | User.full_name.icontains(q, autoescape=True)
         )
     order = chosen(SORTS, sort, default="id")
     return await page(db, statement, as_user, order, limit=limit, cursor=cursor, into=UserPage)
 
 
 async def account_by_email(db: Session, email: str) -> Account | None:
-    """None if no user has this e-mail, in any case."""
-    return await _account(db, func.lower(User.email) == func.lower(email))
+    """None if no user has this e-mail, as `email_key` compares them."""
+    return await _account(db, User.email_key == email_key(email))
 
 
 async def account_by_id(db: Session, user_id: int) -> Account:

@@ -13,6 +13,7 @@ from erp_service.access.principals import Principal, system
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.auth import passwords, queries, sessions
+from erp_service.auth.emails import email_key
 from erp_service.auth.models import User
 from erp_service.auth.passwords import HashSlot
 from erp_service.auth.problems import LastSuperAdmin, OwnAccount, RoleOutOfReach
@@ -54,7 +55,8 @@ async def create_user(
     db: WriteSession, who: Principal, *, email: str, full_name: str, role: Role, password_hash: str
 ) -> UserOut:
     """Raises IntegrityError for the constraint `users_email_key`, which routes answer with EmailTaken."""
-    values = {"email": email, "full_name": full_name, "role": role, "password_hash": password_hash}
+    values = {"email": email, "email_key": email_key(email), "full_name": full_name, "role": role}
+    values["password_hash"] = password_hash
     user = as_user(*(await db.execute(insert(User).values(values).returning(*USER_COLUMNS))).one())
     await record(db, who, "user.created", user.id, after=_audited(user))
     return user
@@ -68,7 +70,7 @@ async def first_super_admin(database: Database, email: str, password: str) -> bo
         if await _active_super_admins(db, except_id=0):
             return False
         values = {"email": email, "full_name": "First administrator", "role": Role.SUPER_ADMIN}
-        values["password_hash"] = password_hash
+        values |= {"email_key": email_key(email), "password_hash": password_hash}
         statement = insert_or_skip(User).values(values).on_conflict_do_nothing()
         row = (await db.execute(statement.returning(*USER_COLUMNS))).one_or_none()
         if row is None:
@@ -159,6 +161,8 @@ async def _apply(
     if authority_changed:
         await _check_authority_change(db, who, locked, after)
         values = {**values, "authority_version": User.authority_version + 1}
+    if after.email != before.email:
+        values = {**values, "email_key": email_key(after.email)}
     version = (
         await db.execute(
             update(User)
