@@ -47,7 +47,7 @@ async def register(db: WriteSession, who: Principal, slot: HashSlot, new: NewUse
     sessions.refuse_weak(new.password, new.email, "/password")
     password_hash = await slot.hash(new.password)
     return await create_user(
-        db, who, email=new.email, full_name=new.full_name, role=new.role, password_hash=password_hash
+        db, who, email=str(new.email), full_name=new.full_name, role=new.role, password_hash=password_hash
     )
 
 
@@ -104,7 +104,7 @@ async def change(db: WriteSession, who: Principal, locked: LockedUser, body: Use
     """Raises OwnAccount, RoleOutOfReach, LastSuperAdmin, EmailTaken."""
     role = locked.user.role if body.role is UNSET else body.role
     is_active = locked.user.is_active if body.is_active is UNSET else body.is_active
-    values = {"email": body.email, "full_name": body.full_name, "role": role, "is_active": is_active}
+    values = {"email": str(body.email), "full_name": body.full_name, "role": role, "is_active": is_active}
     return await _apply(db, who, locked, "user.updated", values)
 
 
