@@ -1,6 +1,7 @@
 """E-mails compared without the database's locale, known networks of accounts, notices of ended sign-ins, and passwords
 that must be changed."""
 
+import string
 from collections import defaultdict
 
 from alembic import op
@@ -20,18 +21,18 @@ alter table users add column email_key text collate "C";
 alter table users add column must_change_password boolean not null default false;
 """
 
-# The version before writes no key. What this computes differs from ours for a few letters only, such as ligatures.
+# For the version before, which writes no key: emails.email_key in SQL. PostgreSQL's own functions for it depend on its
+# version, on how it was built or on the database's locale.
 FALLBACK = """
-create function erp_email_key_fallback(email text) returns text language sql immutable as $body$
-  select normalize(replace(translate(lower(normalize(email, nfc) {collation}), 'ςſ', 'σs'), 'ß', 'ss'), nfc)
+create function erp_email_key(email text) returns text language sql immutable as $body$
+  select normalize(replace(normalize({folded}, nfd), 'i' || chr(775), 'i'), nfc)
 $body$;
 create function erp_fill_email_key() returns trigger language plpgsql as $body$
 begin
   if tg_op = 'INSERT' then
-    new.email_key := coalesce(new.email_key, erp_email_key_fallback(new.email));
-  elsif new.email_key = old.email_key
-      and erp_email_key_fallback(new.email) <> erp_email_key_fallback(old.email) then
-    new.email_key := erp_email_key_fallback(new.email);
+    new.email_key := coalesce(new.email_key, erp_email_key(new.email));
+  elsif new.email_key = old.email_key and erp_email_key(new.email) <> erp_email_key(old.email) then
+    new.email_key := erp_email_key(new.email);
   end if;
   return new;
 end $body$;
@@ -83,6 +84,17 @@ def upgrade() -> None:
         )
     if keys:
         connection.execute(text("update users set email_key = :key where id = :id"), keys)
-    icu = connection.scalar(text("select exists (select from pg_collation where collname = 'und-x-icu')"))
-    script(connection, FALLBACK.format(collation='collate "und-x-icu"' if icu else ""))
+    script(connection, FALLBACK.format(folded=_folded("normalize(email, nfd)")))
     script(connection, STATEMENTS)
+
+
+def _folded(text: str) -> str:
+    """SQL for Python's `casefold` of a text, which is SQL too."""
+    # no letter with capitals lies beyond: it takes a third of a second to look at all of Unicode
+    changed = {chr(n): chr(n).casefold() for n in range(128, 0x20000) if chr(n).casefold() != chr(n)}
+    changed |= {letter: letter.casefold() for letter in string.ascii_uppercase}
+    single = {letter: folded for letter, folded in changed.items() if len(folded) == 1}
+    text = f"translate({text}, '{''.join(single)}', '{''.join(single.values())}')"
+    for letter in changed.keys() - single.keys():
+        text = f"replace({text}, '{letter}', '{changed[letter]}')"
+    return text
