@@ -97,6 +97,8 @@ HOUSEKEEPING = (
         delete from refresh_families where id in (
           select id from refresh_families family
           where expires_at <= now() and not exists (select from refresh_tokens where family_id = family.id)
+            -- its access tokens may live longer, and an instance that starts must learn that they are dead
+            and (revoked_at is null or revoked_at <= now() - interval '25 hours')
           limit :batch for update skip locked)
         """),
     ),

@@ -14,6 +14,7 @@ from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.auth import passwords, queries, sessions
 from erp_service.auth.emails import email_key
+from erp_service.auth.login.networks import forget
 from erp_service.auth.models import User
 from erp_service.auth.passwords import HashSlot
 from erp_service.auth.problems import LastSuperAdmin, OwnAccount, RoleOutOfReach
@@ -123,7 +124,7 @@ async def change_role(db: WriteSession, who: Principal, locked: LockedUser, body
 
 
 async def reset_password(login: LoginContext, who: Principal, user_id: int, password: str) -> None:
-    """Set another user's password and end all their sign-ins.
+    """Set another user's password, which they must change at their next sign-in, and end all their sign-ins.
 
     Raises OwnAccount (one's own password is changed with `sessions.change_password`), RoleOutOfReach, errors.NotFound,
     errors.Invalid for a weak password."""
@@ -135,9 +136,11 @@ async def reset_password(login: LoginContext, who: Principal, user_id: int, pass
     async with login.database.write() as db:
         locked = await lock_for_update(db, who, user_id)
         _refuse_own_account(who, locked)
-        values = {"password_hash": password_hash, "authority_version": User.authority_version + 1}
+        values = {"password_hash": password_hash, "must_change_password": True}
+        values["authority_version"] = User.authority_version + 1
         await db.execute(update(User).where(User.id == user_id).values(values))
         await sessions.end_all(db, user_id, "password reset")
+        await forget(db, user_id)
         await record(db, who, "user.password_reset", user_id)
 
 
