@@ -76,6 +76,8 @@ class Tokens:
             )
             if payload.get("use") != "access" or not str(payload["sub"]).isdecimal():
                 raise jwt.InvalidTokenError
+            if not all(_is_time(payload.get(claim, 0)) for claim in ("exp", "iat", "nbf")):
+                raise jwt.InvalidTokenError
             claims = {"user_id": int(payload["sub"]), "version": payload["ver"], "family": payload["fam"]}
             return msgspec.convert({**claims, "expires_at": int(payload["exp"])}, TokenClaims)
         except jwt.ExpiredSignatureError:
@@ -90,6 +92,10 @@ class Tokens:
             RecursionError,
         ):
             raise _refused("The access token is not valid.") from None
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value <= INTEGER_LIMIT
 
 
 def _refused(detail: str) -> errors.Unauthorized:

@@ -1,7 +1,9 @@
 """Signed addresses: valid for one path, one user and five minutes, and never longer than the user's rights."""
 
 import base64
+import hmac
 import logging
+import struct
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -21,17 +23,20 @@ from erp_service.access.roles import Role
 from erp_service.app import create_app
 from erp_service.auth.problems import AddressRefused
 from erp_service.auth.tokens import Tokens
+from erp_service.db.engine import Database
 from erp_service.errors import Unauthorized
 from erp_service.exports.delivery.signed_urls import SECONDS, Signed, SignedUrls, derive_key
 from erp_service.observability import telemetry
 from erp_service.services import build_services
 from erp_service.settings import Settings
+from tests.auth.people import HASH, bearer, signed_in
 from tests.exports.data import many_items
 from tests.exports.delivery.listening import listening
 from tests.exports.jobs import JOBS, done, submitted
 from tests.support.apps import running, services_of
 from tests.support.clients import SignIn, UserClient, client_of
 from tests.support.settings import SECRET
+from tests.support.users import make_user
 from tests.support.waiting import eventually
 from tests.support.workers import Work
 
@@ -227,6 +232,34 @@ async def test_address_is_dead_once_the_role_was_taken_away(
         return refusal(await nobody.get(address["url"])) == (403, "signed-address-refused")
 
     await eventually(dead)
+
+
+async def test_address_is_dead_once_its_sign_in_was_ended(
+    app: Litestar, client: httpx.AsyncClient, nobody: httpx.AsyncClient, database: Database, work: Work
+) -> None:
+    await make_user(database, Role.VIEWER, "grace@example.com", HASH)
+    here, there = await signed_in(client, "grace@example.com"), await signed_in(client, "grace@example.com")
+    async with client_of(app, here["access_token"]) as signed, work():
+        job = await done(signed)
+        address = await given_address(signed, job)
+    async with client_of(app, there["access_token"]) as signed:
+        of_another = await given_address(signed, job)
+    assert (await nobody.get(address["url"])).status_code == 200
+    assert (await client.post("/api/v1/auth/logout", headers=bearer(here))).status_code == 204
+    for url in (address["url"], address["events_url"]):
+        assert refusal(await nobody.get(url)) == (403, "signed-address-refused")
+    assert (await nobody.get(of_another["url"])).status_code == 200
+
+
+def test_address_of_the_version_before_is_good_for_its_five_minutes() -> None:
+    payload = struct.pack(">BQQQ", 1, 7, 3, NOW + SECONDS)
+    key = derive_key(SECRET.encode(), b"erp_service signed address 1")
+    mac = hmac.digest(key, payload + PATH.encode(), "sha256")
+    signature = base64.urlsafe_b64encode(payload + mac).decode()
+    assert ADDRESSES.read(signature, PATH, now=NOW) == Signed(7, 3, NOW + SECONDS, None)
+    for path, now in ((PATH + "x", NOW), (PATH, NOW + SECONDS)):
+        with pytest.raises(AddressRefused):
+            ADDRESSES.read(signature, path, now=now)
 
 
 async def test_address_of_somebody_who_was_deactivated_is_dead(
