@@ -13,7 +13,7 @@ from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.revocations import Revocations
 from erp_service.audit.record import record
-from erp_service.auth import passwords, queries
+from erp_service.auth import queries
 from erp_service.auth.credentials import rights_changed
 from erp_service.auth.login import families, limits
 from erp_service.auth.login.networks import forget, networks_of, remember
@@ -22,6 +22,7 @@ from erp_service.auth.passwords import HashSlot, Passwords
 from erp_service.auth.problems import RefreshRefused, WrongCredentials
 from erp_service.auth.queries import Account
 from erp_service.auth.schemas import LoginCredentials, PasswordChange, TokenPair
+from erp_service.auth.strength import rules
 from erp_service.auth.tokens import Claims, Tokens
 from erp_service.db.engine import Database
 from erp_service.db.outages import DATABASE_ERRORS
@@ -175,7 +176,13 @@ async def change_password(login: LoginContext, who: Principal, claims: Claims, c
     with login.passwords.slot() as slot:
         async with login.database.read() as read:
             account = await queries.account_by_id(read, claims.user_id, networks)
-        refuse_weak(change.new_password, account.email, "/new_password")
+        refuse_weak(
+            change.new_password,
+            account.email,
+            "/new_password",
+            full_name=account.full_name,
+            old=change.old_password,
+        )
         attempt = limits.attempt_on(account.email, networks, known=account.known_network)
         async with _counting(login) as db:
             await limits.count(db, login.settings, attempt)
@@ -215,9 +222,9 @@ async def _replace_password(
     return await families.issue(db, login.settings, login.tokens, Claims(account.id, version, family_id))
 
 
-def refuse_weak(password: str, email: str, pointer: str) -> None:
+def refuse_weak(password: str, email: str, pointer: str, *, full_name: str = "", old: str | None = None) -> None:
     """Raises errors.Invalid that points at the password."""
-    if weaknesses := passwords.weaknesses(password, email):
+    if weaknesses := rules.weaknesses(password, email, full_name=full_name, old=old):
         raise errors.Invalid(None, *(Fault(weakness, pointer=pointer) for weakness in weaknesses))
 
 

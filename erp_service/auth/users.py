@@ -45,7 +45,7 @@ async def register(db: WriteSession, who: Principal, slot: HashSlot, new: NewUse
 
     Raises RoleOutOfReach, EmailTaken, errors.Invalid for a weak password."""
     _require_reach(who.role, new.role)
-    sessions.refuse_weak(new.password, new.email, "/password")
+    sessions.refuse_weak(new.password, new.email, "/password", full_name=new.full_name)
     password_hash = await slot.hash(new.password)
     return await create_user(
         db, who, email=str(new.email), full_name=new.full_name, role=new.role, password_hash=password_hash
@@ -131,7 +131,7 @@ async def reset_password(login: LoginContext, who: Principal, user_id: int, pass
     with login.passwords.slot() as slot:
         async with login.database.read() as read:
             user, _ = await queries.user(read, user_id)
-        sessions.refuse_weak(password, user.email, "/new_password")
+        sessions.refuse_weak(password, user.email, "/new_password", full_name=user.full_name)
         password_hash = await slot.hash(password)
     async with login.database.write() as db:
         locked = await lock_for_update(db, who, user_id)
