@@ -103,7 +103,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     login_failures_per_address: Annotated[
         int, _about("failed log-ins from one network in five minutes, to accounts that never signed in there", ge=1)
     ] = 60
-    sign_ins_per_account: Annotated[int, _about("sign-ins of one account in a minute", ge=1)] = 20
+    sign_ins_per_account: Annotated[
+        int, _about("sign-ins of one account in a minute, and refreshes of one sign-in", ge=1)
+    ] = 20
     host: Annotated[str, _about("the address that `erp serve` listens on, and `erp worker` for ERP_METRICS_PORT")] = (
         "127.0.0.1"
     )

@@ -23,6 +23,8 @@ class Email(Identifier):
     __slots__ = ()
     shortest = 3
     longest = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
+    pattern = r"^[^@\s]+@[^@\s]+$"
+    """For the OpenAPI document."""
 
     @staticmethod
     def checked(text: str) -> str:

@@ -81,7 +81,7 @@ async def users(
         statement = statement.where(User.is_active == is_active)
     if q is not None:
         statement = statement.where(
-            User.email_key.contains(email_key(q), autoescape=True) | User.full_name.icontains(q, autoescape=True)
+            User.email.icontains(q, autoescape=True) | User.full_name.icontains(q, autoescape=True)
         )
     order = chosen(SORTS, sort, default="id")
     return await page(db, statement, as_user, order, limit=limit, cursor=cursor, into=UserPage)

@@ -108,7 +108,9 @@ async def _start_session(
 
 
 async def refresh(login: LoginContext, anonymous: Principal, token: str) -> TokenPair:
-    """A new pair for a refresh token, which works once; a second use revokes its family. Raises RefreshRefused."""
+    """A new pair for a refresh token, which works once; a second use revokes its family.
+
+    Raises RefreshRefused, errors.TooMany after too many of one sign-in in a minute."""
     async with login.database.write() as db:
         outcome = await _rotate(db, login, anonymous, token)
     if isinstance(outcome, UUID):
@@ -149,6 +151,9 @@ async def _rotate(
     authority = await queries.authority(db, row.user_id)
     if row.expired or authority is None or not authority.active:
         return RefreshRefused()
+    if (seconds := await families.seconds_until_refresh(db, row.id, login.settings.sign_ins_per_account)) > 0:
+        # the token is not used up
+        return rate_limits.too_many(seconds)
     # every unused token and not just this one: a change of password leaves two, and a copy of either must be recognised
     await db.execute(
         update(RefreshToken)

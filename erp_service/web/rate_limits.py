@@ -120,7 +120,7 @@ async def count(db: AutocommitSession, windows: Sequence[Window]) -> None:
     for window in windows:
         row = (await db.execute(_COUNT, {"key": window.key, "seconds": window.seconds})).one()
         if window.most is not None and row.taken > window.most:
-            raise _too_many(row.remaining)
+            raise too_many(row.remaining)
 
 
 async def delay(db: AutocommitSession, key: str, delays: Delays) -> None:
@@ -129,7 +129,7 @@ async def delay(db: AutocommitSession, key: str, delays: Delays) -> None:
     row = (await db.execute(_DELAY, {"key": key, **delays._asdict()})).one()
     if not row.admitted:
         # none: the row is younger than the statement
-        raise _too_many(row.remaining or delays.first)
+        raise too_many(row.remaining or delays.first)
 
 
 async def uses(db: AutocommitSession, key: str) -> int:
@@ -150,7 +150,8 @@ async def give_back(database: Database, limit: str, *, keys: Sequence[str], forg
         telemetry.failed_open.labels(limit).inc()
 
 
-def _too_many(remaining: float) -> errors.TooMany:
+def too_many(remaining: float) -> errors.TooMany:
+    """For a limit that frees in so many seconds."""
     wait = max(1, math.ceil(remaining))
     return errors.TooMany(f"Try again in {wait} seconds.", headers={"Retry-After": str(wait)})
 

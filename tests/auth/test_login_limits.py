@@ -16,7 +16,7 @@ from erp_service.auth.login.networks import networks_of
 from erp_service.db.engine import Database
 from erp_service.services import build_services
 from erp_service.settings import Settings
-from tests.auth.people import Join, actions, login, signed_in, slug
+from tests.auth.people import Join, actions, login, refresh, signed_in, slug
 from tests.support.apps import Instances, running, services_of
 from tests.support.clients import client_of
 
@@ -218,6 +218,23 @@ async def test_sign_ins_of_one_account_are_limited_by_the_minute(
         assert await owner.fetchval("select count(*) from refresh_families") == 3
         assert (await actions(owner)).count("user.signed_in") == 3
         assert (await login(client, other.email)).status_code == 200
+
+
+async def test_refreshes_of_one_sign_in_are_limited_by_the_minute(
+    settings: Settings, join: Join, owner: asyncpg.Connection
+) -> None:
+    """Each leaves a row for two weeks. The token of a refused one is not used up."""
+    person = await join()
+    app = create_app(build_services(msgspec.structs.replace(settings, sign_ins_per_account=3)))
+    async with running(app), client_of(app) as client:
+        token = (await signed_in(client, person.email))["refresh_token"]
+        for _ in range(2):
+            token = (await refresh(client, token)).json()["refresh_token"]
+        refused = await refresh(client, token)
+        assert (refused.status_code, slug(refused)) == (429, "too-many-requests")
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        await owner.execute("update refresh_tokens set issued_at = issued_at - interval '1 minute'")
+        assert (await refresh(client, token)).status_code == 200
 
 
 # What is remembered.

@@ -48,6 +48,16 @@ async def issue(db: WriteSession, settings: Settings, tokens: Tokens, claims: Cl
     )
 
 
+async def seconds_until_refresh(db: WriteSession, family_id: UUID, most: int) -> float:
+    """0 unless so many tokens of the family were issued in the last minute: each is stored until it expires. The caller
+    holds a lock on the family."""
+    since = func.now() - func.make_interval(0, 0, 0, 0, 0, 1)
+    recent = (RefreshToken.family_id == family_id, RefreshToken.issued_at > since)
+    wait = cast(func.extract("epoch", func.min(RefreshToken.issued_at) - since), Double)
+    count, seconds = (await db.execute(select(func.count(), wait).where(*recent))).one()
+    return float(seconds) if count >= most else 0.0
+
+
 async def lock_if_live(db: WriteSession, user_id: int, family_id: UUID) -> bool:
     """Whether the family is there and not revoked; it then stays so until the transaction ends."""
     live = (RefreshFamily.user_id == user_id, RefreshFamily.id == family_id, RefreshFamily.revoked_at.is_(None))

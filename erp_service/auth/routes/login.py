@@ -61,7 +61,7 @@ async def login(request: Request[Any, Any, Any], login: NamedDependency[LoginCon
     status_code=200,
     summary="Get a new pair of tokens",
     tags=_TAGS,
-    problems=(RefreshRefused,),
+    problems=(RefreshRefused, errors.TooMany),
 )
 async def refresh(
     request: Request[Any, Any, Any], login: NamedDependency[LoginContext], data: JSONBody[RefreshRequest]
