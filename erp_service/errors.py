@@ -65,6 +65,15 @@ class Forbidden(Refused):
     status, slug, title = 403, "forbidden", "Your role does not allow this"
 
 
+class PasswordChangeRequired(Refused):
+    """An administrator has set your password, so somebody else knows it. Until you have changed it, your tokens can do
+    nothing else, and sign out.
+
+    Change it with `PUT /api/v1/auth/me/password`; the answer has new tokens, which can do everything again."""
+
+    status, slug, title = 403, "password-change-required", "Change your password first"
+
+
 class NotFound(Refused):
     """Nothing has this address or id, or it was deleted, or it belongs to somebody else."""
 

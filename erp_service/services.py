@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from erp_service.access.principals import AuthorityCache
-from erp_service.auth.authority_loader import AuthorityLoader
+from erp_service.access.revocations import Revocations
+from erp_service.auth.authority_loader import AuthorityLoader, RevocationLoader
 from erp_service.auth.credentials import Access
 from erp_service.auth.passwords import Passwords
 from erp_service.auth.sessions import LoginContext
@@ -65,7 +66,9 @@ def build_services(settings: Settings) -> Services:
     tokens, signed_urls = Tokens(settings), SignedUrls(settings)
     store = open_store(settings)
     # LiveStatus acts on the same notifications, and asks the authorities then: they must be notified first
-    authorities = AuthorityCache(notifications, AuthorityLoader(database).load)
+    ended = RevocationLoader(database)
+    revocations = Revocations(notifications, ended.recent, ended.is_revoked)
+    authorities = AuthorityCache(notifications, AuthorityLoader(database).load, revocations)
     probes = ProbeDatabase(settings)
     readiness = Readiness(probes, [StoreIdentityCheck(probes, store)])
     return Services(
@@ -74,7 +77,7 @@ def build_services(settings: Settings) -> Services:
         notifications=notifications,
         access=Access(tokens, authorities, signed_urls),
         signed_urls=signed_urls,
-        login=LoginContext(settings, database, Passwords(), tokens),
+        login=LoginContext(settings, database, Passwords(), tokens, revocations),
         exports=ExportContext(settings, database, store),
         live_status=LiveStatus(
             database,

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 PREFIX = "ERP_"
 SECRET = {"secret": True}
 MIN_SECRET_BYTES = 32
+LONGEST_ACCESS_TOKEN_SECONDS = 86_400
 
 
 class SettingsError(Exception):
@@ -92,14 +93,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Seconds, _about("how long to keep serving after SIGTERM, while not ready", ge=0, le=600)
     ] = 5
     grace_seconds: Annotated[Seconds, _about("how long to wait for work in hand when stopping", ge=0, le=3600)] = 20
-    access_token_seconds: Annotated[int, _about("how long an access token is valid", ge=30, le=86_400)] = 900
+    access_token_seconds: Annotated[
+        int, _about("how long an access token is valid", ge=30, le=LONGEST_ACCESS_TOKEN_SECONDS)
+    ] = 900
     refresh_token_seconds: Annotated[int, _about("how long an unused refresh token is valid", ge=60)] = 14 * 86_400
     login_failures_per_account: Annotated[
-        int, _about("failed log-ins to one account in five minutes before it is slowed", ge=1)
+        int, _about("failed log-ins to one account from one network before each has to wait longer", ge=1, le=1000)
     ] = 10
     login_failures_per_address: Annotated[
-        int, _about("failed log-ins from one address in five minutes before it is slowed", ge=1)
+        int, _about("failed log-ins from one network in five minutes, to accounts that never signed in there", ge=1)
     ] = 60
+    sign_ins_per_account: Annotated[
+        int, _about("sign-ins of one account in a minute, and refreshes of one sign-in", ge=1)
+    ] = 20
     host: Annotated[str, _about("the address that `erp serve` listens on, and `erp worker` for ERP_METRICS_PORT")] = (
         "127.0.0.1"
     )

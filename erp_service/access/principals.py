@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from erp_service.access.revocations import Revocations
 from erp_service.access.roles import Role
 from erp_service.db.notifications import NotificationListener
 
@@ -24,12 +25,15 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class Authority(msgspec.Struct, frozen=True):
-    """What a user may do at this moment. Tokens carry `version`: raising it ends all tokens that were issued before."""
+    """What a user may do at this moment. Tokens carry `version`: raising it ends all tokens that were issued before.
+
+    With `must_change_password`, nothing but changing it and signing out."""
 
     user_id: int
     role: Role
     active: bool
     version: int
+    must_change_password: bool = False
 
 
 def system(name: str) -> Principal:
@@ -40,7 +44,13 @@ def system(name: str) -> Principal:
 class AuthorityCache:
     """Needs no look-up in the database while this instance is certain to be notified of changes."""
 
-    def __init__(self, notifications: NotificationListener, load: Callable[[int], Awaitable[Authority | None]]) -> None:
+    def __init__(
+        self,
+        notifications: NotificationListener,
+        load: Callable[[int], Awaitable[Authority | None]],
+        revocations: Revocations,
+    ) -> None:
+        self.revocations = revocations
         self._notifications = notifications
         self._load = load
         self._known: OrderedDict[int, Authority | None] = OrderedDict()

@@ -20,7 +20,10 @@ _LONGEST_TOKEN = 4096  # characters; ours have about 330
 
 class BearerAuth(AbstractAuthenticationMiddleware):
     """Lets a request through if its credential is valid, its user is active, and the user's authority is still the one
-    that the credential was issued for. Else raises errors.Unauthorized, or AddressRefused for a signature."""
+    that the credential was issued for. Else raises errors.Unauthorized, or AddressRefused for a signature.
+
+    Raises errors.PasswordChangeRequired for a user who must change the password first, except where a route is declared
+    for that."""
 
     async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
         access = services_of(connection.app).find(Access)
@@ -28,6 +31,8 @@ class BearerAuth(AbstractAuthenticationMiddleware):
         authority = await authority_of(access.authorities, credential)
         if authority is None:
             raise refusal
+        if authority.must_change_password and not connection.route_handler.opt.get("while_password_expired"):
+            raise errors.PasswordChangeRequired
         client = connection.client
         who = Principal(
             user_id=credential.user_id,
@@ -44,7 +49,7 @@ def _credential(connection: ASGIConnection[Any, Any, Any, Any], access: Access) 
     On a route that takes signatures, a signature that is present is the only credential that counts."""
     signature = connection.query_params.get("signature") if connection.route_handler.opt.get("signed") else None
     if signature is not None:
-        changed = AddressRefused("The rights of the user for whom the URL was signed have changed.")
+        changed = AddressRefused("The user for whom the URL was signed has signed out, or their rights have changed.")
         return access.signed_urls.read(signature, connection.scope["path"]), changed
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():

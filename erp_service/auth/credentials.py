@@ -3,6 +3,7 @@
 This module knows no web framework: workers load it too, with `services`."""
 
 from typing import Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -14,12 +15,15 @@ from erp_service.auth.tokens import Tokens
 class Credential(Protocol):
     """What identifies the caller of a request, once it is verified: the claims of a token, or what a signature says.
 
-    `version` is the user's authority version when it was issued; `expires_at` is in Unix time."""
+    `family` is the sign-in that it belongs to; none for a signature of the version before. `version` is the user's
+    authority version when it was issued; `expires_at` is in Unix time."""
 
     @property
     def user_id(self) -> int: ...
     @property
     def version(self) -> int: ...
+    @property
+    def family(self) -> UUID | None: ...
     @property
     def expires_at(self) -> int: ...
 
@@ -39,16 +43,18 @@ class Access(msgspec.Struct, frozen=True):
 
 
 async def authority_of(authorities: AuthorityCache, credential: Credential) -> Authority | None:
-    """What the user may do now. None if that has changed since the credential was issued, or if the user is not there
-    or not active."""
+    """What the user may do now. None if that has changed since the credential was issued, if the sign-in that it
+    belongs to was ended, or if the user is not there or not active."""
     authority = await authorities.of(credential.user_id, at_least=credential.version)
     if authority is None or not authority.active or authority.version != credential.version:
+        return None
+    if credential.family is not None and await authorities.revocations.has(credential.family):
         return None
     return authority
 
 
 def rights_changed() -> errors.Unauthorized:
     return errors.Unauthorized(
-        "Your rights have changed since you signed in: sign in again, or use your refresh token.",
+        "This sign-in was ended, or your rights have changed since: sign in again, or use your refresh token.",
         headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
     )

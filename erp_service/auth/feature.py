@@ -7,7 +7,7 @@ FEATURE = Feature(
     models=("erp_service.auth.models",),
     tags=(("auth", "Sign in and out"), ("users", "Who may sign in, and with which role")),
     routes=("erp_service.auth.routes.login:ROUTES", "erp_service.auth.routes.users:ROUTES"),
-    housekeeping=("erp_service.auth.models:HOUSEKEEPING",),
+    housekeeping=("erp_service.auth.models:HOUSEKEEPING", "erp_service.auth.login.networks:HOUSEKEEPING"),
     datasets=("erp_service.auth.datasets:DATASETS",),
     event_types=(
         "user.created",

@@ -10,14 +10,15 @@ from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Sche
 from litestar.openapi.spec.enums import OpenAPIType
 
 from erp_service import errors
+from erp_service.auth.emails import Email
 from erp_service.auth.passwords import LONGEST
-from erp_service.auth.schemas import LONGEST_EMAIL, LoginCredentials
+from erp_service.auth.schemas import LoginCredentials
 from erp_service.errors import Fault
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
 LARGEST_BODY = 16 * 1024  # bytes
 
-_LONGEST = {"username": LONGEST_EMAIL, "password": LONGEST}
+_LONGEST = {"username": Email.longest, "password": LONGEST}
 _IGNORED = ("grant_type", "scope", "client_id", "client_secret")
 
 

@@ -18,15 +18,19 @@ class User(Base):
     __tablename__ = "users"
     __table_args__ = (
         CheckConstraint("role in ('VIEWER', 'STAFF', 'ADMIN', 'SUPER_ADMIN')", name="role_known"),
-        Index("users_email_key", text("lower(email)"), unique=True),
+        Index("users_email_key", "email_key", unique=True),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     email: Mapped[str] = mapped_column(Text)
+    # emails.email_key of it; a trigger fills it for the version before, which does not know it
+    email_key: Mapped[str] = mapped_column(Text(collation="C"))
     full_name: Mapped[str] = mapped_column(Text)
     role: Mapped[str] = mapped_column(Text)
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     password_hash: Mapped[str] = mapped_column(Text)
+    # somebody else knows the password: until it is changed, tokens are good for nothing else
+    must_change_password: Mapped[bool] = mapped_column(server_default=text("false"))
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
     # carried by access tokens: raising it makes all tokens that were issued before invalid
     authority_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
@@ -37,10 +41,24 @@ class User(Base):
 errors.constraint("users_email_key", EmailTaken)
 
 
+class LoginNetwork(Base):
+    """A network from which an account has signed in: what others do elsewhere does not slow down its log-ins there."""
+
+    __tablename__ = "login_networks"
+
+    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id"), primary_key=True)
+    network: Mapped[str] = mapped_column(Text, primary_key=True)
+    last_success_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
 class RefreshFamily(Base):
-    """All the refresh tokens that descend from one log-in. Reuse of any of them revokes the family."""
+    """All the refresh tokens that descend from one log-in. Reuse of any of them revokes the family, and a trigger then
+    notifies all instances: access tokens and signed addresses of the family end, too."""
 
     __tablename__ = "refresh_families"
+    __table_args__ = (
+        Index("refresh_families_revoked_at_idx", "revoked_at", postgresql_where=text("revoked_at is not null")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id"), index=True)
@@ -79,6 +97,8 @@ HOUSEKEEPING = (
         delete from refresh_families where id in (
           select id from refresh_families family
           where expires_at <= now() and not exists (select from refresh_tokens where family_id = family.id)
+            -- its access tokens may live longer, and an instance that starts must learn that they are dead
+            and (revoked_at is null or revoked_at <= now() - interval '25 hours')
           limit :batch for update skip locked)
         """),
     ),

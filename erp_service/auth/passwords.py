@@ -1,8 +1,7 @@
-"""Passwords: what may be one, and argon2id on threads of its own, so that log-ins freeze neither loop nor memory."""
+"""Argon2id on threads of its own, so that log-ins freeze neither loop nor memory."""
 
 import asyncio
 import os
-import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,55 +26,6 @@ _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 _NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$eWuK4NG1sX/amOClJcMDLA$ysXeiy+QJFXIni6NRZWwrAmsYNQQyeVZ4LbHlrUt19Q"
 _THREADS = max(1, min(4, (os.cpu_count() or 1) - 1))
 _MOST_IN_LINE = 64  # about half a second of work with four threads, and 76 MiB at any time
-
-# Guesses by the estimate of zxcvbn, which calls fewer than 10**8 weak. No single word of its lists takes 10**5.
-_LEAST_GUESSES = 10**8
-_GUESSES_OF_A_WORD = 10**5
-# zxcvbn tries every reading of look-alikes: 100 characters of "4@8({[<" kept it busy for 6 s (dropbox/zxcvbn#326), and
-# it holds the GIL meanwhile. With one reading for each sign, and no more characters than say enough, it takes 2 ms at
-# most, measured over random texts of look-alikes and repetitions.
-_JUDGED_CHARACTERS = 32
-_LOOKALIKES = str.maketrans("@({[<|!$+%", "acccciistx")
-# What its lists lack: names of this service, all letters of a keyboard, and the pass phrase that everybody quotes.
-_NAMES = ("erpservice", "superadmin", "superuser", "passphrase", "supersecret", "correcthorsebatterystaple")
-_EXPECTED = (*_NAMES, "qwertyuiopasdfghjklzxcvbnm", "qwertzuiopasdfghjklyxcvbnm")
-_EDGES = "0123456789!#%&*.,-_ "
-
-
-def weaknesses(password: str, email: str) -> list[str]:
-    """Why it cannot be the password of the user with this e-mail; empty when it can. Takes about 0.5 ms.
-
-    No classes of characters are demanded (NIST SP 800-63B): length counts, and not being what everybody tries first."""
-    if not SHORTEST <= len(password) <= LONGEST:
-        return [f"must be {SHORTEST} to {LONGEST} characters long"]
-    if not _is_text(password):
-        return ["must not contain NUL or broken Unicode"]
-    plain = unicodedata.normalize("NFKC", password).casefold()
-    address = email.casefold()
-    name = address.partition("@")[0]
-    if address in plain or plain.strip(_EDGES) == name.strip(_EDGES):
-        return ["must not be made of the e-mail"]
-    if _is_guessable(plain, address):
-        return ["is among the first that anybody tries"]
-    return []
-
-
-def _is_guessable(plain: str, address: str) -> bool:
-    expected = [*_EXPECTED, *(word for word in re.split(r"[\W_]+", address) if len(word) > 3)]
-    if zxcvbn(plain.translate(_LOOKALIKES)[:_JUDGED_CHARACTERS], expected).guesses < _LEAST_GUESSES:
-        return True
-    # "p@ssw0rd2026!!" is one word, and digits and signs alone are a date or a telephone number
-    core = re.sub(r"[\W_]+", "", plain.strip(_EDGES).translate(_LOOKALIKES))[:_JUDGED_CHARACTERS]
-    # an estimate of 10**length says that zxcvbn recognised nothing
-    return not core or zxcvbn(core, expected).guesses < min(_GUESSES_OF_A_WORD, 10 ** len(core))
-
-
-def _is_text(password: str) -> bool:
-    try:
-        password.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in password
 
 
 def hashed(password: str) -> str:

@@ -2,13 +2,15 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ColumnElement, bindparam, func, select
+from sqlalchemy import BigInteger, ColumnElement, bindparam, exists, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from erp_service import errors
 from erp_service.access.principals import Authority
 from erp_service.access.roles import Role
-from erp_service.auth.models import User
+from erp_service.auth.emails import email_key
+from erp_service.auth.login.networks import Networks
+from erp_service.auth.models import LoginNetwork, User
 from erp_service.auth.schemas import Redacted, UserOut, UserPage
 from erp_service.db.base import has
 from erp_service.db.pagination import SortKey, chosen, orders, page
@@ -17,7 +19,7 @@ from erp_service.db.sessions import ReadSession, Session
 USER_COLUMNS = (User.id, User.email, User.full_name, User.role, User.is_active, User.created_at, User.last_login_at)
 """What `as_user` takes, in this order."""
 
-_AUTHORITY_COLUMNS = (User.id, User.role, User.is_active, User.authority_version)
+_AUTHORITY_COLUMNS = (User.id, User.role, User.is_active, User.authority_version, User.must_change_password)
 
 _BY_ID = SortKey(User.id, "id", int)
 _BY_EMAIL = SortKey(User.email.collate("C"), "email", str)
@@ -31,6 +33,9 @@ class Account(Redacted, frozen=True):
     id: int
     email: str
     password_hash: str
+    full_name: str
+    known_network: bool
+    """They have signed in from the customer's network before."""
 
 
 async def authority(db: Session, user_id: int) -> Authority | None:
@@ -46,9 +51,9 @@ async def authorities(db: Session, user_ids: list[int]) -> dict[int, Authority]:
     return {row.id: _as_authority(*row) for row in rows}
 
 
-def _as_authority(user_id: int, role: str, active: bool, version: int) -> Authority:
+def _as_authority(user_id: int, role: str, active: bool, version: int, must_change_password: bool) -> Authority:
     """The authority of the user whose row has these values of _AUTHORITY_COLUMNS."""
-    return Authority(user_id, Role(role), active, version)
+    return Authority(user_id, Role(role), active, version, must_change_password)
 
 
 async def user(db: Session, user_id: int) -> tuple[UserOut, int]:
@@ -81,20 +86,23 @@ async def users(
     return await page(db, statement, as_user, order, limit=limit, cursor=cursor, into=UserPage)
 
 
-async def account_by_email(db: Session, email: str) -> Account | None:
-    """None if no user has this e-mail, in any case."""
-    return await _account(db, func.lower(User.email) == func.lower(email))
+async def account_by_email(db: Session, email: str, networks: Networks) -> Account | None:
+    """None if no user has this e-mail, as `email_key` compares them."""
+    return await _account(db, User.email_key == email_key(email), networks)
 
 
-async def account_by_id(db: Session, user_id: int) -> Account:
+async def account_by_id(db: Session, user_id: int, networks: Networks) -> Account:
     """Raises errors.NotFound."""
-    if (account := await _account(db, User.id == user_id)) is None:
+    if (account := await _account(db, User.id == user_id, networks)) is None:
         raise errors.NotFound
     return account
 
 
-async def _account(db: Session, condition: ColumnElement[bool]) -> Account | None:
-    row = (await db.execute(select(User.id, User.email, User.password_hash).where(condition))).one_or_none()
+async def _account(db: Session, condition: ColumnElement[bool], networks: Networks) -> Account | None:
+    # one statement, which takes as long for an e-mail that nobody has
+    known = exists().where(LoginNetwork.user_id == User.id, LoginNetwork.network == networks.customer)
+    statement = select(User.id, User.email, User.password_hash, User.full_name, known).where(condition)
+    row = (await db.execute(statement)).one_or_none()
     return row and Account(*row)
 
 

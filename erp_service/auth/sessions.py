@@ -2,31 +2,34 @@
 
 What a refused request must leave behind, an audit entry or a revocation, is committed before the refusal is raised."""
 
-import hashlib
-import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, func, insert, select, update
-from uuid_utils.compat import uuid7
+from sqlalchemy import func, select, update
 
 from erp_service import errors
 from erp_service.access.principals import Principal
+from erp_service.access.revocations import Revocations
 from erp_service.audit.record import record
-from erp_service.auth import login_limits, passwords, queries
+from erp_service.auth import queries
+from erp_service.auth.credentials import rights_changed
+from erp_service.auth.login import families, limits
+from erp_service.auth.login.networks import forget, networks_of, remember
 from erp_service.auth.models import RefreshFamily, RefreshToken, User
 from erp_service.auth.passwords import HashSlot, Passwords
 from erp_service.auth.problems import RefreshRefused, WrongCredentials
 from erp_service.auth.queries import Account
 from erp_service.auth.schemas import LoginCredentials, PasswordChange, TokenPair
+from erp_service.auth.strength import rules
 from erp_service.auth.tokens import Claims, Tokens
 from erp_service.db.engine import Database
-from erp_service.db.sessions import WriteSession
+from erp_service.db.outages import DATABASE_ERRORS
+from erp_service.db.sessions import AutocommitSession, ReadSession, WriteSession
 from erp_service.errors import Fault, Refused
 from erp_service.settings import Settings
-
-FAMILY_DAYS = 90
-"""A sign-in ends after so many days, however often it is refreshed."""
+from erp_service.web import rate_limits
 
 
 class LoginContext(msgspec.Struct, frozen=True):
@@ -36,19 +39,26 @@ class LoginContext(msgspec.Struct, frozen=True):
     database: Database
     passwords: Passwords
     tokens: Tokens
+    revocations: Revocations
 
 
 async def sign_in(login: LoginContext, anonymous: Principal, credentials: LoginCredentials) -> TokenPair:
-    """Raises WrongCredentials, errors.TooMany after too many failures, errors.Unavailable when the queue of the hashing
-    threads is full.
+    """Raises WrongCredentials, errors.TooMany after too many failures or sign-ins, errors.Unavailable when attempts
+    cannot be counted or the queue of the hashing threads is full.
 
     No database connection is held while the hash is computed."""
+    networks = networks_of(anonymous.address)
     with login.passwords.slot() as slot:
-        await login_limits.count_attempt(login.database, login.settings, credentials.email, anonymous.address)
-        async with login.database.read() as db:
-            account = await queries.account_by_email(db, credentials.email)
+        async with _counting(login) as db:
+            account = await queries.account_by_email(ReadSession(db), credentials.email, networks)
+            known = account is not None and account.known_network
+            attempt = limits.attempt_on(credentials.email, networks, known=known)
+            await limits.count(db, login.settings, attempt)
         matches = await slot.verify(account.password_hash if account else None, credentials.password)
         new_hash = await _hash_if_outdated(slot, account, credentials.password) if matches else None
+    if account and matches:
+        await limits.reset_after_success(login.database, login.settings, attempt)
+        await limits.count_sign_in(login.database, login.settings, account.id)
     async with login.database.write() as db:
         pair = await _start_session(db, login, anonymous, account, new_hash) if account and matches else None
         if pair is None:
@@ -56,8 +66,17 @@ async def sign_in(login: LoginContext, anonymous: Principal, credentials: LoginC
             await record(db, anonymous, "user.sign_in_failed", account.id if account else "unknown")
     if pair is None:
         raise WrongCredentials
-    await login_limits.reset_after_success(login.database, credentials.email, anonymous.address)
     return pair
+
+
+@asynccontextmanager
+async def _counting(login: LoginContext) -> AsyncIterator[AutocommitSession]:
+    """For attempts that must not be taken unless they are counted. Raises errors.Unavailable."""
+    try:
+        async with login.database.autocommit() as db:
+            yield db
+    except DATABASE_ERRORS as exc:
+        raise rate_limits.uncounted() from exc
 
 
 async def _hash_if_outdated(slot: HashSlot, account: Account | None, password: str) -> str | None:
@@ -81,23 +100,32 @@ async def _start_session(
     ).scalar_one_or_none()
     if authority_version is None:
         return None
-    family_id = await _start_family(db, account.id)
+    await remember(db, account.id, networks_of(anonymous.address))
+    family_id = await families.start(db, account.id)
     who = msgspec.structs.replace(anonymous, user_id=account.id)
     await record(db, who, "user.signed_in", account.id)
-    return await _issue(db, login, Claims(account.id, authority_version, family_id))
+    return await families.issue(db, login.settings, login.tokens, Claims(account.id, authority_version, family_id))
 
 
 async def refresh(login: LoginContext, anonymous: Principal, token: str) -> TokenPair:
-    """A new pair for a refresh token, which works once; a second use revokes its family. Raises RefreshRefused."""
+    """A new pair for a refresh token, which works once; a second use revokes its family.
+
+    Raises RefreshRefused, errors.TooMany after too many of one sign-in in a minute."""
     async with login.database.write() as db:
         outcome = await _rotate(db, login, anonymous, token)
+    if isinstance(outcome, UUID):
+        login.revocations.add(outcome)
+        raise RefreshRefused("It was used before, so its whole sign-in has been ended.")
     # raised only now: the revocation must commit although the request is refused
     if isinstance(outcome, Refused):
         raise outcome
     return outcome
 
 
-async def _rotate(db: WriteSession, login: LoginContext, anonymous: Principal, token: str) -> TokenPair | Refused:
+async def _rotate(
+    db: WriteSession, login: LoginContext, anonymous: Principal, token: str
+) -> TokenPair | Refused | UUID:
+    """The UUID is that of a family that was revoked for the reuse of the token."""
     # of two requests with the same token, the second waits here for the lock and then sees the token as used
     row = (
         await db.execute(
@@ -109,33 +137,39 @@ async def _rotate(db: WriteSession, login: LoginContext, anonymous: Principal, t
                 (RefreshToken.expires_at <= func.now()).label("expired"),
             )
             .join(RefreshToken, RefreshToken.family_id == RefreshFamily.id)
-            .where(RefreshToken.digest == _digest(token))
+            .where(RefreshToken.digest == families.digest(token))
             .with_for_update()
         )
     ).one_or_none()
     if row is None or row.revoked_at is not None:
         return RefreshRefused()
     if row.used_at is not None:
-        await _revoke(db, "reuse", RefreshFamily.id == row.id)
+        await families.revoke(db, "reuse", RefreshFamily.id == row.id)
         await record(db, anonymous, "user.refresh_token_reused", row.user_id, after={"family": str(row.id)})
-        return RefreshRefused("It was used before, so its whole sign-in has been ended.")
+        return UUID(bytes=row.id.bytes)
     # a statement of its own, after the lock: the one above, if it waited, may see the user as they were before
     authority = await queries.authority(db, row.user_id)
     if row.expired or authority is None or not authority.active:
         return RefreshRefused()
+    if (seconds := await families.seconds_until_refresh(db, row.id, login.settings.sign_ins_per_account)) > 0:
+        # the token is not used up
+        return rate_limits.too_many(seconds)
     # every unused token and not just this one: a change of password leaves two, and a copy of either must be recognised
     await db.execute(
         update(RefreshToken)
         .where(RefreshToken.family_id == row.id, RefreshToken.used_at.is_(None))
         .values(used_at=func.now())
     )
-    return await _issue(db, login, Claims(row.user_id, authority.version, row.id))
+    return await families.issue(db, login.settings, login.tokens, Claims(row.user_id, authority.version, row.id))
 
 
-async def sign_out(db: WriteSession, who: Principal, claims: Claims) -> None:
-    """Ends the sign-in that the access token belongs to. Its access tokens stay valid until they expire."""
-    if await _revoke(db, "logout", RefreshFamily.id == claims.family):
-        await record(db, who, "user.signed_out", who.user_id)
+async def sign_out(login: LoginContext, who: Principal, claims: Claims) -> None:
+    """Ends the sign-in that the access token belongs to: here when it returns, on other instances when the notification
+    of the trigger arrives."""
+    async with login.database.write() as db:
+        if await families.revoke(db, "logout", RefreshFamily.id == claims.family):
+            await record(db, who, "user.signed_out", who.user_id)
+    login.revocations.add(claims.family)
 
 
 async def change_password(login: LoginContext, who: Principal, claims: Claims, change: PasswordChange) -> TokenPair:
@@ -143,11 +177,20 @@ async def change_password(login: LoginContext, who: Principal, claims: Claims, c
 
     Raises errors.Invalid for a wrong old password or a weak new one, errors.TooMany after too many failures,
     errors.Unavailable when the queue of the hashing threads is full."""
+    networks = networks_of(who.address)
     with login.passwords.slot() as slot:
-        async with login.database.read() as db:
-            account = await queries.account_by_id(db, claims.user_id)
-        refuse_weak(change.new_password, account.email, "/new_password")
-        await login_limits.count_attempt(login.database, login.settings, account.email, who.address)
+        async with login.database.read() as read:
+            account = await queries.account_by_id(read, claims.user_id, networks)
+        refuse_weak(
+            change.new_password,
+            account.email,
+            "/new_password",
+            full_name=account.full_name,
+            old=change.old_password,
+        )
+        attempt = limits.attempt_on(account.email, networks, known=account.known_network)
+        async with _counting(login) as db:
+            await limits.count(db, login.settings, attempt)
         matches = await slot.verify(account.password_hash, change.old_password)
         new_hash = await slot.hash(change.new_password) if matches else ""
     async with login.database.write() as db:
@@ -156,89 +199,40 @@ async def change_password(login: LoginContext, who: Principal, claims: Claims, c
             await record(db, who, "user.password_change_failed", account.id)
     if pair is None:
         raise errors.Invalid(None, Fault("is not your password", pointer="/old_password"))
-    await login_limits.reset_after_success(login.database, account.email, who.address)
+    await limits.reset_after_success(login.database, login.settings, attempt)
     return pair
 
 
 async def _replace_password(
     db: WriteSession, login: LoginContext, who: Principal, account: Account, family_id: UUID, new_hash: str
 ) -> TokenPair | None:
-    """None if the user was deactivated or has another password by now."""
+    """None if the user was deactivated or has another password by now. Raises errors.Unauthorized if the sign-in was
+    ended by now."""
+    values = {"password_hash": new_hash, "must_change_password": False}
     version = (
         await db.execute(
             update(User)
             .where(User.id == account.id, User.is_active, User.password_hash == account.password_hash)
-            .values(password_hash=new_hash, authority_version=User.authority_version + 1)
+            .values(values | {"authority_version": User.authority_version + 1})
             .returning(User.authority_version)
         )
     ).scalar_one_or_none()
     if version is None:
         return None
-    own = RefreshFamily.user_id == account.id
-    await _revoke(db, "password changed", own, RefreshFamily.id != family_id)
-    current = select(RefreshFamily.id).where(own, RefreshFamily.id == family_id, RefreshFamily.revoked_at.is_(None))
-    if await db.scalar(current.with_for_update()) is None:
-        # this sign-in was ended, but its access token was still valid
-        family_id = await _start_family(db, account.id)
+    if not await families.lock_if_live(db, account.id, family_id):
+        raise rights_changed()
+    await families.revoke(db, "password changed", RefreshFamily.user_id == account.id, RefreshFamily.id != family_id)
+    await forget(db, account.id, but=networks_of(who.address))
     await record(db, who, "user.password_changed", account.id)
-    return await _issue(db, login, Claims(account.id, version, family_id))
+    return await families.issue(db, login.settings, login.tokens, Claims(account.id, version, family_id))
 
 
-def refuse_weak(password: str, email: str, pointer: str) -> None:
+def refuse_weak(password: str, email: str, pointer: str, *, full_name: str = "", old: str | None = None) -> None:
     """Raises errors.Invalid that points at the password."""
-    if weaknesses := passwords.weaknesses(password, email):
+    if weaknesses := rules.weaknesses(password, email, full_name=full_name, old=old):
         raise errors.Invalid(None, *(Fault(weakness, pointer=pointer) for weakness in weaknesses))
 
 
 async def end_all(db: WriteSession, user_id: int, reason: str) -> None:
     """Revoke every refresh family of the user. The caller ends the access tokens too, by raising authority_version."""
-    await _revoke(db, reason, RefreshFamily.user_id == user_id)
-
-
-async def _start_family(db: WriteSession, user_id: int) -> UUID:
-    """Its `expires_at` is set by `_issue`, which follows in the same transaction."""
-    family_id = uuid7()
-    await db.execute(insert(RefreshFamily).values(id=family_id, user_id=user_id, expires_at=func.now()))
-    return family_id
-
-
-async def _issue(db: WriteSession, login: LoginContext, claims: Claims) -> TokenPair:
-    """A new pair of tokens; the family expires with its refresh token."""
-    refresh_token = secrets.token_urlsafe(32)
-    seconds = login.settings.refresh_token_seconds
-    expires_at = (
-        await db.execute(
-            update(RefreshFamily)
-            .where(RefreshFamily.id == claims.family)
-            .values(
-                expires_at=func.least(
-                    func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds),
-                    RefreshFamily.created_at + func.make_interval(0, 0, 0, FAMILY_DAYS),
-                )
-            )
-            .returning(RefreshFamily.expires_at)
-        )
-    ).scalar_one()
-    values = {"digest": _digest(refresh_token), "family_id": claims.family, "expires_at": expires_at}
-    await db.execute(insert(RefreshToken).values(values))
-    return TokenPair(
-        access_token=login.tokens.issue(claims),
-        refresh_token=refresh_token,
-        expires_in=login.settings.access_token_seconds,
-    )
-
-
-async def _revoke(db: WriteSession, reason: str, *conditions: ColumnElement[bool]) -> int:
-    """Returns how many families were revoked."""
-    revoked = await db.execute(
-        update(RefreshFamily)
-        .where(RefreshFamily.revoked_at.is_(None), *conditions)
-        .values(revoked_at=func.now(), revoked_because=reason)
-        .returning(RefreshFamily.id)
-    )
-    return len(revoked.all())
-
-
-def _digest(token: str) -> bytes:
-    # one round of a fast hash is enough: 32 random bytes cannot be guessed
-    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+    await families.revoke(db, reason, RefreshFamily.user_id == user_id)

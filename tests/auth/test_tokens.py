@@ -1,5 +1,6 @@
 """Access tokens: what is good, what is not, and what happens to those of a user whose rights changed."""
 
+import asyncio
 import time
 from typing import Any
 from uuid import UUID
@@ -68,6 +69,18 @@ def test_a_token_says_what_it_was_issued_for(tokens: Tokens) -> None:
         {"sub": "0x1"},
         {"sub": "-1"},
         {"sub": ""},
+        {"sub": "0"},
+        {"sub": str(2**63)},
+        {"sub": str(2**64)},
+        {"sub": "9" * 5000},
+        {"sub": 2**63},
+        {"ver": 2**31},
+        {"ver": 2**64},
+        {"ver": -1},
+        {"exp": 2**63},
+        {"exp": 10**400},
+        {"iat": -(10**400)},
+        {"nbf": 10**400},
         {"ver": None},
         {"ver": "1"},
         {"fam": None},
@@ -80,7 +93,7 @@ def test_a_token_says_what_it_was_issued_for(tokens: Tokens) -> None:
         {"algorithm": "HS512"},
         {"algorithm": "none", "secret": ""},
     ],
-    ids=str,
+    ids=lambda over: str(over)[:40],
 )
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
 def test_a_token_that_is_not_ours_whole_and_timely_is_refused(tokens: Tokens, over: dict[str, Any]) -> None:
@@ -150,6 +163,17 @@ async def test_a_token_of_nobody_or_of_another_version_is_refused(
     assert (await me(client, token_of(settings, user_id, version=2))).status_code == 401
     assert (await me(client, token_of(settings, user_id, version=0))).status_code == 401
     assert (await me(client, token_of(settings, user_id + 1))).status_code == 401
+
+
+async def test_a_sub_beyond_what_the_database_counts_is_401(
+    client: httpx.AsyncClient, settings: Settings, database: Database
+) -> None:
+    """It was a 500, and so were the look-ups of all others in the same batch."""
+    good = token_of(settings, await make_user(database, Role.VIEWER))
+    for sub in (str(2**53), str(2**63 - 1), str(2**63), str(2**64), "9" * 100):
+        bad, other = await asyncio.gather(me(client, made(sub=sub)), me(client, good))
+        assert (bad.status_code, slug(bad)) == (401, "unauthorized"), sub
+        assert other.status_code == 200
 
 
 async def test_an_instance_with_the_new_secret_takes_tokens_of_one_with_the_old(

@@ -7,6 +7,7 @@ import asyncpg
 import httpx
 
 from erp_service.access.roles import Role
+from erp_service.auth.emails import Email
 from erp_service.auth.queries import Account
 from erp_service.auth.schemas import LoginCredentials, NewUser, PasswordChange, PasswordReset, RefreshRequest, TokenPair
 from erp_service.db.engine import Database
@@ -231,12 +232,12 @@ async def test_an_unknown_user_is_404(super_admin: httpx.AsyncClient) -> None:
 def test_secrets_are_not_in_what_a_log_or_a_traceback_prints() -> None:
     secret = "not for logs"
     for made in (
-        NewUser(email="a@b", full_name="A", password=secret),
+        NewUser(email=Email("a@b"), full_name="A", password=secret),
         PasswordChange(secret, secret),
         PasswordReset(secret),
         RefreshRequest(secret),
         LoginCredentials("a@b", secret),
         TokenPair(access_token=secret, refresh_token=secret, expires_in=1),
-        Account(1, "a@b", secret),
+        Account(1, "a@b", secret, "A", known_network=False),
     ):
         assert repr(made) == f"{type(made).__name__}(...)"

@@ -20,6 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from erp_service import errors
 from erp_service.commands.database import exit_on_error
 from erp_service.db import connections, engine, outages
 from erp_service.db.backoff import Backoff
@@ -228,10 +229,20 @@ async def test_a_rate_limit_fails_open_and_counts_it(
 
     before = count()
     inject(monkeypatch, failure, bare=bare)
-    await rate_limits.take(shared, "outage", "k", most=1, seconds=60)
-    await rate_limits.give_back(shared, "outage", "k")
-    await rate_limits.forget(shared, "outage", "k")
-    assert count() == before + 3
+    await rate_limits.take(shared, "outage", "k", most=1, seconds=60, fail="open")
+    await rate_limits.give_back(shared, "outage", keys=["k"], forget="k")
+    assert count() == before + 2
+
+
+@either_way
+@each(ANY)
+async def test_a_limit_that_guards_fails_closed(
+    shared: Database, failure: Failure, bare: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inject(monkeypatch, failure, bare=bare)
+    with pytest.raises(errors.Unavailable) as refused:
+        await rate_limits.take(shared, "outage", "k", most=1, seconds=60, fail="closed")
+    assert refused.value.headers["Retry-After"] == "2"
 
 
 @either_way

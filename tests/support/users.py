@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import insert
 
 from erp_service.access.roles import Role
+from erp_service.auth.emails import email_key
 from erp_service.auth.models import User
 from erp_service.auth.tokens import Claims, Tokens
 from erp_service.db.engine import Database
@@ -15,8 +16,10 @@ _numbers = itertools.count()
 
 
 async def make_user(database: Database, role: Role, email: str | None = None, password_hash: str = "!") -> int:
+    email = email or f"{role.lower()}{next(_numbers)}@example.com"
     values = {
-        "email": email or f"{role.lower()}{next(_numbers)}@example.com",
+        "email": email,
+        "email_key": email_key(email),
         "full_name": f"{role.title()} Person",
         "role": role,
         "password_hash": password_hash,

@@ -47,7 +47,10 @@ def _uncached(pair: TokenPair) -> ApiResponse[TokenPair]:
 async def login(request: Request[Any, Any, Any], login: NamedDependency[LoginContext]) -> ApiResponse[TokenPair]:
     """Takes e-mail and password, as the form of the OAuth 2.0 password grant. A header `Authorization` is ignored.
 
-    Failures are counted for each account and each network address; after too many, the answer is 429 for a while."""
+    Failures are counted for each account and each network; after too many, the answer is 429, and each attempt has to
+    wait longer than the one before. Nobody's failures elsewhere slow down an account on a network from which it has
+    signed in before. More than 20 sign-ins of an account in a minute are 429, too, unless the operator set another
+    limit."""
     credentials = await login_form.read_credentials(request)
     return _uncached(await sessions.sign_in(login, _anonymous(request), credentials))
 
@@ -58,21 +61,32 @@ async def login(request: Request[Any, Any, Any], login: NamedDependency[LoginCon
     status_code=200,
     summary="Get a new pair of tokens",
     tags=_TAGS,
-    problems=(RefreshRefused,),
+    problems=(RefreshRefused, errors.TooMany),
 )
 async def refresh(
     request: Request[Any, Any, Any], login: NamedDependency[LoginContext], data: JSONBody[RefreshRequest]
 ) -> ApiResponse[TokenPair]:
-    """A refresh token can be used once. A second use ends the whole sign-in, since somebody else may have a copy."""
+    """A refresh token can be used once. A second use ends the whole sign-in with its access tokens, since somebody else
+    may have a copy."""
     return _uncached(await sessions.refresh(login, _anonymous(request), data.refresh_token))
 
 
-@post(f"{_BASE}/logout", role=Role.VIEWER, status_code=204, summary="Sign out", tags=_TAGS, idempotent=False)
+@post(
+    f"{_BASE}/logout",
+    role=Role.VIEWER,
+    status_code=204,
+    summary="Sign out",
+    tags=_TAGS,
+    idempotent=False,
+    while_password_expired=True,
+)
 async def logout(
-    request: Request[Principal, TokenClaims, Any], write: NamedDependency[WriteSession], who: NamedDependency[Principal]
+    request: Request[Principal, TokenClaims, Any],
+    who: NamedDependency[Principal],
+    login: NamedDependency[LoginContext],
 ) -> ApiResponse[None]:
-    """Ends this sign-in: its refresh token can no longer be used. The access token stays valid until it expires."""
-    await sessions.sign_out(write, who, request.auth)
+    """Ends this sign-in on every instance: its refresh token, its access tokens and the URLs signed for it."""
+    await sessions.sign_out(login, who, request.auth)
     return ApiResponse(None, status_code=204)
 
 
@@ -102,7 +116,14 @@ async def me(read: NamedDependency[ReadSession], request: Request[Principal, Tok
     return tagged(*await queries.user(read, request.auth.user_id))
 
 
-@put(f"{_BASE}/me/password", role=Role.VIEWER, summary="Change your password", tags=_TAGS, problems=(errors.TooMany,))
+@put(
+    f"{_BASE}/me/password",
+    role=Role.VIEWER,
+    summary="Change your password",
+    tags=_TAGS,
+    problems=(errors.TooMany,),
+    while_password_expired=True,
+)
 async def change_password(
     request: Request[Principal, TokenClaims, Any],
     who: NamedDependency[Principal],

@@ -265,7 +265,7 @@ async def download_url(
     already: the file is there once the export has succeeded."""
     await service.record_signed_address(write, who, export_id)
     expires_at = int(time.time()) + SECONDS
-    signed = Signed(request.auth.user_id, request.auth.version, expires_at)
+    signed = Signed(request.auth.user_id, request.auth.version, expires_at, request.auth.family)
     path, root = f"{queries.PATH}/{export_id}", (settings.public_url or "").rstrip("/")
     download, events = (root + signed_urls.sign(f"{path}/{name}", signed) for name in ("download", "events"))
     address = SignedAddress(download, events, datetime.fromtimestamp(expires_at, UTC))

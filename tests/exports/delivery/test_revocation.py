@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import httpx
 import pytest
@@ -30,7 +31,7 @@ async def taken(pieces: AsyncIterator[bytes]) -> None:
 
 
 def credential(client: UserClient) -> Signed:
-    return Signed(client.user_id, 1, int(time.time()))
+    return Signed(client.user_id, 1, int(time.time()), UUID(int=1))
 
 
 async def test_slow_download_ends_when_the_role_is_taken_away(

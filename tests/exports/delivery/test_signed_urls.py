@@ -1,12 +1,15 @@
 """Signed addresses: valid for one path, one user and five minutes, and never longer than the user's rights."""
 
 import base64
+import hmac
 import logging
+import struct
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -20,17 +23,20 @@ from erp_service.access.roles import Role
 from erp_service.app import create_app
 from erp_service.auth.problems import AddressRefused
 from erp_service.auth.tokens import Tokens
+from erp_service.db.engine import Database
 from erp_service.errors import Unauthorized
 from erp_service.exports.delivery.signed_urls import SECONDS, Signed, SignedUrls, derive_key
 from erp_service.observability import telemetry
 from erp_service.services import build_services
 from erp_service.settings import Settings
+from tests.auth.people import HASH, bearer, signed_in
 from tests.exports.data import many_items
 from tests.exports.delivery.listening import listening
 from tests.exports.jobs import JOBS, done, submitted
 from tests.support.apps import running, services_of
 from tests.support.clients import SignIn, UserClient, client_of
 from tests.support.settings import SECRET
+from tests.support.users import make_user
 from tests.support.waiting import eventually
 from tests.support.workers import Work
 
@@ -39,7 +45,8 @@ SETTINGS = Settings(database_url="postgresql://x/y", jwt_secret=SECRET)
 ADDRESSES = SignedUrls(SETTINGS)
 PATH = f"{JOBS}/01940000-0000-7000-8000-000000000000/download"
 NOW = 1_800_000_000
-FOR = Signed(7, 3, NOW + SECONDS)
+FAMILY = UUID("00000000-0000-7000-8000-000000000001")
+FOR = Signed(7, 3, NOW + SECONDS, FAMILY)
 
 
 def signature_of(url: str) -> str:
@@ -60,7 +67,7 @@ def test_keys_are_derived_as_rfc_5869_says() -> None:
     user_id=st.integers(1, 2**53 - 1), version=st.integers(1, 2**31 - 1), expires_at=st.integers(NOW + 1, NOW + SECONDS)
 )
 def test_signature_says_for_whom_and_until_when(user_id: int, version: int, expires_at: int) -> None:
-    signed = Signed(user_id, version, expires_at)
+    signed = Signed(user_id, version, expires_at, FAMILY)
     assert ADDRESSES.read(signature_of(ADDRESSES.sign(PATH, signed)), PATH, now=NOW) == signed
 
 
@@ -72,7 +79,7 @@ def test_signature_is_refused_with_any_character_changed(at: int, instead: str) 
             ADDRESSES.read(changed, PATH, now=NOW)
 
 
-@given(at=st.integers(0, 56), bit=st.integers(0, 7))
+@given(at=st.integers(0, 68), bit=st.integers(0, 7))
 def test_signature_is_refused_with_any_bit_of_any_byte_turned(at: int, bit: int) -> None:
     raw = bytearray(base64.urlsafe_b64decode(SIGNATURE))
     raw[at] ^= 1 << bit
@@ -80,7 +87,7 @@ def test_signature_is_refused_with_any_bit_of_any_byte_turned(at: int, bit: int)
         ADDRESSES.read(base64.urlsafe_b64encode(raw).decode(), PATH, now=NOW)
 
 
-@given(st.text() | st.text("AZaz09-_", min_size=76, max_size=76))
+@given(st.text() | st.text("AZaz09-_", min_size=76, max_size=76) | st.text("AZaz09-_", min_size=92, max_size=92))
 def test_whatever_is_sent_as_a_signature_is_refused_and_nothing_breaks(text: str) -> None:
     with pytest.raises(AddressRefused):
         ADDRESSES.read(text, PATH, now=NOW)
@@ -166,7 +173,7 @@ async def test_address_lives_five_minutes(viewer: httpx.AsyncClient, job: dict[s
 async def test_address_of_an_earlier_time_is_refused(
     viewer: UserClient, nobody: httpx.AsyncClient, job: dict[str, Any], app: Litestar
 ) -> None:
-    signed = Signed(viewer.user_id, 1, int(time.time()))
+    signed = Signed(viewer.user_id, 1, int(time.time()), FAMILY)
     answer = await nobody.get(services_of(app).signed_urls.sign(f"{JOBS}/{job['id']}/download", signed))
     assert refusal(answer) == (403, "signed-address-refused")
     assert "time" in answer.json()["detail"]
@@ -195,7 +202,7 @@ async def test_address_is_good_for_its_user_alone(
 ) -> None:
     """A signature of another user gives access only to what that user may read."""
     assert (await staff.post(f"{JOBS}/{job['id']}/download-url")).status_code == 404
-    of_staff = Signed(staff.user_id, 1, int(time.time()) + SECONDS)
+    of_staff = Signed(staff.user_id, 1, int(time.time()) + SECONDS, FAMILY)
     assert (
         await nobody.get(services_of(app).signed_urls.sign(f"{JOBS}/{job['id']}/download", of_staff))
     ).status_code == 404
@@ -225,6 +232,34 @@ async def test_address_is_dead_once_the_role_was_taken_away(
         return refusal(await nobody.get(address["url"])) == (403, "signed-address-refused")
 
     await eventually(dead)
+
+
+async def test_address_is_dead_once_its_sign_in_was_ended(
+    app: Litestar, client: httpx.AsyncClient, nobody: httpx.AsyncClient, database: Database, work: Work
+) -> None:
+    await make_user(database, Role.VIEWER, "grace@example.com", HASH)
+    here, there = await signed_in(client, "grace@example.com"), await signed_in(client, "grace@example.com")
+    async with client_of(app, here["access_token"]) as signed, work():
+        job = await done(signed)
+        address = await given_address(signed, job)
+    async with client_of(app, there["access_token"]) as signed:
+        of_another = await given_address(signed, job)
+    assert (await nobody.get(address["url"])).status_code == 200
+    assert (await client.post("/api/v1/auth/logout", headers=bearer(here))).status_code == 204
+    for url in (address["url"], address["events_url"]):
+        assert refusal(await nobody.get(url)) == (403, "signed-address-refused")
+    assert (await nobody.get(of_another["url"])).status_code == 200
+
+
+def test_address_of_the_version_before_is_good_for_its_five_minutes() -> None:
+    payload = struct.pack(">BQQQ", 1, 7, 3, NOW + SECONDS)
+    key = derive_key(SECRET.encode(), b"erp_service signed address 1")
+    mac = hmac.digest(key, payload + PATH.encode(), "sha256")
+    signature = base64.urlsafe_b64encode(payload + mac).decode()
+    assert ADDRESSES.read(signature, PATH, now=NOW) == Signed(7, 3, NOW + SECONDS, None)
+    for path, now in ((PATH + "x", NOW), (PATH, NOW + SECONDS)):
+        with pytest.raises(AddressRefused):
+            ADDRESSES.read(signature, path, now=now)
 
 
 async def test_address_of_somebody_who_was_deactivated_is_dead(

@@ -1,0 +1,95 @@
+"""Families of refresh tokens: begun at sign-in, continued by refreshing, revoked."""
+
+import hashlib
+import secrets
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Double, cast, func, insert, select, update
+from uuid_utils.compat import uuid7
+
+from erp_service.auth.models import RefreshFamily, RefreshToken
+from erp_service.auth.schemas import TokenPair
+from erp_service.auth.tokens import Claims, Tokens
+from erp_service.db.sessions import Session, WriteSession
+from erp_service.settings import Settings
+
+FAMILY_DAYS = 90
+"""A sign-in ends after so many days, however often it is refreshed."""
+
+
+async def start(db: WriteSession, user_id: int) -> UUID:
+    """Its `expires_at` is set by `issue`, which follows in the same transaction."""
+    family_id = uuid7()
+    await db.execute(insert(RefreshFamily).values(id=family_id, user_id=user_id, expires_at=func.now()))
+    return family_id
+
+
+async def issue(db: WriteSession, settings: Settings, tokens: Tokens, claims: Claims) -> TokenPair:
+    """A new pair of tokens; the family expires with its refresh token."""
+    refresh_token = secrets.token_urlsafe(32)
+    seconds = settings.refresh_token_seconds
+    expires_at = (
+        await db.execute(
+            update(RefreshFamily)
+            .where(RefreshFamily.id == claims.family)
+            .values(
+                expires_at=func.least(
+                    func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds),
+                    RefreshFamily.created_at + func.make_interval(0, 0, 0, FAMILY_DAYS),
+                )
+            )
+            .returning(RefreshFamily.expires_at)
+        )
+    ).scalar_one()
+    values = {"digest": digest(refresh_token), "family_id": claims.family, "expires_at": expires_at}
+    await db.execute(insert(RefreshToken).values(values))
+    return TokenPair(
+        access_token=tokens.issue(claims), refresh_token=refresh_token, expires_in=settings.access_token_seconds
+    )
+
+
+async def seconds_until_refresh(db: WriteSession, family_id: UUID, most: int) -> float:
+    """0 unless so many tokens of the family were issued in the last minute: each is stored until it expires. The caller
+    holds a lock on the family."""
+    since = func.now() - func.make_interval(0, 0, 0, 0, 0, 1)
+    recent = (RefreshToken.family_id == family_id, RefreshToken.issued_at > since)
+    wait = cast(func.extract("epoch", func.min(RefreshToken.issued_at) - since), Double)
+    count, seconds = (await db.execute(select(func.count(), wait).where(*recent))).one()
+    return float(seconds) if count >= most else 0.0
+
+
+async def lock_if_live(db: WriteSession, user_id: int, family_id: UUID) -> bool:
+    """Whether the family is there and not revoked; it then stays so until the transaction ends."""
+    live = (RefreshFamily.user_id == user_id, RefreshFamily.id == family_id, RefreshFamily.revoked_at.is_(None))
+    return await db.scalar(select(RefreshFamily.id).where(*live).with_for_update()) is not None
+
+
+async def revoke(db: WriteSession, reason: str, *conditions: ColumnElement[bool]) -> int:
+    """Returns how many families were revoked. A trigger notifies all instances of each."""
+    revoked = await db.execute(
+        update(RefreshFamily)
+        .where(RefreshFamily.revoked_at.is_(None), *conditions)
+        .values(revoked_at=func.now(), revoked_because=reason)
+        .returning(RefreshFamily.id)
+    )
+    return len(revoked.all())
+
+
+async def revoked(db: Session, family_ids: list[UUID]) -> dict[UUID, bool]:
+    """True for each of these families that is revoked; the others are missing from the result."""
+    statement = select(RefreshFamily.id).where(RefreshFamily.id.in_(family_ids), RefreshFamily.revoked_at.is_not(None))
+    return {row.id: True for row in await db.execute(statement)}
+
+
+async def recently_revoked(db: Session, seconds: float) -> dict[UUID, float]:
+    """The families that were revoked in the last so many seconds, oldest first, each with how long ago it was."""
+    age = cast(func.extract("epoch", func.now() - RefreshFamily.revoked_at), Double)
+    since = func.now() - func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    statement = select(RefreshFamily.id, age).where(RefreshFamily.revoked_at > since).order_by(RefreshFamily.revoked_at)
+    return {row[0]: row[1] for row in await db.execute(statement)}
+
+
+def digest(token: str) -> bytes:
+    """What is stored of a refresh token."""
+    # one round of a fast hash is enough: 32 random bytes cannot be guessed
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
