@@ -14,7 +14,27 @@ from erp_service.registry.datasets import Column
 FormatName = Literal["csv", "jsonl", "xlsx", "parquet"]
 
 Options = CsvOptions
-"""What formats get besides the columns. Only CSV uses it."""
+"""What formats get besides the columns. Only CSV uses it, and only CSV and XLSX what FileOptions adds."""
+
+
+class Times(NamedTuple):
+    """How times are shown to people. `timezone` is the checked name of a zone that Postgres knows.
+
+    `plain`: as local times without a zone, which spreadsheets read as times."""
+
+    timezone: str = "UTC"
+    plain: bool = False
+
+
+class FileOptions(CsvOptions, frozen=True, kw_only=True, omit_defaults=True):
+    """Options of one file."""
+
+    times: Times = Times()
+
+
+def times_of(options: Options) -> Times:
+    return options.times if isinstance(options, FileOptions) else Times()
+
 
 Write = Callable[[bytes], Awaitable[None]]
 

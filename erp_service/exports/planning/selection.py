@@ -11,6 +11,7 @@ import msgspec
 
 from erp_service import errors
 from erp_service.errors import Fault
+from erp_service.exports.formats.base import FileOptions, Options
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.exports.formats.text_values import text_select_list
 from erp_service.registry.datasets import Column, Dataset, FilterValue, Value
@@ -29,8 +30,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     datasets: list[str] | None = None
 
     @property
-    def options(self) -> CsvOptions:
-        return self.csv or CsvOptions()
+    def options(self) -> FileOptions:
+        return FileOptions(**msgspec.structs.asdict(self.csv or CsvOptions()))
 
 
 class OrderKey(NamedTuple):
@@ -69,9 +70,7 @@ class Query(NamedTuple):
         return self._replace(conditions=tuple(conditions), arguments=tuple(arguments))
 
 
-def query(
-    dataset: Dataset, spec: Spec, select: Callable[[Sequence[Column], CsvOptions], str] = text_select_list
-) -> Query:
+def query(dataset: Dataset, spec: Spec, select: Callable[[Sequence[Column], Options], str] = text_select_list) -> Query:
     """`select` renders the values. Raises errors.Invalid that names every column, filter, value and sort that the
     dataset does not have."""
     faults: list[Fault] = []
