@@ -6,7 +6,7 @@ of a fault only which field it is in. What cronsim gets is made of checked numbe
 import re
 from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -15,6 +15,17 @@ _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _NEVER = "names a day that never comes"
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+
+# those of Vixie's cron, crontab(5)
+_NICKNAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
 
 
 class Field(NamedTuple):
@@ -66,6 +77,36 @@ class Cron(NamedTuple):
     expression: str
     is_interval: bool
     shortest: int
+
+
+class DayRule(NamedTuple):
+    """Which days a schedule runs on that restricts day of month and day of week: those that match both, or either."""
+
+    match: Literal["both", "either"]
+    description: str
+
+
+def expanded(text: str) -> str:
+    """The five fields of a nickname such as `@daily`, and every other text as it is; raises ValueError."""
+    name = text.strip().lower()
+    if not name.startswith("@"):
+        return text
+    if name not in _NICKNAMES:
+        raise ValueError(f"{text.strip()[:20]!r} is not one of {', '.join(_NICKNAMES)}; or write five fields")
+    return _NICKNAMES[name]
+
+
+def day_rule(text: str) -> DayRule | None:
+    """None unless both fields of days are restricted. cronsim follows Debian's cron, where a star decides."""
+    fields = text.split()
+    if len(fields) != 5 or "*" in (fields[2], fields[4]):
+        return None
+    month_day, weekday = fields[2], fields[4]
+    if month_day.startswith("*") or weekday.startswith("*"):
+        why = f"runs on days that match both: day of month {month_day} and day of week {weekday}, as one begins with *"
+        return DayRule("both", why)
+    why = f"runs on days that match one of the two: day of month {month_day}, or day of week {weekday}"
+    return DayRule("either", why)
 
 
 def read(text: str) -> Cron:

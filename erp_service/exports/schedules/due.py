@@ -27,6 +27,7 @@ from erp_service.observability.telemetry import log
 from erp_service.registry.background import BackgroundStep
 from erp_service.registry.services import ServiceSet
 from erp_service.settings import Settings
+from erp_service.timestamps import stored_zone
 
 RETRY_AFTER = timedelta(seconds=10)
 GIVE_UP_AFTER = timedelta(minutes=10)
@@ -81,7 +82,7 @@ async def run_next(exports: ExportContext) -> bool:
 
 async def _run(db: WriteSession, settings: Settings, due: DueSchedule) -> VersionedExport:
     # computed from now and not from the due time: several missed runs are made good by one
-    next_run_at = service.timing(due.cron, due.timezone, due.now)
+    next_run_at = service.timing(due.cron, due.timezone, due.now, read_zone=stored_zone)
     owner = await service.current_owner(db, due.user_id, request_id=f"schedule {due.id}")
     export = await service.submit_export(db, owner, settings, due.spec)
     await service.record_run(db, due.id, export_id=export.job.id, next_run_at=next_run_at, again_at=None)
@@ -107,7 +108,7 @@ async def _refuse(db: WriteSession, due: DueSchedule, exc: Exception) -> None:
 
 def _next_run(due: DueSchedule) -> dict[str, object]:
     try:
-        return {"next_run_at": service.timing(due.cron, due.timezone, due.now)}
+        return {"next_run_at": service.timing(due.cron, due.timezone, due.now, read_zone=stored_zone)}
     except errors.Invalid:
         # the time zone no longer exists, or the rules are stricter now: the schedule stays, inactive, with the error
         return {"next_run_at": None, "is_active": False}

@@ -1,8 +1,11 @@
 """What people do with schedules. Each in the caller's transaction; due.py runs those that are due."""
 
+import contextlib
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import Row, Select, delete, func, insert, select, update
@@ -24,7 +27,7 @@ from erp_service.exports.problems import ExportForbidden
 from erp_service.exports.queries import VersionedExport
 from erp_service.exports.schedules import cron
 from erp_service.exports.schedules.models import ExportSchedule, TooManySchedules
-from erp_service.exports.schedules.schemas import LastJob, ScheduleBody, ScheduleOut, SchedulePage
+from erp_service.exports.schedules.schemas import DayRule, LastJob, ScheduleBody, ScheduleOut, SchedulePage
 from erp_service.exports.schemas import ExportRequest
 from erp_service.settings import Settings
 from erp_service.timestamps import parse_zone
@@ -166,15 +169,17 @@ async def _as_owner(db: Session, owner: int, who: Principal) -> Principal:
     return await current_owner(db, owner, request_id=who.request_id, address=who.address)
 
 
-def timing(cron_text: str, timezone: str, after: datetime) -> datetime:
+def timing(
+    cron_text: str, timezone: str, after: datetime, *, read_zone: Callable[[str], ZoneInfo] = parse_zone
+) -> datetime:
     """The first run later than `after`; raises errors.Invalid that names what cannot be used."""
     faults, where = [], None
     try:
-        where = parse_zone(timezone)
+        where = read_zone(timezone)
     except ValueError as exc:
         faults.append(Fault(str(exc), pointer="/timezone"))
     try:
-        found = cron.read(cron_text)
+        found = cron.read(cron.expanded(cron_text))
         if found.shortest < SHORTEST_MINUTES:
             raise ValueError(f"runs {found.shortest} min apart, and {SHORTEST_MINUTES} min is the least")
         if where is not None:
@@ -201,11 +206,18 @@ def _check_spec(owner: Principal, settings: Settings, spec: ExportRequest) -> No
 
 def _values(body: ScheduleBody) -> dict[str, object]:
     return {
-        "cron": body.cron,
+        "cron": _five_fields(body.cron),
         "timezone": body.timezone,
         "spec": msgspec.to_builtins(body.spec),
         "is_active": body.is_active,
     }
+
+
+def _five_fields(text: str) -> str:
+    """What is stored: a worker of the version before knows no nicknames. What is no cron at all is told by `timing`."""
+    with contextlib.suppress(ValueError):
+        return cron.expanded(text)
+    return text
 
 
 def _visible(who: Principal, schedule_id: UUID) -> Select[Any]:
@@ -227,6 +239,11 @@ def _versioned(row: Row[Any]) -> VersionedSchedule:
     return VersionedSchedule(out, row.version * 10 + status)
 
 
+def _day_rule(cron_text: str) -> DayRule | None:
+    rule = cron.day_rule(cron_text)
+    return None if rule is None else DayRule(*rule)
+
+
 def _represented(*values: Any) -> ScheduleOut:
     row = dict(zip([*_COLUMNS.keys(), "export_status"], values, strict=True))
     last = None if row["last_export_id"] is None else LastJob(row["last_export_id"], Status(row["export_status"]))
@@ -234,6 +251,7 @@ def _represented(*values: Any) -> ScheduleOut:
         id=row["id"],
         owner=row["user_id"],
         cron=row["cron"],
+        day_rule=_day_rule(row["cron"]),
         timezone=row["timezone"],
         spec=row["spec"],
         is_active=row["is_active"],

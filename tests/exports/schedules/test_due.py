@@ -245,3 +245,15 @@ async def test_a_worker_ticks_while_it_runs_and_through_a_loss_of_its_connection
             assert cut > 0, "the worker had connections to lose"
     await due(owner, schedule["id"])
     assert await looked(resources) == 1, "nobody looks after the worker has ended"
+
+
+async def test_schedule_of_an_earlier_version_in_a_zone_that_is_none_still_runs(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
+) -> None:
+    schedule = await made(viewer)
+    await owner.execute("update export_schedules set timezone = 'right/Europe/Berlin'")
+    await due(owner, schedule["id"])
+    assert await looked(resources) == 1
+    found = await shown(viewer, schedule["id"])
+    assert (found["last_error"], found["is_active"]) == (None, True)
+    assert found["next_run_at"] == schedule["next_run_at"]
