@@ -138,9 +138,14 @@ class Estimate(Struct, kw_only=True):
 class ExportEvent(Struct):
     """One event of a stream, in the format of the HTML Living Standard."""
 
-    event: Annotated[Literal["progress", "done"], Meta(description="`done` is the last")]
+    event: Annotated[
+        Literal["progress", "done", "expired"],
+        Meta(description="`done` is the last; after `expired`, go on with another address or token"),
+    ]
     id: Annotated[str, Meta(description="for `Last-Event-ID`")]
-    data: Annotated[str, Meta(description="the job as JSON, as `GET` of it gives it")]
+    data: Annotated[
+        str, Meta(description="the job as JSON, as `GET` of it gives it; of `expired`, what has expired and what to do")
+    ]
 
 
 class SignedAddress(Struct):
