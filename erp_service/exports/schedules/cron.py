@@ -142,6 +142,19 @@ def next_run(cron: Cron, zone: ZoneInfo, after: datetime) -> datetime:
     return run
 
 
+def latest_run(cron: Cron, zone: ZoneInfo, first: datetime, now: datetime) -> datetime:
+    """The latest run from `first`, which is one, to `now`: the one that makes good the others in between."""
+    latest = first
+    # from short to long, so that few runs are gone through, whether they are minutes or months apart
+    for days in (0.04, 1, 32, 400, 4000):
+        start = max(now - timedelta(days=days), first)
+        if start == first or next_run(cron, zone, start) <= now:
+            while (run := next_run(cron, zone, start)) <= now:
+                latest = start = run
+            return latest
+    return latest
+
+
 def _next_of_interval(expression: str, zone: ZoneInfo, after: datetime) -> datetime | None:
     """cronsim is not given the zone: its steps of an hour miss runs where a clock is changed by half an hour."""
     start = after.astimezone(UTC).replace(microsecond=0) + _SECOND

@@ -385,3 +385,15 @@ def test_rule_for_the_two_fields_of_days_is_the_one_that_is_run(text: str, match
     rule = cron.day_rule(text)
     assert (rule and rule.match) == match
     assert [run[:2] for run in runs(text, ZoneInfo("UTC"), "2026-01-01T00:00Z", 3)] == days
+
+
+@pytest.mark.parametrize("text", ["*/5 * * * *", "0 * * * *", "0 6 * * *", "0 6 * * mon", "0 6 1 * *", "0 0 29 2 *"])
+@given(late=st.integers(0, 4 * 366 * 24 * 60), second=st.integers(0, 4 * 10**8))
+@settings(max_examples=15)
+def test_latest_of_many_missed_runs_is_the_last_before_now(text: str, late: int, second: int) -> None:
+    read, now = cron.read(text), datetime.fromtimestamp(1_500_000_000 + second, UTC)
+    first = cron.next_run(read, BERLIN, now - timedelta(minutes=late))
+    found = cron.latest_run(read, BERLIN, first, now)
+    assert first <= found
+    if first <= now:
+        assert found <= now < cron.next_run(read, BERLIN, found)
