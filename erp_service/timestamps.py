@@ -39,6 +39,9 @@ def parse_timestamps(*parameters: tuple[str, str | None]) -> list[datetime | Non
 _NO_ZONES = frozenset({"localtime", "Factory", "posixrules"})
 _COPIES = re.compile(r"(posix|right)/")
 
+# Postgres takes these for abbreviations, which have the offset of winter all year. They are links to these zones.
+_IN_POSTGRES = {"CET": "Europe/Brussels", "EET": "Europe/Athens", "MET": "Europe/Brussels", "WET": "Europe/Lisbon"}
+
 
 def parse_zone(name: str) -> ZoneInfo:
     """An IANA time zone, one of `zoneinfo.available_timezones()`; raises ValueError."""
@@ -54,3 +57,8 @@ def stored_zone(name: str) -> ZoneInfo:
     if name in _NO_ZONES:
         return ZoneInfo(name)
     return parse_zone(_COPIES.sub("", name))
+
+
+def postgres_zone(name: str) -> str:
+    """The name by which Postgres finds the zone that `parse_zone` has read."""
+    return _IN_POSTGRES.get(name, name)

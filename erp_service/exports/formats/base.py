@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.registry.datasets import Column
+from erp_service.timestamps import postgres_zone
 
 FormatName = Literal["csv", "jsonl", "xlsx", "parquet"]
 
@@ -24,6 +25,11 @@ class Times(NamedTuple):
 
     timezone: str = "UTC"
     plain: bool = False
+
+    @property
+    def sql_zone(self) -> str:
+        """For a constant of SQL."""
+        return postgres_zone(self.timezone)
 
 
 class FileOptions(CsvOptions, frozen=True, kw_only=True, omit_defaults=True):

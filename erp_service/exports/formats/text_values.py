@@ -23,7 +23,7 @@ def as_text(column: Column) -> str:
 
 def time_as_text(column: Column, times: Times) -> str:
     """A time as people in another zone read it, in RFC 3339 with the zone's offset, or plain for spreadsheets."""
-    local = f"({column.sql}) at time zone '{times.timezone}'"
+    local = f"({column.sql}) at time zone '{times.sql_zone}'"
     if times.plain:
         return f"to_char({local}, 'YYYY-MM-DD HH24:MI:SS')"
     if times.timezone == "UTC":

@@ -44,7 +44,7 @@ _HEADER = 2  # cellXfs in _STYLES; those of the other cells are in xlsx_cells
 
 def _select(columns: Sequence[Column], options: Options) -> str:
     cells = ", ".join(
-        cell(column, f"{letters(index)}\\x03", times_of(options).timezone) for index, column in enumerate(columns, 1)
+        cell(column, f"{letters(index)}\\x03", times_of(options).sql_zone) for index, column in enumerate(columns, 1)
     )
     return f"""concat(E'<row r="\\x03">', {cells}, '</row>') as row"""
 

@@ -14,6 +14,7 @@ from erp_service.exports.formats.base import Format
 from erp_service.exports.planning.selection import Query
 from erp_service.exports.problems import TooManyRows
 from erp_service.registry.datasets import Value
+from erp_service.timestamps import postgres_zone
 
 T = TypeVar("T")
 
@@ -84,7 +85,7 @@ async def require_zone(db: WriteSession, timezone: str | None) -> None:
         return
 
     async def now_there() -> object:
-        return await db.scalar(text("select now() at time zone :timezone"), {"timezone": timezone})
+        return await db.scalar(text("select now() at time zone :timezone"), {"timezone": postgres_zone(timezone)})
 
     if await with_short_timeouts(db, now_there) is None:
         raise errors.Invalid(None, Fault("is not among the time zones that the database knows", pointer="/timezone"))

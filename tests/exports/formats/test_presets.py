@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import zipfile
+import zoneinfo
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import httpx
@@ -174,3 +176,17 @@ async def test_job_of_an_earlier_version_still_runs(viewer: UserClient, owner: a
         job = (await viewer.get(answer.headers["Location"], headers={"Prefer": "wait=20"})).json()
     assert job["status"] == "succeeded"
     assert await downloaded(viewer, job) == b"occurred_at\n2020-03-01T00:59:59.000001Z\n"
+
+
+async def test_zone_that_is_an_abbreviation_in_postgres_has_its_summer_time(owner: asyncpg.Connection) -> None:
+    """Postgres has an abbreviation CET beside the zone of that name, and prefers it."""
+    abbreviations = {row["abbrev"] for row in await owner.fetch("select abbrev from pg_timezone_abbrevs")}
+    names = sorted(abbreviations & zoneinfo.available_timezones())
+    assert {"CET", "EET", "MET", "WET"} <= set(names)
+    instants = [datetime(year, month, 15, 12, tzinfo=UTC) for year in (2005, 2026) for month in range(1, 13)]
+    for name in names:
+        texts = await shown(owner, [instant.isoformat() for instant in instants], Times(name))
+        zone = ZoneInfo(name)
+        assert [datetime.fromisoformat(text).utcoffset() for text in texts] == [
+            instant.astimezone(zone).utcoffset() for instant in instants
+        ], name
