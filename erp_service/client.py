@@ -57,7 +57,10 @@ _WAIT_SECONDS = 20
 _PAUSE_SECONDS = 0.3
 
 
-class Options(TypedDict, total=False):
+_For = TypedDict("_For", {"for": str}, total=False)  # a keyword of Python, so it cannot stand in a class
+
+
+class Options(_For, total=False):
     """The options of an export. The service has the defaults, and names each option that it refuses."""
 
     format: str
@@ -66,6 +69,7 @@ class Options(TypedDict, total=False):
     filter: Mapping[str, str | int | bool]
     sort: str
     csv: Mapping[str, object]
+    timezone: str
     filename: str
     retention_hours: int
     force_new: bool

@@ -1,5 +1,6 @@
 """Timestamps in query parameters: RFC 3339 with a zone, or a fault that says what is wrong; and time zones by name."""
 
+import contextlib
 import re
 from datetime import UTC, datetime
 from typing import Annotated
@@ -33,10 +34,31 @@ def parse_timestamps(*parameters: tuple[str, str | None]) -> list[datetime | Non
     return timestamps
 
 
+# `zoneinfo` reads every file of the system's database, and these are no zones: the host's own setting, a placeholder, a
+# default for rules, and copies of all zones with and without leap seconds
+_NO_ZONES = frozenset({"localtime", "Factory", "posixrules"})
+_COPIES = re.compile(r"(posix|right)/")
+
+# Postgres takes these for abbreviations, which have the offset of winter all year. They are links to these zones.
+_IN_POSTGRES = {"CET": "Europe/Brussels", "EET": "Europe/Athens", "MET": "Europe/Brussels", "WET": "Europe/Lisbon"}
+
+
 def parse_zone(name: str) -> ZoneInfo:
-    """An IANA time zone; raises ValueError."""
-    try:
-        return ZoneInfo(name)
-    except (OSError, ValueError, LookupError):
+    """An IANA time zone, one of `zoneinfo.available_timezones()`; raises ValueError."""
+    if name not in _NO_ZONES and not _COPIES.match(name):
         # a text that names no zone can be a directory, or a path that leads out of the time zone database
-        raise ValueError("is not the name of an IANA time zone, such as Europe/Berlin") from None
+        with contextlib.suppress(OSError, ValueError, LookupError):
+            return ZoneInfo(name)
+    raise ValueError("is not the name of an IANA time zone, such as Europe/Berlin")
+
+
+def stored_zone(name: str) -> ZoneInfo:
+    """A zone of an earlier version of this service, which took more names; raises ValueError."""
+    if name in _NO_ZONES:
+        return ZoneInfo(name)
+    return parse_zone(_COPIES.sub("", name))
+
+
+def postgres_zone(name: str) -> str:
+    """The name by which Postgres finds the zone that `parse_zone` has read."""
+    return _IN_POSTGRES.get(name, name)

@@ -43,6 +43,8 @@ _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 @click.option("--null", metavar="TEXT", help="CSV: the text of a cell that is null.")
 @click.option("--crlf", is_flag=True, help="CSV: Windows line endings.")
 @click.option("--formula-guard", is_flag=True, help="CSV: no cell is a formula for a spreadsheet.")
+@click.option("--for", "for_", metavar="EXCEL", help="excel, excel-de, ...: a CSV that Excel in that language opens.")
+@click.option("--timezone", metavar="ZONE", help="Of times in CSV and XLSX, {date}, relative filters: Europe/Berlin.")
 @click.option("--filename", metavar="TEMPLATE", help="The file name in the service, such as {dataset}-{date}.{ext}.")
 @click.option("--keep-hours", type=int, help="How long the service keeps the file.")
 @click.option("--force-new", is_flag=True, help="A new export, even while an equal one of yours waits or runs.")
@@ -60,6 +62,7 @@ def command(resume: UUID | None, cancel: UUID | None, **given: Any) -> None:
     \b
     erp export items -o items.csv
     erp export stock_movements --format xlsx --filter from=2026-01-01T00:00:00Z
+    erp export stock_movements --for excel-de --timezone Europe/Berlin --filter from=yesterday --filter to=today
     erp export --all --format parquet -o everything.zip
     erp export items -o - | head
 
@@ -163,6 +166,8 @@ def _options(erp: Client, given: dict[str, Any]) -> dict[str, Any]:
         "filter": _filters(erp, given["dataset"], given["filters"]) or None,
         "sort": given["sort"],
         "csv": {name: value for name, value in csv.items() if value is not None} or None,
+        "for": given["for_"],
+        "timezone": given["timezone"],
         "filename": given["filename"],
         "retention_hours": given["keep_hours"],
         "force_new": given["force_new"] or None,

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
@@ -28,14 +29,18 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])[
 
 
 class FilenameValues(Struct, frozen=True):
-    """The values for a template. `at` is the time of the snapshot; its date and time are written in UTC."""
+    """The values for a template. `at` is the time of the snapshot, whose date and time are those in `timezone`."""
 
     dataset: str
     format: str
     extension: str
     at: datetime
     export_id: UUID
+    timezone: str = "UTC"
 
+
+LOCAL = ("date", "time")
+"""The placeholders whose values depend on the time zone; `snapshot` says itself that it is in UTC."""
 
 _VALUES = {
     "dataset": "the dataset",
@@ -52,18 +57,33 @@ MEANING = "; ".join(f"`{{{name}}}`: {meaning}" for name, meaning in _VALUES.item
 
 def fill_in(template: str | None, values: FilenameValues) -> str:
     """The file's name, in Unicode's composed form, with the right extension. `filename_faults` must find none."""
-    at = values.at.astimezone(UTC)
+    at = values.at.astimezone(ZoneInfo(values.timezone))
     texts = {
         "dataset": values.dataset,
         "date": f"{at:%Y-%m-%d}",
         "time": f"{at:%H%M%S}",
-        "snapshot": f"{at:%Y%m%dT%H%M%SZ}",
+        "snapshot": f"{at.astimezone(UTC):%Y%m%dT%H%M%SZ}",
         "id": values.export_id.hex[-8:],
         "format": values.format,
         "ext": values.extension,
     }
     name = _PLACEHOLDER.sub(lambda match: texts[match[1]], DEFAULT if template is None else template)
     return _with_extension(unicodedata.normalize("NFC", name), values.extension)
+
+
+# what Unicode does not decompose: letters with a stroke, ligatures, and letters of their own
+_LETTERS = str.maketrans(
+    {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "đ": "d", "Đ": "D"}
+    | {"ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ł": "l", "Ł": "L", "ħ": "h", "Ħ": "H", "ŧ": "t", "Ŧ": "T"}
+    | {"ı": "i", "ĸ": "k", "ŋ": "n", "Ŋ": "N", "–": "-", "—": "-", "‘": "'", "’": "'", "“": "'", "”": "'"}
+)
+
+
+def ascii_name(filename: str) -> str:
+    """The name without accents, for clients that know no others; what has no letter like it in ASCII becomes `_`."""
+    plain = unicodedata.normalize("NFKD", filename.translate(_LETTERS))
+    letters = (character for character in plain if not unicodedata.combining(character))
+    return "".join(letter if letter.isascii() else "_" for letter in letters)
 
 
 def filename_faults(template: str, *, dataset: str, format_: str, extension: str) -> Iterator[str]:

@@ -259,4 +259,5 @@ def represented(row: ExportRow) -> ExportJobOut:
             cancel=f"{here}/cancel" if row.status in (Status.QUEUED, Status.RUNNING) else None,
             retry=f"{here}/retry" if row.status in _RETRIABLE and row.deleted_at is None else None,
         ),
+        filter=row.spec.get("filter") or msgspec.UNSET,
     )

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from erp_service.access.roles import Role
 from erp_service.db.pagination import Page
@@ -15,6 +15,7 @@ from erp_service.exports.formats.base import FormatName
 from erp_service.exports.formats.compression import CompressionName
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.exports.models import Status
+from erp_service.exports.planning.relative import GRAMMAR
 from erp_service.registry.datasets import ColumnType
 
 # the features register what can be exported; a type checker would need a literal list
@@ -42,18 +43,41 @@ class ExportRequest(Struct, forbid_unknown_fields=True, kw_only=True):
     ] = None
     filter: Annotated[
         Annotated[dict[_Name, _FilterText | int | bool], Meta(max_length=20)] | None,
-        Meta(description="the query parameters of the list endpoints; all must hold", examples=[{"sku": "10002"}]),
+        Meta(
+            description="the query parameters of the list endpoints; all must hold. A time may also be relative to the"
+            f" moment at which the job is made, in `timezone`: {GRAMMAR}. The job keeps the time that this was",
+            examples=[{"sku": "10002"}, {"from": "start of month -1 month", "to": "start of month"}],
+        ),
     ] = None
     sort: Annotated[
         Annotated[str, Meta(min_length=1, max_length=50)] | None,
         Meta(description="one of the dataset's sorts, with a minus for descending order", examples=["-id"]),
     ] = None
     csv: Annotated[CsvOptions | None, Meta(description="how CSV is written; for the format csv only")] = None
+    for_: Annotated[
+        Annotated[str, Meta(max_length=20)] | None,
+        Meta(
+            description="`excel`, or `excel-` with its language, such as `excel-de` or `excel-de-CH`: a CSV that this"
+            " Excel opens by a double click, in place of `csv`. Sets bom, crlf and formula_guard; semicolons and"
+            " decimal commas if the language has them; and times as Excel reads them, in `timezone`, in whole seconds"
+            " and without an offset",
+            examples=["excel-de"],
+        ),
+    ] = field(name="for", default=None)
+    timezone: Annotated[
+        Annotated[str, Meta(max_length=64)] | None,
+        Meta(
+            description="the IANA time zone of times in CSV and XLSX, of `{date}` and `{time}` in the file name, and of"
+            " relative times in `filter`; UTC without it. The last two are in a schedule's own zone, if its spec has"
+            " none here. CSV shows the offset (2026-01-31T13:00:00.000000+01:00); jsonl and parquet are in UTC always",
+            examples=["Europe/Berlin"],
+        ),
+    ] = None
     filename: Annotated[
         Annotated[str, Meta(min_length=1, max_length=filenames.MOST_CHARACTERS)] | None,
         Meta(
             description=f"the name of the file: a plain name with any of {filenames.MEANING}. Times are those of the"
-            " snapshot, in UTC; a missing extension is added",
+            " snapshot, date and time in `timezone`, or in a schedule's; a missing extension is added",
             examples=["{dataset}-{date}.{ext}"],
         ),
     ] = None
@@ -108,6 +132,10 @@ class ExportJobOut(Struct):
         bool, Meta(description="true: the same request of yours was waiting or running already; this is its job")
     ]
     links: ExportLinks
+    filter: Annotated[
+        dict[str, Any] | UnsetType,
+        Meta(description="the filter, with the times that relative ones in the request were; absent if there is none"),
+    ] = UNSET
 
 
 class ExportJobPage(Page[ExportJobOut]):
@@ -138,9 +166,14 @@ class Estimate(Struct, kw_only=True):
 class ExportEvent(Struct):
     """One event of a stream, in the format of the HTML Living Standard."""
 
-    event: Annotated[Literal["progress", "done"], Meta(description="`done` is the last")]
+    event: Annotated[
+        Literal["progress", "done", "expired"],
+        Meta(description="`done` is the last; after `expired`, go on with another address or token"),
+    ]
     id: Annotated[str, Meta(description="for `Last-Event-ID`")]
-    data: Annotated[str, Meta(description="the job as JSON, as `GET` of it gives it")]
+    data: Annotated[
+        str, Meta(description="the job as JSON, as `GET` of it gives it; of `expired`, what has expired and what to do")
+    ]
 
 
 class SignedAddress(Struct):

@@ -23,6 +23,7 @@ from erp_service.exports.formats.registry import FORMATS
 from erp_service.exports.models import OPEN, ExportJob, Status
 from erp_service.exports.planning import estimates, planner
 from erp_service.exports.planning.members import ALL, ALL_DESCRIPTION, ALL_ROLE, role_for
+from erp_service.exports.planning.relative import Moment
 from erp_service.exports.planning.request import PlannedExport, read_request, reread_request
 from erp_service.exports.problems import (
     ExportExpired,
@@ -102,12 +103,14 @@ def _format_out(known: Format) -> FormatOut:
     )
 
 
-async def submit(db: WriteSession, who: Principal, settings: Settings, request: ExportRequest) -> VersionedExport:
+async def submit(
+    db: WriteSession, who: Principal, settings: Settings, request: ExportRequest, moment: Moment | None = None
+) -> VersionedExport:
     """Write the job's row, and the queue's job if the owner runs few enough: both with the commit, or neither.
 
-    If the same request waits or runs already, returns that job, unless the request has `force_new`.
-    Raises errors.Forbidden, errors.Invalid, TooManyRows, TooManyExports."""
-    planned = read_request(who, settings, request)
+    If the same request waits or runs already, returns that job, unless the request has `force_new`. Relative times in
+    it are those at `moment`, by default now. Raises errors.Forbidden, errors.Invalid, TooManyRows, TooManyExports."""
+    planned = read_request(who, settings, request, moment)
     return await _submit(db, who, settings, planned, joins_twin=not request.force_new)
 
 
@@ -142,6 +145,7 @@ async def _submit(
     if load.twin is not None:
         return load.twin
     _require_room(load, settings)
+    await planner.require_zone(db, planned.spec.timezone)
     plans = await planner.plans(db, planned.queries)
     await planner.require_rows_fit(db, planned.format, planned.queries, plans)
     await admission.lock(db)
@@ -191,6 +195,7 @@ async def estimate(db: WriteSession, who: Principal, settings: Settings, request
 
     Raises errors.Forbidden, errors.Invalid, TooManyRows; errors.Unavailable while the tables are being altered."""
     planned = read_request(who, settings, request)
+    await planner.require_zone(db, planned.spec.timezone)
     plans = await planner.plans(db, planned.queries)
     if plans is None:
         raise errors.Unavailable("The tables cannot be looked at now.", headers={"Retry-After": "5"})

@@ -7,17 +7,16 @@ from decimal import Decimal
 import msgspec
 
 from erp_service.decimals import shortest
-from erp_service.formulas import FORMULA_STARTS
+from erp_service.formulas import guarded
 
-_STARTS = tuple(FORMULA_STARTS)
 _QUOTED = frozenset(',"\r\n')
 
 
 def csv(kind: type[msgspec.Struct], rows: Iterable[msgspec.Struct]) -> Iterator[str]:
     """The lines of the file, each with its LF; the first one holds the names of the fields.
 
-    As with COPY, null is empty, an empty text is `""`, and nothing is quoted without need. A text that begins like a
-    formula gets an apostrophe in front, which spreadsheets do not show; numbers stay as they are."""
+    As with COPY, null is empty, an empty text is `""`, and nothing is quoted without need. All that could
+    be a formula in a text gets an apostrophe in front, also where another separator would split it; numbers stay."""
     fields = msgspec.structs.fields(kind)
     yield _line([field.encode_name for field in fields])
     names = [field.name for field in fields]
@@ -45,8 +44,7 @@ def _cell(value: object) -> str:
 
 
 def _text(value: str) -> str:
-    if value.startswith(_STARTS):
-        value = "'" + value
+    value = guarded(value)
     if not value or not _QUOTED.isdisjoint(value):
         return '"' + value.replace('"', '""') + '"'
     return value

@@ -34,6 +34,7 @@ from erp_service.reports.schemas import (
     SnapshotPage,
     Summary,
 )
+from erp_service.timestamps import postgres_zone
 
 _BY_ITEM = SortOrder([SortKey(Item.id, "item_id", int)])
 _IS_ACTIVE = (Item.status == "ACTIVE", Item.deleted_at.is_(None))
@@ -101,7 +102,8 @@ def _sums_of_item(period: Period, span: Span, location_id: int | None) -> Latera
     The balances say at which locations the item can have moved. So its entries of the span are found by the index over
     item, location and time: a page reads no other entries, however long the ledger is."""
     e, b = StockEntry, StockBalance
-    begins = cast(func.timezone(span.timezone, func.date_trunc(period, e.occurred_at, span.timezone)), Date)
+    zone = postgres_zone(span.timezone)
+    begins = cast(func.timezone(zone, func.date_trunc(period, e.occurred_at, zone)), Date)
 
     def total(column: SQLColumnExpression[Decimal], *entry_types: str) -> ColumnElement[Decimal]:
         total: ColumnElement[Any] = func.sum(column)

@@ -145,3 +145,33 @@ def test_name_is_as_long_at_any_time_so_that_what_was_checked_still_holds(later:
     made = fill_in(template, FilenameValues("items", "csv", "csv", AT + later, export_id))
     assert len(made) == len(name(template))
     assert made.isascii()
+
+
+@pytest.mark.parametrize(
+    ("zone", "made"), [("UTC", "2026-11-23 080509"), ("Pacific/Auckland", "2026-11-23 210509"),
+                       ("Pacific/Kiritimati", "2026-11-23 220509"), ("Pacific/Honolulu", "2026-11-22 220509")]
+)  # fmt: skip
+def test_date_and_time_are_those_of_the_zone_and_the_snapshot_stays_in_utc(zone: str, made: str) -> None:
+    values = FilenameValues("items", "csv", "csv", AT, ID, zone)
+    assert fill_in("{date} {time}", values) == f"{made}.csv"
+    assert fill_in("{snapshot}", values) == "20261123T080509Z.csv"
+
+
+@pytest.mark.parametrize(
+    ("filename", "plain"),
+    [
+        ("Bestände für März.csv", "Bestande_fur_Marz.csv"),
+        ("Straße.csv", "Strasse.csv"),
+        ("naïve café – déjà vu.csv", "naive_cafe_-_deja_vu.csv"),
+        ("Žluťoučký kůň.xlsx", "Zlutoucky_kun.xlsx"),
+        ("Łódź.csv", "Lodz.csv"),
+        ("Smørrebrød.csv", "Smorrebrod.csv"),
+        ("İstanbul ılık.csv", "Istanbul_ilik.csv"),
+        ("ﬁle №1.csv", "file_No1.csv"),
+        ("在庫.csv", "__.csv"),
+        ("Ångström e\u0301.csv", "Angstrom_e.csv"),
+    ],
+)
+def test_accents_are_dropped_in_the_name_for_old_clients(filename: str, plain: str) -> None:
+    """`Best_nde f_r M_rz.csv` is no name that anybody would give."""
+    assert f'filename="{plain}"' in disposition(filename)

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from erp_service.formulas import FORMULA_STARTS
+from erp_service.formulas import FORMULA_STARTS, guarded
 from erp_service.reports import cells
 
 
@@ -25,7 +25,7 @@ class Row(msgspec.Struct):
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12) | st.text(
     ',"\r\n\\. ab', max_size=6
 )
-plain = texts.filter(lambda text: not text.startswith(tuple(FORMULA_STARTS)))
+plain = texts.filter(lambda text: guarded(text) == text)
 numbers = st.decimals(-(10**9), 10**9, places=6, allow_nan=False)
 # the only one of Postgres's styles that writes years before 1000 with leading zeros
 days = st.dates(date(1, 1, 1))
@@ -56,6 +56,12 @@ async def test_it_is_what_copy_writes(owner: asyncpg.Connection, given_rows: lis
 def test_no_text_can_be_taken_for_a_formula_and_none_is_lost(text: str) -> None:
     written = "".join(cells.csv(Row, [Row(text, None, Decimal("-2.50"), None, -1)]))
     (row,) = csv.DictReader(io.StringIO(written, newline=""))
-    assert row["text"].removeprefix("'") == text.removeprefix("'")
+    assert row["text"].replace("'", "") == text.replace("'", "")
     assert not row["text"].startswith(tuple(FORMULA_STARTS))
     assert (row["number"], row["count"]) == ("-2.5", "-1"), "numbers are numbers"
+
+
+def test_formula_after_another_separator_is_guarded_in_a_report() -> None:
+    """`a;=1+2;b` in a file with commas is a formula where semicolons are usual."""
+    written = "".join(cells.csv(Row, [Row("a;=1+2;b\n+3", None, Decimal("-2.50"), None, -1)]))
+    assert written.endswith("\n\"a;'=1+2;b\n'+3\",,-2.5,,-1\n")

@@ -253,6 +253,8 @@ async def test_a_bad_parameter_is_named(viewer: httpx.AsyncClient) -> None:
         ("movements", "period", {"period": "year"}),
         ("movements", "timezone", {"timezone": "Mars/Olympus"}),
         ("movements", "timezone", {"timezone": "../../etc/passwd"}),
+        ("movements", "timezone", {"timezone": "right/Europe/Berlin"}),
+        ("movements", "timezone", {"timezone": "localtime"}),
         ("movements", "from", {"from": "2026-01-02T00:00:00Z", "to": "2026-01-02T00:00:00Z"}),
         ("movements", "from", {"from": "2006-01-02T00:00:00Z", "to": "2026-01-02T00:00:00Z"}),
         ("movements", "from", {"from": "9998-01-02T00:00:00Z"}),
@@ -365,3 +367,13 @@ async def test_a_page_of_movements_reads_the_entries_of_its_own_items_by_index(
         assert "stock_ledger_item_id_location_id_occurred_at_idx" in plan, plan
         assert "Seq Scan on stock_ledger" not in plan, plan
         assert "Seq Scan on items" not in plan, plan
+
+
+async def test_period_in_a_zone_that_is_an_abbreviation_in_postgres_has_its_summer_time(
+    viewer: httpx.AsyncClient, shop: Shop
+) -> None:
+    """Half an hour after midnight of 1 July in CET, which to Postgres is UTC+1 all year."""
+    await shop.move("IN", "BOLT", ["MAIN"], Decimal(1), Decimal(2), datetime(2025, 6, 30, 22, 30, tzinfo=UTC))
+    for zone in ("CET", "Europe/Berlin"):
+        lines = await report(viewer, "movements", timezone=zone, **{"from": "2025-06-01T00:00:00Z"})
+        assert [line["period"] for line in lines] == ["2025-07-01"], zone

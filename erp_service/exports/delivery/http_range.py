@@ -6,6 +6,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from erp_service import errors
+from erp_service.exports.filenames import ascii_name
 
 # one range; several, or a malformed header, are ignored, as RFC 9110 (14.2) allows
 _RANGE = re.compile(r"bytes=[ \t]*(?:([0-9]{1,18})-([0-9]{1,18})?|-([0-9]{1,18}))[ \t]*", re.ASCII | re.IGNORECASE)
@@ -64,7 +65,7 @@ def repr_digest(sha256: str) -> str:
 
 def disposition(filename: str) -> str:
     """`Content-Disposition` with an ASCII name for old clients, and the exact name for the others."""
-    plain = _TOKEN_SAFE.sub("_", filename)
+    plain = _TOKEN_SAFE.sub("_", ascii_name(filename))
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe=_ATTR_CHAR)}"
 
 

@@ -9,6 +9,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from time import monotonic
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -214,6 +215,21 @@ def render_event(export: VersionedExport) -> bytes:
     """As an event (HTML Living Standard, 9.2.6). JSON as msgspec writes it contains no line break."""
     name = b"done" if export.final else b"progress"
     return b"event: %b\nid: %d\ndata: %b\n\n" % (name, export.version, msgspec.json.encode(export.job))
+
+
+_NEXT = {
+    "address": "Ask for another address (POST .../download-url) and follow it with last_event_id.",
+    "token": "Connect again with another token and Last-Event-ID.",
+}
+
+
+def render_expiry(what: Literal["address", "token"], sent: str | None) -> bytes:
+    """The event with which a stream ends whose reader's address or token has expired.
+
+    Its id is that of the last event before it, so that readers who keep the newest id miss nothing."""
+    data = msgspec.json.encode({"expired": what, "detail": _NEXT[what]})
+    known = b"" if sent is None else b"id: %b\n" % sent.encode()
+    return b"event: expired\n%bdata: %b\n\n" % (known, data)
 
 
 def preferred_wait(prefer: str | None) -> int | None:

@@ -6,12 +6,12 @@ import random
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from litestar import Request
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import HeaderParameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 from litestar.types import Receive, Scope, Send
 
@@ -29,6 +29,7 @@ from erp_service.exports.delivery.live_status import (
     StreamsFull,
     TooManyStreams,
     preferred_wait,
+    render_expiry,
 )
 from erp_service.exports.delivery.signed_urls import SECONDS, Signed, SignedUrls
 from erp_service.exports.problems import ExportExpired
@@ -161,25 +162,35 @@ async def events(
         str | None,
         HeaderParameter(name="Last-Event-ID", max_length=100, description="the `id` of the last event you have"),
     ] = None,
+    known_event_id: Annotated[
+        str | None,
+        QueryParameter(
+            name="last_event_id",
+            max_length=100,
+            description="the same for a new EventSource, which cannot send the header; if both come, the header counts",
+        ),
+    ] = None,
 ) -> EventStream | ApiResponse[None]:
     """Sends `progress` with the job as it is now, and again whenever it has changed; at the end `done` with its final
     state. The data is the job as `GET` of it gives it. If states change faster than you read, some are left out, but
     never the last one.
 
     Connect again, to any instance, if the stream ends before `done`: with `Last-Event-ID`, which an EventSource sends
-    by itself, nothing is missed and nothing comes twice. The stream ends when the instance stops, when your token or
-    signed address expires, and when you lose the role; a comment says which."""
+    by itself, nothing is missed and nothing comes twice. The stream ends when the instance stops, and when you lose the
+    role; a comment says which. When your signed address or token expires, it ends with the event `expired`: ask for
+    another address, and go on there with `last_event_id`, because an EventSource would connect to the old one again."""
+    known = last_event_id or known_event_id
     with contextlib.ExitStack() as stack:
         followed = stack.enter_context(live_status.following(export_id, who.user_id))
         async with database.read() as db:
             export = await queries.job(db, who, export_id)
         service.require_least_role(who, export.least)
         followed.offer(export)
-        if export.final and last_event_id == str(export.version):
+        if export.final and known == str(export.version):
             # the only answer after which an EventSource does not reconnect (HTML Living Standard, 9.2.3)
             return ApiResponse(None, status_code=204, headers={"Cache-Control": "no-store"})
         reader = StreamReader(access.authorities, request.auth, export.least, export.job.created_by)
-        lines = _event_lines(live_status, followed, reader, last_event_id)
+        lines = _event_lines(live_status, followed, reader, known)
         return EventStream(lines, stack.pop_all(), live_status.send_seconds)
 
 
@@ -189,6 +200,10 @@ class StreamReader:
     def __init__(self, authorities: AuthorityCache, credential: Credential, least: Role, owner: int) -> None:
         self._authorities, self._credential = authorities, credential
         self._least, self._owner = least, owner
+
+    @property
+    def credential_kind(self) -> Literal["address", "token"]:
+        return "address" if isinstance(self._credential, Signed) else "token"
 
     @property
     def seconds_left(self) -> float:
@@ -220,6 +235,7 @@ async def _event_lines(
             yield b": this instance stops, connect again\n\n"
             return
         if (left := reader.seconds_left) <= 0:
+            yield render_expiry(reader.credential_kind, sent)
             yield b": your token or address has expired\n\n"
             return
         may_read = await reader.may_read()

@@ -54,6 +54,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     created_by: int
     format: str
     csv: CsvOptions | None
+    timezone: str
     rows: int
     files: list[ManifestFile]
 
@@ -67,7 +68,12 @@ class ArchiveMember(NamedTuple):
 
 
 def empty_manifest(
-    export_id: UUID, user_id: int, snapshot_at: datetime, format_: Format, csv: CsvOptions | None
+    export_id: UUID,
+    user_id: int,
+    snapshot_at: datetime,
+    format_: Format,
+    csv: CsvOptions | None,
+    timezone: str = "UTC",
 ) -> Manifest:
     return Manifest(
         export_id=export_id,
@@ -76,6 +82,7 @@ def empty_manifest(
         created_by=user_id,
         format=format_.name,
         csv=csv,
+        timezone=timezone,
         rows=0,
         files=[],
     )

@@ -10,11 +10,37 @@ from typing import Literal, NamedTuple, Protocol
 
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.registry.datasets import Column
+from erp_service.timestamps import postgres_zone
 
 FormatName = Literal["csv", "jsonl", "xlsx", "parquet"]
 
 Options = CsvOptions
-"""What formats get besides the columns. Only CSV uses it."""
+"""What formats get besides the columns. Only CSV uses it, and only CSV and XLSX what FileOptions adds."""
+
+
+class Times(NamedTuple):
+    """How times are shown to people. `timezone` is the checked name of a zone that Postgres knows.
+
+    `plain`: as local times without a zone, which spreadsheets read as times."""
+
+    timezone: str = "UTC"
+    plain: bool = False
+
+    @property
+    def sql_zone(self) -> str:
+        """For a constant of SQL."""
+        return postgres_zone(self.timezone)
+
+
+class FileOptions(CsvOptions, frozen=True, kw_only=True, omit_defaults=True):
+    """Options of one file."""
+
+    times: Times = Times()
+
+
+def times_of(options: Options) -> Times:
+    return options.times if isinstance(options, FileOptions) else Times()
+
 
 Write = Callable[[bytes], Awaitable[None]]
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from erp_service.exports.formats.base import About, Format, Options, Write
-from erp_service.exports.formats.text_values import as_text
-from erp_service.formulas import FORMULA_STARTS
+from erp_service.exports.formats.base import About, Format, Options, Write, times_of
+from erp_service.exports.formats.text_values import as_text, time_as_text
+from erp_service.formulas import guarded_json_sql, guarded_sql
 from erp_service.registry.datasets import Column
 
 _BOM = b"\xef\xbb\xbf"
-_GUARDED = ", ".join(str(ord(character)) for character in FORMULA_STARTS)
 
 
 class CsvEncoder:
@@ -54,8 +53,12 @@ def _cell(column: Column, options: Options) -> str:
     cell = as_text(column)
     if column.type == "decimal" and options.decimal_comma:
         return f"replace(({cell})::text, '.', ',')"
+    if column.type == "timestamp":
+        return time_as_text(column, times_of(options))
     if column.type == "text" and options.formula_guard:
-        return f"case when ascii({cell}) in ({_GUARDED}) then '''' || {cell} else {cell} end"
+        return guarded_sql(cell)
+    if column.type == "json" and options.formula_guard:
+        return guarded_json_sql(cell)
     return cell
 
 

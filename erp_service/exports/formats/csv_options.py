@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from erp_service.errors import Fault
-from erp_service.formulas import FORMULA_STARTS
+from erp_service.formulas import guarded
 
 
 class CsvOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -31,7 +31,11 @@ class CsvOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     ] = "lf"
     formula_guard: Annotated[
         bool,
-        Meta(description="put an apostrophe before texts that a spreadsheet would take for formulas"),
+        Meta(
+            description="put an apostrophe before all that a spreadsheet would take for a formula: at the beginning of"
+            " a text, and after each comma, semicolon, tab, bar and line end in it. Numbers stay numbers, and JSON"
+            " keeps its value, as the characters become escapes"
+        ),
     ] = False
 
 
@@ -42,5 +46,5 @@ def csv_option_faults(options: CsvOptions) -> Iterator[Fault]:
         yield Fault("must hold no quote and no control character", pointer="/csv/null")
     elif options.delimiter in null:
         yield Fault("must not hold the delimiter", pointer="/csv/null")
-    elif options.formula_guard and null.startswith(tuple(FORMULA_STARTS)):
+    elif options.formula_guard and guarded(null) != null:
         yield Fault("would be taken for a formula, which formula_guard is to prevent", pointer="/csv/null")

@@ -5,18 +5,20 @@ No value is changed silently. A value that Excel cannot represent exactly become
 - numbers of more than 15 significant digits, since Excel's cells are binary doubles;
 - times before 1 March 1900, as Excel's calendar has a 29 February 1900, and times after the year 9999.
 
-Times are dates in UTC, stored and shown to the nearest millisecond; only the microseconds are lost. Null is no cell, an
-empty text is a cell with an empty text. Texts are inline strings, which no program takes for formulas, in cells
+Times are dates in the time zone of the options, else in UTC, stored and shown in whole milliseconds: the microseconds
+are cut off, and nothing is rounded up, so the last moment of a year stays in that year. Null is no cell,
+an empty text is a cell with an empty text. Texts are inline strings, which no program takes for formulas, in cells
 formatted as text, so that they stay texts when somebody edits them. Rows after 1,048,576 and texts of more than 32,767
 UTF-16 units, which Excel would cut, fail the export with an error that says so.
 
 With Postgres and zlib, a row takes about a tenth of the time that XlsxWriter needs."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
-from erp_service.exports.formats.base import About, Format, Options, Write
+from erp_service.exports.formats.base import About, Format, Options, Write, times_of
+from erp_service.exports.formats.xlsx_cells import MOST_UNITS, ROW_NUMBER, TOO_LONG, cell
 from erp_service.exports.formats.zip_stream import Zip
 from erp_service.exports.problems import CellTooLong, TooManyRows
 from erp_service.registry.datasets import Column, ColumnType
@@ -24,11 +26,10 @@ from erp_service.registry.datasets import Column, ColumnType
 MOST_ROWS = 1_048_575
 """Without the header."""
 
-MOST_UNITS = 32_767
 PIECE = 256 * 1024
 
 _LEVEL = 2  # of zlib: level 6 takes four times as long for a file that is 15 % smaller
-_NUMBER, _TOO_LONG = b"\x03", b"\x04"  # Postgres renders them for the row's number, and for a text that is too long
+_NUMBER, _TOO_LONG = ROW_NUMBER.encode(), TOO_LONG.encode()
 _WIDTHS: Mapping[ColumnType, int] = {
     "integer": 10,
     "decimal": 14,
@@ -38,84 +39,12 @@ _WIDTHS: Mapping[ColumnType, int] = {
     "uuid": 38,
     "json": 40,
 }
-_TIME, _HEADER, _TEXT = 1, 2, 3  # cellXfs in _STYLES
-
-# What XML or Excel would read as something else, as regular expressions of Postgres. Excel reads a literal `_x0041_` as
-# an A, also if its last underscore is the first one of an escaped control character.
-_CONTROL = r"\x01-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff"
-_ESCAPE_LIKE = rf"_(?=x[0-9A-Fa-f]{{4}}[_{_CONTROL}])"
-_SPECIAL = rf"[&<>\n\r{_CONTROL}]|{_ESCAPE_LIKE}"
-_REFERENCES = (("'&'", "&amp;"), ("'<'", "&lt;"), ("'>'", "&gt;"), ("E'\\n'", "&#10;"), ("E'\\r'", "&#13;"))
-_UNPRINTABLE = [*range(0x01, 0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0xFFFE, 0xFFFF]
+_HEADER = 2  # cellXfs in _STYLES; those of the other cells are in xlsx_cells
 
 
-def _text(sql: str, cell: str, *, name: str, is_plain: bool = False) -> str:
-    value = sql if is_plain else _escaped(sql, name)
-    return f"""E'<c r="{cell}" s="{_TEXT}" t="inlineStr"><is><t xml:space="preserve">' || {value} || '</t></is></c>'"""
-
-
-def _escaped(sql: str, name: str) -> str:
-    # in UTF-16 a character outside the basic plane takes two units; no text has more units than bytes
-    units = rf"length({sql}) + length(regexp_replace({sql}, '[^\U00010000-\U0010FFFF]', '', 'g'))"
-    controls = rf"regexp_replace({sql}, '{_ESCAPE_LIKE}', '_x005F_', 'g')"
-    for code in _UNPRINTABLE:
-        controls = f"replace({controls}, U&'\\{code:04X}', '_x{code:04X}_')"
-    inner = f"case when {sql} ~ '[{_CONTROL}]|{_ESCAPE_LIKE}' then {controls} else {sql} end"
-    for plain, reference in _REFERENCES:
-        inner = f"replace({inner}, {plain}, '{reference}')"
-    return (
-        f"case when octet_length({sql}) > {MOST_UNITS} and {units} > {MOST_UNITS} then E'\\x04{name}\\x04'"
-        f" when {sql} ~ '{_SPECIAL}' then {inner} else {sql} end"
-    )
-
-
-def _integer(sql: str, cell: str, name: str) -> str:
-    number = f"""E'<c r="{cell}"><v>' || {sql} || '</v></c>'"""
-    text = _text(f"({sql})::text", cell, name=name, is_plain=True)
-    return f"case when {sql} between -999999999999999 and 999999999999999 then {number} else {text} end"
-
-
-def _decimal(sql: str, cell: str, name: str) -> str:
-    # the first condition decides for most numbers, so their digits are not counted; NaN and infinity fail both
-    shortest = f"trim_scale({sql})"
-    digits = f"length(btrim(replace({shortest}::text, '.', ''), '-0'))"
-    is_exact = (
-        f"(abs({sql}) < 1000000000 and scale({sql}) <= 6)"
-        f" or (abs({sql}) < 1e300 and scale({sql}) < 300 and {digits} <= 15)"
-    )
-    number = f"""E'<c r="{cell}"><v>' || {shortest} || '</v></c>'"""
-    text = _text(f"{shortest}::text", cell, name=name, is_plain=True)
-    return f"case when {is_exact} then {number} else {text} end"
-
-
-def _timestamp(sql: str, cell: str, name: str) -> str:
-    # Excel's dates are days since 30 December 1899, as a double
-    days = f"(date_part('epoch', {sql}) / 86400 + 25569)"
-    number = f"""E'<c r="{cell}" s="{_TIME}"><v>' || {days} || '</v></c>'"""
-    exact = f"""to_char({sql} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-    text = _text(f"case when isfinite({sql}) then {exact} else ({sql})::text end", cell, name=name, is_plain=True)
-    return f"case when {sql} >= '1900-03-01 00:00Z' and {sql} < '10000-01-01 00:00Z' then {number} else {text} end"
-
-
-def _boolean(sql: str, cell: str, _name: str) -> str:
-    return f"""E'<c r="{cell}" t="b"><v>' || ({sql})::int || '</v></c>'"""
-
-
-_CELLS: Mapping[ColumnType, Callable[[str, str, str], str]] = {
-    "integer": _integer,
-    "decimal": _decimal,
-    "timestamp": _timestamp,
-    "boolean": _boolean,
-    "uuid": lambda sql, cell, name: _text(f"({sql})::text", cell, name=name, is_plain=True),
-    "text": lambda sql, cell, name: _text(sql, cell, name=name),
-    "json": lambda sql, cell, name: _text(f"({sql})::text", cell, name=name),
-}
-
-
-def _select(columns: Sequence[Column], _options: Options) -> str:
+def _select(columns: Sequence[Column], options: Options) -> str:
     cells = ", ".join(
-        _CELLS[column.type](f"({column.sql})", f"{letters(index)}\\x03", column.name)
-        for index, column in enumerate(columns, 1)
+        cell(column, f"{letters(index)}\\x03", times_of(options).sql_zone) for index, column in enumerate(columns, 1)
     )
     return f"""concat(E'<row r="\\x03">', {cells}, '</row>') as row"""
 
@@ -137,14 +66,17 @@ def letters(index: int) -> str:
 class XlsxEncoder:
     """Numbers the rows and zips them, in pieces and in threads; holds two pieces at most."""
 
-    def __init__(self, columns: Sequence[Column], _options: Options, write: Write, about: About) -> None:
+    def __init__(self, columns: Sequence[Column], options: Options, write: Write, about: About) -> None:
         self._columns, self._write, self._about = columns, write, about
+        self._timezone = times_of(options).timezone
         self._zip = Zip(_LEVEL)
         self._buffer = bytearray()
         self._rows = 0
 
     async def begin(self) -> None:
-        book = b"".join(self._zip.whole(name, _XML + part.encode()) for name, part in _parts(self._about))
+        book = b"".join(
+            self._zip.whole(name, _XML + part.encode()) for name, part in _parts(self._about, self._timezone)
+        )
         sheet = self._zip.begin("xl/worksheets/sheet1.xml")
         await self._write(book + sheet + self._zip.add(_XML + _head(self._columns).encode()))
 
@@ -233,24 +165,24 @@ _STYLES = (
 )
 
 
-def _parts(about: About) -> list[tuple[str, str]]:
+def _parts(about: About, timezone: str) -> list[tuple[str, str]]:
     """The parts of a workbook besides its sheet. The first one lists the others, and identifies the kind of file."""
     return [
         ("[Content_Types].xml", _CONTENT_TYPES),
         ("_rels/.rels", _RELATIONS),
         ("xl/_rels/workbook.xml.rels", _BOOK_RELATIONS),
         ("xl/styles.xml", _STYLES),
-        ("docProps/core.xml", _properties(about)),
+        ("docProps/core.xml", _properties(about, timezone)),
     ]
 
 
-def _properties(about: About) -> str:
+def _properties(about: About, timezone: str) -> str:
     at = f"{about.snapshot_at:%Y-%m-%dT%H:%M:%SZ}"
     return (
         f'<cp:coreProperties xmlns:cp="{_PACKAGE}/metadata/core-properties" xmlns:dc="http://purl.org/dc/elements/1.1/"'
         ' xmlns:dcterms="http://purl.org/dc/terms/" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">'
         f"<dc:title>{escape(about.dataset)}</dc:title>"
-        f"<dc:description>{escape(about.description)} As of {at}. All times are in UTC.</dc:description>"
+        f"<dc:description>{escape(about.description)} As of {at}. All times are in {timezone}.</dc:description>"
         f'<dcterms:created xsi:type="dcterms:W3CDTF">{at}</dcterms:created></cp:coreProperties>'
     )
 

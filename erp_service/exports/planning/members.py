@@ -44,4 +44,5 @@ def members(dataset: str, spec: Spec, select: Select = text_select_list) -> list
 def _unfiltered(dataset: Dataset, spec: Spec, select: Select) -> Member:
     """Deleted rows are included, since movements refer to them."""
     lifted = {known.name: True for known in dataset.filters if known.lifts}
-    return Member(dataset, query(dataset, Spec(filter={**lifted}, csv=spec.csv), select))
+    unfiltered = Spec(filter={**lifted}, csv=spec.csv, timezone=spec.timezone, plain_times=spec.plain_times)
+    return Member(dataset, query(dataset, unfiltered, select))

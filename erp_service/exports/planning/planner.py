@@ -7,11 +7,14 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from erp_service import errors
 from erp_service.db.sessions import Session, WriteSession
+from erp_service.errors import Fault
 from erp_service.exports.formats.base import Format
 from erp_service.exports.planning.selection import Query
 from erp_service.exports.problems import TooManyRows
 from erp_service.registry.datasets import Value
+from erp_service.timestamps import postgres_zone
 
 T = TypeVar("T")
 
@@ -74,6 +77,18 @@ async def with_short_timeouts(db: WriteSession, read: Callable[[], Awaitable[T]]
         if exc.connection_invalidated:
             raise
         return None
+
+
+async def require_zone(db: WriteSession, timezone: str | None) -> None:
+    """Raises errors.Invalid if the database, which has time zones of its own, does not know this one."""
+    if timezone is None:
+        return
+
+    async def now_there() -> object:
+        return await db.scalar(text("select now() at time zone :timezone"), {"timezone": postgres_zone(timezone)})
+
+    if await with_short_timeouts(db, now_there) is None:
+        raise errors.Invalid(None, Fault("is not among the time zones that the database knows", pointer="/timezone"))
 
 
 def is_small(plans: Sequence[Plan] | None) -> bool:

@@ -1,6 +1,7 @@
 """A request for an export, checked completely while somebody can still correct it, and the queries that it needs."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -8,16 +9,20 @@ from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.errors import Fault
 from erp_service.exports import filenames
-from erp_service.exports.formats import archive, registry
+from erp_service.exports.catalogue import DATASETS
+from erp_service.exports.formats import archive, presets, registry
 from erp_service.exports.formats.base import Format
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.exports.formats.registry import FORMATS
 from erp_service.exports.planning.members import ALL, datasets_for, members, role_for
+from erp_service.exports.planning.relative import UTC_ZONE, Moment, resolve
 from erp_service.exports.planning.selection import Query, Spec
 from erp_service.exports.problems import FormatUnavailable
 from erp_service.exports.queries import ExportRow
 from erp_service.exports.schemas import ExportRequest
+from erp_service.registry.datasets import FilterValue, a_time
 from erp_service.settings import Settings
+from erp_service.timestamps import parse_zone
 
 
 class PlannedExport(msgspec.Struct, frozen=True):
@@ -47,19 +52,26 @@ class PlannedExport(msgspec.Struct, frozen=True):
         }
 
 
-def read_request(who: Principal, settings: Settings, request: ExportRequest) -> PlannedExport:
-    """Raises errors.Forbidden, and errors.Invalid that names every fault."""
+def read_request(
+    who: Principal, settings: Settings, request: ExportRequest, moment: Moment | None = None
+) -> PlannedExport:
+    """Relative times are resolved at `moment`, in the zone of the request or else in that of `moment`; by default now,
+    in UTC. Raises errors.Forbidden, and errors.Invalid that names every fault."""
     require_role(who, request.dataset)
-    spec = Spec(
-        columns=request.columns,
-        filter=request.filter or {},
-        sort=request.sort,
-        csv=None if request.csv == CsvOptions() else request.csv,
-        filename=request.filename,
-        datasets=datasets_for(who.role) if request.dataset == ALL else None,
-    )
     format_ = FORMATS[request.format]
     faults = [*_faults(settings, request, format_)]
+    moment = _moment(request, moment or Moment(datetime.now(UTC), UTC_ZONE), faults)
+    spec = Spec(
+        columns=request.columns,
+        filter=_resolved_filter(request, moment, faults),
+        sort=request.sort,
+        csv=_csv(request, faults),
+        filename=request.filename,
+        datasets=datasets_for(who.role) if request.dataset == ALL else None,
+        timezone=None if request.timezone == "UTC" else request.timezone,
+        plain_times=request.for_ is not None and request.format == "csv",
+        filename_timezone=_filename_timezone(request, moment),
+    )
     queries: list[Query] = []
     try:
         queries = _queries(request.dataset, spec)
@@ -112,6 +124,57 @@ def _faults(settings: Settings, request: ExportRequest, format_: Format) -> Iter
             request.filename, dataset=request.dataset, format_=request.format, extension=kind.extension
         )
         yield from (Fault(fault, pointer="/filename") for fault in faults)
+
+
+def _moment(request: ExportRequest, moment: Moment, faults: list[Fault]) -> Moment:
+    """With the zone of the request, if it has one."""
+    if request.timezone is None:
+        return moment
+    try:
+        return Moment(moment.at, parse_zone(request.timezone))
+    except ValueError as exc:
+        faults.append(Fault(str(exc), pointer="/timezone"))
+        return moment
+
+
+def _resolved_filter(request: ExportRequest, moment: Moment, faults: list[Fault]) -> dict[str, FilterValue]:
+    """The filter with times in place of relative ones, which only a dataset's filters of times take."""
+    values = dict(request.filter or {})
+    known = {} if request.dataset == ALL else {each.name: each.read for each in DATASETS[request.dataset].filters}
+    for name, value in [*values.items()]:
+        if known.get(name) is not a_time:
+            continue
+        try:
+            a_time(value)
+        except ValueError as exc:
+            try:
+                values[name] = f"{resolve(str(value), moment):%Y-%m-%dT%H:%M:%SZ}"
+            except ValueError as why:
+                del values[name]
+                detail = f"is not a value of this filter: it {exc}; or it {why}"
+                faults.append(Fault(detail, pointer=f"/filter/{name}"))
+    return values
+
+
+def _filename_timezone(request: ExportRequest, moment: Moment) -> str | None:
+    """The zone of `moment`, if it decides what is in the name. Requests that make the same file have the same spec."""
+    has_local_time = any(f"{{{name}}}" in (request.filename or "") for name in filenames.LOCAL)
+    return moment.zone.key if request.timezone is None and has_local_time and moment.zone != UTC_ZONE else None
+
+
+def _csv(request: ExportRequest, faults: list[Fault]) -> CsvOptions | None:
+    if request.for_ is None:
+        return None if request.csv == CsvOptions() else request.csv
+    try:
+        options = presets.options_for(request.for_)
+    except ValueError as exc:
+        faults.append(Fault(str(exc), pointer="/for"))
+        return None
+    if request.format not in ("csv", "xlsx"):
+        faults.append(Fault(f"is for the formats csv and xlsx, and this is {request.format}", pointer="/for"))
+    if request.csv is not None:
+        faults.append(Fault("stands in place of `csv`: leave one of them out", pointer="/for"))
+    return options if request.format == "csv" else None
 
 
 def _archive_faults(request: ExportRequest) -> Iterator[Fault]:

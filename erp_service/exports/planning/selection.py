@@ -11,6 +11,7 @@ import msgspec
 
 from erp_service import errors
 from erp_service.errors import Fault
+from erp_service.exports.formats.base import FileOptions, Options, Times
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.exports.formats.text_values import text_select_list
 from erp_service.registry.datasets import Column, Dataset, FilterValue, Value
@@ -19,7 +20,8 @@ from erp_service.registry.datasets import Column, Dataset, FilterValue, Value
 class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     """The part of a request that depends on the dataset, as the job's row keeps it. No columns means all of them.
 
-    `datasets` are those that the dataset `all` meant when it was submitted."""
+    `datasets` are those that the dataset `all` meant when it was submitted. No `timezone` is UTC; if the request has
+    none, that of its schedule is `filename_timezone`. With `plain_times` a CSV has local times without an offset."""
 
     columns: list[str] | None = None
     filter: dict[str, FilterValue] = {}
@@ -27,10 +29,14 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True):
     csv: CsvOptions | None = None
     filename: str | None = None
     datasets: list[str] | None = None
+    timezone: str | None = None
+    plain_times: bool = False
+    filename_timezone: str | None = None
 
     @property
-    def options(self) -> CsvOptions:
-        return self.csv or CsvOptions()
+    def options(self) -> FileOptions:
+        times = Times(self.timezone or "UTC", self.plain_times)
+        return FileOptions(**msgspec.structs.asdict(self.csv or CsvOptions()), times=times)
 
 
 class OrderKey(NamedTuple):
@@ -69,9 +75,7 @@ class Query(NamedTuple):
         return self._replace(conditions=tuple(conditions), arguments=tuple(arguments))
 
 
-def query(
-    dataset: Dataset, spec: Spec, select: Callable[[Sequence[Column], CsvOptions], str] = text_select_list
-) -> Query:
+def query(dataset: Dataset, spec: Spec, select: Callable[[Sequence[Column], Options], str] = text_select_list) -> Query:
     """`select` renders the values. Raises errors.Invalid that names every column, filter, value and sort that the
     dataset does not have."""
     faults: list[Fault] = []

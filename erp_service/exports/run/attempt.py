@@ -162,7 +162,8 @@ async def _begin_copy(exports: ExportContext, run: Run, snapshot: Snapshot, cont
 
 
 def _filename(run: Run, claimed: Claimed, at: datetime) -> str:
-    values = FilenameValues(claimed.dataset, claimed.format, _kind(claimed).extension, at, run.export_id)
+    timezone = claimed.spec.timezone or claimed.spec.filename_timezone or "UTC"
+    values = FilenameValues(claimed.dataset, claimed.format, _kind(claimed).extension, at, run.export_id, timezone)
     return filenames.fill_in(claimed.spec.filename, values)
 
 
@@ -182,7 +183,9 @@ async def _copy_all(
 
     try:
         if claimed.dataset == ALL:
-            manifest = archive.empty_manifest(run.export_id, claimed.user_id, snapshot.at, format_, claimed.spec.csv)
+            manifest = archive.empty_manifest(
+                run.export_id, claimed.user_id, snapshot.at, format_, claimed.spec.csv, options.times.timezone
+            )
             files = [ArchiveMember(m.dataset.name, m.query.columns, partial(copy, m)) for m in contents]
             await archive.write(files, format_, output.write, manifest)
         else:

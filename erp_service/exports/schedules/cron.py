@@ -6,7 +6,7 @@ of a fault only which field it is in. What cronsim gets is made of checked numbe
 import re
 from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -15,6 +15,17 @@ _SECOND, _DAY = timedelta(seconds=1), timedelta(days=1)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _NEVER = "names a day that never comes"
 _WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+
+# those of Vixie's cron, crontab(5)
+_NICKNAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
 
 
 class Field(NamedTuple):
@@ -68,6 +79,36 @@ class Cron(NamedTuple):
     shortest: int
 
 
+class DayRule(NamedTuple):
+    """Which days a schedule runs on that restricts day of month and day of week: those that match both, or either."""
+
+    match: Literal["both", "either"]
+    description: str
+
+
+def expanded(text: str) -> str:
+    """The five fields of a nickname such as `@daily`, and every other text as it is; raises ValueError."""
+    name = text.strip().lower()
+    if not name.startswith("@"):
+        return text
+    if name not in _NICKNAMES:
+        raise ValueError(f"{text.strip()[:20]!r} is not one of {', '.join(_NICKNAMES)}; or write five fields")
+    return _NICKNAMES[name]
+
+
+def day_rule(text: str) -> DayRule | None:
+    """None unless both fields of days are restricted. cronsim follows Debian's cron, where a star decides."""
+    fields = text.split()
+    if len(fields) != 5 or "*" in (fields[2], fields[4]):
+        return None
+    month_day, weekday = fields[2], fields[4]
+    if month_day.startswith("*") or weekday.startswith("*"):
+        why = f"runs on days that match both: day of month {month_day} and day of week {weekday}, as one begins with *"
+        return DayRule("both", why)
+    why = f"runs on days that match one of the two: day of month {month_day}, or day of week {weekday}"
+    return DayRule("either", why)
+
+
 def read(text: str) -> Cron:
     """Raises ValueError that says what is wrong with which field."""
     texts = text.lower().split()
@@ -99,6 +140,19 @@ def next_run(cron: Cron, zone: ZoneInfo, after: datetime) -> datetime:
     if run is None:
         raise ValueError(_NEVER)
     return run
+
+
+def latest_run(cron: Cron, zone: ZoneInfo, first: datetime, now: datetime) -> datetime:
+    """The latest run from `first`, which is one, to `now`: the one that makes good the others in between."""
+    latest = first
+    # from short to long, so that few runs are gone through, whether they are minutes or months apart
+    for days in (0.04, 1, 32, 400, 4000):
+        start = max(now - timedelta(days=days), first)
+        if start == first or next_run(cron, zone, start) <= now:
+            while (run := next_run(cron, zone, start)) <= now:
+                latest = start = run
+            return latest
+    return latest
 
 
 def _next_of_interval(expression: str, zone: ZoneInfo, after: datetime) -> datetime | None:

@@ -19,14 +19,16 @@ from erp_service.db.sessions import WriteSession
 from erp_service.errors import Refused
 from erp_service.exports.context import ExportContext
 from erp_service.exports.lifecycle import WORKER
+from erp_service.exports.planning.relative import Moment
 from erp_service.exports.problems import ExportFailed, TooManyExports
 from erp_service.exports.queries import VersionedExport
-from erp_service.exports.schedules import service
+from erp_service.exports.schedules import cron, service
 from erp_service.exports.schedules.models import ExportSchedule
 from erp_service.observability.telemetry import log
 from erp_service.registry.background import BackgroundStep
 from erp_service.registry.services import ServiceSet
 from erp_service.settings import Settings
+from erp_service.timestamps import stored_zone
 
 RETRY_AFTER = timedelta(seconds=10)
 GIVE_UP_AFTER = timedelta(minutes=10)
@@ -81,11 +83,14 @@ async def run_next(exports: ExportContext) -> bool:
 
 async def _run(db: WriteSession, settings: Settings, due: DueSchedule) -> VersionedExport:
     # computed from now and not from the due time: several missed runs are made good by one
-    next_run_at = service.timing(due.cron, due.timezone, due.now)
+    next_run_at = service.timing(due.cron, due.timezone, due.now, read_zone=stored_zone)
+    zone = stored_zone(due.timezone)
+    # of a run that is late, as of the time when it was due: a report of the day at 23:55 stays one of that day
+    due_at = cron.latest_run(cron.read(cron.expanded(due.cron)), zone, due.next_run_at, due.now)
     owner = await service.current_owner(db, due.user_id, request_id=f"schedule {due.id}")
-    export = await service.submit_export(db, owner, settings, due.spec)
+    export = await service.submit_export(db, owner, settings, due.spec, Moment(due_at, zone))
     await service.record_run(db, due.id, export_id=export.job.id, next_run_at=next_run_at, again_at=None)
-    after = {"export_id": str(export.job.id), "due_at": due.next_run_at.isoformat()}
+    after = {"export_id": str(export.job.id), "due_at": due_at.isoformat()}
     await record(db, owner, "schedule.run", due.id, after=after)
     log.info("schedule ran", schedule_id=str(due.id), export_id=str(export.job.id))
     return export
@@ -107,7 +112,7 @@ async def _refuse(db: WriteSession, due: DueSchedule, exc: Exception) -> None:
 
 def _next_run(due: DueSchedule) -> dict[str, object]:
     try:
-        return {"next_run_at": service.timing(due.cron, due.timezone, due.now)}
+        return {"next_run_at": service.timing(due.cron, due.timezone, due.now, read_zone=stored_zone)}
     except errors.Invalid:
         # the time zone no longer exists, or the rules are stricter now: the schedule stays, inactive, with the error
         return {"next_run_at": None, "is_active": False}

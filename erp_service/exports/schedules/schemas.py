@@ -1,7 +1,7 @@
 """What clients send and get about schedules."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from msgspec import Meta, Struct
@@ -15,10 +15,11 @@ _SPEC = {"dataset": "stock_levels", "format": "csv"}
 _Cron = Annotated[
     str,
     Meta(
-        min_length=9,
+        min_length=1,
         max_length=200,
         description="minute, hour, day of month (`L`: the last), month, day of week: five fields of cron; at most"
-        " every 5 minutes. If day of month and day of week are both restricted, a day that matches one of them is"
+        " every 5 minutes. Also `@hourly`, `@daily`, `@weekly`, `@monthly` and `@yearly`, kept as the five fields that"
+        " they stand for. If day of month and day of week are both restricted, a day that matches one of them is"
         " enough; if one of the two begins with `*`, as `*/2` does, a day must match both (Debian's cron)",
         examples=["0 6 * * mon-fri", "30 23 L * *"],
     ),
@@ -46,6 +47,15 @@ class ScheduleBody(Struct, forbid_unknown_fields=True, kw_only=True):
     is_active: Annotated[bool, Meta(description="false: the schedule stays and does not run")] = True
 
 
+class DayRule(Struct):
+    """Which days count if day of month and day of week are both restricted."""
+
+    match: Annotated[Literal["both", "either"], Meta(description="what a day must match to be a day of runs")]
+    description: Annotated[
+        str, Meta(examples=["runs on days that match one of the two: day of month 13, or day of week fri"])
+    ]
+
+
 class LastJob(Struct):
     """The present state of the export that the last run submitted, or joined."""
 
@@ -59,6 +69,7 @@ class ScheduleOut(Struct):
     id: UUID
     owner: Annotated[int, Meta(description="the id of the user as whom it runs")]
     cron: str
+    day_rule: Annotated[DayRule | None, Meta(description="null unless `cron` restricts both fields of days")]
     timezone: str
     spec: Annotated[dict[str, Any], Meta(description="as it was sent, with defaults", examples=[_SPEC])]
     is_active: bool

@@ -1,8 +1,11 @@
 """What people do with schedules. Each in the caller's transaction; due.py runs those that are due."""
 
-from datetime import datetime
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import Row, Select, delete, func, insert, select, update
@@ -19,15 +22,16 @@ from erp_service.db.sessions import Session, WriteSession
 from erp_service.errors import Fault
 from erp_service.exports import service
 from erp_service.exports.models import ExportJob, Status
+from erp_service.exports.planning.relative import Moment
 from erp_service.exports.planning.request import read_request
 from erp_service.exports.problems import ExportForbidden
 from erp_service.exports.queries import VersionedExport
 from erp_service.exports.schedules import cron
 from erp_service.exports.schedules.models import ExportSchedule, TooManySchedules
-from erp_service.exports.schedules.schemas import LastJob, ScheduleBody, ScheduleOut, SchedulePage
+from erp_service.exports.schedules.schemas import DayRule, LastJob, ScheduleBody, ScheduleOut, SchedulePage
 from erp_service.exports.schemas import ExportRequest
 from erp_service.settings import Settings
-from erp_service.timestamps import parse_zone
+from erp_service.timestamps import parse_zone, stored_zone
 
 PATH = "/api/v1/exports/schedules"
 MOST_PER_USER = 50
@@ -78,7 +82,7 @@ async def create(db: WriteSession, who: Principal, settings: Settings, body: Sch
     if who.user_id is None:
         raise errors.Forbidden("A schedule belongs to a person.")
     next_run_at = await _next_run(db, body)
-    _check_spec(who, settings, body.spec)
+    _check_spec(who, settings, body)
     # one at a time for each user: two at once would each be the last one allowed
     await locks.take(db, locks.schedules_of(who.user_id))
     present = await db.scalar(select(func.count()).where(ExportSchedule.user_id == who.user_id))
@@ -103,9 +107,9 @@ async def replace(
     old = {name: getattr(before, name) for name in values}
     if old == values:
         return present
-    if body.is_active or before.spec != values["spec"]:
-        _check_spec(await _as_owner(db, before.owner, who), settings, body.spec)
     next_run_at = await _next_run(db, body)
+    if body.is_active or before.spec != values["spec"]:
+        _check_spec(await _as_owner(db, before.owner, who), settings, body)
     if all(old[name] == values[name] for name in ("cron", "timezone", "is_active")):
         next_run_at = before.next_run_at
     changed = update(ExportSchedule).where(ExportSchedule.id == before.id)
@@ -127,7 +131,8 @@ async def run(db: WriteSession, who: Principal, settings: Settings, present: Ver
     """Run it now, in addition to its own times. Raises errors.Forbidden, errors.Invalid, TooManyExports."""
     out = present.schedule
     owner = await _as_owner(db, out.owner, who)
-    export = await submit_export(db, owner, settings, out.spec)
+    now = (await db.execute(select(func.now()))).scalar_one()
+    export = await submit_export(db, owner, settings, out.spec, _moment(out.timezone, now))
     await record_run(db, out.id, export_id=export.job.id)
     await record(db, who, "schedule.run", out.id, after={"export_id": str(export.job.id)})
     return export
@@ -143,15 +148,17 @@ async def record_run(db: WriteSession, schedule_id: UUID, **values: object) -> N
 
 
 async def submit_export(
-    db: WriteSession, owner: Principal, settings: Settings, spec: dict[str, Any]
+    db: WriteSession, owner: Principal, settings: Settings, spec: dict[str, Any], moment: Moment
 ) -> VersionedExport:
-    """Submit the schedule's export like any other. Raises errors.Forbidden, errors.Invalid, TooManyExports."""
+    """Submit the schedule's export like any other; relative times in it are those at `moment`.
+
+    Raises errors.Forbidden, errors.Invalid, TooManyExports."""
     try:
         request = msgspec.convert(spec, ExportRequest)
     except msgspec.ValidationError as exc:
         # another version of this service has written it
         raise errors.Invalid("The spec can no longer be read.", Fault(str(exc), pointer="/spec")) from None
-    return await service.submit(db, owner, settings, request)
+    return await service.submit(db, owner, settings, request, moment)
 
 
 async def current_owner(db: Session, user_id: int, *, request_id: str | None, address: str | None = None) -> Principal:
@@ -166,15 +173,17 @@ async def _as_owner(db: Session, owner: int, who: Principal) -> Principal:
     return await current_owner(db, owner, request_id=who.request_id, address=who.address)
 
 
-def timing(cron_text: str, timezone: str, after: datetime) -> datetime:
+def timing(
+    cron_text: str, timezone: str, after: datetime, *, read_zone: Callable[[str], ZoneInfo] = parse_zone
+) -> datetime:
     """The first run later than `after`; raises errors.Invalid that names what cannot be used."""
     faults, where = [], None
     try:
-        where = parse_zone(timezone)
+        where = read_zone(timezone)
     except ValueError as exc:
         faults.append(Fault(str(exc), pointer="/timezone"))
     try:
-        found = cron.read(cron_text)
+        found = cron.read(cron.expanded(cron_text))
         if found.shortest < SHORTEST_MINUTES:
             raise ValueError(f"runs {found.shortest} min apart, and {SHORTEST_MINUTES} min is the least")
         if where is not None:
@@ -191,9 +200,16 @@ async def _next_run(db: WriteSession, body: ScheduleBody) -> datetime | None:
     return run_at if body.is_active else None
 
 
-def _check_spec(owner: Principal, settings: Settings, spec: ExportRequest) -> None:
+def _moment(timezone: str, at: datetime) -> Moment:
     try:
-        read_request(owner, settings, spec)
+        return Moment(at, stored_zone(timezone))
+    except ValueError as exc:
+        raise errors.Invalid(None, Fault(str(exc), pointer="/timezone")) from None
+
+
+def _check_spec(owner: Principal, settings: Settings, body: ScheduleBody) -> None:
+    try:
+        read_request(owner, settings, body.spec, _moment(body.timezone, datetime.now(UTC)))
     except errors.Invalid as exc:
         inside = [msgspec.structs.replace(fault, pointer=f"/spec{fault.pointer or ''}") for fault in exc.faults]
         raise errors.Invalid(exc.detail, *inside) from None
@@ -201,11 +217,24 @@ def _check_spec(owner: Principal, settings: Settings, spec: ExportRequest) -> No
 
 def _values(body: ScheduleBody) -> dict[str, object]:
     return {
-        "cron": body.cron,
+        "cron": _five_fields(body.cron),
         "timezone": body.timezone,
-        "spec": msgspec.to_builtins(body.spec),
+        "spec": _spec(body.spec),
         "is_active": body.is_active,
     }
+
+
+def _spec(request: ExportRequest) -> dict[str, object]:
+    """Without what is not set of the members that a worker of the version before does not know."""
+    spec: dict[str, object] = msgspec.to_builtins(request)
+    return {name: value for name, value in spec.items() if value is not None or name not in ("for", "timezone")}
+
+
+def _five_fields(text: str) -> str:
+    """What is stored: a worker of the version before knows no nicknames. What is no cron at all is told by `timing`."""
+    with contextlib.suppress(ValueError):
+        return cron.expanded(text)
+    return text
 
 
 def _visible(who: Principal, schedule_id: UUID) -> Select[Any]:
@@ -227,6 +256,11 @@ def _versioned(row: Row[Any]) -> VersionedSchedule:
     return VersionedSchedule(out, row.version * 10 + status)
 
 
+def _day_rule(cron_text: str) -> DayRule | None:
+    rule = cron.day_rule(cron_text)
+    return None if rule is None else DayRule(*rule)
+
+
 def _represented(*values: Any) -> ScheduleOut:
     row = dict(zip([*_COLUMNS.keys(), "export_status"], values, strict=True))
     last = None if row["last_export_id"] is None else LastJob(row["last_export_id"], Status(row["export_status"]))
@@ -234,6 +268,7 @@ def _represented(*values: Any) -> ScheduleOut:
         id=row["id"],
         owner=row["user_id"],
         cron=row["cron"],
+        day_rule=_day_rule(row["cron"]),
         timezone=row["timezone"],
         spec=row["spec"],
         is_active=row["is_active"],

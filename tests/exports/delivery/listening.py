@@ -69,7 +69,7 @@ class Listener:
         if "retry" in fields:
             self.retry = int(fields["retry"])
         if "data" in fields:
-            self.events.append(Event(fields["event"], fields["id"], json.loads(fields["data"])))
+            self.events.append(Event(fields["event"], fields.get("id", ""), json.loads(fields["data"])))
 
     async def until(self, look: Any, *, seconds: float = 20) -> None:
         """Returns once `look(self)` is true; after `seconds` AssertionError with what was received."""

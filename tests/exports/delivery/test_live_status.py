@@ -21,6 +21,7 @@ from erp_service.auth.tokens import Claims, Tokens
 from erp_service.db.engine import Database
 from erp_service.exports import lifecycle
 from erp_service.exports.delivery.live_status import KEEP_ALIVE, LiveStatus
+from erp_service.exports.delivery.signed_urls import Signed
 from erp_service.exports.lifecycle import Run
 from erp_service.queue.fencing import JobAttempt
 from erp_service.services import build_services
@@ -248,6 +249,43 @@ async def test_stream_ends_when_the_token_expires(
         await listener.event(0)
         await listener.end(seconds=SOON)
         assert "expired" in listener.comments[-1]
+        assert (listener.events[-1].name, listener.events[-1].job["expired"]) == ("expired", "token")
+
+
+async def test_stream_of_a_signed_address_says_that_it_expires_and_goes_on_at_another(
+    app: Litestar, viewer: UserClient, database: Database, run: Run
+) -> None:
+    """An EventSource whose address is refused when it connects again ends for good, though the job still runs."""
+    signed = Signed(viewer.user_id, 1, int(time.time()) + 2)
+    async with listening(app, services_of(app).signed_urls.sign(events_of(run.export_id), signed)) as first:
+        known = await first.event(0)
+        await first.end(seconds=SOON)
+    assert [(event.name, event.id) for event in first.events] == [("progress", known.id), ("expired", known.id)]
+    assert first.events[-1].job["expired"] == "address"
+    assert "download-url" in first.events[-1].job["detail"]
+
+    address = (await viewer.post(f"{JOBS}/{run.export_id}/download-url")).json()["events_url"]
+    async with listening(app, f"{address}&last_event_id={known.id}") as second:
+        await second.until(lambda seen: seen.retry is not None)
+        await published(database, run)
+        await second.end(seconds=SOON)
+    assert [event.name for event in second.events] == ["done"]
+
+
+async def test_header_of_a_reconnecting_event_source_counts_more_than_its_old_address(
+    app: Litestar, viewer: UserClient, database: Database, run: Run
+) -> None:
+    address = (await viewer.post(f"{JOBS}/{run.export_id}/download-url")).json()["events_url"]
+    async with listening(app, address) as first:
+        old = (await first.event(0)).id
+        await published(database, run)
+        newest = (await first.event(1, seconds=SOON)).id
+    async with listening(app, f"{address}&last_event_id={old}", last=newest) as second:
+        await second.end(seconds=SOON)
+    assert (second.status, second.events) == (204, [])
+    async with listening(app, f"{address}&last_event_id={old}") as third:
+        await third.end(seconds=SOON)
+    assert [event.name for event in third.events] == ["done"]
 
 
 async def test_stream_and_long_poll_end_when_the_instance_stops(

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from openpyxl.utils.escape import unescape
 
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.formats.base import Options
+from erp_service.exports.formats.base import FileOptions, Options, Times
 from erp_service.exports.formats.xlsx import MOST_ROWS, XLSX, XlsxEncoder, letters
 from erp_service.exports.formats.zip_stream import Zip
 from erp_service.exports.problems import CellTooLong, TooManyRows
@@ -160,16 +160,51 @@ async def test_times_are_dates_in_utc_or_else_say_what_they_are(owner: asyncpg.C
     assert seen_by_polars(only_dates) == [naive(2020, 2, 29, 12)]
 
 
-HALF = dt.timedelta(microseconds=500 + 41)  # half a millisecond, and the precision of a double in the year 9999
-FIRST, LAST = naive(1900, 3, 1), naive(9999, 12, 31)
+async def test_last_microsecond_of_a_year_stays_in_its_year(owner: asyncpg.Connection) -> None:
+    """Rounded to the nearest number, 23:59:59.999999 is shown as the next day, month and year."""
+    last = dt.datetime(2025, 12, 31, 23, 59, 59, 999999, tzinfo=dt.UTC)
+    content = await written(owner, "timestamp", [last], "timestamptz")
+    shown = naive(2025, 12, 31, 23, 59, 59, 999000)
+    assert (cells(content), seen_by_polars(content)) == ([shown], [shown])
+
+
+FIRST, LAST = naive(1900, 3, 1), naive(9999, 12, 31, 23, 59, 59, 999999)
+LATE = st.builds(
+    lambda day, microsecond: dt.datetime.combine(day, dt.time(23, 59, 59, 999000 + microsecond), dt.UTC),
+    st.dates(dt.date(1900, 3, 1), dt.date(9999, 12, 31)),
+    st.integers(0, 999),
+)
 
 
 @DATABASE
-@given(st.lists(st.datetimes(FIRST, LAST, timezones=st.just(dt.UTC)), min_size=1, max_size=100))
-async def test_times_are_kept_to_the_nearest_millisecond(owner: asyncpg.Connection, times: list[dt.datetime]) -> None:
+@given(st.lists(st.datetimes(FIRST, LAST, timezones=st.just(dt.UTC)) | LATE, min_size=1, max_size=100))
+async def test_no_time_is_read_back_as_later_than_it_was(owner: asyncpg.Connection, times: list[dt.datetime]) -> None:
+    """By none of the readers, and not more than the microseconds earlier."""
     content = await written(owner, "timestamp", times, "timestamptz")
-    for seen, time in zip(cells(content), times, strict=True):
-        assert abs(seen.replace(tzinfo=dt.UTC) - time) <= HALF
+    exact = [time.replace(microsecond=time.microsecond // 1000 * 1000, tzinfo=None) for time in times]
+    assert cells(content) == exact
+    # polars makes dates of a column of midnights
+    assert [dt.datetime.fromisoformat(seen.isoformat()) for seen in seen_by_polars(content)] == exact
+
+
+async def test_times_are_those_of_the_time_zone_of_the_options(owner: asyncpg.Connection) -> None:
+    """The last hour of the year in UTC is the first of the next one in Berlin."""
+    instants = ["2025-12-31 23:30:00.5+00", "2026-07-01 12:00:00+00", "1900-02-28 23:30:00+00", "10000-01-01 00:00+00"]
+    file, options = File(), FileOptions(times=Times("Europe/Berlin"))
+    encoder = XLSX.encoder([column("timestamp")], options, file.write, ABOUT)
+    await encoder.begin()
+    select = XLSX.select([column("timestamp", "value::timestamptz")], options)
+    query = f"select {select} from unnest($1::text[]) with ordinality as given (value, place) order by place"
+    tag = await owner.copy_from_query(query, instants, output=encoder.write, **XLSX.copy(options))
+    await encoder.finish(int(tag.removeprefix("COPY ")))
+    assert cells(file.content) == [
+        naive(2026, 1, 1, 0, 30, 0, 500000),
+        naive(2026, 7, 1, 14),
+        naive(1900, 3, 1, 0, 30),
+        "10000-01-01T00:00:00.000000Z",
+    ]
+    properties = openpyxl.load_workbook(io.BytesIO(file.content)).properties
+    assert str(properties.description).endswith("All times are in Europe/Berlin.")
 
 
 async def test_null_is_no_cell_and_an_empty_text_is_an_empty_text(owner: asyncpg.Connection) -> None:
@@ -316,11 +351,11 @@ def test_columns_are_named_as_in_spreadsheets() -> None:
 
 
 def same(cell: Any, value: Any) -> bool:
-    """Whether the cell equals the stored value: times to the nearest millisecond, uuids as texts."""
+    """Whether the cell equals the stored value: times in whole milliseconds, uuids as texts."""
     if value is None or isinstance(value, bool):
         return cell is value
     if isinstance(value, dt.datetime):
-        return bool(abs(cell.replace(tzinfo=dt.UTC) - value) <= HALF)
+        return bool(cell.replace(tzinfo=dt.UTC) == value.replace(microsecond=value.microsecond // 1000 * 1000))
     if isinstance(value, int | Decimal):
         return Decimal(str(cell)) == value
     return unescape(cell) == str(value)

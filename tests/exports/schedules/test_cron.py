@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import zoneinfo
 from datetime import UTC, date, datetime, timedelta
 from types import FrameType
 from typing import NamedTuple
@@ -321,3 +322,78 @@ def test_shortest_pause_between_runs(text: str, minutes: int) -> None:
 def test_what_is_no_time_zone_is_told(name: str) -> None:
     with pytest.raises(ValueError, match="IANA"):
         timestamps.parse_zone(name)
+
+
+ZONES = sorted(zoneinfo.available_timezones() - {"localtime", "Factory", "posixrules"})
+
+
+def test_every_iana_zone_is_one() -> None:
+    assert len(ZONES) > 400
+    assert [timestamps.parse_zone(name).key for name in ZONES] == ZONES
+
+
+@pytest.mark.parametrize(
+    "name", ["right/Europe/Berlin", "posix/Europe/Berlin", "right/UTC", "localtime", "Factory", "posixrules"]
+)
+def test_what_the_system_has_beside_the_zones_is_none(name: str) -> None:
+    """With leap seconds a clock is 27 s behind everybody else's, and localtime is another zone on each host."""
+    with pytest.raises(ValueError, match="such as Europe/Berlin"):
+        timestamps.parse_zone(name)
+
+
+def test_zone_that_an_earlier_version_took_is_still_read() -> None:
+    assert timestamps.stored_zone("right/Europe/Berlin").key == "Europe/Berlin"
+    assert timestamps.stored_zone("Europe/Berlin").key == "Europe/Berlin"
+    with pytest.raises(ValueError, match="IANA"):
+        timestamps.stored_zone("right/../passwd")
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("@daily", "02 00:00", "03 00:00"),
+        (" @Midnight ", "02 00:00", "03 00:00"),
+        ("@hourly", "01 01:00", "01 02:00"),
+        ("@weekly", "04 00:00", "11 00:00"),
+        ("@monthly", "01 00:00", "01 00:00"),
+        ("@yearly", "01 00:00", "01 00:00"),
+        ("@annually", "01 00:00", "01 00:00"),
+    ],
+)
+def test_nicknames_are_those_of_vixie(name: str, first: str, second: str) -> None:
+    assert runs(cron.expanded(name), ZoneInfo("UTC"), "2026-01-01T00:00Z", 2) == [first, second]
+
+
+@pytest.mark.parametrize("name", ["@reboot", "@every 5m", "@", "@dayly"])
+def test_nickname_without_times_is_refused_with_those_that_there_are(name: str) -> None:
+    with pytest.raises(ValueError, match=r"@daily.*five fields"):
+        cron.expanded(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "match", "days"),
+    [
+        ("0 0 */2 * 1", "both", ["05", "19", "09"]),
+        ("0 0 13 * fri", "either", ["02", "09", "13"]),
+        ("0 0 1-31/2 * mon", "either", ["03", "05", "07"]),
+        ("0 0 13 * */5", "both", ["13", "13", "13"]),
+        ("0 0 * * 1", None, ["05", "12", "19"]),
+        ("0 0 13 * *", None, ["13", "13", "13"]),
+    ],
+)
+def test_rule_for_the_two_fields_of_days_is_the_one_that_is_run(text: str, match: str | None, days: list[str]) -> None:
+    rule = cron.day_rule(text)
+    assert (rule and rule.match) == match
+    assert [run[:2] for run in runs(text, ZoneInfo("UTC"), "2026-01-01T00:00Z", 3)] == days
+
+
+@pytest.mark.parametrize("text", ["*/5 * * * *", "0 * * * *", "0 6 * * *", "0 6 * * mon", "0 6 1 * *", "0 0 29 2 *"])
+@given(late=st.integers(0, 4 * 366 * 24 * 60), second=st.integers(0, 4 * 10**8))
+@settings(max_examples=15)
+def test_latest_of_many_missed_runs_is_the_last_before_now(text: str, late: int, second: int) -> None:
+    read, now = cron.read(text), datetime.fromtimestamp(1_500_000_000 + second, UTC)
+    first = cron.next_run(read, BERLIN, now - timedelta(minutes=late))
+    found = cron.latest_run(read, BERLIN, first, now)
+    assert first <= found
+    if first <= now:
+        assert found <= now < cron.next_run(read, BERLIN, found)

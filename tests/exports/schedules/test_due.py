@@ -1,6 +1,8 @@
 """Schedules that are due, with several workers that look at the same time."""
 
 import asyncio
+import json
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -10,7 +12,7 @@ import pytest
 from erp_service.exports.context import ExportContext
 from erp_service.exports.schedules import due as ticks
 from erp_service.settings import Settings
-from tests.exports.jobs import submitted
+from tests.exports.jobs import reaches, submitted
 from tests.exports.schedules.examples import SCHEDULES, made
 from tests.support.waiting import eventually
 from tests.support.workers import Work
@@ -245,3 +247,91 @@ async def test_a_worker_ticks_while_it_runs_and_through_a_loss_of_its_connection
             assert cut > 0, "the worker had connections to lose"
     await due(owner, schedule["id"])
     assert await looked(resources) == 1, "nobody looks after the worker has ended"
+
+
+async def test_schedule_of_an_earlier_version_in_a_zone_that_is_none_still_runs(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
+) -> None:
+    schedule = await made(viewer)
+    await owner.execute("update export_schedules set timezone = 'right/Europe/Berlin'")
+    await due(owner, schedule["id"])
+    assert await looked(resources) == 1
+    found = await shown(viewer, schedule["id"])
+    assert (found["last_error"], found["is_active"]) == (None, True)
+    assert found["next_run_at"] == schedule["next_run_at"]
+
+
+async def spec_of_job(owner: asyncpg.Connection) -> dict[str, Any]:
+    return dict(json.loads(await owner.fetchval("select spec from export_jobs order by id desc limit 1")))
+
+
+YESTERDAY = {"dataset": "stock_movements", "filter": {"from": "yesterday", "to": "today"}, "filename": "{date}.csv"}
+
+
+async def test_yesterday_of_a_schedule_is_that_of_its_zone(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
+) -> None:
+    schedule = await made(viewer, spec=YESTERDAY, timezone="Pacific/Kiritimati")
+    assert schedule["spec"]["filter"] == YESTERDAY["filter"], "it stays as it was sent"
+    await due(owner, schedule["id"])
+    assert await looked(resources) == 1
+    start = "select date_trunc('day', now() at time zone $1) at time zone $1"
+    today = await owner.fetchval(start, "Pacific/Kiritimati")
+    found = await spec_of_job(owner)
+    assert found["filter"] == {
+        "from": f"{today - timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}", "to": f"{today:%Y-%m-%dT%H:%M:%SZ}",
+    }  # fmt: skip
+    # the name too, though the cells stay in UTC
+    assert (found["filename_timezone"], "timezone" in found) == ("Pacific/Kiritimati", False)
+
+
+async def test_name_of_a_schedules_file_has_the_date_of_its_zone(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
+) -> None:
+    zones = ("Pacific/Kiritimati", "Pacific/Pago_Pago")  # 25 hours apart: never the same date
+    places = [(await made(viewer, spec=YESTERDAY, timezone=zone))["id"] for zone in zones]
+    async with work():
+        for schedule_id, zone in zip(places, zones, strict=True):
+            job = (await viewer.post(f"{SCHEDULES}/{schedule_id}/run")).json()
+            job = await reaches(viewer, job["id"], "succeeded")
+            query = "select to_char($1::text::timestamptz at time zone $2, 'YYYY-MM-DD')"
+            day = await owner.fetchval(query, job["snapshot_at"], zone)
+            assert job["result"]["filename"] == f"{day}.csv"
+
+
+async def test_zone_of_the_spec_comes_before_that_of_the_schedule(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
+) -> None:
+    schedule = await made(viewer, spec={**YESTERDAY, "timezone": "UTC"}, timezone="Pacific/Kiritimati")
+    await due(owner, schedule["id"])
+    await looked(resources)
+    found = await spec_of_job(owner)
+    assert found["filter"]["to"].endswith("T00:00:00Z")
+    assert found.keys() == {"filter", "filename"}
+
+
+async def test_late_run_is_for_the_period_in_which_it_was_due(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
+) -> None:
+    """A report of the day that is due at 23:55 and made after midnight is one of the day that has ended."""
+    spec = {"dataset": "stock_movements", "filter": {"from": "today"}}
+    schedule = await made(viewer, spec=spec, timezone="UTC", cron="55 23 * * *")
+    last_run = "date_trunc('day', now() - interval '23 h 55 min') + interval '23 h 55 min'"
+    # due for three days
+    await owner.execute(f"update export_schedules set next_run_at = {last_run} - interval '3 days'")
+    assert await looked(resources) == 1
+    expected = await owner.fetchval(f"select date_trunc('day', {last_run})")
+    assert (await spec_of_job(owner))["filter"] == {"from": f"{expected:%Y-%m-%dT%H:%M:%SZ}"}
+    assert (await shown(viewer, schedule["id"]))["last_error"] is None
+
+
+async def test_schedule_that_an_earlier_version_saved_stays_as_it_is(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext
+) -> None:
+    """Its spec has no `for` and no `timezone`, and that version refuses a spec that has members it does not know."""
+    schedule = await made(viewer)
+    stored = json.loads(await owner.fetchval("select spec from export_schedules"))
+    assert not {"for", "timezone"} & stored.keys()
+    await due(owner, schedule["id"])
+    assert await looked(resources) == 1
+    assert await spec_of_job(owner) == {}

@@ -80,7 +80,10 @@ async def test_same_key_makes_one_schedule(viewer: httpx.AsyncClient) -> None:
         ({"cron": "*/4 * * * *"}, ["/cron"]),
         ({"cron": "0 6 31 feb *"}, ["/cron"]),
         ({"cron": "whenever I like it"}, ["/cron"]),
+        ({"cron": "@reboot"}, ["/cron"]),
         ({"timezone": "Europe/Atlantis"}, ["/timezone"]),
+        ({"timezone": "right/Europe/Berlin"}, ["/timezone"]),
+        ({"timezone": "localtime"}, ["/timezone"]),
         ({"cron": "61 * * * *", "timezone": "../passwd"}, ["/cron", "/timezone"]),
         ({"spec": {"dataset": "items", "columns": ["sku", "price"]}}, ["/spec/columns/1"]),
         ({"spec": {"dataset": "items", "filter": {"colour": "red"}}}, ["/spec/filter/colour"]),
@@ -183,3 +186,24 @@ async def test_run_now_says_what_refuses_it(viewer: httpx.AsyncClient, owner: as
     assert answer.json()["errors"][0]["pointer"] == "/spec"
     # and it can still be looked at
     assert (await viewer.get(where)).json()["spec"] == {"dataset": "gone"}
+
+
+async def test_nickname_is_kept_as_the_fields_it_stands_for(viewer: httpx.AsyncClient) -> None:
+    """It was refused for its length, in words that helped nobody."""
+    schedule = await made(viewer, cron="@daily")
+    assert (schedule["cron"], schedule["day_rule"]) == ("0 0 * * *", None)
+    again = await viewer.put(f"{SCHEDULES}/{schedule['id']}", json={**DAILY, "cron": "@daily"})
+    assert again.json() == schedule
+    refused = await viewer.put(f"{SCHEDULES}/{schedule['id']}", json={**DAILY, "cron": "@reboot"})
+    assert "is not one of @yearly" in refused.json()["errors"][0]["detail"]
+
+
+async def test_answer_says_which_rule_holds_for_day_of_month_and_day_of_week(viewer: httpx.AsyncClient) -> None:
+    both, either = await made(viewer, cron="0 0 */2 * 1"), await made(viewer, cron="0 0 13 * fri")
+    assert both["day_rule"] == {
+        "match": "both",
+        "description": "runs on days that match both: day of month */2 and day of week 1, as one begins with *",
+    }
+    assert either["day_rule"]["match"] == "either"
+    listed = (await viewer.get(SCHEDULES)).json()["items"]
+    assert [schedule["day_rule"] for schedule in listed] == [either["day_rule"], both["day_rule"]]
