@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import click
 from rich.console import Console
@@ -22,6 +22,7 @@ REFUSED, USAGE, NOT_INTACT, UNREACHABLE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 4, 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 _PLAIN_SECONDS = 2.0  # between two lines of progress if there is no terminal
+_ASK_SECONDS = 5.0  # after Ctrl-C, for the id of a job that was perhaps submitted
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 
 
@@ -84,9 +85,8 @@ def command(resume: UUID | None, cancel: UUID | None, **given: Any) -> None:
         if given["validate_only"]:
             _print_estimate(erp.estimate(dataset, **options))
             return
-        job = erp.job(str(resume)) if resume else erp.submit(dataset, **options)
-        request.job = job
-        _fetch(erp, job, request)
+        request.job = erp.job(str(resume)) if resume else None
+        _fetch(erp, request.job or _submit(erp, dataset, options, request), request)
 
 
 class _Request:
@@ -95,6 +95,19 @@ class _Request:
     def __init__(self, output: str | None, url: str) -> None:
         self.output, self.url = output, url
         self.job: Job | None = None
+        self.maybe_submitted = False
+        """The request was sent, and its answer is not known."""
+
+    @property
+    def state(self) -> str:
+        if self.job is not None:
+            return f"The export goes on without you; --cancel {self.job['id']} stops it."
+        if self.maybe_submitted:
+            return (
+                "The export may have been submitted all the same, and then goes on without you.\n"
+                "The same command continues with it while it waits or runs, unless it says --force-new."
+            )
+        return "Nothing was submitted."
 
     @property
     def resume_hint(self) -> str:
@@ -112,8 +125,7 @@ def _exit_statuses(request: _Request) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        state = "The export goes on without you." if request.job else "Nothing is lost."
-        _exit(INTERRUPTED, f"interrupted. {state}{request.resume_hint}")
+        _exit(INTERRUPTED, f"interrupted. {request.state}{request.resume_hint}")
     except BrokenPipeError:
         # nobody reads standard output any more, and Python would report that a second time when it exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -141,9 +153,13 @@ def _exit(status: int, message: str) -> None:
 def _client(url: str, user: str | None) -> Client:
     token = None if user else os.environ.get("ERP_TOKEN")
     if token:
-        return Client(url, token)
+        return Client(url, token, notice=_notice)
     user = user or str(click.prompt("E-mail", err=True))
-    return Client.sign_in(url, user, entered_password(confirm=False))
+    return Client.sign_in(url, user, entered_password(confirm=False), notice=_notice)
+
+
+def _notice(sentence: str) -> None:
+    say(f"erp: {sentence}")
 
 
 def _options(erp: Client, given: dict[str, Any]) -> dict[str, Any]:
@@ -197,6 +213,22 @@ def _print_estimate(estimate: dict[str, Any]) -> None:
     click.echo(f"rows     {about}{estimate['rows']:,}")
     click.echo(f"size     about {decimal(estimate['bytes'])}")
     click.echo(f"time     about {estimate['seconds']:,} s after it has started")
+
+
+def _submit(erp: Client, dataset: str, options: dict[str, Any], request: _Request) -> Job:
+    """After Ctrl-C the same request is sent again, since its answer is the job that the first one made."""
+    key = str(uuid4())
+    try:
+        request.maybe_submitted = True
+        request.job = erp.submit(dataset, key=key, **options)
+    except KeyboardInterrupt:
+        say("\ninterrupted; asking whether the export was submitted. Ctrl-C again: do not ask.")
+        try:
+            request.job = erp.submit(dataset, key=key, within=_ASK_SECONDS, **options)
+        except ClientError as exc:
+            request.maybe_submitted = isinstance(exc, Unreachable)
+        raise
+    return request.job
 
 
 def _fetch(erp: Client, job: Job, request: _Request) -> None:
