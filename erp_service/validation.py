@@ -16,6 +16,7 @@ import msgspec
 from erp_service import errors
 from erp_service.decimals import JsonNumber, Number
 from erp_service.errors import Fault
+from erp_service.texts import Text
 
 MOST_FAULTS = 100  # to name every fault of a hostile body would block the event loop
 MOST_PARTS = 2000  # so would looking at every part of it; no list or object of ours may have as many
@@ -44,7 +45,7 @@ def _first(named: Iterator[Fault]) -> list[Fault]:
 
 def read_hook(kind: type, value: object) -> object:
     """msgspec's `dec_hook`: the project's own types in bodies."""
-    if issubclass(kind, Number):
+    if issubclass(kind, Number | Text):
         return kind.read(value)
     raise NotImplementedError(kind)
 

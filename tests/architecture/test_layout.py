@@ -23,6 +23,7 @@ ROOT_MODULES = {
     "problems",
     "services",
     "settings",
+    "texts",
     "timestamps",
     "validation",
     "worker",
