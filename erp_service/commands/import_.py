@@ -11,7 +11,7 @@ from erp_service import settings
 from erp_service.access.principals import system
 from erp_service.commands.database import exit_on_error
 from erp_service.commands.terminal import say
-from erp_service.imports.csv_table import ImportRefused
+from erp_service.imports.files.faults import ImportRefused
 from erp_service.imports.service import load
 
 _COLUMNS = (TextColumn("{task.description:<12}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

@@ -7,6 +7,7 @@ memory are two batches, and one entry for each item, location and balance that t
 
 import asyncio
 import io
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -18,16 +19,23 @@ from uuid_utils.compat import uuid7
 from erp_service.access.principals import Principal
 from erp_service.db.sessions import WriteSession
 from erp_service.decimals import shortest
-from erp_service.imports import movement_rows
-from erp_service.imports.csv_table import Faults, RowProgress, Table
+from erp_service.imports import exported_rows, movement_rows
+from erp_service.imports.csv_table import Row, RowProgress, Table
+from erp_service.imports.exported_rows import EXPORTED
+from erp_service.imports.files.faults import Faults, ImportRefused
+from erp_service.imports.fingerprint import Claim, Fingerprint
 from erp_service.imports.movement_rows import MovementRow
+from erp_service.imports.row_order import RowOrder
 from erp_service.inventory import ledger
 from erp_service.inventory.row_locks import BalanceKey, LockedRows, lock_balances, lock_for_share
+from erp_service.inventory.stock import status_fault
 from erp_service.inventory.stock_schemas import MOST_MOVEMENTS
 from erp_service.inventory.valuation import SETTLEMENT, Balance, DoesNotFit, NotEnough
 
 BATCH = 10_000
 """Rows whose entries are copied at once: about 2 MB of text."""
+
+_RECENT_DOCUMENTS = 10_000
 
 _DOCUMENT = ("id", "user_id")
 _ENTRY = (
@@ -62,30 +70,62 @@ async def post(
     who: Principal,
     table: Callable[[Faults], Table],
     progress: RowProgress,
+    claim: Claim,
     *,
     batch_size: int = BATCH,
-) -> int:
-    """Check every row, then post all of them; returns their number. `table` reads the file from its beginning.
+) -> tuple[int, int]:
+    """Check every row, then post all of them; returns their number, and that of rows without a value.
 
-    Consecutive rows with the same time and reference form one document, of at most 1,000 lines; a row without a
-    reference is a document by itself. Raises ImportRefused."""
-    now, faults, names = datetime.now(UTC), Faults(), Names({}, {}, {})
-    counts = _check(movement_rows.rows(table(faults), faults, now), names, batch_size)
+    `table` reads the file from its beginning. Consecutive rows with the same time and reference form one document, of
+    at most 1,000 lines; a row without a reference is a document by itself. Documents of an export stay as they were.
+    Raises ImportRefused."""
+    now, faults, names, fingerprint = datetime.now(UTC), Faults(), Names({}, {}, {}), Fingerprint()
+    first = table(faults)
+    order = RowOrder(first.dialect.sort)
+    if first.dialect.sort == "id" and not first.has("id"):
+        raise ImportRefused.because("--sort id: the file has no column id.")
+    counts = _check(_rows(first, faults, now, iter(first), order), names, fingerprint, batch_size)
     while (count := await asyncio.to_thread(next, counts, None)) is not None:
         progress(count, "checking")
     faults.check()
+    await claim(fingerprint.hex())
     locked_rows, balances = await _lock(db, names, faults)
     faults.check()
-    rows = movement_rows.rows(table(faults), faults, now)
-    batches = _batches(rows, locked_rows, balances, who.user_id, faults, batch_size)
-    count = await _copy_all(db, batches, faults, progress)
+    second = table(faults)
+    rows = _rows(second, faults, now, order.read(second), None)
+    poster = _Poster(locked_rows, balances, who.user_id, faults, history=second.dialect.history)
+    count = await _copy_all(db, poster.batches(rows, batch_size), faults, progress)
+    if poster.has_shortage and not (order.ascending or order.sorts):
+        column = "id" if second.has("id") and second.layout is EXPORTED else "occurred_at"
+        faults.add(None, None, _NOT_IN_ORDER.format(column))
     faults.check()
     await _write_balances(db, balances, batch_size)
-    return count
+    return count, first.blank_rows
 
 
-def _check(rows: Iterator[MovementRow | None], names: Names, batch_size: int) -> Iterator[int]:
-    """Fills `names`; yields from time to time the number of rows so far."""
+_NOT_IN_ORDER = (
+    "The rows are not in order of time, and movements are posted in the order of the file:"
+    " --sort {} posts the oldest first."
+)
+
+
+def _rows(
+    table: Table, faults: Faults, now: datetime, source: Iterator[Row], order: RowOrder | None
+) -> Iterator[MovementRow | None]:
+    """The movements of either kind of file; `order` is told the place of each row."""
+    if table.layout is EXPORTED:
+        yield from exported_rows.rows(table, faults, now, source, order)
+        return
+    for row in movement_rows.rows(table, faults, now, source):
+        if row is not None and order is not None:
+            order.add(row.occurred_at, table.position)
+        yield row
+
+
+def _check(
+    rows: Iterator[MovementRow | None], names: Names, fingerprint: Fingerprint, batch_size: int
+) -> Iterator[int]:
+    """Fills `names` and `fingerprint`; yields from time to time the number of rows so far."""
     count = 0
     for count, row in enumerate(rows, 1):
         if row is not None:
@@ -95,6 +135,7 @@ def _check(rows: Iterator[MovementRow | None], names: Names, batch_size: int) ->
             if row.to_location:
                 names.codes.setdefault(row.to_location, (row.number, "to_location"))
                 names.balances[row.sku, row.to_location] = None
+            fingerprint.add(row._replace(number=0))
         if not count % batch_size:
             yield count
     yield count
@@ -132,66 +173,109 @@ async def _copy(driver: asyncpg.Connection, batch: Batch, faults: Faults) -> Non
     if faults.total:
         return  # the import will be refused; the other rows are only searched for more faults
     documents, entries = io.BytesIO(batch.documents.encode()), io.BytesIO(batch.entries.encode())
-    await driver.copy_to_table("stock_transactions", source=documents, columns=_DOCUMENT)
+    try:
+        await driver.copy_to_table("stock_transactions", source=documents, columns=_DOCUMENT)
+    except asyncpg.UniqueViolationError as exc:
+        raise ImportRefused.because(
+            "The movements of a document are posted already, or stand far apart in the file (--sort id brings them"
+            f" together): {exc.detail}"
+        ) from None
     await driver.copy_to_table("stock_ledger", source=entries, columns=_ENTRY)
 
 
-def _batches(
-    rows: Iterator[MovementRow | None],
-    locked_rows: LockedRows,
-    balances: dict[BalanceKey, Balance],
-    user_id: int | None,
-    faults: Faults,
-    batch_size: int,
-) -> Iterator[Batch]:
-    """What to copy, in file order. `balances` is brought up to date with the rows so far."""
-    user = _NULL if user_id is None else str(user_id)
-    documents, entries = io.StringIO(), io.StringIO()
-    document, common, line, count = "", "", 0, 0
-    occurred_at, reference_no = datetime.min.replace(tzinfo=UTC), ""
-    for count, row in enumerate(rows, 1):
-        if row is None:
-            continue
-        line += 1
-        joins = row.reference_no and row.reference_no == reference_no and row.occurred_at == occurred_at
-        if not joins or line > MOST_MOVEMENTS:
-            occurred_at, reference_no, document, line = row.occurred_at, row.reference_no, str(uuid7()), 1
-            documents.write(f"{document}\t{user}\n")
-            common = f"{occurred_at.isoformat()}\t{_text(reference_no)}"
-        try:
-            for entry in _entries(row, locked_rows, balances):
-                entries.write(f"{document}\t{line}\t{common}\t{user}\t{entry}\n")
-        except NotEnough as short:
-            faults.add(row.number, "quantity", f"only {shortest(short.available)} of {row.sku} at {row.location}")
-        except DoesNotFit as exc:
-            faults.add(row.number, "quantity", str(exc))
-        if not count % batch_size:
-            yield Batch(documents.getvalue(), entries.getvalue(), count)
-            documents, entries = io.StringIO(), io.StringIO()
-    yield Batch(documents.getvalue(), entries.getvalue(), count)
+class _Documents:
+    """Which document each row belongs to, and its line there."""
+
+    def __init__(self) -> None:
+        self._id, self._line = "", 0
+        self._occurred_at, self._reference_no = datetime.min.replace(tzinfo=UTC), ""
+        self._recent: OrderedDict[str, None] = OrderedDict()
+
+    def place(self, row: MovementRow) -> tuple[str, int, bool]:
+        """The id of the row's document, its line, and whether it is the first row of the document."""
+        if row.document:
+            is_new = row.document not in self._recent
+            self._recent[row.document] = None
+            # in an export the rows of documents that were posted at the same moment are mixed, within a short distance
+            if len(self._recent) > _RECENT_DOCUMENTS:
+                self._recent.popitem(last=False)
+            return row.document, row.line, is_new
+        self._line += 1
+        same = row.reference_no and row.reference_no == self._reference_no and row.occurred_at == self._occurred_at
+        if same and self._line <= MOST_MOVEMENTS:
+            return self._id, self._line, False
+        self._occurred_at, self._reference_no = row.occurred_at, row.reference_no
+        self._id, self._line = str(uuid7()), 1
+        return self._id, self._line, True
 
 
-def _entries(row: MovementRow, locked_rows: LockedRows, balances: dict[BalanceKey, Balance]) -> Iterator[str]:
-    """The columns of each entry that come from the row itself, not from its document."""
-    item, cost = locked_rows.items[row.sku], row.unit_cost
-    line = ledger.PostingLine(
-        kind=row.type,
-        item=item,
-        location=locked_rows.locations[row.location],
-        to_location=locked_rows.locations[row.to_location] if row.to_location else None,
-        quantity=row.quantity,
-        unit_cost=cost,
-        occurred_at=row.occurred_at,
-    )
-    metadata = row.metadata.replace("\\", "\\\\")  # JSON has escaped all other characters that COPY would escape
-    common = f"{item.id}\t{_text(row.notes)}\t{metadata}"
-    for kind, location, (quantity, value, on_hand_after, value_after) in ledger.steps(line, balances):
-        if quantity:
-            own = f"{kind}\t{_NULL if cost is None else cost}\t{_text(row.reason)}"
-        else:
-            own = f"ADJUSTMENT\t{_NULL}\t{SETTLEMENT}"
-        # str() of a Decimal takes a third of the time of formatting it
-        yield f"{common}\t{own}\t{location.id}\t{quantity!s}\t{value!s}\t{on_hand_after!s}\t{value_after!s}"
+class _Poster:
+    """Applies rows to the balances in memory, which it brings up to date, and makes the entries to copy."""
+
+    def __init__(
+        self,
+        locked_rows: LockedRows,
+        balances: dict[BalanceKey, Balance],
+        user_id: int | None,
+        faults: Faults,
+        *,
+        history: bool,
+    ) -> None:
+        self._locked_rows, self._balances, self._faults = locked_rows, balances, faults
+        self._user = _NULL if user_id is None else str(user_id)
+        self._history = history
+        self.has_shortage = False
+
+    def batches(self, rows: Iterator[MovementRow | None], batch_size: int) -> Iterator[Batch]:
+        """What to copy, in the order of the rows."""
+        documents, entries, placed = io.StringIO(), io.StringIO(), _Documents()
+        count = 0
+        for count, row in enumerate(rows, 1):
+            if row is None:
+                continue
+            document, line, is_new = placed.place(row)
+            if is_new:
+                documents.write(f"{document}\t{self._user}\n")
+            start = f"{document}\t{line}\t{row.occurred_at.isoformat()}\t{_text(row.reference_no)}\t{self._user}"
+            try:
+                for entry in self._entries(row):
+                    entries.write(f"{start}\t{entry}\n")
+            except NotEnough as short:
+                self.has_shortage = True
+                detail = f"only {shortest(short.available)} of {row.sku} at {row.location}"
+                self._faults.add(row.number, "quantity", detail)
+            except DoesNotFit as exc:
+                self._faults.add(row.number, "quantity", str(exc))
+            if not count % batch_size:
+                yield Batch(documents.getvalue(), entries.getvalue(), count)
+                documents, entries = io.StringIO(), io.StringIO()
+        yield Batch(documents.getvalue(), entries.getvalue(), count)
+
+    def _entries(self, row: MovementRow) -> Iterator[str]:
+        """The columns of each entry that come from the row itself, not from its document."""
+        item, cost, locations = self._locked_rows.items[row.sku], row.unit_cost, self._locked_rows.locations
+        line = ledger.PostingLine(
+            kind=row.type,
+            item=item,
+            location=locations[row.location],
+            to_location=locations[row.to_location] if row.to_location else None,
+            quantity=row.quantity,
+            unit_cost=cost,
+            value=row.value,
+            occurred_at=row.occurred_at,
+        )
+        # the rule of the API, which an import of the past may leave out, since the item was active then
+        if item.status != "ACTIVE" and not self._history and (fault := status_fault(line)) is not None:
+            self._faults.add(row.number, "sku", f"{fault}; --history takes movements of the past")
+        metadata = row.metadata.replace("\\", "\\\\")  # JSON has escaped all other characters that COPY would escape
+        common = f"{item.id}\t{_text(row.notes)}\t{metadata}"
+        for kind, location, (quantity, value, on_hand_after, value_after) in ledger.steps(line, self._balances):
+            if quantity:
+                own = f"{kind}\t{_NULL if cost is None else cost}\t{_text(row.reason)}"
+            else:
+                own = f"ADJUSTMENT\t{_NULL}\t{SETTLEMENT}"
+            # str() of a Decimal takes a third of the time of formatting it
+            yield f"{common}\t{own}\t{location.id}\t{quantity!s}\t{value!s}\t{on_hand_after!s}\t{value_after!s}"
 
 
 def _text(text: str) -> str:
