@@ -4,10 +4,9 @@ import asyncio
 
 import click
 
-from erp_service.commands.database import WAIT_SECONDS, exit_on_error
+from erp_service.commands.database import WAIT_SECONDS, exit_on_error, wait_for_database
 from erp_service.commands.terminal import say
 from erp_service.db import migrate
-from erp_service.db.connections import wait_until_up
 from erp_service.settings import load
 
 
@@ -15,7 +14,14 @@ from erp_service.settings import load
 def command() -> None:
     """Bring the database to the schema of this version; does nothing if it has that already.
 
-    Uses ERP_MIGRATION_DATABASE_URL, the address of the database's owner, or else ERP_DATABASE_URL.
+    Uses ERP_MIGRATION_DATABASE_URL, the address of the database's owner, or else ERP_DATABASE_URL. All of it happens in
+    one transaction: what fails or is interrupted has changed nothing.
+
+    \b
+    Exit status:
+      0    the database is up to date
+      1    the database cannot be used, or its user may not change its schema
+      130  interrupted
     """
     with exit_on_error():
         settings = load()
@@ -25,5 +31,5 @@ def command() -> None:
 
 
 async def _migrate(url: str) -> None:
-    await wait_until_up(url, seconds=WAIT_SECONDS)
+    await wait_for_database(url, seconds=WAIT_SECONDS)
     await migrate.migrate(url)
