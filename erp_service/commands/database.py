@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from erp_service import errors
 from erp_service.commands.terminal import FAILED, exit_with, say
@@ -50,7 +51,10 @@ def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except messages as exc:
-        exit_with(FAILED, str(exc))
+        hint = ""
+        if isinstance(exc, SettingsError) and _UP.exists() and "ERP_DATABASE_URL" in str(exc):
+            hint = f"\nThat of `erp up` in this directory: set -a; . {_UP}; set +a"
+        exit_with(FAILED, f"{exc}{hint}")
     except errors.Refused as exc:
         faults = "".join(f"\n  {fault.detail}" for fault in exc.faults)
         exit_with(FAILED, f"{exc.detail or exc.title}{faults}")
@@ -69,6 +73,9 @@ def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
             hint = " ERP_DATABASE_URL says where it is."
         exit_with(FAILED, f"the database cannot be used: {_cause(exc)}.{hint}")
 
+
+_UP = Path(".erp/env")
+"""What `erp up` writes for the other commands, in its default data directory."""
 
 _UNDEFINED_TABLE, _INSUFFICIENT_PRIVILEGE = "42P01", "42501"
 

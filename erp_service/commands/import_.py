@@ -40,7 +40,7 @@ class Encoding(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            b"".decode(str(value))
+            "a".encode(str(value))  # refuses what is no encoding of texts, such as base64
         except (LookupError, ValueError):
             self.fail(f"{value!r} is not an encoding of texts, such as utf-8, cp1252 or utf-16", param, ctx)
         return str(value)

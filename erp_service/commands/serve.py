@@ -1,11 +1,13 @@
 """`erp serve`: runs one instance of the API."""
 
+import socket
 import sys
 
 import click
 import msgspec
 
 from erp_service.commands.database import exit_on_error
+from erp_service.commands.terminal import FAILED, exit_with
 from erp_service.processes.api import serve
 from erp_service.settings import load
 
@@ -31,4 +33,20 @@ def command(host: str | None, port: int | None) -> None:
             settings = msgspec.structs.replace(settings, host=host)
         if port is not None:
             settings = msgspec.structs.replace(settings, port=port)
+        _require_free(settings.host, settings.port)
         sys.exit(serve(settings))
+
+
+def _require_free(host: str, port: int) -> None:
+    """One sentence about an address that cannot be used, before anything is started and logged."""
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind, protocol) as probe:
+                # as the server does, so that connections of an earlier one that linger do not count
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as exc:
+        exit_with(
+            FAILED,
+            f"cannot listen on {host} port {port}: {exc.strerror}. Say --host, --port or ERP_HOST, ERP_PORT.",
+        )

@@ -60,7 +60,7 @@ def _described() -> tuple[list[Described], SettingsError | None]:
 def _as_text(rows: Sequence[Described]) -> str:
     console = Console(width=None if sys.stdout.isatty() else 200)
     if console.width < _NARROW:
-        return "\n".join(line for row in rows for line in _lines(row, console.width))
+        return "\n".join(line for row in rows for line in narrow_lines(row, console.width))
     table = Table("variable", "value", "default", "meaning", box=None, pad_edge=False)
     for row in rows:
         table.add_row(row.variable, row.value or "", row.default or "", row.meaning)
@@ -69,7 +69,7 @@ def _as_text(rows: Sequence[Described]) -> str:
     return capture.get().rstrip("\n")
 
 
-def _lines(row: Described, width: int) -> list[str]:
+def narrow_lines(row: Described, width: int) -> list[str]:
     """For a narrow terminal."""
     default = f" (default {row.default})" if row.default else ""
     first = f"{row.variable}{f' = {row.value}' if row.value else ''}{default}"

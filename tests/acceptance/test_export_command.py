@@ -272,6 +272,29 @@ async def test_each_way_to_fail_has_its_status_and_no_stack_trace(service: Servi
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_output_that_cannot_be_written_is_known_before_anything_is_submitted(
+    service: Service, tmp_path: Path
+) -> None:
+    owner = await service.owner()
+    before = await owner.fetchval("select count(*) from export_jobs")
+    try:
+        for output, said in (("/nope/x", "No such file"), (str(tmp_path), "Is a directory"), ("/dev/null/x", "Not a")):
+            ended = await export("items", "--force-new", "-o", output, url=service.urls[0], token=service.token)
+            assert ended.status == 1
+            assert ended.said.startswith(f"erp: cannot write: {output}: {said}")
+            assert len(ended.said.splitlines()) == 1
+        assert await owner.fetchval("select count(*) from export_jobs") == before
+    finally:
+        await owner.close()
+
+
+async def test_without_a_terminal_and_a_token_the_message_names_the_variable(tmp_path: Path) -> None:
+    ended = await export("items", url="http://127.0.0.1:1", token=None)
+    assert ended.status == 2
+    assert "ERP_TOKEN is not set" in ended.said
+    assert "Aborted" not in ended.said
+
+
 async def test_reader_of_the_pipe_that_goes_away_is_no_fault_of_ours(
     service: Service, job: Job, tmp_path: Path
 ) -> None:
