@@ -14,7 +14,7 @@ import click
 from rich.filesize import decimal
 
 from erp_service.client import Client, ClientError, Job, NotIntact, NotSucceeded, SignedOut, Unreachable
-from erp_service.commands.export_progress import progress_display
+from erp_service.commands.progress import progress_display
 from erp_service.commands.terminal import INTERRUPTED, PIPE_CLOSED, entered_password, exit_with, say, silence_stdout
 
 REFUSED, NOT_INTACT, UNREACHABLE = 1, 3, 4

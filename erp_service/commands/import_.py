@@ -8,11 +8,12 @@ from zoneinfo import ZoneInfo
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from erp_service import settings
 from erp_service.access.principals import system
 from erp_service.commands.database import exit_on_error
+from erp_service.commands.progress import TimeColumn
 from erp_service.commands.terminal import INTERRUPTED, exit_with, say
 from erp_service.imports.files.dialect import SEPARATORS, Dialect
 from erp_service.imports.files.faults import ImportRefused
@@ -22,7 +23,7 @@ from erp_service.timestamps import parse_zone
 
 Kind = Literal["items", "locations", "movements"]
 
-_COLUMNS = (TextColumn("{task.description:<12}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+_COLUMNS = (TextColumn("{task.description:<12}"), BarColumn(), TaskProgressColumn(), TimeColumn())
 
 
 class Zone(click.ParamType[ZoneInfo]):
@@ -61,7 +62,7 @@ class Encoding(click.ParamType[str]):
 )
 @click.option("--keep-codes", is_flag=True, help="Take skus and codes that a spreadsheet seems to have damaged.")
 @click.option("--dry-run", is_flag=True, help="Check everything, and keep nothing.")
-def command(kind: Kind, file: str, *, dry_run: bool, **given: Any) -> None:
+def command(kind: Kind, file: str, *, delimiter: str | None, dry_run: bool, **given: Any) -> None:
     """Load a CSV file, all of it or nothing; `-` reads standard input; .xz, .gz and .zst are unpacked.
 
     \b
@@ -84,27 +85,39 @@ def command(kind: Kind, file: str, *, dry_run: bool, **given: Any) -> None:
     state = _State()
     with exit_on_error(ImportRefused, CannotRead), _interruptible(state), _progress() as bar:
         loaded = settings.load()
-        tasks: dict[str, TaskID] = {}
-
-        def show(done: int, total: int, phase: str) -> None:
-            # each phase has a line of its own, with its own time
-            task = tasks.get(phase)
-            if task is None:
-                task = tasks[phase] = bar.add_task(phase)
-            bar.update(task, completed=done, total=total or None)
-
+        phases = _Phases(bar)
         url = loaded.migration_database_url or loaded.listen_url
         result = asyncio.run(
             load(
                 *(url, kind, file),
                 who=system("erp import"),
-                dialect=Dialect(**given),
+                dialect=Dialect(delimiter=SEPARATORS.get(delimiter or ""), **given),
                 dry_run=dry_run,
-                progress=show,
+                progress=phases.show,
                 committing=state.commit,
             )
         )
+        phases.finish()
     say(_outcome(result, dry_run=dry_run))
+
+
+class _Phases:
+    """A line of the display for each phase, with its own time."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, done: int, total: int, phase: str) -> None:
+        if phase not in self._tasks:
+            self.finish()
+            self._tasks[phase] = self._bar.add_task(phase)
+        self._bar.update(self._tasks[phase], completed=done, total=total or None)
+
+    def finish(self) -> None:
+        """The last phase is done, whatever its total was thought to be: records may span several lines."""
+        for task in self._bar.tasks[-1:]:
+            self._bar.update(task.id, total=task.completed or 1, completed=task.completed or 1)
 
 
 class _State:

@@ -12,6 +12,7 @@ from erp_service.imports.files.dialect import Dialect, certain_separator, header
 from erp_service.imports.files.faults import Faults, ImportRefused
 from erp_service.imports.files.header import Layout, check_header
 from erp_service.imports.files.text_lines import MAX_RECORD, TextLines
+from erp_service.texts import nfc
 
 Row: TypeAlias = tuple[int, tuple[str, ...], list[str]]
 Position: TypeAlias = tuple[int, int]
@@ -53,7 +54,7 @@ class Table:
         )
         self._unnamed = [index for index, name in enumerate(self._header) if not name]
         passed_over = {"", *self.layout.known, *self.layout.read_only}
-        self.extras = [(i, first[1][i].strip()) for i, name in enumerate(self._header) if name not in passed_over]
+        self.extras = [(i, nfc(first[1][i]).strip()) for i, name in enumerate(self._header) if name not in passed_over]
         self.has = frozenset(self._header).__contains__
         self.position: Position = (0, 0)
         """Of the record that was read last."""
@@ -77,10 +78,15 @@ class Table:
 
     def _rows(self, records: Iterator[tuple[int, list[str]]]) -> Iterator[Row]:
         width, pick, add = len(self._header), self._pick, self._faults.add
-        for line, record in records:
+        for line, cells in records:
+            record = cells
             if len(record) > width and not any(record[width:]):
                 del record[width:]
-            if not "".join(record).strip():
+            text = "".join(record)
+            if not text.isascii():
+                # not before the record is split: there are characters whose composed form is a separator
+                record = [nfc(cell) for cell in record]
+            if not text.strip():
                 self.blank_rows += 1
             elif len(record) != width:
                 add(line, None, f"has {len(record)} values, but the header names {width} columns")

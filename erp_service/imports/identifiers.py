@@ -53,9 +53,9 @@ class Identifiers:
         self._first_lines: dict[str, tuple[int, str]] = {}
 
     def __contains__(self, text: str) -> bool:
-        """Whether the file has exactly this identifier, in NFC."""
+        """Whether the file has exactly this identifier."""
         found = self._first_lines.get(on_paper(text))
-        return found is not None and nfc(found[1]) == text
+        return found is not None and found[1] == text
 
     def add(self, line: int, text: str) -> None:
         """Names a fault if an earlier line has the same on paper, or if the text looks damaged."""

@@ -20,7 +20,6 @@ from erp_service.imports.fingerprint import Claim, Fingerprint
 from erp_service.imports.identifiers import Identifiers
 from erp_service.inventory.locations import DEEPEST, lock_tree
 from erp_service.inventory.schemas import LocationBody, LocationType
-from erp_service.texts import nfc
 
 LAYOUT = Layout(
     required=("code", "name", "location_type"),
@@ -60,7 +59,7 @@ def rows(table: Table, codes: Identifiers, faults: Faults) -> Iterator[LocationR
             faults.add(number, (fault.pointer or "/").removeprefix("/"), fault.detail)
         if faults.total == before:
             body = msgspec.convert(value, LocationBody, dec_hook=validation.read_hook)
-            yield LocationRow(number, body, nfc(parent))
+            yield LocationRow(number, body, parent)
 
 
 def _values(number: int, texts: tuple[str, ...], table: Table, faults: Faults) -> Iterator[tuple[str, object]]:

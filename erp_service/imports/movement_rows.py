@@ -30,7 +30,7 @@ from erp_service.inventory.stock_schemas import (
     REASON_LENGTH,
     REFERENCE_LENGTH,
 )
-from erp_service.texts import nfc
+from erp_service.texts import as_identifier, as_name
 
 LAYOUT = Layout(
     required=("occurred_at", "type", "sku", "location", "quantity"),
@@ -124,7 +124,7 @@ def _readers(now: datetime, dialect: Dialect) -> tuple[CellReader, ...]:
             _number_reader(_read_quantity, dialect),
         ),
         *(_read_to_location, _number_reader(_read_unit_cost, dialect), _number_reader(_read_total_cost, dialect)),
-        *(text_reader(REFERENCE_LENGTH), text_reader(NOTES_LENGTH), _read_reason),
+        *(_read_reference, text_reader(NOTES_LENGTH), _read_reason),
     )
 
 
@@ -206,7 +206,7 @@ def read_word(_kind: str, text: str) -> str:
         raise ValueError("is missing")
     if len(text) > IDENTIFIER_LENGTH:
         raise ValueError(f"is longer than {IDENTIFIER_LENGTH} characters")
-    return nfc(text)
+    return text
 
 
 @lru_cache(maxsize=4096)
@@ -247,7 +247,6 @@ def _read_total_cost(kind: str, text: str) -> Decimal | None:
 
 def text_reader(length: int) -> CellReader:
     def read_text(_kind: str, text: str) -> str:
-        text = nfc(text)
         if len(text) > length:
             raise ValueError(f"is longer than {length} characters")
         return text
@@ -255,11 +254,19 @@ def text_reader(length: int) -> CellReader:
     return read_text
 
 
+def _read_reference(_kind: str, text: str) -> str:
+    if not text:
+        return ""
+    if len(text := as_identifier(text)) > REFERENCE_LENGTH:
+        raise ValueError(f"is longer than {REFERENCE_LENGTH} characters")
+    return text
+
+
 def _read_reason(kind: str, text: str) -> str:
     if kind == "ADJUSTMENT":
         if len(text) > REASON_LENGTH:
             raise ValueError(f"is longer than {REASON_LENGTH} characters")
-        return nfc(text) if text.strip() else REASON
+        return as_name(text) if text.strip() else REASON
     if text:
         raise ValueError("only an ADJUSTMENT has a reason; put it into notes")
     return ""
@@ -267,7 +274,7 @@ def _read_reason(kind: str, text: str) -> str:
 
 def _metadata(extras: list[tuple[int, str]], record: list[str]) -> str:
     """The values of the extra columns as a JSON object, without the empty ones."""
-    values = {nfc(name): nfc(record[index]) for index, name in extras if record[index]}
+    values = {name: record[index] for index, name in extras if record[index]}
     if not values:
         return _NO_METADATA
     if max(map(len, values.values())) > METADATA_VALUE_LENGTH:

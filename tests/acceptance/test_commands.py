@@ -4,6 +4,7 @@ import asyncio
 import json
 import lzma
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -54,9 +55,7 @@ def test_list_says_of_a_command_what_the_command_says_itself(name: str) -> None:
 
 def test_every_command_is_in_the_list() -> None:
     modules = {path.stem for path in Path(*commands.__path__).glob("*.py")}
-    assert modules - {"__init__", "database", "export_progress", "terminal"} == {
-        module for module, _ in COMMANDS.values()
-    }
+    assert modules - {"__init__", "database", "progress", "terminal"} == {module for module, _ in COMMANDS.values()}
 
 
 def test_a_misspelt_command_is_told_its_name() -> None:
@@ -230,6 +229,58 @@ async def test_a_file_that_cannot_be_read_does_not_blame_the_database(settings: 
     ):
         ended = await invoked("import", "items", file, env=env)
         assert (ended.exit_code, ended.stderr) == (1, said)
+
+
+async def test_import_takes_its_options_and_says_what_it_did(
+    settings: Settings, owner: asyncpg.Connection, tmp_path: Path
+) -> None:
+    env = environment(settings)
+    await owner.execute("insert into locations (code, name, location_type) values ('L', 'L', 'BIN')")
+    items = "sku;name;unit;reorder_point\n1E+05;Küche;pcs;2,5\n;;;\n".encode("cp1252")
+    options = ["--encoding", "cp1252", "--decimal-comma", "--delimiter", "semicolon", "--keep-codes"]
+    (tmp_path / "items.csv").write_bytes(items)
+    tried = await invoked("import", "items", str(tmp_path / "items.csv"), *options, "--dry-run", env=env)
+    expected = "It would be 1 items. Rows without any value: 1, passed over.\n"
+    assert (tried.exit_code, tried.stderr) == (0, f"Nothing was imported. {expected}")
+    done = await invoked("import", "items", str(tmp_path / "items.csv"), *options, env=env)
+    assert (done.exit_code, done.stderr) == (0, "Imported 1 items. Rows without any value: 1, passed over.\n")
+    moved = "occurred_at,type,sku,location,quantity\n2026-03-02 10:00,out,1E+05,L,1\n2026-03-01,in,1E+05,L,1\n"
+    options = ["--timezone", "Europe/Berlin", "--sort", "occurred_at", "--history"]
+    done = await invoked("import", "movements", "-", *options, env=env, given=moved)
+    assert (done.exit_code, done.stderr) == (0, "Imported 2 movements.\n")
+    for wrong in (["--timezone", "Mars/Base"], ["--encoding", "base64"], ["--encoding", "latin-99"]):
+        refused = await invoked("import", "items", "-", *wrong, env=env)
+        assert refused.exit_code == 2, refused.stderr
+        assert repr(wrong[1]) in refused.stderr
+
+
+async def test_the_bar_of_an_import_says_how_long_each_phase_took(
+    settings: Settings, owner: asyncpg.Connection, tmp_path: Path
+) -> None:
+    """It ended with 0:00:00 in each line, which was the time that was left."""
+    (tmp_path / "items.csv").write_text('sku,name,unit,description\nA,Item A,PCS,"two\nlines"\n')
+    command = [sys.executable, "-m", "erp_service", "import", "items", str(tmp_path / "items.csv")]
+    env = environment(settings) | {"COLUMNS": "80"}
+    status, shown = await asyncio.to_thread(on_a_terminal, command, env)
+    assert status == 0, shown
+    for phase in ("reading", "posting"):
+        assert re.search(rf"{phase} +━+ +100% \d\.\d s", shown), shown
+    assert "0:00:00" not in shown
+
+
+def on_a_terminal(command: list[str], env: dict[str, str]) -> tuple[int, str]:
+    """The exit status, and what was shown, without the codes for colours and cursor."""
+    ours, theirs = pty.openpty()
+    try:
+        process = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # how Linux reports that the other end of a terminal was closed
+            while piece := os.read(ours, 65536):
+                shown += piece
+        return process.wait(timeout=60), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    finally:
+        os.close(ours)
 
 
 async def test_create_user_refuses_what_is_no_email_before_it_takes_a_password(

@@ -173,12 +173,12 @@ async def test_columns_that_nobody_knows_become_metadata_and_text_stays_as_it_is
     written = io.StringIO()
     writer = csv.writer(written)
     writer.writerow([*LAYOUT.known, "customer", "price"])
-    writer.writerow([AT, "IN", "A", "MAIN", "1", "", "", "", odd, odd, "", odd, ""])
+    writer.writerow([AT, "IN", "A", "MAIN", "1", "", "", "", "Ω 1", odd, "", odd, ""])
     writer.writerow([AT, "IN", "A", "MAIN", "1", "", "", "", "\\N", "", "", "", ""])
     await load(written.getvalue())
     rows = await owner.fetch("select reference_no, notes, metadata from stock_ledger order by id")
     assert [(r["reference_no"], r["notes"], json.loads(r["metadata"])) for r in rows] == [
-        (odd, odd, {"customer": odd}),
+        ("Ω 1", odd, {"customer": odd}),
         ("\\N", None, {}),
     ]
 
@@ -204,6 +204,7 @@ BAD = {
     f"{AT},TRANSFER,A,MAIN,1,,,,,": "line 2, to_location: is missing",
     f"{AT},TRANSFER,A,MAIN,1,MAIN,,,,": "line 2, to_location: is the location itself",
     f"{AT},IN,A,MAIN,1,,,{'x' * 101},,": "line 2, reference_no: is longer than 100",
+    f"{AT},IN,A,MAIN,1,,,PO\u200b1,,": "line 2, reference_no: has an invisible character (U+200B) at position 3",
     f"{AT},IN,A,MAIN,1,,,,{'x' * 2001},": "line 2, notes: is longer than 2000",
     f"{AT},IN,A,MAIN,1,,,,,because": "line 2, reason: only an ADJUSTMENT has a reason",
     f"{AT},ADJUSTMENT,A,MAIN,1,,,,,{'x' * 501}": "line 2, reason: is longer than 500",

@@ -13,6 +13,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from erp_service.texts import nfc
+
 SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 
 SortKey: TypeAlias = Literal["occurred_at", "id"]
@@ -59,7 +61,7 @@ def certain_separator(header: str, required: Sequence[Sequence[str]]) -> str | N
 
 def header_names(record: Sequence[str]) -> list[str]:
     """The names of columns: blanks around them and capitals do not matter."""
-    return [name.strip().lower() for name in record]
+    return [nfc(name).strip().lower() for name in record]
 
 
 def number_text(text: str, dialect: Dialect) -> str:

@@ -1,4 +1,4 @@
-"""What `erp export` shows while an export runs and is downloaded."""
+"""Progress bars of the commands, and what `erp export` shows while an export runs and is downloaded."""
 
 import contextlib
 import time
@@ -7,12 +7,23 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
+from rich.text import Text
 
 from erp_service.client import Job
 from erp_service.commands.terminal import say
 
 _PLAIN_SECONDS = 2.0  # between two lines of progress if there is no terminal
+
+
+class TimeColumn(ProgressColumn):
+    """How long it will take while it runs, and how long it took when it is done: `0:00:00` says neither."""
+
+    def render(self, task: Task) -> Text:
+        """Rich calls this for each line of the display."""
+        if task.finished_time is not None:
+            return Text(f"{task.finished_time:.1f} s")
+        return Text("" if task.time_remaining is None else f"{task.time_remaining:.0f} s left")
 
 
 class Display(NamedTuple):
@@ -32,7 +43,7 @@ def progress_display() -> Iterator[Display]:
         BarColumn(),
         TaskProgressColumn(),
         TextColumn("{task.fields[text]}"),
-        TimeRemainingColumn(),
+        TimeColumn(),
     )
     with Progress(*columns, console=console) as bar:
         export = bar.add_task("waiting", total=None, text="")
