@@ -9,7 +9,7 @@ from erp_service import errors
 from erp_service.commands.terminal import FAILED, exit_with, say
 from erp_service.db.connections import wait_until_up
 from erp_service.db.engine import Database
-from erp_service.db.outages import DATABASE_ERRORS, is_unavailable, sqlstate_of
+from erp_service.db.outages import DATABASE_ERRORS, INSUFFICIENT_PRIVILEGE, UNDEFINED_TABLE, is_unavailable, sqlstate_of
 from erp_service.settings import Settings, SettingsError
 
 WAIT_SECONDS = 300.0
@@ -65,10 +65,10 @@ def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
             # the errors of connections name no file: see connections.as_connection_error
             exit_with(FAILED, f"cannot use {exc.filename}: {exc.strerror}")
         hint = ""
-        if sqlstate_of(exc) == _UNDEFINED_TABLE:
+        if sqlstate_of(exc) == UNDEFINED_TABLE:
             hint = " The database may lack its tables, or some of them: `erp migrate` brings them."
-        elif sqlstate_of(exc) == _INSUFFICIENT_PRIVILEGE:
-            hint = " Its user may not do this: use the address of another one in ERP_DATABASE_URL."
+        elif sqlstate_of(exc) == INSUFFICIENT_PRIVILEGE:
+            hint = " That takes another user: ERP_MIGRATION_DATABASE_URL is the owner's address."
         elif is_unavailable(exc):
             hint = " ERP_DATABASE_URL says where it is."
         exit_with(FAILED, f"the database cannot be used: {_cause(exc)}.{hint}")
@@ -76,8 +76,6 @@ def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
 
 _UP = Path(".erp/env")
 """What `erp up` writes for the other commands, in its default data directory."""
-
-_UNDEFINED_TABLE, _INSUFFICIENT_PRIVILEGE = "42P01", "42501"
 
 
 def _cause(exc: BaseException) -> str:

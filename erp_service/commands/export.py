@@ -100,7 +100,8 @@ class _Request:
         """The request was sent, and its answer is not known."""
 
     @property
-    def state(self) -> str:
+    def outlook(self) -> str:
+        """What becomes of the export when this process ends now."""
         if self.job is not None:
             return f"The export goes on without you; --cancel {self.job['id']} stops it."
         if self.maybe_submitted:
@@ -126,7 +127,7 @@ def _exit_statuses(request: _Request) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        exit_with(INTERRUPTED, f"interrupted. {request.state}{request.resume_hint}")
+        exit_with(INTERRUPTED, f"interrupted. {request.outlook}{request.resume_hint}")
     except BrokenPipeError:
         silence_stdout()
         exit_with(PIPE_CLOSED, "the reader of the pipe went away.")

@@ -308,15 +308,7 @@ async def test_each_command_without_a_database_says_so_in_a_sentence(settings: S
         assert len(ended.stderr.splitlines()) == 1
 
 
-async def test_a_command_whose_user_may_not_do_it_says_which_right_is_missing(settings: Settings) -> None:
-    env = environment(settings) | {"ERP_MIGRATION_DATABASE_URL": settings.database_url}
-    ended = await invoked("queue", "retry", "987654321", env=env)
-    assert ended.exit_code == 1
-    assert ended.stderr.startswith("erp: ")
-    assert "Traceback" not in ended.stderr
-
-
-async def test_a_database_without_tables_is_told_to_be_migrated(settings: Settings, cluster: Cluster) -> None:
+async def test_a_database_without_tables_or_rights_is_told_what_it_lacks(settings: Settings, cluster: Cluster) -> None:
     await as_owner(cluster, "create database without_tables")
     try:
         env = environment(settings) | {"ERP_DATABASE_URL": cluster.owner_url("without_tables")}
@@ -325,6 +317,11 @@ async def test_a_database_without_tables_is_told_to_be_migrated(settings: Settin
             ended = await invoked(*arguments, env=env, given="sku,name,unit\nA,A,pcs\n")
             assert ended.exit_code == 1, arguments
             assert "`erp migrate` brings them" in ended.stderr, ended.stderr
+        env["ERP_MIGRATION_DATABASE_URL"] = cluster.app_url("without_tables")
+        ended = await invoked("migrate", env=env)
+        assert ended.exit_code == 1
+        assert "permission denied" in ended.stderr
+        assert "ERP_MIGRATION_DATABASE_URL is the owner's address" in ended.stderr
     finally:
         await as_owner(cluster, "drop database without_tables with (force)")
 
