@@ -4,8 +4,13 @@ import importlib
 import os
 import signal
 import sys
+import traceback
+from pathlib import Path
+from typing import Any
 
 import click
+
+from erp_service.commands.terminal import FAULT, INTERRUPTED, PIPE_CLOSED, WholeSentences, exit_with, silence_stdout
 
 COMMANDS = {
     "create-user": ("create_user", "Create a user."),
@@ -29,10 +34,36 @@ COMMANDS = {
 """The one registry of commands: each with its module in `erp_service.commands`, and the first sentence of its help."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(WholeSentences):
     """Loads only the command that is called, so that `erp export` does not load what only a service needs.
 
-    The help and a shell's completion list placeholders, which have a name and a sentence."""
+    The help and a shell's completion list placeholders, which have a name and a sentence. Every command ends here:
+    whatever happens, with one message and a documented status, and not with a stack trace."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Click calls this to run the command."""
+        try:
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()  # a closed pipe shows here, and not when Python exits
+        except BrokenPipeError:
+            silence_stdout()
+            exit_with(PIPE_CLOSED, "the reader of the pipe went away.")
+        except (KeyboardInterrupt, click.Abort):
+            exit_with(INTERRUPTED, "interrupted.")
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except Exception as exc:
+            if os.environ.get("ERP_LOG_LEVEL") == "debug":
+                raise
+            # not the error's own text, which may hold a statement with its parameters
+            place = traceback.extract_tb(exc.__traceback__)[-1]
+            exit_with(
+                FAULT,
+                f"a fault of this program: {type(exc).__name__} in {Path(place.filename).name}, line {place.lineno}."
+                " Please report it. ERP_LOG_LEVEL=debug shows all of it.",
+            )
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -63,6 +94,15 @@ def main() -> None:
     As a client:         erp export stock_movements -o movements.csv
 
     Everything is set by variables ERP_...: `erp settings` lists them with their meaning.
+
+    \b
+    Exit status of every command; those that have more say so in their help:
+      0    done
+      1    refused, or something that is needed cannot be used; the message says what
+      2    the command line is wrong
+      70   a fault of this program
+      130  interrupted
+      141  the reader of the pipe went away
     """
     if os.getpid() == 1:
         # the first process of a container: the kernel delivers it no signal that has no handler

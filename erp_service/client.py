@@ -40,7 +40,7 @@ from uuid import uuid4
 import httpx
 
 from erp_service.client_http import ClientError as ClientError
-from erp_service.client_http import Connection, json_of, retry_after
+from erp_service.client_http import Connection, Notice, json_of, retry_after
 from erp_service.client_http import Refused as Refused
 from erp_service.client_http import SignedOut as SignedOut
 from erp_service.client_http import Unreachable as Unreachable
@@ -53,7 +53,9 @@ ShowBytes = Callable[[int, int], object]
 JOBS = "/api/v1/exports/jobs"
 FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 
-_WAIT_SECONDS = 20
+_WAIT_SECONDS = 10
+_ANSWER_SECONDS = 5.0
+"""How much later than the wait that a request asks for its answer may come: then the service is not there."""
 _PAUSE_SECONDS = 0.3
 
 
@@ -97,7 +99,8 @@ class Client:
     """Talks to one service. Requests without an answer are sent again, safely: submissions have an Idempotency-Key.
 
     With a refresh token, an access token that expires during a long export is renewed. `patience` says for how many
-    seconds a request is retried if the service answered before. For one thread at a time."""
+    seconds a request is retried if the service answered before. `notice` is called with a sentence as soon as a request
+    has no answer and is retried, and with another when there is an answer again. For one thread at a time."""
 
     def __init__(
         self,
@@ -107,8 +110,11 @@ class Client:
         refresh_token: str | None = None,
         timeout: float = 30.0,
         patience: float = 120.0,
+        notice: Notice | None = None,
     ) -> None:
-        self._service = Connection(url, token, refresh_token, timeout=timeout, patience=patience)
+        self._service = Connection(
+            url, token, refresh_token, timeout=timeout, patience=patience, notice=notice or (lambda _sentence: None)
+        )
 
     @classmethod
     def sign_in(cls, url: str, email: str, password: str, **options: Any) -> Self:
@@ -142,12 +148,15 @@ class Client:
         body = {"dataset": dataset, **options}
         return json_of(self._service.send("POST", JOBS, json=body, params=params))  # type: ignore[no-any-return]
 
-    def submit(self, dataset: str, **options: Unpack[Options]) -> Job:
+    def submit(
+        self, dataset: str, *, key: str | None = None, within: float | None = None, **options: Unpack[Options]
+    ) -> Job:
         """Submit an export. If the answer is lost, the request is sent again with the same key, so it submits once.
 
-        While an equal export of this user waits or runs, the result is that job, with `deduplicated`."""
-        headers = {"Idempotency-Key": str(uuid4())}
-        return json_of(self._service.send("POST", JOBS, json={"dataset": dataset, **options}, headers=headers))  # type: ignore[no-any-return]
+        While an equal export of this user waits or runs, the result is that job, with `deduplicated`. With the `key`
+        (Idempotency-Key) of an earlier call, the result is the job of that call; `within` limits the seconds."""
+        headers, body = {"Idempotency-Key": key or str(uuid4())}, {"dataset": dataset, **options}
+        return json_of(self._service.send("POST", JOBS, json=body, headers=headers, within=within))  # type: ignore[no-any-return]
 
     def job(self, job_id: str) -> Job:
         return json_of(self._service.send("GET", f"{JOBS}/{job_id}"))  # type: ignore[no-any-return]
@@ -166,7 +175,8 @@ class Client:
                 show(job)
             if job["status"] in FINAL:
                 break
-            answer = self._service.send("GET", f"{JOBS}/{job['id']}", headers=headers)
+            timeout = _WAIT_SECONDS + _ANSWER_SECONDS
+            answer = self._service.send("GET", f"{JOBS}/{job['id']}", headers=headers, timeout=timeout)
             if answer.status_code != 304:
                 job = json_of(answer)
             # An instance with too many waiting clients answers at once, and so may a proxy; see Retry-After.

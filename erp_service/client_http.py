@@ -3,14 +3,20 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
+
+Notice: TypeAlias = Callable[[str], object]
+"""Called with a sentence for a person: the service does not answer and is tried again, or it answers again."""
 
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
 _FIRST_CONTACT_SECONDS = 3.0
 """How long a service that has never answered is tried: its URL is most likely wrong, and that should be said soon."""
+
+_CONNECT_SECONDS = 5.0
+"""A host that takes longer than this to accept a connection is unreachable for now."""
 
 # What may be retried. An attempt without an answer is retried, too; a 401 once, after the access token was renewed.
 _UNAVAILABLE = frozenset({502, 503, 504})
@@ -52,9 +58,13 @@ class Unreachable(ClientError):
 class Connection:
     """Retries a request for up to `patience` seconds; the caller makes sure that it may be sent twice."""
 
-    def __init__(self, url: str, token: str, refresh_token: str | None, *, timeout: float, patience: float) -> None:
-        self._http = httpx.Client(base_url=url, timeout=timeout, follow_redirects=False)
+    def __init__(
+        self, url: str, token: str, refresh_token: str | None, *, timeout: float, patience: float, notice: Notice
+    ) -> None:
+        limits = httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS))
+        self._http = httpx.Client(base_url=url, timeout=limits, follow_redirects=False)
         self._token, self._refresh_token = token, refresh_token
+        self._notice = notice
         self.patience, self._answered = patience, False
 
     def sign_in(self, email: str, password: str) -> None:
@@ -64,13 +74,26 @@ class Connection:
     def close(self) -> None:
         self._http.close()
 
-    def send(self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> httpx.Response:
-        """Raises Refused, Unreachable."""
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        within: float | None = None,
+        **more: Any,
+    ) -> httpx.Response:
+        """`timeout` shortens the wait for each answer, `within` all attempts together, in seconds.
+
+        Raises Refused, Unreachable."""
+        if (shortest := min((limit for limit in (timeout, within) if limit is not None), default=None)) is not None:
+            more["timeout"] = min(shortest, self._http.timeout.read or shortest)
 
         def attempt() -> httpx.Response:
             return self._http.request(method, path, headers={**(headers or {}), **self._authorization}, **more)
 
-        return self._retried(attempt)
+        return self._retried(attempt, within)
 
     @contextlib.contextmanager
     def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
@@ -98,9 +121,9 @@ class Connection:
                     raise httpx.RemoteProtocolError(f"the store answered {answer.status_code}")
             yield answer
 
-    def _retried(self, attempt: Callable[[], httpx.Response]) -> httpx.Response:
+    def _retried(self, attempt: Callable[[], httpx.Response], within: float | None = None) -> httpx.Response:
         """The first answer that is not an error. Raises Refused at once, Unreachable after the last attempt."""
-        start, pause = time.monotonic(), _FIRST_PAUSE
+        start, pause, noticed = time.monotonic(), _FIRST_PAUSE, False
         error: ClientError
         while True:
             try:
@@ -111,13 +134,20 @@ class Connection:
                 )
             else:
                 if answer.is_success or answer.has_redirect_location or answer.status_code == 304:
+                    if noticed:
+                        self._notice("The service answers again.")
                     return answer
                 error = _error_of(answer)
                 if not _may_be_retried(answer):
                     raise error
             patience = self.patience if self._answered else min(_FIRST_CONTACT_SECONDS, self.patience)
-            if time.monotonic() - start > patience:
+            patience = patience if within is None else min(within, patience)
+            remaining = start + patience - time.monotonic()
+            if remaining < 0:
                 raise error
+            if not noticed:
+                self._notice(f"{error} Trying again, for {remaining:.0f} s at most.")
+                noticed = True
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

@@ -1,13 +1,15 @@
 """What the commands on a database share: how long they wait for it, how they open it, how they end on an error."""
 
-import sys
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from erp_service import errors
-from erp_service.commands.terminal import say
+from erp_service.commands.terminal import FAILED, exit_with, say
+from erp_service.db.connections import wait_until_up
 from erp_service.db.engine import Database
-from erp_service.db.outages import DATABASE_ERRORS
+from erp_service.db.outages import DATABASE_ERRORS, INSUFFICIENT_PRIVILEGE, UNDEFINED_TABLE, is_unavailable, sqlstate_of
 from erp_service.settings import Settings, SettingsError
 
 WAIT_SECONDS = 300.0
@@ -28,24 +30,56 @@ async def open_database(settings: Settings, name: str) -> AsyncIterator[Database
         await database.close()
 
 
+async def wait_for_database(url: str, *, seconds: float) -> None:
+    """Return when the database takes connections; says at once that it does not, and for how long it is tried."""
+    try:
+        await wait_until_up(url, seconds=0)
+    except DATABASE_ERRORS as exc:
+        if not is_unavailable(exc):
+            raise
+        say(f"The database does not answer ({_cause(exc)}). Trying again, for {seconds:.0f} s at most.")
+        await wait_until_up(url, seconds=seconds)
+
+
 @contextmanager
 def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
     """Errors that are no bug end the command with one clear message and status 1, and no stack trace.
 
-    They are wrong settings, what a rule of the service refuses, a database that cannot be used, and `kinds`, which are
-    the command's own."""
+    They are wrong settings, what a rule of the service refuses, files and a database that cannot be used, and `kinds`,
+    which are the command's own. cli.py ends what is interrupted, and what writes into a closed pipe."""
     messages: tuple[type[Exception], ...] = (SettingsError, *kinds)
     try:
         yield
     except messages as exc:
-        say(f"erp: {exc}")
-        sys.exit(1)
+        hint = ""
+        if isinstance(exc, SettingsError) and _UP.exists() and "ERP_DATABASE_URL" in str(exc):
+            hint = f"\nThat of `erp up` in this directory: set -a; . {_UP}; set +a"
+        exit_with(FAILED, f"{exc}{hint}")
     except errors.Refused as exc:
         faults = "".join(f"\n  {fault.detail}" for fault in exc.faults)
-        say(f"erp: {exc.detail or exc.title}{faults}")
-        sys.exit(1)
+        exit_with(FAILED, f"{exc.detail or exc.title}{faults}")
+    except BrokenPipeError:
+        raise
     except DATABASE_ERRORS as exc:
-        # SQLAlchemy's own text goes on with the statement and an address
-        why = str(getattr(exc, "orig", None) or exc) or "it does not answer"
-        say(f"erp: the database cannot be used: {why}")
-        sys.exit(1)
+        if isinstance(exc, OSError) and exc.filename is not None:
+            # the errors of connections name no file: see connections.as_connection_error
+            exit_with(FAILED, f"cannot use {exc.filename}: {exc.strerror}")
+        hint = ""
+        if sqlstate_of(exc) == UNDEFINED_TABLE:
+            hint = " The database may lack its tables, or some of them: `erp migrate` brings them."
+        elif sqlstate_of(exc) == INSUFFICIENT_PRIVILEGE:
+            hint = " That takes another user: ERP_MIGRATION_DATABASE_URL is the owner's address."
+        elif is_unavailable(exc):
+            hint = " ERP_DATABASE_URL says where it is."
+        exit_with(FAILED, f"the database cannot be used: {_cause(exc)}.{hint}")
+
+
+_UP = Path(".erp/env")
+"""What `erp up` writes for the other commands, in its default data directory."""
+
+
+def _cause(exc: BaseException) -> str:
+    """Without the statement and the address that SQLAlchemy adds."""
+    text = str(getattr(exc, "orig", None) or exc)
+    # SQLAlchemy's adapter begins with the class of the driver's error
+    return re.sub(r"^<class '[^']*'>: ", "", text).rstrip(".") or "it does not answer"

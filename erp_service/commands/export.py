@@ -1,27 +1,26 @@
 """`erp export`: a client of a running service, for people at a terminal and for pipes."""
 
 import contextlib
+import errno
 import os
 import shlex
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 import click
-from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from erp_service.client import Client, ClientError, Job, NotIntact, NotSucceeded, SignedOut, Unreachable
-from erp_service.commands.terminal import entered_password, say
+from erp_service.commands.progress import progress_display
+from erp_service.commands.terminal import INTERRUPTED, PIPE_CLOSED, entered_password, exit_with, say, silence_stdout
 
-REFUSED, USAGE, NOT_INTACT, UNREACHABLE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 4, 130, 141
+REFUSED, NOT_INTACT, UNREACHABLE = 1, 3, 4
 DEFAULT_URL = "http://127.0.0.1:8000"
 
-_PLAIN_SECONDS = 2.0  # between two lines of progress if there is no terminal
+_ASK_SECONDS = 5.0  # after Ctrl-C, for the id of a job that was perhaps submitted
 _DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 
 
@@ -79,6 +78,9 @@ def command(resume: UUID | None, cancel: UUID | None, **given: Any) -> None:
     if sum(map(bool, [given["dataset"], given["all_datasets"], resume, cancel])) != 1:
         raise click.UsageError("Say one of DATASET, --all, --resume JOB_ID and --cancel JOB_ID.")
     request = _Request(given["output"], given["url"])
+    with _exit_statuses(request):
+        if not (cancel or given["validate_only"]):
+            _require_writable(given["output"])
     with _exit_statuses(request), _client(given["url"], given["user"]) as erp:
         if cancel:
             say(f"The export is {erp.cancel(str(cancel))['status']}.")
@@ -87,9 +89,8 @@ def command(resume: UUID | None, cancel: UUID | None, **given: Any) -> None:
         if given["validate_only"]:
             _print_estimate(erp.estimate(dataset, **options))
             return
-        job = erp.job(str(resume)) if resume else erp.submit(dataset, **options)
-        request.job = job
-        _fetch(erp, job, request)
+        request.job = erp.job(str(resume)) if resume else None
+        _fetch(erp, request.job or _submit(erp, dataset, options, request), request)
 
 
 class _Request:
@@ -98,6 +99,20 @@ class _Request:
     def __init__(self, output: str | None, url: str) -> None:
         self.output, self.url = output, url
         self.job: Job | None = None
+        self.maybe_submitted = False
+        """The request was sent, and its answer is not known."""
+
+    @property
+    def outlook(self) -> str:
+        """What becomes of the export when this process ends now."""
+        if self.job is not None:
+            return f"The export goes on without you; --cancel {self.job['id']} stops it."
+        if self.maybe_submitted:
+            return (
+                "The export may have been submitted all the same, and then goes on without you.\n"
+                "The same command continues with it while it waits or runs, unless it says --force-new."
+            )
+        return "Nothing was submitted."
 
     @property
     def resume_hint(self) -> str:
@@ -115,38 +130,57 @@ def _exit_statuses(request: _Request) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        state = "The export goes on without you." if request.job else "Nothing is lost."
-        _exit(INTERRUPTED, f"interrupted. {state}{request.resume_hint}")
+        exit_with(INTERRUPTED, f"interrupted. {request.outlook}{request.resume_hint}")
     except BrokenPipeError:
-        # nobody reads standard output any more, and Python would report that a second time when it exits
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _exit(PIPE_CLOSED, "the reader of the pipe went away.")
+        silence_stdout()
+        exit_with(PIPE_CLOSED, "the reader of the pipe went away.")
     except NotIntact as exc:
-        _exit(NOT_INTACT, f"{exc}{request.resume_hint}")
+        exit_with(NOT_INTACT, f"{exc}{request.resume_hint}")
     except Unreachable as exc:
-        _exit(UNREACHABLE, f"{exc}{request.resume_hint}")
+        exit_with(UNREACHABLE, f"{exc}{request.resume_hint}")
     except SignedOut as exc:
         hint = f"Sign in again: a new ERP_TOKEN, or --user, which stays signed in.{request.resume_hint}"
-        _exit(REFUSED, f"{exc}\n{hint}")
+        exit_with(REFUSED, f"{exc}\n{hint}")
     except NotSucceeded as exc:
-        _exit(REFUSED, f"{exc} (export {exc.job['id']})")
+        exit_with(REFUSED, f"{exc} (export {exc.job['id']})")
     except ClientError as exc:
-        _exit(REFUSED, str(exc))
+        exit_with(REFUSED, str(exc))
     except OSError as exc:
-        _exit(REFUSED, f"cannot write: {exc.filename or request.output}: {exc.strerror}{request.resume_hint}")
+        exit_with(REFUSED, f"cannot write: {exc.filename or request.output}: {exc.strerror}{request.resume_hint}")
 
 
-def _exit(status: int, message: str) -> None:
-    say(f"erp: {message}")
-    sys.exit(status)
+def _require_writable(output: str | None) -> None:
+    """Raises OSError: nobody should wait for an export to learn then that it cannot be written."""
+    if output == "-":
+        return
+    path = Path(output) if output else Path("export")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), output)
+    directory = path.parent
+    if not directory.is_dir():
+        code = errno.ENOTDIR if directory.exists() else errno.ENOENT
+        raise OSError(code, os.strerror(code), output)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path if output else Path.cwd()))
 
 
 def _client(url: str, user: str | None) -> Client:
     token = None if user else os.environ.get("ERP_TOKEN")
     if token:
-        return Client(url, token)
+        return Client(url, token, notice=_notice)
+    if not user and not sys.stdin.isatty():
+        user = sys.stdin.readline().strip()
+        if not user:
+            raise click.UsageError(
+                "ERP_TOKEN is not set, and there is no terminal to ask for e-mail and password: set ERP_TOKEN, or write"
+                " both to standard input, a line each."
+            )
     user = user or str(click.prompt("E-mail", err=True))
-    return Client.sign_in(url, user, entered_password(confirm=False))
+    return Client.sign_in(url, user, entered_password(confirm=False), notice=_notice)
+
+
+def _notice(sentence: str) -> None:
+    say(f"erp: {sentence}")
 
 
 def _options(erp: Client, given: dict[str, Any]) -> dict[str, Any]:
@@ -204,8 +238,24 @@ def _print_estimate(estimate: dict[str, Any]) -> None:
     click.echo(f"time     about {estimate['seconds']:,} s after it has started")
 
 
+def _submit(erp: Client, dataset: str, options: dict[str, Any], request: _Request) -> Job:
+    """After Ctrl-C the same request is sent again, since its answer is the job that the first one made."""
+    key = str(uuid4())
+    try:
+        request.maybe_submitted = True
+        request.job = erp.submit(dataset, key=key, **options)
+    except KeyboardInterrupt:
+        say("\ninterrupted; asking whether the export was submitted. Ctrl-C again: do not ask.")
+        try:
+            request.job = erp.submit(dataset, key=key, within=_ASK_SECONDS, **options)
+        except ClientError as exc:
+            request.maybe_submitted = isinstance(exc, Unreachable)
+        raise
+    return request.job
+
+
 def _fetch(erp: Client, job: Job, request: _Request) -> None:
-    with _display() as display:
+    with progress_display() as display:
         job = erp.follow(job, show=display.job)
         if request.output == "-":
             erp.download(job, sys.stdout.buffer, show=display.bytes)
@@ -227,68 +277,3 @@ def _new_path(job: Job) -> Path:
     if (path := Path(name)).exists():
         raise ClientError(f"{path} is here already; the export is {job['id']}: --resume it with another name in -o.")
     return path
-
-
-class _Display(NamedTuple):
-    job: Callable[[Job], object]
-    bytes: Callable[[int, int], object]
-
-
-@contextlib.contextmanager
-def _display() -> Iterator[_Display]:
-    """A progress bar on a terminal, otherwise a line every two seconds."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _plain_display()
-        return
-    columns = (
-        TextColumn("{task.description:<12}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[text]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        export = bar.add_task("waiting", total=None, text="")
-        download = bar.add_task("downloading", total=None, text="", visible=False)
-
-        def job(job: Job) -> None:
-            percent = job["progress"]["percent"]
-            total = None if percent is None else 100
-            text = _progress_text(job)
-            bar.update(export, description=job["status"], completed=percent or 0, total=total, text=text)
-
-        def bytes_(done: int, total: int) -> None:
-            text = f"{decimal(done)} of {decimal(total)}"
-            bar.update(download, completed=done, total=total, text=text, visible=True)
-
-        yield _Display(job, bytes_)
-
-
-def _plain_display() -> _Display:
-    previous: dict[str, Any] = {"at": 0.0, "state": None}
-
-    def show(state: str, text: str, *, last: bool) -> None:
-        if last or state != previous["state"] or time.monotonic() - previous["at"] > _PLAIN_SECONDS:
-            previous.update(at=time.monotonic(), state=state)
-            say(text)
-
-    def job(job: Job) -> None:
-        percent = job["progress"]["percent"]
-        share = "" if percent is None else f" {percent:.1f} %"
-        show(job["status"], f"{job['status']}{share} {_progress_text(job)}".rstrip(), last=False)
-
-    def bytes_(done: int, total: int) -> None:
-        show("downloading", f"downloading {decimal(done)} of {decimal(total)}", last=done == total)
-
-    return _Display(job, bytes_)
-
-
-def _progress_text(job: Job) -> str:
-    progress = job["progress"]
-    if not progress["rows_done"]:
-        return ""
-    about = "about " if progress["rows_total_is_estimate"] else ""
-    of = f" of {about}{progress['rows_total']:,}" if progress["rows_total"] is not None else ""
-    left = f", {progress['eta_seconds']:,} s left" if progress["eta_seconds"] else ""
-    return f"{progress['rows_done']:,}{of} rows, {decimal(progress['bytes'])}{left}"

@@ -1,42 +1,154 @@
 """`erp import`: imports a whole file, or nothing of it."""
 
 import asyncio
-from typing import Literal
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from erp_service import settings
 from erp_service.access.principals import system
 from erp_service.commands.database import exit_on_error
-from erp_service.commands.terminal import say
-from erp_service.imports.csv_table import ImportRefused
-from erp_service.imports.service import load
+from erp_service.commands.progress import TimeColumn
+from erp_service.commands.terminal import INTERRUPTED, exit_with, say
+from erp_service.imports.files.dialect import SEPARATORS, Dialect
+from erp_service.imports.files.faults import ImportRefused
+from erp_service.imports.service import Loaded, load
+from erp_service.imports.spool import CannotRead
+from erp_service.timestamps import parse_zone
 
-_COLUMNS = (TextColumn("{task.description:<12}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+Kind = Literal["items", "locations", "movements"]
+
+_COLUMNS = (TextColumn("{task.description:<12}"), BarColumn(), TaskProgressColumn(), TimeColumn())
+
+
+class Zone(click.ParamType[ZoneInfo]):
+    name = "zone"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ZoneInfo:
+        try:
+            return parse_zone(str(value))
+        except ValueError as exc:
+            self.fail(f"{value!r} {exc}", param, ctx)
+
+
+class Encoding(click.ParamType[str]):
+    name = "encoding"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            "a".encode(str(value))  # refuses what is no encoding of texts, such as base64
+        except (LookupError, ValueError):
+            self.fail(f"{value!r} is not an encoding of texts, such as utf-8, cp1252 or utf-16", param, ctx)
+        return str(value)
 
 
 @click.command("import")
 @click.argument("kind", type=click.Choice(["items", "locations", "movements"]))
 @click.argument("file")
-def command(kind: Literal["items", "locations", "movements"], file: str) -> None:
+@click.option("--delimiter", type=click.Choice(list(SEPARATORS)), help="Between two cells; mostly recognised.")
+@click.option("--decimal-comma", is_flag=True, help="Numbers are written 12,5 and not 12.5.")
+@click.option("--timezone", "zone", type=Zone(), help="Of times that state none, such as Europe/Berlin.")
+@click.option("--encoding", type=Encoding(), help="Such as cp1252. By default UTF-8, or UTF-16 with its mark.")
+@click.option("--sort", type=click.Choice(["occurred_at", "id"]), help="Post movements in this order, not the file's.")
+@click.option(
+    "--history",
+    is_flag=True,
+    help="The movements are of the past: they may concern items that are INACTIVE or DISCONTINUED by now.",
+)
+@click.option("--keep-codes", is_flag=True, help="Take skus and codes that a spreadsheet seems to have damaged.")
+@click.option("--dry-run", is_flag=True, help="Check everything, and keep nothing.")
+def command(kind: Kind, file: str, *, delimiter: str | None, dry_run: bool, **given: Any) -> None:
     """Load a CSV file, all of it or nothing; `-` reads standard input; .xz, .gz and .zst are unpacked.
 
     \b
     items      sku, name, unit [, status, description, reorder_point]
     locations  code, name, location_type [, address, parent, allow_negative_stock]
-    movements  occurred_at, type, sku, location, quantity [, to_location, unit_cost, reference_no, notes, reason]
+    movements  occurred_at, type, sku, location, quantity [, to_location,
+               unit_cost or total_cost, reference_no, notes, reason];
+               other columns become metadata
 
-    Every bad line is named. The same content is refused a second time.
+    Exports of items, locations and stock_movements as CSV are taken as they are. Every bad line is named. The same
+    content is refused a second time, also when a spreadsheet has saved it again.
+
+    \b
+    Exit status:
+      0    all of it was imported; with --dry-run, it would be
+      1    the file is refused, or it or the database cannot be used: nothing was imported
+      2    the command line is wrong
+      130  interrupted: nothing was imported, unless the message says otherwise
     """
-    with exit_on_error(ImportRefused), Progress(*_COLUMNS, console=Console(stderr=True), transient=False) as bar:
+    state = _State()
+    with exit_on_error(ImportRefused, CannotRead), _interruptible(state), _progress() as bar:
         loaded = settings.load()
-        task = bar.add_task("reading", total=None)
-
-        def show(done: int, total: int, phase: str) -> None:
-            bar.update(task, description=phase, completed=done, total=total or None)
-
+        phases = _Phases(bar)
         url = loaded.migration_database_url or loaded.listen_url
-        result = asyncio.run(load(url, kind, file, who=system("erp import"), progress=show))
-    say(f"Imported {result.rows:,} {kind}.")
+        result = asyncio.run(
+            load(
+                *(url, kind, file),
+                who=system("erp import"),
+                dialect=Dialect(delimiter=SEPARATORS.get(delimiter or ""), **given),
+                dry_run=dry_run,
+                progress=phases.show,
+                committing=state.commit,
+            )
+        )
+        phases.finish()
+    say(_outcome(result, dry_run=dry_run))
+
+
+class _Phases:
+    """A line of the display for each phase, with its own time."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, done: int, total: int, phase: str) -> None:
+        if phase not in self._tasks:
+            self.finish()
+            self._tasks[phase] = self._bar.add_task(phase)
+        self._bar.update(self._tasks[phase], completed=done, total=total or None)
+
+    def finish(self) -> None:
+        """The last phase is done, whatever its total was thought to be: records may span several lines."""
+        for task in self._bar.tasks[-1:]:
+            self._bar.update(task.id, total=task.completed or 1, completed=task.completed or 1)
+
+
+class _State:
+    """Whether it is still certain that nothing was imported."""
+
+    def __init__(self) -> None:
+        self.commits = False
+
+    def commit(self) -> None:
+        self.commits = True
+
+
+@contextlib.contextmanager
+def _interruptible(state: _State) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        outcome = "Nothing was imported."
+        if state.commits:
+            outcome = "Whether it was imported, the same command says: what was imported, it refuses."
+        exit_with(INTERRUPTED, f"interrupted. {outcome}")
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    # a file or a pipe would get the finished bars only, as lines between the messages
+    return Progress(*_COLUMNS, console=console, disable=not console.is_terminal)
+
+
+def _outcome(result: Loaded, *, dry_run: bool) -> str:
+    blank = f" Rows without any value: {result.blank_rows:,}, passed over." if result.blank_rows else ""
+    if dry_run:
+        return f"Nothing was imported. It would be {result.rows:,} {result.kind}.{blank}"
+    return f"Imported {result.rows:,} {result.kind}.{blank}"

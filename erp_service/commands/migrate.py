@@ -4,10 +4,10 @@ import asyncio
 
 import click
 
-from erp_service.commands.database import WAIT_SECONDS, exit_on_error
+from erp_service.commands.database import WAIT_SECONDS, exit_on_error, wait_for_database
 from erp_service.commands.terminal import say
 from erp_service.db import migrate
-from erp_service.db.connections import connect, wait_until_up
+from erp_service.db.connections import connect
 from erp_service.inventory import look_alikes
 from erp_service.inventory.look_alikes import LookAlike
 from erp_service.settings import load
@@ -19,7 +19,14 @@ def command() -> None:
 
     Lists skus and codes that look like others, from before such were refused, and what to do about them.
 
-    Uses ERP_MIGRATION_DATABASE_URL, the address of the database's owner, or else ERP_DATABASE_URL.
+    Uses ERP_MIGRATION_DATABASE_URL, the address of the database's owner, or else ERP_DATABASE_URL. All of it happens in
+    one transaction: what fails or is interrupted has changed nothing.
+
+    \b
+    Exit status:
+      0    the database is up to date
+      1    the database cannot be used, or its user may not change its schema
+      130  interrupted
     """
     with exit_on_error():
         settings = load()
@@ -32,7 +39,7 @@ def command() -> None:
 
 async def _migrate(url: str) -> list[LookAlike]:
     """The skus and codes that people have to tell apart. They do not keep the service from running."""
-    await wait_until_up(url, seconds=WAIT_SECONDS)
+    await wait_for_database(url, seconds=WAIT_SECONDS)
     await migrate.migrate(url)
     db = await connect(url, name="erp migrate", statement_timeout="0")
     try:

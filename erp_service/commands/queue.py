@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from erp_service.commands.database import exit_on_error, open_database
+from erp_service.commands.terminal import WholeSentences
 from erp_service.db.sessions import WriteSession
 from erp_service.operations import queue_overview
 from erp_service.operations.queue_overview import ExportNow, Overview
@@ -40,7 +41,7 @@ class JobReference(click.ParamType[UUID | int]):
             self.fail(f"{value!r} is neither the id of an export nor the number of a job", param, ctx)
 
 
-@click.group("queue", invoke_without_command=True)
+@click.group("queue", cls=WholeSentences, invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 @click.option("--watch", is_flag=True, help="Refresh every second, until Ctrl-C.")
 @click.pass_context
@@ -63,7 +64,10 @@ def command(context: click.Context, *, as_json: bool, watch: bool) -> None:
             click.echo(msgspec.json.format(msgspec.json.encode(asyncio.run(_read_overview(settings)))))
         else:
             overview = asyncio.run(_read_overview(settings))
-            Console(width=None if sys.stdout.isatty() else 200).print(tables(overview))
+            console = Console(width=None if sys.stdout.isatty() else 200)
+            with console.capture() as capture:
+                console.print(tables(overview))
+            click.echo(capture.get(), nl=False)
 
 
 @command.command("retry")

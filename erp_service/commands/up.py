@@ -12,7 +12,13 @@ from erp_service.standalone.postgres import EmbeddedFailed
 
 
 @click.command("up")
-@click.option("--port", default=8000, show_default=True, help="Where the API listens, on 127.0.0.1.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65_535),
+    default=8000,
+    show_default=True,
+    help="Where the API listens, on 127.0.0.1.",
+)
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),

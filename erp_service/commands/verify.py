@@ -2,29 +2,51 @@
 
 import asyncio
 import sys
+import time
 
 import click
 
-from erp_service.commands.database import SHORT_WAIT_SECONDS, exit_on_error
-from erp_service.commands.terminal import say
-from erp_service.db.connections import wait_until_up
-from erp_service.operations.verify import verify
+from erp_service.commands.database import SHORT_WAIT_SECONDS, exit_on_error, wait_for_database
+from erp_service.commands.terminal import FAILED, say
+from erp_service.operations.verify import Checked, count, verify
 from erp_service.registry.proofs import Finding
 from erp_service.settings import Settings, load
 
 
 @click.command("verify")
 def command() -> None:
-    """Check that the books hold; if they do not, print the rows at fault and exit with status 1."""
+    """Check that the books hold; if they do not, print the rows at fault and exit with status 1.
+
+    Says of each proof what it proves, how many rows are at fault, and how long it took, on standard error. The rows at
+    fault go to standard output. Changes nothing, and may run beside the service.
+
+    \b
+    Exit status:
+      0    every proof holds
+      1    one does not, or the database or the export files cannot be read
+    """
     with exit_on_error():
-        findings = asyncio.run(_verify(load()))
+        settings, start = load(), time.monotonic()
+        checked: list[Checked] = []
+        findings = asyncio.run(_verify(settings, checked))
         for finding in findings:
             click.echo(str(finding))
+        seconds = time.monotonic() - start
         if findings:
-            sys.exit(1)
-        say("The books hold.")
+            say(f"The books do not hold: {len(findings)} of {len(checked)} proofs fail, in {seconds:.1f} s.")
+            sys.exit(FAILED)
+        say(f"The books hold. {len(checked)} proofs, in {seconds:.1f} s.")
 
 
-async def _verify(settings: Settings) -> list[Finding]:
-    await wait_until_up(settings.listen_url, seconds=SHORT_WAIT_SECONDS)
-    return await verify(settings)
+async def _verify(settings: Settings, checked: list[Checked]) -> list[Finding]:
+    await wait_for_database(settings.listen_url, seconds=SHORT_WAIT_SECONDS)
+    counts = await count(settings)
+    say("Checking " + ", ".join(f"{number:,} {name}" for name, number in counts.items()) + ".")
+
+    def report(proof: Checked) -> None:
+        checked.append(proof)
+        outcome = f"{proof.at_fault:,} at fault" if proof.at_fault else "holds"
+        meaning = f": {proof.holds}" if proof.holds else ""
+        say(f"{outcome:<12}{proof.seconds:6.1f} s  {proof.proof}{meaning}")
+
+    return await verify(settings, report=report)

@@ -39,6 +39,9 @@ STATEMENT_CANCELED = "57014"
 
 DISK_FULL = "53100"
 
+UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE = "42P01", "42501"
+"""The schema, or the rights of the user, are not those that a command needs."""
+
 READ_ONLY = "25006"
 """The server has been demoted, or is a replica."""
 

@@ -13,18 +13,19 @@ from typing import NamedTuple
 
 import asyncpg
 from sqlalchemy import text
-from uuid_utils.compat import uuid7
 
 from erp_service.access.principals import Principal
 from erp_service.db.sessions import WriteSession
-from erp_service.decimals import shortest
-from erp_service.imports import movement_rows
-from erp_service.imports.csv_table import Faults, RowProgress, Table
+from erp_service.imports import exported_rows, movement_rows
+from erp_service.imports.csv_table import Row, RowProgress, Table
+from erp_service.imports.entries import Batch, Poster
+from erp_service.imports.exported_rows import EXPORTED
+from erp_service.imports.files.faults import Faults, ImportRefused
+from erp_service.imports.fingerprint import Claim, Fingerprint
 from erp_service.imports.movement_rows import MovementRow
-from erp_service.inventory import ledger
+from erp_service.imports.row_order import RowOrder
 from erp_service.inventory.row_locks import BalanceKey, LockedRows, lock_balances, lock_for_share
-from erp_service.inventory.stock_schemas import MOST_MOVEMENTS
-from erp_service.inventory.valuation import SETTLEMENT, Balance, DoesNotFit, NotEnough
+from erp_service.inventory.valuation import Balance
 
 BATCH = 10_000
 """Rows whose entries are copied at once: about 2 MB of text."""
@@ -35,16 +36,6 @@ _ENTRY = (
     *("item_id", "notes", "metadata", "entry_type", "unit_cost", "reason", "location_id"),
     *("quantity", "value", "on_hand_after", "value_after"),
 )
-_NULL = "\\N"
-_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-
-
-class Batch(NamedTuple):
-    """Documents and entries in the text format of COPY; `row_count` is that of the file up to the end of the batch."""
-
-    documents: str
-    entries: str
-    row_count: int
 
 
 class Names(NamedTuple):
@@ -62,30 +53,62 @@ async def post(
     who: Principal,
     table: Callable[[Faults], Table],
     progress: RowProgress,
+    claim: Claim,
     *,
     batch_size: int = BATCH,
-) -> int:
-    """Check every row, then post all of them; returns their number. `table` reads the file from its beginning.
+) -> tuple[int, int]:
+    """Check every row, then post all of them; returns their number, and that of rows without a value.
 
-    Consecutive rows with the same time and reference form one document, of at most 1,000 lines; a row without a
-    reference is a document by itself. Raises ImportRefused."""
-    now, faults, names = datetime.now(UTC), Faults(), Names({}, {}, {})
-    counts = _check(movement_rows.rows(table(faults), faults, now), names, batch_size)
+    `table` reads the file from its beginning. Consecutive rows with the same time and reference form one document, of
+    at most 1,000 lines; a row without a reference is a document by itself. Documents of an export stay as they were.
+    Raises ImportRefused."""
+    now, faults, names, fingerprint = datetime.now(UTC), Faults(), Names({}, {}, {}), Fingerprint()
+    first = table(faults)
+    order = RowOrder(first.dialect.sort)
+    if first.dialect.sort == "id" and not first.has("id"):
+        raise ImportRefused.because("--sort id: the file has no column id.")
+    counts = _check(_rows(first, faults, now, iter(first), order), names, fingerprint, batch_size)
     while (count := await asyncio.to_thread(next, counts, None)) is not None:
         progress(count, "checking")
     faults.check()
+    await claim(fingerprint.hex())
     locked_rows, balances = await _lock(db, names, faults)
     faults.check()
-    rows = movement_rows.rows(table(faults), faults, now)
-    batches = _batches(rows, locked_rows, balances, who.user_id, faults, batch_size)
-    count = await _copy_all(db, batches, faults, progress)
+    second = table(faults)
+    rows = _rows(second, faults, now, order.read(second), None)
+    poster = Poster(locked_rows, balances, who.user_id, faults, history=second.dialect.history)
+    count = await _copy_all(db, poster.batches(rows, batch_size), faults, progress)
+    if poster.has_shortage and not (order.ascending or order.sorts):
+        column = "id" if second.has("id") and second.layout is EXPORTED else "occurred_at"
+        faults.add(None, None, _NOT_IN_ORDER.format(column))
     faults.check()
     await _write_balances(db, balances, batch_size)
-    return count
+    return count, first.blank_rows
 
 
-def _check(rows: Iterator[MovementRow | None], names: Names, batch_size: int) -> Iterator[int]:
-    """Fills `names`; yields from time to time the number of rows so far."""
+_NOT_IN_ORDER = (
+    "The rows are not in order of time, and movements are posted in the order of the file:"
+    " --sort {} posts the oldest first."
+)
+
+
+def _rows(
+    table: Table, faults: Faults, now: datetime, source: Iterator[Row], order: RowOrder | None
+) -> Iterator[MovementRow | None]:
+    """The movements of either kind of file; `order` is told the place of each row."""
+    if table.layout is EXPORTED:
+        yield from exported_rows.rows(table, faults, now, source, order)
+        return
+    for row in movement_rows.rows(table, faults, now, source):
+        if row is not None and order is not None:
+            order.add(row.occurred_at, table.position)
+        yield row
+
+
+def _check(
+    rows: Iterator[MovementRow | None], names: Names, fingerprint: Fingerprint, batch_size: int
+) -> Iterator[int]:
+    """Fills `names` and `fingerprint`; yields from time to time the number of rows so far."""
     count = 0
     for count, row in enumerate(rows, 1):
         if row is not None:
@@ -95,6 +118,7 @@ def _check(rows: Iterator[MovementRow | None], names: Names, batch_size: int) ->
             if row.to_location:
                 names.codes.setdefault(row.to_location, (row.number, "to_location"))
                 names.balances[row.sku, row.to_location] = None
+            fingerprint.add(row._replace(number=0))
         if not count % batch_size:
             yield count
     yield count
@@ -132,70 +156,14 @@ async def _copy(driver: asyncpg.Connection, batch: Batch, faults: Faults) -> Non
     if faults.total:
         return  # the import will be refused; the other rows are only searched for more faults
     documents, entries = io.BytesIO(batch.documents.encode()), io.BytesIO(batch.entries.encode())
-    await driver.copy_to_table("stock_transactions", source=documents, columns=_DOCUMENT)
+    try:
+        await driver.copy_to_table("stock_transactions", source=documents, columns=_DOCUMENT)
+    except asyncpg.UniqueViolationError as exc:
+        raise ImportRefused.because(
+            "The movements of a document are posted already, or stand far apart in the file (--sort id brings them"
+            f" together): {exc.detail}"
+        ) from None
     await driver.copy_to_table("stock_ledger", source=entries, columns=_ENTRY)
-
-
-def _batches(
-    rows: Iterator[MovementRow | None],
-    locked_rows: LockedRows,
-    balances: dict[BalanceKey, Balance],
-    user_id: int | None,
-    faults: Faults,
-    batch_size: int,
-) -> Iterator[Batch]:
-    """What to copy, in file order. `balances` is brought up to date with the rows so far."""
-    user = _NULL if user_id is None else str(user_id)
-    documents, entries = io.StringIO(), io.StringIO()
-    document, common, line, count = "", "", 0, 0
-    occurred_at, reference_no = datetime.min.replace(tzinfo=UTC), ""
-    for count, row in enumerate(rows, 1):
-        if row is None:
-            continue
-        line += 1
-        joins = row.reference_no and row.reference_no == reference_no and row.occurred_at == occurred_at
-        if not joins or line > MOST_MOVEMENTS:
-            occurred_at, reference_no, document, line = row.occurred_at, row.reference_no, str(uuid7()), 1
-            documents.write(f"{document}\t{user}\n")
-            common = f"{occurred_at.isoformat()}\t{_text(reference_no)}"
-        try:
-            for entry in _entries(row, locked_rows, balances):
-                entries.write(f"{document}\t{line}\t{common}\t{user}\t{entry}\n")
-        except NotEnough as short:
-            faults.add(row.number, "quantity", f"only {shortest(short.available)} of {row.sku} at {row.location}")
-        except DoesNotFit as exc:
-            faults.add(row.number, "quantity", str(exc))
-        if not count % batch_size:
-            yield Batch(documents.getvalue(), entries.getvalue(), count)
-            documents, entries = io.StringIO(), io.StringIO()
-    yield Batch(documents.getvalue(), entries.getvalue(), count)
-
-
-def _entries(row: MovementRow, locked_rows: LockedRows, balances: dict[BalanceKey, Balance]) -> Iterator[str]:
-    """The columns of each entry that come from the row itself, not from its document."""
-    item, cost = locked_rows.items[row.sku], row.unit_cost
-    line = ledger.PostingLine(
-        kind=row.type,
-        item=item,
-        location=locked_rows.locations[row.location],
-        to_location=locked_rows.locations[row.to_location] if row.to_location else None,
-        quantity=row.quantity,
-        unit_cost=cost,
-        occurred_at=row.occurred_at,
-    )
-    metadata = row.metadata.replace("\\", "\\\\")  # JSON has escaped all other characters that COPY would escape
-    common = f"{item.id}\t{_text(row.notes)}\t{metadata}"
-    for kind, location, (quantity, value, on_hand_after, value_after) in ledger.steps(line, balances):
-        if quantity:
-            own = f"{kind}\t{_NULL if cost is None else cost}\t{_text(row.reason)}"
-        else:
-            own = f"ADJUSTMENT\t{_NULL}\t{SETTLEMENT}"
-        # str() of a Decimal takes a third of the time of formatting it
-        yield f"{common}\t{own}\t{location.id}\t{quantity!s}\t{value!s}\t{on_hand_after!s}\t{value_after!s}"
-
-
-def _text(text: str) -> str:
-    return text.translate(_ESCAPES) if text else _NULL
 
 
 _WRITE_BALANCES = text("""

@@ -5,23 +5,31 @@ one is kept in memory as a whole: about 1 kB a row.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import get_args
 
 import msgspec
 from sqlalchemy import text
 
 from erp_service import validation
 from erp_service.db.sessions import WriteSession
-from erp_service.imports.csv_table import Faults, Layout, Table
+from erp_service.imports.csv_table import Table
+from erp_service.imports.files.dialect import word
+from erp_service.imports.files.faults import Faults
+from erp_service.imports.files.header import Layout
+from erp_service.imports.fingerprint import Claim, Fingerprint
+from erp_service.imports.identifiers import Identifiers
 from erp_service.inventory.locations import DEEPEST, lock_tree
-from erp_service.inventory.schemas import LocationBody
+from erp_service.inventory.schemas import LocationBody, LocationType
 
 LAYOUT = Layout(
     required=("code", "name", "location_type"),
-    optional=("address", "parent", "allow_negative_stock"),
-    keeps_extras=False,
+    optional=("address", "parent", "allow_negative_stock", "parent_id", "deleted_at"),
+    read_only=("id", "created_at", "updated_at"),
 )
-_FLAGS = {"": False, "false": False, "f": False, "no": False, "0": False}
-_FLAGS |= {"true": True, "t": True, "yes": True, "1": True}
+_TYPES: tuple[str, ...] = get_args(LocationType)
+# with the words that spreadsheets in German, French, Spanish and Italian save
+_FALSE = ("", "FALSE", "F", "NO", "N", "0", "FALSCH", "FAUX", "FALSO")
+_TRUE = ("TRUE", "T", "YES", "Y", "1", "WAHR", "VRAI", "VERDADERO", "VERO")
 
 
 class LocationRow(msgspec.Struct, frozen=True):
@@ -39,38 +47,63 @@ class ExistingParent(msgspec.Struct, frozen=True):
     depth: int
 
 
-def rows(table: Table, first_lines: dict[str, int], faults: Faults) -> Iterator[LocationRow]:
+def rows(table: Table, codes: Identifiers, faults: Faults) -> Iterator[LocationRow]:
     """The valid rows in file order; `faults` names all that is wrong with the others.
 
-    Fills `first_lines`: the line on which each code appears first, also codes of rows that are not valid."""
-    for number, (code, name, location_type, address, parent, flag), _ in table:
-        value: dict[str, object] = {"code": code, "name": name, "location_type": location_type}
-        value |= {"address": address} if address else {}
-        value["allow_negative_stock"] = _FLAGS.get(flag.lower(), flag)
-        before = faults.total
-        if code in first_lines:
-            faults.add(number, "code", f"is the same as on line {first_lines[code]}")
-        first_lines.setdefault(code, number)
+    Fills `codes`, also with those of rows that are not valid."""
+    for number, texts, _ in table:
+        before, parent = faults.total, texts[LAYOUT.known.index("parent")]
+        value = dict(_values(number, texts, table, faults))
+        codes.add(number, texts[0])
         for fault in validation.faults(LocationBody, value):
             faults.add(number, (fault.pointer or "/").removeprefix("/"), fault.detail)
         if faults.total == before:
-            yield LocationRow(number, msgspec.convert(value, LocationBody, dec_hook=validation.read_hook), parent)
+            body = msgspec.convert(value, LocationBody, dec_hook=validation.read_hook)
+            yield LocationRow(number, body, parent)
 
 
-async def store(db: WriteSession, table: Table, faults: Faults) -> int:
+def _values(number: int, texts: tuple[str, ...], table: Table, faults: Faults) -> Iterator[tuple[str, object]]:
+    """The fields of the body; one that cannot be read is left out, and named."""
+    code, name, location_type, address, _, flag, parent_id, deleted_at = texts
+    yield from (("code", code), ("name", name))
+    if address:
+        yield "address", address
+    try:
+        yield "location_type", word(location_type, _TYPES)
+    except ValueError as error:
+        yield "location_type", _TYPES[0]
+        faults.add(number, "location_type", str(error))
+    if flag.strip().upper() in _TRUE:
+        yield "allow_negative_stock", True
+    elif flag.strip().upper() not in _FALSE:
+        faults.add(number, "allow_negative_stock", f"{flag!r} is neither true nor false")
+    if parent_id and not table.has("parent"):
+        faults.add(number, "parent_id", "ids are those of another database: export the column parent, too")
+    if deleted_at:
+        faults.add(number, "deleted_at", "the location is deleted: leave its row out")
+
+
+async def store(db: WriteSession, table: Table, faults: Faults, claim: Claim) -> int:
     """Check all rows, then store them; returns their number. Raises ImportRefused."""
-    first_lines: dict[str, int] = {}
-    by_code: dict[str, LocationRow] = {row.body.code: row for row in rows(table, first_lines, faults)}
+    codes = Identifiers("code", faults, keep_damaged=table.dialect.keep_codes)
+    by_code: dict[str, LocationRow] = {row.body.code: row for row in rows(table, codes, faults)}
+    has_own_faults = bool(faults.total)
     # as for every change of the tree: two changes that cross would each find no cycle
     await lock_tree(db)
-    parents = await _existing_parents(db, {row.parent for row in by_code.values()} - first_lines.keys() - {""})
+    outside = {row.parent for row in by_code.values() if row.parent and row.parent not in codes}
+    parents = await _existing_parents(db, outside)
     depths: dict[str, int] = {}
     for row in by_code.values():
-        if row.parent and row.parent not in first_lines and row.parent not in parents:
+        if row.parent in outside and row.parent not in parents:
             faults.add(row.number, "parent", f"there is no location {row.parent!r}")
         elif _depth(row, by_code, parents, depths) > DEEPEST:
             faults.add(row.number, "parent", f"is itself, a part of it, or more than {DEEPEST} levels deep")
     ids = await _insert(db, by_code, faults)
+    if not has_own_faults:
+        fingerprint = Fingerprint()
+        for row in by_code.values():
+            fingerprint.add_struct(row.body, row.parent)
+        await claim(fingerprint.hex())
     faults.check()
     ids |= {code: parent.id for code, parent in parents.items()}
     children = [row for row in by_code.values() if row.parent]

@@ -10,11 +10,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias, get_args
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from erp_service.decimals import Quantity, SignedQuantity, UnitCost
-from erp_service.imports.csv_table import Faults, Layout, Table
+from erp_service.imports.csv_table import Row, Table
+from erp_service.imports.files.dialect import Dialect, number_text
+from erp_service.imports.files.faults import Faults
+from erp_service.imports.files.header import Layout
 from erp_service.inventory.ledger import MovementKind
 from erp_service.inventory.schemas import IDENTIFIER_LENGTH
 from erp_service.inventory.stock_schemas import (
@@ -26,13 +30,16 @@ from erp_service.inventory.stock_schemas import (
     REASON_LENGTH,
     REFERENCE_LENGTH,
 )
+from erp_service.texts import as_identifier, as_name
 
 LAYOUT = Layout(
     required=("occurred_at", "type", "sku", "location", "quantity"),
-    optional=("to_location", "unit_cost", "reference_no", "notes", "reason"),
+    optional=("to_location", "unit_cost", "total_cost", "reference_no", "notes", "reason"),
     keeps_extras=True,
 )
-_TYPE, _LOCATION, _TO_LOCATION = (LAYOUT.known.index(name) for name in ("type", "location", "to_location"))
+_TYPE, _LOCATION, _TO_LOCATION, _UNIT_COST, _TOTAL_COST = (
+    LAYOUT.known.index(name) for name in ("type", "location", "to_location", "unit_cost", "total_cost")
+)
 _TYPES: tuple[MovementKind, ...] = get_args(MovementKind)
 REASON = "imported"
 """The reason of an adjustment whose row states none."""
@@ -41,7 +48,9 @@ REASON = "imported"
 _TIMESTAMP = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?([Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII
 )
-_json = msgspec.json.Encoder()
+# what a spreadsheet makes of one, or a person writes: without a zone, perhaps without a time
+_LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?", re.ASCII)
+_json = msgspec.json.Encoder(order="deterministic")
 _NO_METADATA = "{}"
 
 CellReader: TypeAlias = Callable[[str, str], object]
@@ -60,60 +69,97 @@ class MovementRow(NamedTuple):
     quantity: Decimal
     to_location: str
     unit_cost: Decimal | None
+    value: Decimal | None
+    """What all of it is worth, at least zero; None: valued at cost, or at moving average."""
     reference_no: str
     notes: str
     reason: str
     metadata: str
     number: int
+    document: str = ""
+    """The id of its document, and its line there, in an export; "": rows of one time and reference are a document."""
+    line: int = 0
 
 
-def rows(table: Table, faults: Faults, now: datetime) -> Iterator[MovementRow | None]:
-    """Each row in file order; None for one that is wrong, and then `faults` names all that is wrong with it."""
-    readers: tuple[CellReader, ...] = (
-        *(_timestamp_reader(now), _read_type, _read_word, _read_word, _read_quantity, _read_to_location),
-        *(_read_unit_cost, _text_reader(REFERENCE_LENGTH), _text_reader(NOTES_LENGTH), _read_reason),
-    )
+def rows(
+    table: Table, faults: Faults, now: datetime, source: Iterator[Row] | None = None
+) -> Iterator[MovementRow | None]:
+    """Each row in file order; None for one that is wrong, and then `faults` names all that is wrong with it.
+
+    `source` are the table's rows in another order. The row's record is the table's `position` when it is yielded."""
+    readers = _readers(now, table.dialect)
     for index, name in table.extras:
         if len(name) > METADATA_KEY_LENGTH:
             faults.add(1, f"column {index + 1}", f"has a name of more than {METADATA_KEY_LENGTH} characters")
-    for number, texts, record in table:
+    for number, texts, record in source or table:
         kind = texts[_TYPE]
+        if kind not in _TYPES:
+            kind = kind.strip().upper()
         try:
             values = [read(kind, text) for read, text in zip(readers, texts, strict=True)]
             if texts[_TO_LOCATION] == texts[_LOCATION]:
                 raise ValueError("is the location itself")
+            if texts[_TOTAL_COST] and texts[_UNIT_COST]:
+                raise ValueError("is beside unit_cost")
             metadata = _metadata(table.extras, record) if table.extras else _NO_METADATA
         except ValueError:
             # the fast path stops at the first fault; here all of them are named
-            _name_faults(number, texts, readers, faults)
+            _name_faults(number, kind, texts, readers, faults)
             for index, name in table.extras:
                 if len(record[index]) > METADATA_VALUE_LENGTH:
                     faults.add(number, name, f"is longer than {METADATA_VALUE_LENGTH} characters")
             yield None
         else:
-            yield MovementRow._make([*values, metadata, number])
+            yield MovementRow._make([*values, metadata, number, "", 0])
 
 
-def _name_faults(number: int, texts: tuple[str, ...], readers: tuple[CellReader, ...], faults: Faults) -> None:
+def _readers(now: datetime, dialect: Dialect) -> tuple[CellReader, ...]:
+    """One for each column of the layout, in its order."""
+    return (
+        *(
+            timestamp_reader(now, dialect.zone),
+            _read_type,
+            read_word,
+            read_word,
+            _number_reader(_read_quantity, dialect),
+        ),
+        *(_read_to_location, _number_reader(_read_unit_cost, dialect), _number_reader(_read_total_cost, dialect)),
+        *(_read_reference, text_reader(NOTES_LENGTH), _read_reason),
+    )
+
+
+def _name_faults(
+    number: int, kind: str, texts: tuple[str, ...], readers: tuple[CellReader, ...], faults: Faults
+) -> None:
     for column, read, text in zip(LAYOUT.known, readers, texts, strict=True):
         try:
-            read(texts[_TYPE], text)
+            read(kind, text)
         except ValueError as error:
             faults.add(number, column, str(error))
-    if texts[_TYPE] == "TRANSFER" and texts[_TO_LOCATION] == texts[_LOCATION]:
+    if kind == "TRANSFER" and texts[_TO_LOCATION] == texts[_LOCATION]:
         faults.add(number, "to_location", "is the location itself")
+    if texts[_TOTAL_COST] and texts[_UNIT_COST]:
+        faults.add(number, "total_cost", "is there beside unit_cost: give one of the two")
 
 
-def _timestamp_reader(now: datetime) -> CellReader:
+def timestamp_reader(now: datetime, zone: ZoneInfo | None) -> CellReader:
+    """Reads times; `zone` is the zone of those that state none. With a zone, dates are taken, and mean its midnight."""
     latest = now + AHEAD
 
     # cached, since the rows of one invoice have one time and follow each other
     @lru_cache(maxsize=64)
     def read_timestamp(_kind: str, text: str) -> datetime:
-        if _TIMESTAMP.fullmatch(text) is None:
-            raise ValueError("is not a time with its zone such as 2011-12-09T12:50:00Z (RFC 3339)")
         try:
-            timestamp = datetime.fromisoformat(text).astimezone(UTC)
+            if _TIMESTAMP.fullmatch(text) is not None:
+                timestamp = datetime.fromisoformat(text).astimezone(UTC)
+            elif _LOCAL.fullmatch(text) is None:
+                raise _NotATime("is not a time with its zone such as 2011-12-09T12:50:00Z (RFC 3339)")
+            elif zone is None:
+                raise _NotATime("is not a time with its zone: --timezone Europe/Berlin, or another, says which one")
+            else:
+                timestamp = _in_zone(datetime.fromisoformat(text), zone)
+        except _NotATime:
+            raise
         except (ValueError, OverflowError):
             raise ValueError("is not a valid time") from None
         if timestamp < EARLIEST:
@@ -125,13 +171,37 @@ def _timestamp_reader(now: datetime) -> CellReader:
     return read_timestamp
 
 
+class _NotATime(ValueError):
+    """The text says no time, or not which."""
+
+
+def _in_zone(local: datetime, zone: ZoneInfo) -> datetime:
+    """In UTC. Raises _NotATime for a time that the clocks of the zone showed twice, or never."""
+    first, second = (local.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    if first == second:
+        return first
+    # of a time that was skipped, the offsets are the other way around (PEP 495)
+    change = "showed twice" if first < second else "skipped"
+    raise _NotATime(f"is a time that the clocks of {zone.key} {change}: write it with its offset, such as +01:00")
+
+
+def _number_reader(read: CellReader, dialect: Dialect) -> CellReader:
+    if not dialect.decimal_comma:
+
+        def read_point(kind: str, text: str) -> object:
+            return read(kind, number_text(text, dialect) if "," in text else text)
+
+        return read_point
+    return lambda kind, text: read(kind, number_text(text, dialect))
+
+
 def _read_type(kind: str, _text: str) -> str:
     if kind not in _TYPES:
         raise ValueError(f"is not one of {', '.join(_TYPES)}" if kind else "is missing")
     return kind
 
 
-def _read_word(_kind: str, text: str) -> str:
+def read_word(_kind: str, text: str) -> str:
     if not text:
         raise ValueError("is missing")
     if len(text) > IDENTIFIER_LENGTH:
@@ -152,7 +222,7 @@ def _read_quantity(kind: str, text: str) -> Decimal:
 
 def _read_to_location(kind: str, text: str) -> str:
     if kind == "TRANSFER":
-        return _read_word(kind, text)
+        return read_word(kind, text)
     if text:
         raise ValueError("only a TRANSFER goes to another location")
     return ""
@@ -167,7 +237,15 @@ def _read_unit_cost(kind: str, text: str) -> Decimal | None:
     return Decimal(UnitCost.read(text))
 
 
-def _text_reader(length: int) -> CellReader:
+def _read_total_cost(kind: str, text: str) -> Decimal | None:
+    if not text:
+        return None
+    if kind != "IN":
+        raise ValueError("only an IN has a cost; other movements are valued at moving average")
+    return Decimal(UnitCost.read(text))
+
+
+def text_reader(length: int) -> CellReader:
     def read_text(_kind: str, text: str) -> str:
         if len(text) > length:
             raise ValueError(f"is longer than {length} characters")
@@ -176,11 +254,19 @@ def _text_reader(length: int) -> CellReader:
     return read_text
 
 
+def _read_reference(_kind: str, text: str) -> str:
+    if not text:
+        return ""
+    if len(text := as_identifier(text)) > REFERENCE_LENGTH:
+        raise ValueError(f"is longer than {REFERENCE_LENGTH} characters")
+    return text
+
+
 def _read_reason(kind: str, text: str) -> str:
     if kind == "ADJUSTMENT":
         if len(text) > REASON_LENGTH:
             raise ValueError(f"is longer than {REASON_LENGTH} characters")
-        return text if text.strip() else REASON
+        return as_name(text) if text.strip() else REASON
     if text:
         raise ValueError("only an ADJUSTMENT has a reason; put it into notes")
     return ""

@@ -2,13 +2,14 @@
 
 What happens to a file of movements, hop by hop:
 
-1. `load` has spool.py decompress it into a temporary file, which nobody else can change, and take its digest.
+1. `load` has spool.py decompress it into a temporary file in UTF-8, which nobody else can change, and take its digest.
 2. `importing` opens one transaction, for everything that follows.
-3. `load_into` claims the content: `_claim` inserts its digest, so the same content is imported once. Of two imports of
-   it at the same time, the second waits until the first commits or rolls back.
-4. csv_table.py reads records with their line numbers, and movement_rows.py makes a row of each or names its faults.
-   bulk_posting.py does that for the whole file and collects the items and locations that it names. A file with any
-   fault is refused here.
+3. `load_into` refuses a file whose bytes were imported already.
+4. csv_table.py reads records with their line numbers, and movement_rows.py (of our own exports exported_rows.py) makes
+   a row of each or names its faults. bulk_posting.py does that for the whole file and collects the items and locations
+   that it names. A file with any fault is refused here. Then the content is claimed: `_Claim` inserts the digest of its
+   rows, so the same rows are imported once, whatever their bytes. Of two imports of them at the same time, the second
+   waits until the first commits or rolls back.
 5. bulk_posting.py locks items, locations and balances, in the order of inventory/row_locks.py.
 6. It reads the file a second time. inventory/ledger.py applies each row to the balances in memory, and the entries are
    written by COPY, batch by batch. At the end the balances are written.
@@ -19,21 +20,23 @@ Files of items and of locations go the same way, but item_rows.py and location_r
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, ExitStack
-from functools import partial
+from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeAlias
 
 import msgspec
-from sqlalchemy import select, text, update
+from sqlalchemy import or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from erp_service.access.principals import Principal
 from erp_service.audit.record import record
 from erp_service.db.engine import long_transaction
 from erp_service.db.sessions import WriteSession
-from erp_service.imports import bulk_posting, item_rows, location_rows, movement_rows
-from erp_service.imports.csv_table import Faults, ImportRefused, RowProgress, Table
+from erp_service.imports import bulk_posting, exported_rows, item_rows, location_rows, movement_rows
+from erp_service.imports.csv_table import AS_OURS, RowProgress, Table
+from erp_service.imports.files.dialect import Dialect
+from erp_service.imports.files.faults import Faults, ImportRefused
+from erp_service.imports.fingerprint import Claim
 from erp_service.imports.models import Import
 from erp_service.imports.spool import Spooled, spooled
 
@@ -52,10 +55,16 @@ class Loaded(msgspec.Struct, frozen=True):
     rows: int
     sha256: str
     filename: str
+    blank_rows: int = 0
+    """Rows without any value, which are passed over."""
 
 
 def _silent(_done: int, _total: int, _phase: str) -> None:
     pass
+
+
+class _RollBack(Exception):
+    """Ends the transaction of an import that would have been complete."""
 
 
 async def load(
@@ -64,17 +73,29 @@ async def load(
     path: str | Path,
     *,
     who: Principal,
+    dialect: Dialect = AS_OURS,
+    dry_run: bool = False,
     progress: Progress = _silent,
+    committing: Callable[[], object] = lambda: None,
     batch_size: int = bulk_posting.BATCH,
 ) -> Loaded:
     """Import a CSV file with a header, compressed or not; `-` is standard input; movements are written in batches.
 
-    Raises ImportRefused with all that is wrong, and then nothing has changed; OSError if the file cannot be read."""
+    With `dry_run` everything is done and rolled back. `committing` is called when only the commit is left, after which
+    nobody can say that nothing was imported. Raises ImportRefused with all that is wrong, and then nothing has
+    changed; CannotRead."""
     with ExitStack() as stack:
-        opening = spooled(path, lambda done, total: progress(done, total, "reading"))
+        opening = spooled(path, lambda done, total: progress(done, total, "reading"), dialect.encoding)
         content = await asyncio.to_thread(stack.enter_context, opening)
-        async with importing(url) as db:
-            return await load_into(db, kind, content, who=who, progress=progress, batch_size=batch_size)
+        with suppress(_RollBack):
+            async with importing(url) as db:
+                loaded = await load_into(
+                    db, kind, content, who=who, dialect=dialect, progress=progress, batch_size=batch_size
+                )
+                if dry_run:
+                    raise _RollBack
+                committing()
+        return loaded
 
 
 def importing(url: str) -> AbstractAsyncContextManager[WriteSession]:
@@ -88,21 +109,23 @@ async def load_into(
     content: Spooled,
     *,
     who: Principal,
+    dialect: Dialect = AS_OURS,
     progress: Progress = _silent,
     batch_size: int = bulk_posting.BATCH,
 ) -> Loaded:
     """Import in the caller's transaction, which must be rolled back if this raises."""
-    import_id = await _claim(db, kind, content)
+    claim = _Claim(db, kind, content)
+    await claim.refuse_known()
 
     def row_progress(count: int, phase: str) -> None:
         progress(count, max(count, content.lines - 1), phase)
 
-    count = await _store(db, kind, content.file, who, row_progress, batch_size)
+    count, blank_rows = await _store(db, kind, content.file, who, dialect, row_progress, claim, batch_size)
     if not count:
         raise ImportRefused.because("The file has a header and nothing else.")
-    loaded = Loaded(kind, count, content.sha256, content.name)
-    await db.execute(update(Import).where(Import.id == import_id).values(row_count=count))
-    await record(db, who, f"import.{kind}", import_id, after=loaded)
+    loaded = Loaded(kind, count, content.sha256, content.name, blank_rows)
+    await db.execute(update(Import).where(Import.id == claim.import_id).values(row_count=count))
+    await record(db, who, f"import.{kind}", claim.import_id, after=loaded)
     # Refreshed at once, so that no report is planned for small tables until autovacuum runs. Where the role has no
     # right to it, Postgres only warns.
     await db.execute(text("analyze items, locations, stock_transactions, stock_ledger, stock_balances"))
@@ -110,30 +133,65 @@ async def load_into(
 
 
 async def _store(
-    db: WriteSession, kind: Kind, file: BinaryIO, who: Principal, progress: RowProgress, batch_size: int
-) -> int:
-    """The number of rows. Raises ImportRefused."""
+    db: WriteSession,
+    kind: Kind,
+    file: BinaryIO,
+    who: Principal,
+    dialect: Dialect,
+    progress: RowProgress,
+    claim: Claim,
+    batch_size: int,
+) -> tuple[int, int]:
+    """The number of rows, and of those without a value. Raises ImportRefused."""
     faults = Faults()
     match kind:
         case "items":
-            return await item_rows.store(db, Table(file, item_rows.LAYOUT, faults), faults, progress)
+            table = Table(file, item_rows.LAYOUT, faults, dialect)
+            return await item_rows.store(db, table, faults, progress, claim), table.blank_rows
         case "locations":
-            return await location_rows.store(db, Table(file, location_rows.LAYOUT, faults), faults)
+            table = Table(file, location_rows.LAYOUT, faults, dialect)
+            return await location_rows.store(db, table, faults, claim), table.blank_rows
         case "movements":
-            table = partial(Table, file, movement_rows.LAYOUT)
-            return await bulk_posting.post(db, who, table, progress, batch_size=batch_size)
+            layouts = (exported_rows.EXPORTED, movement_rows.LAYOUT)
+            return await bulk_posting.post(
+                *(db, who, lambda faults: Table(file, layouts, faults, dialect), progress, claim),
+                batch_size=batch_size,
+            )
 
 
-async def _claim(db: WriteSession, kind: Kind, content: Spooled) -> int:
-    """The id of the new import. Waits for another import of the same content; raises ImportRefused if one was done."""
-    values = {"kind": kind, "sha256": content.sha256, "filename": content.name[:200], "row_count": 0}
-    import_id = await db.scalar(insert(Import).values(values).on_conflict_do_nothing().returning(Import.id))
-    if import_id is not None:
-        return int(import_id)
-    earlier = select(Import.filename, Import.imported_at, Import.row_count)
-    earlier = earlier.where(Import.kind == kind, Import.sha256 == content.sha256)
-    filename, imported_at, row_count = (await db.execute(earlier)).one()
-    raise ImportRefused.because(
-        f"This content was imported already: {row_count} {kind} from {filename},"
-        f" on {imported_at:%Y-%m-%d at %H:%M:%S} UTC."
-    )
+class _Claim:
+    """Makes a content the first of its kind, and takes the place of all later ones; called with the rows' digest."""
+
+    def __init__(self, db: WriteSession, kind: Kind, content: Spooled) -> None:
+        self._db, self._kind, self._content = db, kind, content
+        self.import_id = 0
+        """Of the new import, once it is claimed."""
+
+    async def __call__(self, content_sha256: str) -> None:
+        """Waits for another import of the same content; raises ImportRefused if one was done."""
+        values = {
+            "kind": self._kind,
+            "sha256": self._content.sha256,
+            "content_sha256": content_sha256,
+            "filename": self._content.name[:200],
+            "row_count": 0,
+        }
+        import_id = await self._db.scalar(insert(Import).values(values).on_conflict_do_nothing().returning(Import.id))
+        if import_id is None:
+            await self.refuse_known(content_sha256)
+        self.import_id = int(import_id or 0)
+
+    async def refuse_known(self, content_sha256: str | None = None) -> None:
+        """Raises ImportRefused if these bytes, or these rows, were imported."""
+        # without a digest of the rows: imports of an earlier version, and a quick answer
+        same = or_(Import.sha256 == self._content.sha256, Import.content_sha256 == content_sha256)
+        earlier = select(Import.sha256, Import.filename, Import.imported_at, Import.row_count)
+        row = (await self._db.execute(earlier.where(Import.kind == self._kind, same).limit(1))).one_or_none()
+        if row is None:
+            return
+        sha256, filename, imported_at, row_count = row
+        saved_again = "" if sha256 == self._content.sha256 else " The rows are the same, though the bytes are not."
+        raise ImportRefused.because(
+            f"This content was imported already: {row_count} {self._kind} from {filename},"
+            f" on {imported_at:%Y-%m-%d at %H:%M:%S} UTC.{saved_again}"
+        )

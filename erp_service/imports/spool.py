@@ -4,6 +4,8 @@ The compression is recognised by the file's first bytes, not by its name. Memory
 file that was made to expand without end, since it is decompressed in small chunks; for ordinary files it is a few MB.
 """
 
+import codecs
+import errno
 import hashlib
 import lzma
 import sys
@@ -11,13 +13,14 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias
 
 import msgspec
 import zstandard
 
-from erp_service.imports.csv_table import ImportRefused
+from erp_service.imports.files.faults import ImportRefused, LineFault
 
 STDIN = "-"
 
@@ -46,10 +49,29 @@ _FORMATS: dict[bytes, Callable[[], Decompressor]] = {
     b"\x28\xb5\x2f\xfd": lambda: zstandard.ZstdDecompressor().decompressobj(),
 }
 _FOREIGN = {
-    b"PK\x03\x04": "is a zip archive or a spreadsheet: save it as CSV in UTF-8",
-    b"\xff\xfe": "is UTF-16: save it as UTF-8",
-    b"\xfe\xff": "is UTF-16: save it as UTF-8",
+    b"PK\x03\x04": "is a workbook (.xlsx, .ods) or a zip archive: save the sheet as CSV in UTF-8",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "is an old workbook (.xls): save the sheet as CSV in UTF-8",
+    b"BZh": "is compressed by bzip2: use xz, gzip or zstd",
+    b"7z\xbc\xaf\x27\x1c": "is a 7z archive: unpack it first",
+    b"Rar!": "is a rar archive: unpack it first",
+    b"PAR1": "is a Parquet file: export it as CSV",
+    b"%PDF": "is a PDF: export the table as CSV",
+    b"<": "is HTML or XML, perhaps under the name of a workbook: save the sheet as CSV in UTF-8",
+    b"{": "is JSON: export it as CSV",
+    b"[": "is JSON: export it as CSV",
 }
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_LONGEST_MAGIC = 8
+
+
+class CannotRead(Exception):
+    """The file cannot be opened or read, or there is no room for a copy of it."""
+
+    def __init__(self, error: OSError, path: str | Path) -> None:
+        if error.errno == errno.ENOSPC:
+            super().__init__(f"there is no room for a copy of the file in {tempfile.gettempdir()}")
+        else:
+            super().__init__(f"cannot read {path}: {error.strerror or error}")
 
 
 class Spooled(msgspec.Struct, frozen=True):
@@ -58,39 +80,84 @@ class Spooled(msgspec.Struct, frozen=True):
     file: BinaryIO
     name: str
     sha256: str
+    """Of the decompressed bytes, before they are made UTF-8."""
     size: int
     lines: int
 
 
 @contextmanager
-def spooled(path: str | Path, progress: ReadProgress) -> Iterator[Spooled]:
+def spooled(path: str | Path, progress: ReadProgress, encoding: str | None = None) -> Iterator[Spooled]:
     """Copy the file, or standard input for `-`, so that nobody can change it between checking and posting.
 
-    Raises ImportRefused if it is damaged, cut short, empty, or not text; OSError if it cannot be opened."""
+    It is kept in UTF-8, whatever its `encoding` is. Raises ImportRefused if it is damaged, cut short, empty, or not
+    text; CannotRead."""
     with ExitStack() as stack:
-        temporary = stack.enter_context(tempfile.TemporaryFile(prefix="erp-import-"))
-        if str(path) == STDIN:
-            source, name, size = sys.stdin.buffer, STDIN, 0
-        else:
-            source = stack.enter_context(Path(path).open("rb"))
-            name, size = Path(path).name, Path(path).stat().st_size
-        digest, written, lines = hashlib.sha256(), 0, 0
-        for chunk in _decompressed(source, lambda done: progress(done, size)):
-            digest.update(chunk)
-            written += len(chunk)
-            lines += chunk.count(b"\n")
-            temporary.write(chunk)
-        if not written:
-            raise ImportRefused.because("The file is empty.")
-        temporary.flush()
-        yield Spooled(temporary, name, digest.hexdigest(), written, lines)
+        try:
+            temporary, content = stack.enter_context(tempfile.TemporaryFile(prefix="erp-import-")), hashlib.sha256()
+            if str(path) == STDIN:
+                source, name, size = sys.stdin.buffer, STDIN, 0
+            else:
+                source = stack.enter_context(Path(path).open("rb"))
+                name, size = Path(path).name, Path(path).stat().st_size
+            chunks = _digested(_recognised(_decompressed(source, lambda done: progress(done, size))), content)
+            written, lines = 0, 0
+            for chunk in _in_utf_8(chunks, encoding):
+                written += len(chunk)
+                lines += chunk.count(b"\n")
+                temporary.write(chunk)
+            if not written:
+                raise ImportRefused.because("The file is empty.")
+            temporary.flush()
+        except OSError as exc:
+            raise CannotRead(exc, path) from exc
+        yield Spooled(temporary, name, content.hexdigest(), written, lines)
+
+
+def _digested(chunks: Iterator[bytes], content: "hashlib._Hash") -> Iterator[bytes]:
+    for chunk in chunks:
+        content.update(chunk)
+        yield chunk
+
+
+def _recognised(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes, the first of them at once. Raises ImportRefused for what is certainly no CSV."""
+    beginning = b""
+    for chunk in chunks:
+        beginning += chunk
+        if len(beginning) >= _LONGEST_MAGIC:
+            break
+    for magic, description in _FOREIGN.items():
+        if beginning.startswith(magic):
+            raise ImportRefused.because(f"The file {description}.")
+    yield beginning
+    yield from chunks
+
+
+def _in_utf_8(chunks: Iterator[bytes], encoding: str | None) -> Iterator[bytes]:
+    """The text in UTF-8. UTF-8 itself passes as it is: csv_table.py names each line that is not."""
+    beginning = next(chunks, b"")
+    if encoding is None and beginning.startswith(_UTF_16):
+        encoding = "utf-16"
+    if encoding is None or codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+        yield beginning
+        yield from chunks
+        return
+    if beginning.startswith(codecs.BOM_UTF8):
+        raise ImportRefused.because(f"The file begins with the mark of UTF-8, so it is not {encoding}.")
+    decoder, lines = codecs.getincrementaldecoder(encoding)(), 0
+    try:
+        for chunk in chain((beginning,), chunks):
+            text = decoder.decode(chunk)
+            lines += text.count("\n")
+            yield text.encode("utf-8", "surrogatepass")
+        yield decoder.decode(b"", final=True).encode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as exc:
+        line = lines + exc.object[: exc.start].count(b"\n") + 1
+        raise ImportRefused([LineFault(f"is not {encoding}", line)], 1) from None
 
 
 def _decompressed(source: BinaryIO, progress: Callable[[int], None]) -> Iterator[bytes]:
     beginning = source.read(_CHUNK)
-    for magic, description in _FOREIGN.items():
-        if beginning.startswith(magic):
-            raise ImportRefused.because(f"The file {description}.")
     make = next((make for magic, make in _FORMATS.items() if beginning.startswith(magic)), None)
     chunks = _chunks(source, beginning, _PLAIN_CHUNK if make is None else _CHUNK, progress)
     if make is None:

@@ -183,11 +183,12 @@ def _kind_and_details(movement: AnyMovement) -> tuple[MovementKind, Decimal | No
 
 def _status_faults(lines: Sequence[PostingLine], movements: Sequence[PointerAndMovement]) -> Iterator[Fault]:
     for line, (pointer, movement) in zip(lines, movements, strict=True):
-        if (detail := _status_fault(line)) is not None:
+        if (detail := status_fault(line)) is not None:
             yield Fault(detail, f"{pointer}/{next(_references(movement)).field}")
 
 
-def _status_fault(line: PostingLine) -> str | None:
+def status_fault(line: PostingLine) -> str | None:
+    """Why the item's status does not allow the movement; None if it does."""
     if line.item.status == "INACTIVE" and line.kind != "ADJUSTMENT":
         return f"{line.item.sku} is INACTIVE and takes adjustments only"
     if line.item.status == "DISCONTINUED" and line.kind == "IN":

@@ -74,6 +74,25 @@ async def test_download_that_breaks_many_times_goes_on_where_it_broke(
     assert between.asked.count(b"\r\nRange: bytes=") >= 10
 
 
+async def test_service_without_an_answer_is_reported_at_once_and_not_after_all_retries(
+    service: Service, job: Job
+) -> None:
+    said: list[str] = []
+    async with wire(service.urls[0]) as between:
+
+        def read_twice() -> None:
+            with Client(between.url, service.token, notice=said.append) as erp:
+                erp.job(job["id"])
+                between.answers_lost = 2
+                erp.job(job["id"])
+
+        await asyncio.to_thread(read_twice)
+    lost, back = said
+    assert "cannot be reached" in lost
+    assert "Trying again, for 120 s at most." in lost
+    assert back == "The service answers again."
+
+
 async def test_download_goes_on_with_what_an_earlier_process_left(service: Service, job: Job, tmp_path: Path) -> None:
     path, whole = tmp_path / "items.csv", io.BytesIO()
     async with wire(service.urls[0]) as between:

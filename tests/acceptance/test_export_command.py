@@ -25,7 +25,7 @@ from erp_service.cli import main
 from erp_service.client import Job
 from tests.acceptance.instances import free_port
 from tests.acceptance.service import EMAIL, PASSWORD, ROWS, Service
-from tests.acceptance.wire import wire
+from tests.acceptance.wire import Wire, wire
 from tests.support.waiting import eventually
 
 SECONDS = 60
@@ -64,6 +64,15 @@ async def ended(process: asyncio.subprocess.Process, given: str = "") -> Ended:
         out, said = await process.communicate(given.encode())
     assert process.returncode is not None
     return Ended(process.returncode, out, (said or b"").decode())
+
+
+async def line_of(process: asyncio.subprocess.Process, word: str) -> str:
+    """The first line on standard error that holds the word: what the process has received and shown."""
+    assert process.stderr is not None
+    async with asyncio.timeout(SECONDS):
+        while word not in (line := (await process.stderr.readline()).decode()):
+            assert line, f"the process ended without a word of {word!r}"
+    return line
 
 
 async def export(*arguments: str, url: str, token: str | None, given: str = "") -> Ended:
@@ -138,26 +147,68 @@ async def test_interrupted_run_goes_on_and_is_fetched_by_resume(service: Service
             ) as process,
         ):
             await owner.execute("lock table items in access exclusive mode")
-            running = "select status from export_jobs where user_id = $1 order by id desc limit 1"
-            before = await owner.fetchval("select count(*) from export_jobs")
-
-            async def runs() -> bool:
-                count = await owner.fetchval("select count(*) from export_jobs")
-                return bool(count > before and await owner.fetchval(running, service.user_id) == "running")
-
-            await eventually(runs, seconds=SECONDS)
+            said = await line_of(process, "running")
             process.send_signal(signal.SIGINT)
             stopped = await ended(process)
     finally:
         await owner.close()
     assert stopped.status == 130
-    assert "The export goes on without you." in stopped.said
+    assert "running" in said
+    assert "The export goes on without you" in stopped.said
     assert "Traceback" not in stopped.said
     hint = re.search(r"Go on with: erp export --resume (\S+) -o items.csv --url (\S+)\n", stopped.said)
     assert hint is not None, stopped.said
     done = await export("--resume", hint[1], "-o", "items.csv", url=hint[2], token=service.token)
     assert done.status == 0, done.said
     assert hashlib.sha256((tmp_path / "items.csv").read_bytes()).hexdigest() in done.said
+
+
+async def test_interrupted_submission_says_which_export_goes_on(service: Service, tmp_path: Path) -> None:
+    """Ctrl-C comes after the service has the request, and before the client has the answer."""
+    owner = await service.owner()
+    before = await owner.fetchval("select count(*) from export_jobs")
+    arguments = ["items", "--force-new", "-o", "items.csv"]
+    try:
+        async with wire(service.urls[0]) as between:
+            between.open.clear()
+            async with started(*arguments, url=between.url, token=service.token, cwd=tmp_path) as process:
+                await _asked(between, 1)
+                process.send_signal(signal.SIGINT)
+                await _asked(between, 2)
+                between.open.set()
+                stopped = await ended(process)
+        assert await owner.fetchval("select count(*) from export_jobs") == before + 1
+    finally:
+        await owner.close()
+    assert stopped.status == 130
+    hint = re.search(r"goes on without you.*\nGo on with: erp export --resume (\S+) -o items.csv", stopped.said)
+    assert hint is not None, stopped.said
+    done = await export("--resume", hint[1], "-o", "items.csv", url=service.urls[0], token=service.token)
+    assert done.status == 0, done.said
+
+
+async def test_interrupted_submission_that_nobody_answers_says_that_it_may_go_on(
+    service: Service, tmp_path: Path
+) -> None:
+    async with wire(service.urls[0]) as between:
+        between.open.clear()
+        async with started("items", "-o", "items.csv", url=between.url, token=service.token, cwd=tmp_path) as process:
+            for count in (1, 2):
+                await _asked(between, count)
+                process.send_signal(signal.SIGINT)
+            stopped = await ended(process)
+        between.open.set()
+    assert stopped.status == 130
+    assert "may have been submitted" in stopped.said
+    assert "The same command continues with it" in stopped.said
+    assert "Traceback" not in stopped.said
+
+
+async def _asked(between: Wire, count: int) -> None:
+    async def asked() -> bool:
+        return between.asked.count(b"POST /api/v1/exports/jobs ") >= count
+
+    await eventually(asked, seconds=SECONDS)
 
 
 async def test_interrupted_download_goes_on_where_it_was(service: Service, job: Job, tmp_path: Path) -> None:
@@ -219,6 +270,29 @@ async def test_each_way_to_fail_has_its_status_and_no_stack_trace(service: Servi
         assert said in found.said, arguments
         assert "Traceback" not in found.said
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_output_that_cannot_be_written_is_known_before_anything_is_submitted(
+    service: Service, tmp_path: Path
+) -> None:
+    owner = await service.owner()
+    before = await owner.fetchval("select count(*) from export_jobs")
+    try:
+        for output, said in (("/nope/x", "No such file"), (str(tmp_path), "Is a directory"), ("/dev/null/x", "Not a")):
+            ended = await export("items", "--force-new", "-o", output, url=service.urls[0], token=service.token)
+            assert ended.status == 1
+            assert ended.said.startswith(f"erp: cannot write: {output}: {said}")
+            assert len(ended.said.splitlines()) == 1
+        assert await owner.fetchval("select count(*) from export_jobs") == before
+    finally:
+        await owner.close()
+
+
+async def test_without_a_terminal_and_a_token_the_message_names_the_variable(tmp_path: Path) -> None:
+    ended = await export("items", url="http://127.0.0.1:1", token=None)
+    assert ended.status == 2
+    assert "ERP_TOKEN is not set" in ended.said
+    assert "Aborted" not in ended.said
 
 
 async def test_reader_of_the_pipe_that_goes_away_is_no_fault_of_ours(

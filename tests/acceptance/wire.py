@@ -20,6 +20,9 @@ class Wire:
         """What is in an answer instead of what: of the same length, once a piece."""
         self.pause = 0.0
         """Seconds before each piece of an answer."""
+        self.open = asyncio.Event()
+        """No answer passes while it is cleared."""
+        self.open.set()
         self.asked = b""
         self._targets = deque(urlsplit(target) for target in targets)
 
@@ -52,6 +55,7 @@ class Wire:
                 break
             if self.damage is not None:
                 data = data.replace(*self.damage, 1)
+            await self.open.wait()
             await asyncio.sleep(self.pause)
             to_client.write(data[:left])
             await to_client.drain()

@@ -9,7 +9,7 @@ SERVICE = {"litestar", "sqlalchemy", "asyncpg", "psycopg", "procrastinate", "ale
 MIGRATION = {"alembic", "mako"}
 WEB = {"litestar", "uvicorn"}
 CLIENT = {"httpx"}
-SHARED = {"erp_service.commands.database", "erp_service.commands.terminal"}
+SHARED = {"erp_service.commands.database", "erp_service.commands.progress", "erp_service.commands.terminal"}
 # OpenTelemetry: its API takes 10 ms, for what submits or runs exports; its exporter (protobuf) is for a setting alone
 TRACING, TRACE_EXPORT = {"opentelemetry"}, {"google"}
 

@@ -18,7 +18,7 @@ import pytest
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.imports import service
-from erp_service.imports.csv_table import ImportRefused
+from erp_service.imports.files.faults import ImportRefused
 from erp_service.imports.movement_rows import LAYOUT
 from erp_service.imports.service import Loaded
 from erp_service.inventory import ledger, row_locks
@@ -173,12 +173,12 @@ async def test_columns_that_nobody_knows_become_metadata_and_text_stays_as_it_is
     written = io.StringIO()
     writer = csv.writer(written)
     writer.writerow([*LAYOUT.known, "customer", "price"])
-    writer.writerow([AT, "IN", "A", "MAIN", "1", "", "", odd, odd, "", odd, ""])
-    writer.writerow([AT, "IN", "A", "MAIN", "1", "", "", "\\N", "", "", "", ""])
+    writer.writerow([AT, "IN", "A", "MAIN", "1", "", "", "", "Ω 1", odd, "", odd, ""])
+    writer.writerow([AT, "IN", "A", "MAIN", "1", "", "", "", "\\N", "", "", "", ""])
     await load(written.getvalue())
     rows = await owner.fetch("select reference_no, notes, metadata from stock_ledger order by id")
     assert [(r["reference_no"], r["notes"], json.loads(r["metadata"])) for r in rows] == [
-        (odd, odd, {"customer": odd}),
+        ("Ω 1", odd, {"customer": odd}),
         ("\\N", None, {}),
     ]
 
@@ -191,7 +191,6 @@ BAD = {
     "1899-12-31T23:59:59Z,IN,A,MAIN,1,,,,,": "line 2, occurred_at: is before 1900",
     "2999-01-01T00:00:00Z,IN,A,MAIN,1,,,,,": "line 2, occurred_at: is in the future",
     f"{AT},RETURN,A,MAIN,1,,,,,": "line 2, type: is not one of IN, OUT, TRANSFER, ADJUSTMENT",
-    f"{AT},in,A,MAIN,1,,,,,": "line 2, type: is not one of",
     f"{AT},IN,,MAIN,1,,,,,": "line 2, sku: is missing",
     f"{AT},IN,A,,1,,,,,": "line 2, location: is missing",
     f"{AT},IN,A,MAIN,,,,,,": "line 2, quantity: is missing",
@@ -205,6 +204,7 @@ BAD = {
     f"{AT},TRANSFER,A,MAIN,1,,,,,": "line 2, to_location: is missing",
     f"{AT},TRANSFER,A,MAIN,1,MAIN,,,,": "line 2, to_location: is the location itself",
     f"{AT},IN,A,MAIN,1,,,{'x' * 101},,": "line 2, reference_no: is longer than 100",
+    f"{AT},IN,A,MAIN,1,,,PO\u200b1,,": "line 2, reference_no: has an invisible character (U+200B) at position 3",
     f"{AT},IN,A,MAIN,1,,,,{'x' * 2001},": "line 2, notes: is longer than 2000",
     f"{AT},IN,A,MAIN,1,,,,,because": "line 2, reason: only an ADJUSTMENT has a reason",
     f"{AT},ADJUSTMENT,A,MAIN,1,,,,,{'x' * 501}": "line 2, reason: is longer than 500",
@@ -223,7 +223,7 @@ async def test_every_bad_line_is_named_and_nothing_is_posted(load: Load, owner: 
     for line, expected in BAD.items():
         (only,) = await refused(load(HEADER + line + "\n"))
         assert only.startswith(expected), (line, only)
-    found = await refused(load(HEADER + f"x,y,A,MAIN,z,,w,,,\n{AT},IN,A,MAIN,1,,,,,\n,,,,,,,,,\n"))
+    found = await refused(load(HEADER + f"x,y,A,MAIN,z,,w,,,\n{AT},IN,A,MAIN,1,,,,,\n,,,,,,,,x,\n"))
     named = [fault.partition(":")[0] for fault in found]
     assert named == [
         *("line 2, occurred_at", "line 2, type", "line 2, quantity", "line 2, unit_cost"),

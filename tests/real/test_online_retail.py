@@ -10,7 +10,7 @@ import pytest
 from erp_service.access.principals import system
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.planning.selection import psql_text
-from erp_service.imports.csv_table import ImportRefused
+from erp_service.imports.files.faults import ImportRefused
 from erp_service.imports.service import load
 from erp_service.operations.verify import verify
 from erp_service.settings import Settings

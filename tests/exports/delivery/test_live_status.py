@@ -256,7 +256,7 @@ async def test_stream_of_a_signed_address_says_that_it_expires_and_goes_on_at_an
     app: Litestar, viewer: UserClient, database: Database, run: Run
 ) -> None:
     """An EventSource whose address is refused when it connects again ends for good, though the job still runs."""
-    signed = Signed(viewer.user_id, 1, int(time.time()) + 2)
+    signed = Signed(viewer.user_id, 1, int(time.time()) + 2, UUID(int=0))
     async with listening(app, services_of(app).signed_urls.sign(events_of(run.export_id), signed)) as first:
         known = await first.event(0)
         await first.end(seconds=SOON)

@@ -1,0 +1,62 @@
+"""The columns that a kind of file has, and what may be wrong with a header."""
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import TypeAlias
+
+import msgspec
+
+from erp_service.imports.files.dialect import SEPARATORS
+from erp_service.imports.files.faults import Faults
+from erp_service.inventory.stock_schemas import METADATA_MEMBERS
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """The columns of one kind of file. Other columns (extras) are kept as metadata, or refused."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    keeps_extras: bool = False
+    read_only: tuple[str, ...] = ()
+    """Columns of our own exports that say nothing to an import; they are passed over."""
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        return self.required + self.optional
+
+
+_HeaderFault: TypeAlias = tuple[str | None, str]
+"""A column, or None for the header as a whole, and what is wrong."""
+
+
+def check_header(header: list[str], layout: Layout) -> None:
+    """Raises ImportRefused that names every fault of the header."""
+    faults = Faults()
+    for column, detail in chain(_missing(header, layout), _misnamed(header), _unknown(header, layout)):
+        faults.add(1, column, detail)
+    faults.check()
+
+
+def _missing(header: list[str], layout: Layout) -> Iterator[_HeaderFault]:
+    missing = [name for name in layout.required if name not in header]
+    for name in missing:
+        yield name, f"the column is missing; there must be {', '.join(layout.required)}"
+    for name, separator in SEPARATORS.items():
+        if missing and len(header) == 1 and separator in header[0]:
+            yield None, f"the columns seem to be separated by {name}s: say --delimiter {name}"
+
+
+def _misnamed(header: list[str]) -> Iterator[_HeaderFault]:
+    for index, name in enumerate(header):
+        if name and name in header[:index]:
+            yield name, "the column is there twice; capitals make no difference"
+
+
+def _unknown(header: list[str], layout: Layout) -> Iterator[_HeaderFault]:
+    extras = [name for name in header if name and name not in layout.known and name not in layout.read_only]
+    if not layout.keeps_extras:
+        for name in extras:
+            detail = f"is not a column of this kind of file: remove it; the columns are {', '.join(layout.known)}"
+            yield name, detail
+    elif len(extras) > METADATA_MEMBERS:
+        yield None, f"{len(extras)} columns are not known, and only {METADATA_MEMBERS} can be kept as metadata"

@@ -1,0 +1,37 @@
+"""What a file says, whatever its bytes: a digest of its rows, so that a file saved again is known again."""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeAlias
+
+import msgspec
+
+Claim: TypeAlias = Callable[[str], Awaitable[None]]
+"""Called once with the digest of a file that has no fault of its own, before or after it is stored, and before the
+commit. Raises ImportRefused if a file with that digest was imported."""
+
+_MODULUS = 1 << 256
+
+
+class Fingerprint:
+    """The sum of the SHA-256 of each row, modulo 2^256: neither order nor repetition of a row needs memory.
+
+    Rows are given as parsed values, so that quotes, line ends, separators, encodings, the order of rows and columns,
+    and `10` for `10.0` make no difference. The sum guards against mistakes, not against somebody who searches for
+    another file with the same sum."""
+
+    def __init__(self) -> None:
+        self._sum = 0
+
+    def add(self, values: Iterable[object]) -> None:
+        # a text may hold the separator, but not by mistake so that two different rows become one
+        row = "\x1f".join(map(str, values)).encode("utf-8", "surrogatepass")
+        self._sum = (self._sum + int.from_bytes(hashlib.sha256(row).digest())) % _MODULUS
+
+    def add_struct(self, body: msgspec.Struct, *more: object) -> None:
+        """The fields that have a value, by name: a field that is added to the struct later changes no digest."""
+        fields = zip(body.__struct_fields__, msgspec.structs.astuple(body), strict=True)
+        self.add((*(f"{name}={value}" for name, value in fields if value is not None), *more))
+
+    def hex(self) -> str:
+        return f"{self._sum:064x}"
