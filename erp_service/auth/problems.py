@@ -23,7 +23,7 @@ class RefreshRefused(errors.Refused):
 
 class AddressRefused(errors.Refused):
     """The `signature` of the URL is not valid: it was changed or cut, it belongs to another URL, its five minutes are
-    over, or the rights of the user for whom it was signed have changed since.
+    over, or the user for whom it was signed has signed out or has other rights since.
 
     Get a new URL from `POST /api/v1/exports/jobs/{id}/download-url`."""
 

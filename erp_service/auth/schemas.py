@@ -24,7 +24,7 @@ NewPassword = Annotated[
     Meta(
         min_length=SHORTEST,
         max_length=LONGEST,
-        description="Neither made of the e-mail nor among the most common passwords.",
+        description="On no list of breached ones, not made of the user's e-mail or name, and not nearly the old one.",
         examples=["a long walk by the sea"],
     ),
 ]

@@ -119,6 +119,26 @@ async def test_options_become_the_request(service: Service, tmp_path: Path) -> N
     assert "is here already" in again.said
 
 
+async def test_preset_for_excel_and_relative_times_are_options_too(service: Service, tmp_path: Path) -> None:
+    options = [
+        "--for",
+        "excel-de",
+        "--timezone",
+        "Europe/Berlin",
+        "--filter",
+        "from=today -7 days",
+        "--filter",
+        "to=now",
+    ]
+    done = await export("stock_movements", *options, "-o", "-", url=service.urls[0], token=service.token)
+    assert done.status == 0, done.said
+    assert done.out.startswith(b"\xef\xbb\xbfid;")
+    assert b"\r\n" in done.out
+    refused = await export("stock_movements", "--filter", "from=last week", url=service.urls[0], token=service.token)
+    assert refused.status == 1
+    assert "start of month -1 month" in refused.said
+
+
 async def test_all_is_one_archive(service: Service, tmp_path: Path) -> None:
     done = await export("--all", "--format", "jsonl", "-o", "books.zip", url=service.urls[0], token=service.token)
     assert done.status == 0, done.said

@@ -11,10 +11,12 @@ the account has signed in before has a count of its own, which nothing that happ
   customers' networks, a provider 65,536 sites).
 
 When an account is guessed at from everywhere, it is not locked: each network that is new to it gets one attempt before
-it must wait, instead of ten. So 1,000 addresses of a botnet have a few thousand guesses an hour, at a password that is
-on no list, and the owner's first attempt on a new network is still taken.
+it must wait, instead of ten. So 1,000 addresses of a botnet have 9,000 guesses in the first hour and 4,000 in each
+later one, at a password that is on no list, and the owner's first attempt on a new network is still taken. NIST SP
+800-63B (3.2.2) would rather end the password after 100 failures, which lets anybody lock an account.
 
-No count depends on whether the account exists. Who shares the owner's network can make the owner wait there.
+Elsewhere, no answer depends on whether the account exists. Who shares the owner's network can make the owner wait
+there, and can learn that the account has signed in there.
 """
 
 import hashlib

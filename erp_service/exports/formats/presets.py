@@ -38,11 +38,11 @@ def options_for(preset: str) -> CsvOptions:
 
     Excel splits a CSV by the list separator of Windows, which is a semicolon where numbers have a comma."""
     if not re.fullmatch(PATTERN, preset):
-        raise ValueError("must be excel, or excel with a language behind it, such as excel-de or excel-de-CH")
+        raise ValueError("is not one of excel and excel with a language behind it, such as excel-de or excel-de-CH")
     tag = preset.removeprefix("excel").removeprefix("-") or "en"
     language = tag.partition("-")[0]
     if language not in _COMMA | _POINT:
-        raise ValueError(f"names the language {language}, which is not known here; see the options in `csv`")
+        raise ValueError(f"is for a language that is not one of those known here, {language}; set the options in `csv`")
     has_comma = tag in _COMMA_PLACES or (language in _COMMA and tag not in _POINT_PLACES)
     return CsvOptions(
         delimiter=";" if has_comma or tag in _SEMICOLON_PLACES else ",",

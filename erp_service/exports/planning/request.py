@@ -171,9 +171,9 @@ def _csv(request: ExportRequest, faults: list[Fault]) -> CsvOptions | None:
         faults.append(Fault(str(exc), pointer="/for"))
         return None
     if request.format not in ("csv", "xlsx"):
-        faults.append(Fault(f"is for the formats csv and xlsx, and this is {request.format}", pointer="/for"))
+        faults.append(Fault(f"is for the format csv or xlsx, and this is {request.format}", pointer="/for"))
     if request.csv is not None:
-        faults.append(Fault("stands in place of `csv`: leave one of them out", pointer="/for"))
+        faults.append(Fault("stands in place of `csv`: give one or the other", pointer="/for"))
     return options if request.format == "csv" else None
 
 
