@@ -23,6 +23,7 @@ _OF_STATUS: dict[int, type[Refused]] = {
     403: errors.Forbidden,
     404: errors.NotFound,
     405: errors.MethodNotAllowed,
+    408: errors.TooSlow,
     413: errors.TooLarge,
     415: errors.UnsupportedMedia,
     422: errors.Invalid,

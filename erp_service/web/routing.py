@@ -23,6 +23,10 @@ T = TypeVar("T")
 PUBLIC = None
 """The role of a route that needs no token."""
 
+SMALL_BODY = 64 * 1024
+BODY_BEFORE_SIGN_IN = 4 * 1024
+"""The largest bodies, in bytes, of routes with and without a role that do not say `lines=True`."""
+
 Id = Annotated[int, PathParameter(ge=1, le=INTEGER_LIMIT)]
 IfMatch = Annotated[
     str | None,
@@ -45,7 +49,9 @@ def get_or_head(path: Path, *, role: Role | None, problems: Sequence[type[Refuse
 
 
 def post(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
-    """`idempotent=False` for answers that must not be recorded, since they hold secrets."""
+    """`idempotent=False` for answers that must not be recorded, since they hold secrets. `lines=True` for a body with
+    many lines, which may be as large as the operator allows. `streams_body=True` for a handler that reads the body
+    piece by piece: it must limit size and time itself, and must hold no connection meanwhile."""
     return _route(litestar.post, path, role, problems, options)
 
 
@@ -66,6 +72,11 @@ def _route(
 ) -> Register:
     idempotent = options.pop("idempotent", method is litestar.post and role is not PUBLIC)
     signed = options.pop("signed", False)
+    small = BODY_BEFORE_SIGN_IN if role is PUBLIC else SMALL_BODY
+    body = {
+        "body_limit": None if options.pop("lines", False) else small,
+        "streams_body": options.pop("streams_body", False),
+    }
 
     def register(handler: Handler) -> HTTPRouteHandler:
         parameters = inspect.signature(handler).parameters
@@ -75,14 +86,14 @@ def _route(
             if role is not Role.VIEWER:
                 implied.append(errors.Forbidden)
         if "data" in parameters:
-            implied += [errors.Malformed, errors.TooLarge, errors.UnsupportedMedia]
+            implied += [errors.Malformed, errors.TooSlow, errors.TooLarge, errors.UnsupportedMedia]
         if "{" in str(path):
             implied.append(errors.NotFound)
         if "if_match" in parameters:
             implied.append(errors.Stale)
         return method(  # type: ignore[no-any-return]
             path,
-            opt={"role": role, "exclude_from_auth": role is PUBLIC, "idempotent": idempotent, "signed": signed},
+            opt={"role": role, "exclude_from_auth": role is PUBLIC, "idempotent": idempotent, "signed": signed, **body},
             guards=[_as_declared] if role is PUBLIC else [_least_role, _as_declared],
             security=[{}] if role is PUBLIC else [{"password": []}, *([{"signature": []}] if signed else [])],
             description=_description(handler, role, idempotent=idempotent),
@@ -112,6 +123,7 @@ def _documented(kinds: Iterable[type[Refused]], *, idempotent: bool) -> dict[int
     }
 
 
+_MOST_NAMED = 20  # parameters in one answer
 _KEY_PROBLEMS = (errors.KeyReused, errors.StillRunning)
 
 
@@ -124,8 +136,11 @@ def _as_declared(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRo
     """Refuses what the framework accepts: unknown query parameters, as a misspelt filter must not list everything, and
     ids such as `/items/1_0`, which `int()` reads."""
     takes_text: Mapping[str, bool] = handler.opt["query"]
-    faults = []
+    faults: list[Fault] = []
     for name, values in connection.query_params.dict().items():
+        # a query of 32 KiB may have ten thousand names
+        if len(faults) == _MOST_NAMED:
+            break
         if name not in takes_text:
             detail = f"is not a parameter here; known: {', '.join(sorted(takes_text)) or 'none'}"
             faults.append(Fault(detail, parameter=name[:100]))
@@ -135,7 +150,7 @@ def _as_declared(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRo
             # the framework reads it as None, which would switch the filter off
             faults.append(Fault("is not a value: leave the parameter out instead", parameter=name))
     if faults:
-        raise errors.Invalid(None, *faults[:20])
+        raise errors.Invalid(None, *faults)
     ids = [value for value in connection.path_params.values() if isinstance(value, int)]
     segments = connection.scope["path"].split("/")
     if any(str(value) not in segments or not 0 < value <= INTEGER_LIMIT for value in ids):
