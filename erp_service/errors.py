@@ -43,6 +43,13 @@ class Malformed(Refused):
     status, slug, title = 400, "malformed", "The body cannot be read"
 
 
+class BadRequest(Refused):
+    """What was sent is not a request of HTTP/1.1 that this service can read: its first line, its header fields, or the
+    chunks of its body. A library or a proxy on the way made it so."""
+
+    status, slug, title = 400, "bad-request", "The request is not valid HTTP"
+
+
 class Invalid(Refused):
     """Fields of the body, or parameters, are missing, unknown, of the wrong type, or have values that are not allowed.
 

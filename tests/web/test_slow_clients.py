@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
-import httpx
 import pytest
 from litestar import Litestar, Request
 from litestar.types import HTTPReceiveMessage, Message
