@@ -34,7 +34,7 @@ _OF_STATUS: dict[int, type[Refused]] = {
 
 def answer(request: Request[Any, Any, Any], refusal: Refused) -> Response[Any]:
     """The problem document of a refusal, with the headers that its status requires."""
-    headers = dict(refusal.headers)
+    headers = {"Cache-Control": "no-store", **refusal.headers}
     if refusal.status == 401:
         headers.setdefault("WWW-Authenticate", "Bearer")
     if refusal.status == 503:

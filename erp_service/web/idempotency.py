@@ -110,7 +110,9 @@ async def _record(db: WriteSession, claim: Claim, answer: ASGIResponse) -> None:
 
 
 def on_replay(_request: Request[Any, Any, Any], exc: Replay) -> Response[bytes]:
-    headers = {"Idempotency-Replayed": "true"} | {n: v for n, v in exc.headers.items() if n != "content-type"}
+    headers = {"Idempotency-Replayed": "true", "Cache-Control": "no-store"} | {
+        n: v for n, v in exc.headers.items() if n != "content-type"
+    }
     media_type = exc.headers.get("content-type", "application/json")
     return Response(exc.body, status_code=exc.status, headers=headers, media_type=media_type)
 

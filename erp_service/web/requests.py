@@ -17,8 +17,8 @@ class ApiRequest(Request[Principal, Any, Any]):
     """Decodes the body straight into the type of the handler's `data`: no floats, no `"5"` for 5, every fault named."""
 
     async def json(self) -> Any:
-        """Raises errors.UnsupportedMedia for a body that says it is no JSON: a page of another origin may send a form or
-        plain text without asking first (CORS), and JSON not."""
+        """Raises errors.UnsupportedMedia for a body that says it is no JSON: forms and plain text are what a page of
+        another origin may send without asking first (CORS)."""
         handler: Any = self.route_handler
         kind, body = handler.parsed_fn_signature.parameters["data"].annotation, await self.body()
         media_type = self.content_type[0].lower()

@@ -1,7 +1,7 @@
 """Routes that cannot forget their role: get, post, put, patch, delete."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import litestar
@@ -11,6 +11,7 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, PathParameter
 from litestar.plugins import ReceiveRoutePlugin
+from litestar.response import Response
 from litestar.routes import BaseRoute
 
 from erp_service import errors
@@ -157,13 +158,24 @@ def _as_declared(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRo
         raise errors.NotFound
 
 
+def _allowing(methods: Iterable[str]) -> Callable[[Any], Awaitable[Response[None]]]:
+    """Answers OPTIONS before the framework's own handler does, which names the methods of one handler of the path."""
+    headers = {"Allow": ", ".join(sorted(methods))}
+
+    async def answer(_request: Any) -> Response[None]:
+        return Response(None, status_code=204, headers=headers)
+
+    return answer
+
+
 class RolesDeclared(ReceiveRoutePlugin):
     """Stops the start of a service that has a route with no role. Notes in `opt["query"]` which query parameters each
-    route takes, and whether each is a text, of which "null" is one."""
+    route takes, and whether each is a text, of which "null" is one. Makes OPTIONS name every method of a path."""
 
     def receive_route(self, route: BaseRoute) -> None:
         for handler in getattr(route, "route_handlers", []):
             if "OPTIONS" in handler.http_methods:
+                handler.before_request = _allowing(route.methods)
                 continue
             if "role" not in handler.opt:
                 raise ImproperlyConfiguredException(f"{route.path} declares no role: {handler.handler_name}")
