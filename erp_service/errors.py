@@ -105,7 +105,7 @@ class Stale(Refused):
 
 
 class TooSlow(Refused):
-    """The body did not arrive within 10 seconds. Nothing was changed.
+    """The head of the request, or its body, did not arrive within 10 seconds. Nothing was changed.
 
     Send the request again, over a better connection or in smaller parts."""
 

@@ -42,7 +42,14 @@ def _uncached(pair: TokenPair) -> ApiResponse[TokenPair]:
     summary="Sign in",
     tags=_TAGS,
     operation_class=login_form.FormOperation,
-    problems=(WrongCredentials, errors.TooMany, errors.Malformed, errors.TooLarge, errors.UnsupportedMedia),
+    problems=(
+        WrongCredentials,
+        errors.TooMany,
+        errors.Malformed,
+        errors.TooSlow,
+        errors.TooLarge,
+        errors.UnsupportedMedia,
+    ),
 )
 async def login(request: Request[Any, Any, Any], login: NamedDependency[LoginContext]) -> ApiResponse[TokenPair]:
     """Takes e-mail and password, as the form of the OAuth 2.0 password grant. A header `Authorization` is ignored.
