@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import httptools
 import uvicorn
-from litestar.types import Receive, Scope, Send
 from uuid_utils.compat import uuid7
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -78,7 +77,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 return
             oldest = next(iter(self._idle))
             del self._idle[oldest]
-            oldest.transport.close()
+            oldest.transport.abort()
         self._idle[self] = None
         # as between two requests
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
@@ -110,7 +109,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._ended = True
             return
         except httptools.HttpParserError:
-            self._refuse(errors.BadRequest(None))
+            if not self._ended:
+                self._refuse(errors.BadRequest())
             return
         if self._in_head:
             # where in the data the head began is only known if nothing stood before it
@@ -134,15 +134,16 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = self._body_bytes = self._raw_body_bytes = 0
         self._set_deadline(None)
         self._idle.pop(self, None)
-        if len(self.pipeline) >= self._limits.pipelined:
-            self._ended = True
-            raise _TooManyPipelined
-        refusal = self._refusal()
-        self.app = self.config.loaded_app if refusal is None else _answering(refusal)
+        if (refusal := self._refusal()) is not None:
+            self._refuse(refusal, telemetry.request_id(self.scope))
+            # ends the parser, too
+            raise _HeadRefused
         super().on_headers_complete()
 
     def _refusal(self) -> Refused | None:
         """Why the request whose head is complete is not handed on."""
+        if len(self.pipeline) >= self._limits.pipelined:
+            return errors.BadRequest("Too many requests were sent before the first was answered.")
         # an orchestrator must not end a process because it is busy
         if len(self.tasks) >= self._limits.requests and not self.url.startswith(b"/health"):
             return errors.Unavailable("Too many requests are in progress on this instance.")
@@ -175,12 +176,12 @@ class LimitedProtocol(HttpToolsProtocol):
             self._idle[self] = None
             if not self._in_head:
                 # answered before its end, as a body over the limit is
-                self._set_deadline(self._limits.body_seconds, self.transport.close)
+                self._set_deadline(self._limits.body_seconds, self._close)
 
     def _head_is_late(self) -> None:
         self._refuse(errors.TooSlow(f"The head must arrive within {self._limits.head_seconds:g} seconds."))
 
-    def _refuse(self, refusal: Refused) -> None:
+    def _refuse(self, refusal: Refused, request_id: str | None = None) -> None:
         """Answer what no request could be made of, and end the connection; if answers are in progress, after the first
         of them."""
         self._ended = True
@@ -194,7 +195,7 @@ class LimitedProtocol(HttpToolsProtocol):
             # its body is broken: the handler that waits for it is told that the client is gone
             cycle.disconnected = True
             cycle.message_event.set()
-        request_id = str(uuid7())
+        request_id = request_id or str(uuid7())
         telemetry.requests.labels("-", "(no request)", refusal.status).inc()
         client = self.client[0] if self.client else None
         telemetry.log.info("request refused", status=refusal.status, client=client, request_id=request_id)
@@ -209,7 +210,16 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.flow.resume_reading()
-        self._set_deadline(self._limits.lingering_seconds, self.transport.close)
+        self._set_deadline(self._limits.lingering_seconds, self._close)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self.transport.close()
+        # it first sends what is left, for which a reader that takes nothing would let it wait for ever
+        if self.transport.get_write_buffer_size():
+            self._watch_reader(None)
 
     def _set_deadline(self, seconds: float | None, late: Any = None) -> None:
         if self._deadline is not None:
@@ -232,27 +242,20 @@ class LimitedProtocol(HttpToolsProtocol):
             telemetry.log.info("reader let go, it took nothing", seconds=self._limits.silence_seconds)
             self.transport.abort()
             return
+        if self._silence is not None:
+            self._silence.cancel()
         self._silence = self.loop.call_later(self._limits.silence_seconds, self._watch_reader, left)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Logs nothing: any client could fill the log with it."""
 
 
-class _TooManyPipelined(Exception):
-    pass
-
-
-def _answering(refusal: Refused) -> Any:
-    """An app that answers this refusal to every request."""
-
-    async def answer(scope: Scope, _receive: Receive, send: Send) -> None:
-        await exception_handlers.send_bare(refusal, scope, send, with_id=True)
-
-    return answer
+class _HeadRefused(Exception):
+    """Raised into the parser: the request was answered."""
 
 
 def _raw_answer(refusal: Refused, request_id: str) -> bytes:
-    headers, body = exception_handlers.rendered(refusal, request_id, with_id=True)
+    headers, body = exception_handlers.rendered(refusal, request_id)
     lines = [f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}".encode()]
-    lines += [name + b": " + value for name, value in headers]
+    lines += [name + b": " + value for name, value in [*headers, *telemetry.headers_of_all(request_id)]]
     return b"\r\n".join([*lines, b"", body])

@@ -49,20 +49,19 @@ def answer(request: Request[Any, Any, Any], refusal: Refused) -> Response[Any]:
     )
 
 
-def rendered(refusal: Refused, request_id: str, *, with_id: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """The headers and the body of the same without the framework. `with_id`: with the headers that the framework's
-    `before_send` adds to every answer."""
+def rendered(refusal: Refused, request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The headers and the body of the same without the framework, but for the headers that every answer has."""
     body = msgspec.json.encode(as_problem(refusal, request_id))
     headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "cache-control": "no-store"}
     if refusal.status == 503:
         headers["retry-after"] = "2"
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    return [*raw, (b"connection", b"close"), *(telemetry.headers_of_all(request_id) if with_id else ())], body
+    return [*raw, (b"connection", b"close")], body
 
 
-async def send_bare(refusal: Refused, scope: Scope, send: Send, *, with_id: bool = False) -> None:
+async def send_bare(refusal: Refused, scope: Scope, send: Send) -> None:
     """The same over plain ASGI, for a middleware that must answer without the framework."""
-    headers, body = rendered(refusal, telemetry.request_id(scope), with_id=with_id)
+    headers, body = rendered(refusal, telemetry.request_id(scope))
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 

@@ -17,7 +17,8 @@ SHORT = Limits(head_seconds=0.05, body_seconds=0.05, silence_seconds=0.05, linge
 
 
 class App:
-    """Answers with the number of bytes and headers that it got; at /wait only when `go` is set; at /flood for ever."""
+    """Answers with the number of bytes and headers that it got; at /wait only when `go` is set; at /large and
+    /flood with more than a reader that takes nothing has room for."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -30,6 +31,9 @@ class App:
             await self.go.wait()
         if scope["path"] == "/early":
             await self._answer(send, 413, b"early")
+            return
+        if scope["path"] == "/large":
+            await self._answer(send, 200, b" " * (16 << 20))
             return
         if scope["path"] == "/flood":
             await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -297,11 +301,12 @@ async def _endless(client: Client) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_reader_that_takes_nothing_is_let_go(app: App, serve: Serve) -> None:
+@pytest.mark.parametrize("path", [b"/flood", b"/large"])
+async def test_a_reader_that_takes_nothing_is_let_go(app: App, serve: Serve, path: bytes) -> None:
     served = await serve(SHORT)
     async with served.client() as client:
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await client.send(GET.replace(b"/count", b"/flood"))
+        await client.send(GET.replace(b"/count", path))
 
         async def begun() -> list[str]:
             return app.paths
