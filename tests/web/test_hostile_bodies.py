@@ -71,6 +71,13 @@ def hostile(name: bytes, size: int) -> Iterator[bytes]:
     yield filled(b"", b'{"a":', b"", size)
 
 
+def hostile_texts(names: list[str], size: int) -> Iterator[bytes]:
+    """Every field a text as long as all of them can be: regular expressions and normal forms look at each letter."""
+    for letter in ("a", " ", ".", "@a", "-", "a\u0301", "\ufdfa"):
+        length = size // len(names) // len(letter.encode()) - 20
+        yield msgspec.json.encode(dict.fromkeys(names, letter * length))
+
+
 def hostile_lines() -> Iterator[bytes]:
     short = msgspec.json.encode({n: _LINE[n] for n in ("transaction_type", "item_id", "location_id", "quantity")})
     yield filled(b'{"movements":[', short + b",", short + b"]}", _LIMIT)
@@ -126,17 +133,19 @@ async def client(shared_app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def longest_pause(client: httpx.AsyncClient, method: str, path: str, body: bytes) -> float:
-    """The least of a few: a collection of garbage may fall into any one."""
-    pauses = []
+async def pauses(client: httpx.AsyncClient, method: str, path: str, body: bytes, allowed: float) -> float:
+    """The longest pause in CPU seconds; of a few times the least, since a collection of garbage may fall into one."""
+    least = float("inf")
     for _ in range(3):
         pause = Pauses()
         async with pause.watched():
             answer = await client.request(method, path, content=body, headers={"Content-Type": "application/json"})
         assert 400 <= answer.status_code < 500, (path, body[:80], answer.text[:500])
         assert len(answer.content) < 64 * 1024
-        pauses.append(pause.longest)
-    return min(pauses)
+        least = min(least, pause.longest)
+        if least <= allowed:
+            break
+    return least
 
 
 async def test_no_body_stops_the_event_loop(shared_app: Litestar, client: httpx.AsyncClient) -> None:
@@ -147,13 +156,13 @@ async def test_no_body_stops_the_event_loop(shared_app: Litestar, client: httpx.
     for method, path, handler in routes:
         limit = handler.opt["body_limit"] or _LIMIT
         kind = handler.parsed_fn_signature.parameters["data"].annotation
-        name = msgspec.structs.fields(kind)[0].encode_name.encode()
-        bodies = list(hostile(name, limit))
+        names = [field.encode_name for field in msgspec.structs.fields(kind)]
+        bodies = [*hostile(names[0].encode(), limit), *hostile_texts(names, limit)]
         if kind is Movements:
             bodies += hostile_lines()
         for body in bodies:
             assert len(body) <= limit
-            if (pause := await longest_pause(client, method, path, body)) > allowed:
+            if (pause := await pauses(client, method, path, body, allowed)) > allowed:
                 slow[method, path, body[:60]] = pause / allowed
     assert slow == {}
 
