@@ -19,7 +19,7 @@ from erp_service.services import Services, running
 from erp_service.settings import Settings
 from erp_service.web import exception_handlers, idempotency, openapi
 from erp_service.web.dependencies import principal, read_session, service, services_of
-from erp_service.web.middleware import NormalisedQuery, RequestContext, ShutdownGuard
+from erp_service.web.middleware import NormalisedQuery, RequestContext, ShutdownGuard, WholeBody
 from erp_service.web.requests import ApiRequest
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import RolesDeclared
@@ -37,6 +37,7 @@ def create_app(services: Services) -> Litestar:
             NormalisedQuery(),
             ShutdownGuard(),
             DefineMiddleware(BearerAuth, exclude_from_auth_key="exclude_from_auth"),
+            WholeBody(most=services.settings.body_limit),
         ],
         before_send=[telemetry.before_send],
         dependencies={

@@ -43,6 +43,13 @@ class Malformed(Refused):
     status, slug, title = 400, "malformed", "The body cannot be read"
 
 
+class BadRequest(Refused):
+    """What was sent is not a request of HTTP/1.1 that this service can read: its first line, its header fields, or the
+    chunks of its body. A library or a proxy on the way made it so."""
+
+    status, slug, title = 400, "bad-request", "The request is not valid HTTP"
+
+
 class Invalid(Refused):
     """Fields of the body, or parameters, are missing, unknown, of the wrong type, or have values that are not allowed.
 
@@ -106,8 +113,19 @@ class Stale(Refused):
     status, slug, title = 412, "stale", "The resource has changed"
 
 
+class TooSlow(Refused):
+    """The head of the request, or its body, did not arrive within 10 seconds. Nothing was changed.
+
+    Send the request again, over a better connection or in smaller parts."""
+
+    status, slug, title = 408, "request-timeout", "The request took too long to arrive"
+
+
 class TooLarge(Refused):
-    """The body is larger than this service accepts (1 MiB unless the operator set otherwise)."""
+    """The body is larger than this endpoint accepts: 1 MiB where lines are posted (unless the operator set otherwise),
+    64 KiB elsewhere, 4 KiB where no token is needed.
+
+    Send the lines in several documents."""
 
     status, slug, title = 413, "too-large", "Too large"
 
@@ -122,6 +140,13 @@ class RangeNotSatisfiable(Refused):
     """The requested range begins after the end of the file."""
 
     status, slug, title = 416, "range-not-satisfiable", "Range not satisfiable"
+
+
+class HeadTooLarge(Refused):
+    """The request line and the headers are larger than 32 KiB together. Send shorter ones: most often a cookie, a token
+    or a query string has grown."""
+
+    status, slug, title = 431, "head-too-large", "The head of the request is too large"
 
 
 class TooMany(Refused):

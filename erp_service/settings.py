@@ -114,7 +114,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pool_size: Annotated[int, _about("database connections of one instance", ge=1, le=500)] = 10
     pool_timeout_seconds: Annotated[Seconds, _about("how long a request waits for a connection", gt=0, le=60)] = 5
     statement_seconds: Annotated[Seconds, _about("the longest a request's statement may run", gt=0, le=3600)] = 30
-    body_limit: Annotated[int, _about("the largest request body, in bytes", ge=1024)] = 1024 * 1024
+    body_limit: Annotated[
+        int, _about("the largest request body where lines are posted, in bytes; elsewhere 64 KiB at most", ge=1024)
+    ] = 1024 * 1024
     currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="the ISO 4217 code that values are in")] = "EUR"
     public_url: Annotated[
         str | None, _about("how addresses in answers begin, such as https://erp.example.com; none: with the path")

@@ -16,7 +16,6 @@ from erp_service.auth.schemas import LoginCredentials
 from erp_service.errors import Fault
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
-LARGEST_BODY = 16 * 1024  # bytes
 
 _LONGEST = {"username": Email.longest, "password": LONGEST}
 _IGNORED = ("grant_type", "scope", "client_id", "client_secret")

@@ -40,13 +40,17 @@ def _audited(user: UserOut) -> dict[str, Any]:
     return {"email": user.email, "full_name": user.full_name, "role": user.role, "is_active": user.is_active}
 
 
-async def register(db: WriteSession, who: Principal, slot: HashSlot, new: NewUser) -> UserOut:
-    """Create a user, with a role that the caller may grant.
+async def hash_of_new(who: Principal, slot: HashSlot, new: NewUser) -> str:
+    """The hash of a new user's password, to be computed before the transaction.
 
-    Raises RoleOutOfReach, EmailTaken, errors.Invalid for a weak password."""
+    Raises RoleOutOfReach if the caller may not grant the role, errors.Invalid for a weak password."""
     _require_reach(who.role, new.role)
     sessions.refuse_weak(new.password, new.email, "/password", full_name=new.full_name)
-    password_hash = await slot.hash(new.password)
+    return await slot.hash(new.password)
+
+
+async def register(db: WriteSession, who: Principal, new: NewUser, password_hash: str) -> UserOut:
+    """Create a user whose password has the hash that `hash_of_new` returned. Raises EmailTaken."""
     return await create_user(
         db, who, email=str(new.email), full_name=new.full_name, role=new.role, password_hash=password_hash
     )

@@ -130,12 +130,17 @@ def request_id(scope: Any) -> str:
     return str(known)
 
 
+def headers_of_all(request_id: str) -> list[tuple[bytes, bytes]]:
+    """What every response has."""
+    return [(b"x-request-id", request_id.encode()), *_SAFE_HEADERS]
+
+
 async def before_send(message: Any, scope: Any) -> None:
     """For every response, also those that no route made: the id and safe headers in it, its metrics, one log line."""
     if message["type"] != "http.response.start":
         return
     id_ = request_id(scope)
-    message["headers"] = [*message["headers"], (b"x-request-id", id_.encode()), *_SAFE_HEADERS]
+    message["headers"] = [*message["headers"], *headers_of_all(id_)]
     state = scope["state"]
     # the template and never the path: each id would make a series of its own, and signatures must not be stored
     route = scope.get("path_template") or "(no route)"

@@ -10,10 +10,12 @@ import uvicorn
 from erp_service.app import create_app
 from erp_service.observability import telemetry, tracing
 from erp_service.operations.readiness import Readiness
+from erp_service.processes.http_protocol import LimitedConfig, Limits
 from erp_service.services import build_services
 from erp_service.settings import Settings
 
 _OPEN_FILES = 8192
+_OTHER_FILES = 500  # database connections, export files, the log
 
 
 class DrainingServer(uvicorn.Server):
@@ -40,12 +42,14 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-def _raise_file_limit() -> None:
-    """A thousand open event streams are a thousand sockets; the usual soft limit of 1,024 open files is too low."""
+def _raise_file_limit() -> int:
+    """A thousand open event streams are a thousand sockets; the usual soft limit of 1,024 open files is too low.
+    Returns how many files this process may have open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)
 
 
 def serve(settings: Settings) -> int:
@@ -53,8 +57,10 @@ def serve(settings: Settings) -> int:
     telemetry.configure(settings)
     tracing.configure(settings, "api")
     services = build_services(settings)
-    config = uvicorn.Config(
+    files = _raise_file_limit()
+    config = LimitedConfig(
         create_app(services),
+        Limits(connections=max(files - _OTHER_FILES, files // 2)),
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -64,11 +70,7 @@ def serve(settings: Settings) -> int:
         forwarded_allow_ips=settings.trusted_proxies or None,
         timeout_graceful_shutdown=max(1, int(settings.grace_seconds)),
         timeout_keep_alive=75,  # longer than load balancers keep an idle connection, so that they close it first
-        # above this, requests are refused: a flood of slow clients must not use up the memory
-        limit_concurrency=2000,
-        h11_max_incomplete_event_size=64 * 1024,
     )
-    _raise_file_limit()
     server = DrainingServer(config, services.readiness, settings.drain_seconds)
     try:
         server.run()

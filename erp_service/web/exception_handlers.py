@@ -23,6 +23,7 @@ _OF_STATUS: dict[int, type[Refused]] = {
     403: errors.Forbidden,
     404: errors.NotFound,
     405: errors.MethodNotAllowed,
+    408: errors.TooSlow,
     413: errors.TooLarge,
     415: errors.UnsupportedMedia,
     422: errors.Invalid,
@@ -33,7 +34,7 @@ _OF_STATUS: dict[int, type[Refused]] = {
 
 def answer(request: Request[Any, Any, Any], refusal: Refused) -> Response[Any]:
     """The problem document of a refusal, with the headers that its status requires."""
-    headers = dict(refusal.headers)
+    headers = {"Cache-Control": "no-store", **refusal.headers}
     if refusal.status == 401:
         headers.setdefault("WWW-Authenticate", "Bearer")
     if refusal.status == 503:
@@ -48,19 +49,20 @@ def answer(request: Request[Any, Any, Any], refusal: Refused) -> Response[Any]:
     )
 
 
+def rendered(refusal: Refused, request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """The headers and the body of the same without the framework, but for the headers that every answer has."""
+    body = msgspec.json.encode(as_problem(refusal, request_id))
+    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "cache-control": "no-store"}
+    if refusal.status == 503:
+        headers["retry-after"] = "2"
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return [*raw, (b"connection", b"close")], body
+
+
 async def send_bare(refusal: Refused, scope: Scope, send: Send) -> None:
     """The same over plain ASGI, for a middleware that must answer without the framework."""
-    request_id = telemetry.request_id(scope)
-    body = msgspec.json.encode(as_problem(refusal, request_id))
-    headers = {
-        "content-type": MEDIA_TYPE,
-        "content-length": str(len(body)),
-        "retry-after": "2",
-        "x-request-id": request_id,
-        "connection": "close",
-    }
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": raw})
+    headers, body = rendered(refusal, telemetry.request_id(scope))
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 

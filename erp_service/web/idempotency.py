@@ -46,14 +46,16 @@ class Replay(Exception):
 
 async def write_session(request: Request[Any, Any, Any]) -> AsyncGenerator[WriteSession, None]:
     """The dependency `write`: one transaction, committed before the answer starts."""
+    # before the transaction, since it comes at the speed of the client
+    body = await request.body() if request.route_handler.opt["idempotent"] else b""
     async with services_of(request.app).find(Database).write() as db:
-        claimed = await _claim(db, request)
+        claimed = await _claim(db, request, body)
         yield db
         if claimed is not None:
             await _record(db, claimed, rendered_answer(request))
 
 
-async def _claim(db: WriteSession, request: Request[Any, Any, Any]) -> Claim | None:
+async def _claim(db: WriteSession, request: Request[Any, Any, Any], body: bytes) -> Claim | None:
     key = request.headers.get("idempotency-key")
     if key is None or not request.route_handler.opt["idempotent"]:
         return None
@@ -64,7 +66,7 @@ async def _claim(db: WriteSession, request: Request[Any, Any, Any]) -> Claim | N
     # two statements on purpose: the second needs a snapshot taken after the lock is ours
     if not await locks.try_to_take(db, locks.idempotency_key(key, user_id)):
         raise errors.StillRunning(headers={"Retry-After": "1"})
-    digests = _digests(request, await request.body())
+    digests = _digests(request, body)
     record = IdempotencyRecord
     age = func.make_interval(0, 0, 0, 0, KEPT_HOURS)
     first = (
@@ -108,7 +110,9 @@ async def _record(db: WriteSession, claim: Claim, answer: ASGIResponse) -> None:
 
 
 def on_replay(_request: Request[Any, Any, Any], exc: Replay) -> Response[bytes]:
-    headers = {"Idempotency-Replayed": "true"} | {n: v for n, v in exc.headers.items() if n != "content-type"}
+    headers = {"Idempotency-Replayed": "true", "Cache-Control": "no-store"} | {
+        n: v for n, v in exc.headers.items() if n != "content-type"
+    }
     media_type = exc.headers.get("content-type", "application/json")
     return Response(exc.body, status_code=exc.status, headers=headers, media_type=media_type)
 

@@ -1,18 +1,23 @@
-"""Middleware: the id and the span of each request, its query in NFC, and an answer for a request that a shutdown
-cancels."""
+"""Middleware: the id and the span of each request, its query in NFC, an answer for a request that a shutdown cancels,
+and the whole body before anything that is scarce is taken."""
 
 import asyncio
 import re
+from collections.abc import Iterable
 from time import perf_counter
 from urllib.parse import parse_qsl, urlencode
 
 from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPRequestEvent, Message, Receive, Scope, Send
 
 from erp_service import errors
 from erp_service.observability import telemetry, tracing
 from erp_service.texts import nfc
 from erp_service.web import exception_handlers
+from erp_service.web.routing import BODY_BEFORE_SIGN_IN
+
+BODY_SECONDS = 10.0
+"""How long a whole body may take to arrive."""
 
 _BEYOND_ASCII = re.compile(rb"%[89A-Fa-f]")
 
@@ -60,3 +65,78 @@ class ShutdownGuard(ASGIMiddleware):
                 raise
             refusal = errors.Unavailable("This instance is stopping and cannot finish the request. Another can.")
             await exception_handlers.send_bare(refusal, scope, send)
+
+
+class WholeBody(ASGIMiddleware):
+    """Receives the whole body before the handler's dependencies take a database connection: else as many clients as the
+    pool has connections could hold all of them by sending nothing.
+
+    Limits by `opt` of the route: `body_limit` in bytes, or None for `most`; `streams_body` for a handler that receives
+    the body itself. Raises errors.TooLarge, errors.TooSlow after `seconds`, and errors.Malformed if the client closes
+    the connection before the end of the body."""
+
+    def __init__(self, *, most: int, seconds: float = BODY_SECONDS) -> None:
+        self._most, self._seconds = most, seconds
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        length = _body_length(scope["headers"])
+        opt = scope["route_handler"].opt
+        if length == 0 or opt.get("streams_body"):
+            await next_app(scope, receive, send)
+            return
+        limit = opt.get("body_limit", BODY_BEFORE_SIGN_IN)
+        limit = self._most if limit is None else min(limit, self._most)
+        if length is not None and length > limit:
+            raise _too_large(limit)
+        try:
+            async with asyncio.timeout(self._seconds):
+                body = await _received(receive, limit)
+        except TimeoutError:
+            detail = f"The whole body must arrive within {self._seconds:g} seconds."
+            raise errors.TooSlow(detail, headers={"Connection": "close"}) from None
+        await next_app(scope, _replay(body, receive), send)
+
+
+def _body_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """In bytes; None if only its end will tell. Without either header there is no body (RFC 9112, 6.3)."""
+    length: int | None = 0
+    for name, value in headers:
+        if name == b"transfer-encoding":
+            return None
+        if name == b"content-length":
+            # the server has refused what is not a number
+            length = int(value)
+    return length
+
+
+async def _received(receive: Receive, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise errors.Malformed("The connection was closed before the end of the body.")
+        pieces.append(message["body"])
+        size += len(pieces[-1])
+        if size > limit:
+            raise _too_large(limit)
+        more = message["more_body"]
+    return b"".join(pieces)
+
+
+def _too_large(limit: int) -> errors.TooLarge:
+    return errors.TooLarge(f"A body may have at most {limit} bytes here.")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Gives the body once, as one message; then what the server has to say, which is that the client is gone."""
+    event: HTTPRequestEvent | None = {"type": "http.request", "body": body, "more_body": False}
+
+    async def replayed() -> HTTPReceiveMessage:
+        nonlocal event
+        if event is None:
+            return await receive()  # type: ignore[return-value]
+        message, event = event, None
+        return message
+
+    return replayed

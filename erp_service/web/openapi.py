@@ -17,9 +17,11 @@ from litestar.plugins import OpenAPISchemaPlugin
 from litestar.static_files import create_static_files_router
 from litestar.typing import FieldDefinition
 
+from erp_service import errors
 from erp_service.decimals import Number, shortest
 from erp_service.features import FEATURES
 from erp_service.texts import Text
+from erp_service.web.responses import ApiResponse, html_page
 from erp_service.web.routing import PUBLIC, get
 
 _PUBLIC = {"role": PUBLIC, "exclude_from_auth": True, "query": dict[str, bool]()}
@@ -160,6 +162,12 @@ def _without_null(schema: dict[str, Any]) -> None:
         schema.update({name: value for name, value in kinds[0].items() if name not in schema})
 
 
+async def _no_other_path(request: Request[Any, Any, Any]) -> None:
+    """Below /schema the framework answers 404 with a page of HTML of its own."""
+    if request.scope["path"] not in ("/schema", "/schema/openapi.json"):
+        raise errors.NotFound
+
+
 def openapi(version: str) -> OpenAPIConfig:
     flow = OAuthFlow(token_url="/api/v1/auth/login", refresh_url=None, scopes={})  # noqa: S106
     return OpenAPIConfig(
@@ -169,7 +177,9 @@ def openapi(version: str) -> OpenAPIConfig:
         use_handler_docstrings=True,
         render_plugins=[OpenApiJson(path="/openapi.json")],
         # without include_in_schema=False the schema would list its own routes
-        openapi_router=Router("/schema", route_handlers=[], opt=_PUBLIC, include_in_schema=False),
+        openapi_router=Router(
+            "/schema", route_handlers=[], opt=_PUBLIC, include_in_schema=False, before_request=_no_other_path
+        ),
         components=Components(
             security_schemes={
                 "password": SecurityScheme(
@@ -203,9 +213,9 @@ window.ui = SwaggerUIBundle({url: "/schema/openapi.json", dom_id: "#swagger", de
 
 
 @get("/docs", role=PUBLIC, include_in_schema=False, media_type=MediaType.HTML)
-async def page() -> str:
+async def page() -> ApiResponse[str]:
     """`validatorUrl` is null, or Swagger UI would load an image from its makers' server."""
-    return _PAGE
+    return html_page(_PAGE, style_attributes=True)
 
 
 ROUTES = [page]

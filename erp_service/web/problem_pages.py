@@ -10,6 +10,7 @@ from litestar.params import FromPath
 
 from erp_service import errors
 from erp_service.errors import Refused
+from erp_service.web.responses import ApiResponse, html_page
 from erp_service.web.routing import PUBLIC, get
 
 
@@ -46,15 +47,15 @@ def _html(title: str, body: str) -> str:
 
 
 @get("/problems", role=PUBLIC, include_in_schema=False, media_type=MediaType.HTML)
-async def problem_index() -> str:
-    return index()
+async def problem_index() -> ApiResponse[str]:
+    return html_page(index())
 
 
 @get("/problems/{slug:str}", role=PUBLIC, include_in_schema=False, media_type=MediaType.HTML)
-async def problem_page(slug: FromPath[str]) -> str:
+async def problem_page(slug: FromPath[str]) -> ApiResponse[str]:
     if (explanation := page(slug)) is None:
         raise errors.NotFound
-    return explanation
+    return html_page(explanation)
 
 
 ROUTES = [problem_index, problem_page]

@@ -1,7 +1,7 @@
 """Routes that cannot forget their role: get, post, put, patch, delete."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import litestar
@@ -11,6 +11,7 @@ from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, PathParameter
 from litestar.plugins import ReceiveRoutePlugin
+from litestar.response import Response
 from litestar.routes import BaseRoute
 
 from erp_service import errors
@@ -22,6 +23,10 @@ T = TypeVar("T")
 
 PUBLIC = None
 """The role of a route that needs no token."""
+
+SMALL_BODY = 64 * 1024
+BODY_BEFORE_SIGN_IN = 4 * 1024
+"""The largest bodies, in bytes, of routes with and without a role that do not say `lines=True`."""
 
 Id = Annotated[int, PathParameter(ge=1, le=INTEGER_LIMIT)]
 IfMatch = Annotated[
@@ -45,8 +50,10 @@ def get_or_head(path: Path, *, role: Role | None, problems: Sequence[type[Refuse
 
 
 def post(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
-    """`idempotent=False` for answers that must not be recorded, since they hold secrets. With
-    `while_password_expired=True`, also for users who must change their password first."""
+    """`idempotent=False` for answers that must not be recorded, since they hold secrets. `lines=True` for a body with
+    many lines, which may be as large as the operator allows. `streams_body=True` for a handler that reads the body
+    piece by piece: it must limit size and time itself, and must hold no connection meanwhile.
+    `while_password_expired=True`: also for users who must change their password first."""
     return _route(litestar.post, path, role, problems, options)
 
 
@@ -68,6 +75,11 @@ def _route(
     idempotent = options.pop("idempotent", method is litestar.post and role is not PUBLIC)
     signed = options.pop("signed", False)
     while_password_expired = options.pop("while_password_expired", False)
+    small = BODY_BEFORE_SIGN_IN if role is PUBLIC else SMALL_BODY
+    body = {
+        "body_limit": None if options.pop("lines", False) else small,
+        "streams_body": options.pop("streams_body", False),
+    }
 
     def register(handler: Handler) -> HTTPRouteHandler:
         parameters = inspect.signature(handler).parameters
@@ -79,7 +91,7 @@ def _route(
             if not while_password_expired:
                 implied.append(errors.PasswordChangeRequired)
         if "data" in parameters:
-            implied += [errors.Malformed, errors.TooLarge, errors.UnsupportedMedia]
+            implied += [errors.Malformed, errors.TooSlow, errors.TooLarge, errors.UnsupportedMedia]
         if "{" in str(path):
             implied.append(errors.NotFound)
         if "if_match" in parameters:
@@ -92,6 +104,7 @@ def _route(
                 "idempotent": idempotent,
                 "signed": signed,
                 "while_password_expired": while_password_expired,
+                **body,
             },
             guards=[_as_declared] if role is PUBLIC else [_least_role, _as_declared],
             security=[{}] if role is PUBLIC else [{"password": []}, *([{"signature": []}] if signed else [])],
@@ -122,6 +135,7 @@ def _documented(kinds: Iterable[type[Refused]], *, idempotent: bool) -> dict[int
     }
 
 
+_MOST_NAMED = 20  # parameters in one answer
 _KEY_PROBLEMS = (errors.KeyReused, errors.StillRunning)
 
 
@@ -134,8 +148,11 @@ def _as_declared(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRo
     """Refuses what the framework accepts: unknown query parameters, as a misspelt filter must not list everything, and
     ids such as `/items/1_0`, which `int()` reads."""
     takes_text: Mapping[str, bool] = handler.opt["query"]
-    faults = []
+    faults: list[Fault] = []
     for name, values in connection.query_params.dict().items():
+        # a query of 32 KiB may have ten thousand names
+        if len(faults) == _MOST_NAMED:
+            break
         if name not in takes_text:
             detail = f"is not a parameter here; known: {', '.join(sorted(takes_text)) or 'none'}"
             faults.append(Fault(detail, parameter=name[:100]))
@@ -145,20 +162,31 @@ def _as_declared(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRo
             # the framework reads it as None, which would switch the filter off
             faults.append(Fault("is not a value: leave the parameter out instead", parameter=name))
     if faults:
-        raise errors.Invalid(None, *faults[:20])
+        raise errors.Invalid(None, *faults)
     ids = [value for value in connection.path_params.values() if isinstance(value, int)]
     segments = connection.scope["path"].split("/")
     if any(str(value) not in segments or not 0 < value <= INTEGER_LIMIT for value in ids):
         raise errors.NotFound
 
 
+def _allowing(methods: Iterable[str]) -> Callable[[Any], Awaitable[Response[None]]]:
+    """Answers OPTIONS before the framework's own handler does, which names the methods of one handler of the path."""
+    headers = {"Allow": ", ".join(sorted(methods))}
+
+    async def answer(_request: Any) -> Response[None]:
+        return Response(None, status_code=204, headers=headers)
+
+    return answer
+
+
 class RolesDeclared(ReceiveRoutePlugin):
     """Stops the start of a service that has a route with no role. Notes in `opt["query"]` which query parameters each
-    route takes, and whether each is a text, of which "null" is one."""
+    route takes, and whether each is a text, of which "null" is one. Makes OPTIONS name every method of a path."""
 
     def receive_route(self, route: BaseRoute) -> None:
         for handler in getattr(route, "route_handlers", []):
             if "OPTIONS" in handler.http_methods:
+                handler.before_request = _allowing(route.methods)
                 continue
             if "role" not in handler.opt:
                 raise ImproperlyConfiguredException(f"{route.path} declares no role: {handler.handler_name}")

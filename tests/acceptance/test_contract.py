@@ -16,9 +16,8 @@ from tests.support.users import token_of
 # An id that no generated request will meet: the caller must not lock itself out.
 SOMEBODY = 4_611_686_018_427
 
-# OPTIONS of a path with two handlers names only one of them, a bug of the framework; its 405 has the right Allow.
 # For positive_data_acceptance see schemathesis_checks.py, which is narrower than leaving it out.
-EXCLUDED = "unsupported_method,allow_header_conformance,positive_data_acceptance"
+EXCLUDED = "positive_data_acceptance"
 HOOKS = Path(__file__).with_name("schemathesis_checks.py")
 
 

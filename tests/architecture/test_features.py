@@ -138,7 +138,13 @@ def test_datasets_have_names_of_their_own() -> None:
     assert len(names) == len(set(names))
 
 
-DEPENDENCIES = {**Services.__annotations__, "read": ReadSession, "write": WriteSession, "who": Principal}
+DEPENDENCIES = {
+    **Services.__annotations__,
+    "read": ReadSession,
+    "write": WriteSession,
+    "who": Principal,
+    "password_hash": str,
+}
 
 
 @pytest.mark.parametrize(("path", "handler"), HANDLERS, ids=IDS)

@@ -64,7 +64,7 @@ INSIDE = [
 INSIDE_RANK = {name: rank for rank, members in enumerate(INSIDE) for name in members}
 
 # What stands between a route and the wire: a middleware, a form, a stream. All else knows no web framework.
-WIRE = {"auth.bearer", "auth.login_form", "app", "processes.api"}
+WIRE = {"auth.bearer", "auth.login_form", "app", "processes.api", "processes.http_protocol"}
 
 # The only modules that may load a module by name, and what.
 REGISTRIES = {

@@ -31,7 +31,7 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
     note: str | None = None
 
 
-@post("/test/bodies", role=PUBLIC)
+@post("/test/bodies", role=PUBLIC, lines=True)
 async def bodies(data: JSONBody[Body]) -> ApiResponse[str]:
     return ApiResponse(str(data.lines[0].quantity))
 

@@ -11,6 +11,7 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.auth import login_form, queries, sessions, users
 from erp_service.auth.problems import EmailTaken, RefreshRefused, RoleOutOfReach, WrongCredentials
+from erp_service.auth.routes.new_user import HASHED_FIRST
 from erp_service.auth.schemas import NewUser, PasswordChange, RefreshRequest, TokenPair, UserOut
 from erp_service.auth.sessions import LoginContext
 from erp_service.auth.tokens import TokenClaims
@@ -41,8 +42,14 @@ def _uncached(pair: TokenPair) -> ApiResponse[TokenPair]:
     summary="Sign in",
     tags=_TAGS,
     operation_class=login_form.FormOperation,
-    request_max_body_size=login_form.LARGEST_BODY,
-    problems=(WrongCredentials, errors.TooMany, errors.Malformed, errors.TooLarge, errors.UnsupportedMedia),
+    problems=(
+        WrongCredentials,
+        errors.TooMany,
+        errors.Malformed,
+        errors.TooSlow,
+        errors.TooLarge,
+        errors.UnsupportedMedia,
+    ),
 )
 async def login(request: Request[Any, Any, Any], login: NamedDependency[LoginContext]) -> ApiResponse[TokenPair]:
     """Takes e-mail and password, as the form of the OAuth 2.0 password grant. A header `Authorization` is ignored.
@@ -97,16 +104,16 @@ async def logout(
     tags=_TAGS,
     idempotent=False,
     problems=(EmailTaken, RoleOutOfReach),
+    dependencies=HASHED_FIRST,
 )
 async def register(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
-    login: NamedDependency[LoginContext],
+    password_hash: NamedDependency[str],
     data: JSONBody[NewUser],
 ) -> ApiResponse[UserOut]:
     """The same as `POST /api/v1/users`."""
-    with login.passwords.slot() as slot:
-        user = await users.register(write, who, slot, data)
+    user = await users.register(write, who, data, password_hash)
     return created(user, f"/api/v1/users/{user.id}", version=1)
 
 

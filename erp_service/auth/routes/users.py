@@ -9,6 +9,7 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.auth import queries, users
 from erp_service.auth.problems import EmailTaken, OwnAccount, RoleOutOfReach
+from erp_service.auth.routes.new_user import HASHED_FIRST
 from erp_service.auth.schemas import NewUser, PasswordReset, RoleChange, UserChange, UserOut, UserPage
 from erp_service.auth.sessions import LoginContext
 from erp_service.db.sessions import ReadSession, WriteSession
@@ -41,16 +42,22 @@ async def list_users(
     )
 
 
-@post(_BASE, role=Role.ADMIN, summary="Create a user", tags=_TAGS, problems=(EmailTaken, RoleOutOfReach))
+@post(
+    _BASE,
+    role=Role.ADMIN,
+    summary="Create a user",
+    tags=_TAGS,
+    problems=(EmailTaken, RoleOutOfReach),
+    dependencies=HASHED_FIRST,
+)
 async def create_user(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
-    login: NamedDependency[LoginContext],
+    password_hash: NamedDependency[str],
     data: JSONBody[NewUser],
 ) -> ApiResponse[UserOut]:
     """An ADMIN may grant the roles VIEWER and STAFF, a SUPER_ADMIN any role."""
-    with login.passwords.slot() as slot:
-        user = await users.register(write, who, slot, data)
+    user = await users.register(write, who, data, password_hash)
     return created(user, f"{_BASE}/{user.id}", version=1)
 
 

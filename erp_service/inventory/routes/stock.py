@@ -99,6 +99,7 @@ async def adjust(
 @post(
     f"{_PATH}/movements",
     role=Role.STAFF,
+    lines=True,
     summary="Post a document",
     tags=_TAGS,
     status_code=201,
