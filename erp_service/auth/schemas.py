@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from erp_service.access.roles import Role
 from erp_service.auth.passwords import LONGEST, SHORTEST
 from erp_service.db.pagination import Page
+from erp_service.texts import Label
 
 LONGEST_EMAIL = 254  # RFC 5321, 4.5.3.1.3, without the angle brackets
 
@@ -24,11 +25,18 @@ Email = Annotated[
         examples=["grace@example.com"],
     ),
 ]
-_BLANK = {"fault": "must not be blank"}
-FullName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S", extra=_BLANK, examples=["Grace Hopper"])]
-Reason = Annotated[
-    str, Meta(min_length=1, max_length=500, pattern=r"\S", extra=_BLANK, description="Kept in the audit log.")
-]
+
+
+class FullNameText(Label):
+    longest = 200
+
+
+class ReasonText(Label):
+    longest = 500
+
+
+FullName = Annotated[FullNameText, Meta(description="the name", examples=["Grace Hopper"])]
+Reason = Annotated[ReasonText, Meta(description="Kept in the audit log.")]
 NewPassword = Annotated[
     str,
     Meta(

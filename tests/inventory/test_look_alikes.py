@@ -7,7 +7,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.inventory.test_items import ITEMS, LOCATIONS, bolt, listed, make, make_place
+from tests.inventory.catalogue import ITEMS, LOCATIONS, bolt, listed, make, make_place
 
 STOCK = "/api/v1/inventory/stock"
 COMPOSED, DECOMPOSED = "CAF\u00c9", "CAFE\u0301"
