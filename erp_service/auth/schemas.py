@@ -10,15 +10,23 @@ from erp_service.access.roles import Role
 from erp_service.auth.emails import Email
 from erp_service.auth.passwords import LONGEST, SHORTEST
 from erp_service.db.pagination import Page
+from erp_service.texts import Label
 
 EmailAddress = Annotated[
     Email, Meta(description="Unique; upper and lower case count as the same.", examples=["grace@example.com"])
 ]
-_BLANK = {"fault": "must not be blank"}
-FullName = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S", extra=_BLANK, examples=["Grace Hopper"])]
-Reason = Annotated[
-    str, Meta(min_length=1, max_length=500, pattern=r"\S", extra=_BLANK, description="Kept in the audit log.")
-]
+
+
+class FullNameText(Label):
+    longest = 200
+
+
+class ReasonText(Label):
+    longest = 500
+
+
+FullName = Annotated[FullNameText, Meta(description="the name", examples=["Grace Hopper"])]
+Reason = Annotated[ReasonText, Meta(description="Kept in the audit log.")]
 NewPassword = Annotated[
     str,
     Meta(

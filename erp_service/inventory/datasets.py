@@ -135,7 +135,8 @@ STOCK_MOVEMENTS = Dataset(
             "e.entry_type = {}",
             "this type",
         ),
-        Filter("reference_no", some_text, "e.reference_no = {}", "this reference"),
+        # entries are never rewritten: those from before texts were normalised may hold it decomposed
+        Filter("reference_no", some_text, "e.reference_no in ({}, normalize({}, NFD))", "this reference"),
         Filter("from", a_time, "e.occurred_at >= {}", "occurred at this time or later"),
         Filter("to", a_time, "e.occurred_at < {}", "occurred before this time"),
     ),

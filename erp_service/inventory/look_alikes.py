@@ -36,7 +36,8 @@ class LookAlike(NamedTuple):
     twins: tuple[int, ...]
 
     def __str__(self) -> str:
-        others = f"; it looks like {self.entity} {', '.join(map(str, self.twins))}" if self.twins else ""
+        many = "s" if len(self.twins) > 1 else ""
+        others = f"; it looks like {self.entity}{many} {', '.join(map(str, self.twins))}" if self.twins else ""
         # escaped, since the difference is what nobody sees
         return f"{self.entity} {self.id}: {self.text!a} {self.fault}{others}"
 

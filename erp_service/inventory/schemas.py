@@ -19,22 +19,31 @@ EntryType = Literal["IN", "OUT", "TRANSFER_IN", "TRANSFER_OUT", "ADJUSTMENT"]
 IDENTIFIER_LENGTH = 100
 
 
-class Sku(Identifier):
+class SkuText(Identifier):
     longest = IDENTIFIER_LENGTH
 
 
-class Code(Identifier):
+class CodeText(Identifier):
     longest = IDENTIFIER_LENGTH
 
 
-class Unit(Identifier):
+class UnitText(Identifier):
     longest = 20
 
 
-class Name(Label):
+class NameText(Label):
     longest = 200
 
 
+Sku = Annotated[SkuText, Meta(description="unique; kept when the item is deleted", examples=["BOLT-M8"])]
+Code = Annotated[CodeText, Meta(description="unique; kept when the location is deleted", examples=["MAIN"])]
+Unit = Annotated[
+    UnitText,
+    Meta(
+        description="the unit that quantities are counted in; it stays once there are ledger entries", examples=["pcs"]
+    ),
+]
+Name = Annotated[NameText, Meta(description="what people call it")]
 Description = Annotated[str, Meta(max_length=4000)]
 Address = Annotated[str, Meta(max_length=1000)]
 ReferredId = Annotated[int, Meta(ge=1, le=INTEGER_LIMIT)]
@@ -43,15 +52,9 @@ ReferredId = Annotated[int, Meta(ge=1, le=INTEGER_LIMIT)]
 class ItemBody(Struct, forbid_unknown_fields=True, kw_only=True):
     """An item as a client writes it. A field that is left out gets its default, also when an item is replaced."""
 
-    sku: Annotated[Sku, Meta(description="unique; kept when the item is deleted", examples=["BOLT-M8"])]
+    sku: Sku
     name: Name
-    unit: Annotated[
-        Unit,
-        Meta(
-            description="the unit that quantities are counted in; it stays once there are ledger entries",
-            examples=["pcs"],
-        ),
-    ]
+    unit: Unit
     status: ItemStatus = "ACTIVE"
     description: Description | None = None
     reorder_point: Annotated[
@@ -78,7 +81,7 @@ class ItemOut(Struct):
 class LocationBody(Struct, forbid_unknown_fields=True, kw_only=True):
     """A location as a client writes it. A field that is left out gets its default, also when one is replaced."""
 
-    code: Annotated[Code, Meta(description="unique; kept when the location is deleted", examples=["MAIN"])]
+    code: Code
     name: Name
     location_type: LocationType
     address: Address | None = None

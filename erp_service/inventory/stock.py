@@ -33,6 +33,7 @@ from erp_service.inventory.stock_schemas import (
     Reversal,
     Transfer,
 )
+from erp_service.texts import identifier_fault
 from erp_service.validation import MOST_FAULTS
 
 Row = TypeVar("Row", LockedItem, LockedLocation)
@@ -112,7 +113,10 @@ class _Reference(NamedTuple):
         elif (row := rows.get(self.key)) is not None:
             return row
         else:
-            faults.append(Fault(f"there is no such {self.table}", f"{pointer}/{self.field}"))
+            # what nobody sees is why a text that was copied finds nothing
+            fault = None if self.word is None else identifier_fault(self.word)
+            why = "" if fault is None else f": the {self.word_field} {fault}"
+            faults.append(Fault(f"there is no such {self.table}{why}", f"{pointer}/{self.field}"))
         return None
 
 

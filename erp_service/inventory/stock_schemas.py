@@ -28,7 +28,7 @@ class Reference(Identifier):
     longest = REFERENCE_LENGTH
 
 
-class Reason(Label):
+class _Reason(Label):
     longest = REASON_LENGTH
 
 
@@ -87,7 +87,7 @@ class Adjustment(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
     """A correction at moving average: a quantity above zero is added, one below zero is removed."""
 
     quantity: SignedQuantity
-    reason: Reason
+    reason: _Reason
 
 
 class Transfer(Movement, forbid_unknown_fields=True, kw_only=True):
@@ -129,7 +129,7 @@ class Movements(Struct, forbid_unknown_fields=True, kw_only=True):
 class Reversal(Struct, forbid_unknown_fields=True, kw_only=True):
     """Why a document is reversed."""
 
-    reason: Reason
+    reason: _Reason
 
 
 class PostedEntry(LedgerEntry, kw_only=True):

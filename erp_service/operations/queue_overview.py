@@ -79,7 +79,8 @@ _OWNERS = text("""
     select u.email as owner, count(queue_job_id) as admitted, count(*) - count(queue_job_id) as waiting,
       extract(epoch from now() - min(export.created_at) filter (where queue_job_id is null))::float8 as oldest
     from export_jobs export join users u on u.id = user_id
-    where status in ('queued', 'running', 'canceling') group by u.email order by waiting desc, u.email limit :most
+    where status in ('queued', 'running', 'canceling') group by u.email
+    order by waiting desc, u.email collate "C" limit :most
 """)
 
 _FAILED = text("""

@@ -12,7 +12,7 @@ from erp_service.access.principals import Principal, system
 from erp_service.access.roles import Role
 from erp_service.auth import users
 from erp_service.auth.problems import LastSuperAdmin, RoleOutOfReach
-from erp_service.auth.schemas import RoleChange
+from erp_service.auth.schemas import ReasonText, RoleChange
 from erp_service.db.engine import Database
 from erp_service.errors import Unauthorized
 from erp_service.settings import Settings
@@ -144,7 +144,7 @@ async def test_who_lost_the_role_a_moment_ago_has_lost_it_though_the_instance_ha
 async def test_not_even_the_system_itself_takes_the_last_super_admin_away(database: Database) -> None:
     """Over HTTP this cannot happen: whoever may try is one too, and cannot try on themselves."""
     only = await make_user(database, Role.SUPER_ADMIN)
-    for attempt in (users.deactivate, partial(users.change_role, body=RoleChange(Role.ADMIN, "x"))):
+    for attempt in (users.deactivate, partial(users.change_role, body=RoleChange(Role.ADMIN, ReasonText("x")))):
         with pytest.raises(LastSuperAdmin):
             async with database.write() as db:
                 await attempt(db, system("test"), await users.lock_for_update(db, system("test"), only))

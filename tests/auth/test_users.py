@@ -9,7 +9,15 @@ import httpx
 from erp_service.access.roles import Role
 from erp_service.auth.emails import Email
 from erp_service.auth.queries import Account
-from erp_service.auth.schemas import LoginCredentials, NewUser, PasswordChange, PasswordReset, RefreshRequest, TokenPair
+from erp_service.auth.schemas import (
+    FullNameText,
+    LoginCredentials,
+    NewUser,
+    PasswordChange,
+    PasswordReset,
+    RefreshRequest,
+    TokenPair,
+)
 from erp_service.db.engine import Database
 from tests.auth.people import OTHER_PASSWORD, PASSWORD, Join, actions, login, me, refresh, signed_in, slug
 from tests.support.clients import UserClient
@@ -229,10 +237,17 @@ async def test_an_unknown_user_is_404(super_admin: httpx.AsyncClient) -> None:
         assert (await super_admin.post(f"{url}/reactivate")).status_code == 404, user_id
 
 
+async def test_a_name_has_something_to_see(super_admin: UserClient) -> None:
+    for name in (" ", "\u200b", "\u3164", "\u2800"):
+        answer = await super_admin.post(URL, json={**NEW, "full_name": name})
+        assert answer.status_code == 422, name
+        assert answer.json()["errors"] == [{"pointer": "/full_name", "detail": "has no visible character"}]
+
+
 def test_secrets_are_not_in_what_a_log_or_a_traceback_prints() -> None:
     secret = "not for logs"
     for made in (
-        NewUser(email=Email("a@b"), full_name="A", password=secret),
+        NewUser(email=Email("a@b"), full_name=FullNameText("A"), password=secret),
         PasswordChange(secret, secret),
         PasswordReset(secret),
         RefreshRequest(secret),

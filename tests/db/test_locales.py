@@ -19,7 +19,7 @@ from erp_service.inventory import items, locations
 from erp_service.inventory.datasets import ITEMS, LOCATIONS
 from erp_service.inventory.queries.items import item_page
 from erp_service.inventory.queries.locations import location_page
-from erp_service.inventory.schemas import Code, ItemBody, LocationBody, Name, Sku, Unit
+from erp_service.inventory.schemas import CodeText, ItemBody, LocationBody, NameText, SkuText, UnitText
 from erp_service.standalone.postgres import Cluster
 from tests.support.databases import as_owner, connected
 from tests.support.settings import settings_for
@@ -120,8 +120,8 @@ async def fill(database: Database) -> None:
         # in another order than any that is asked for
         for number, name in enumerate(sorted(SORTED, key=lambda name: name[::-1])):
             sku = f"{'aAbB'[number % 4]}-{name}"
-            await items.create(db, who, ItemBody(sku=Sku(sku), name=Name(name), unit=Unit("pcs")))
-            body = LocationBody(code=Code(f"L{number}"), name=Name(name), location_type="BIN")
+            await items.create(db, who, ItemBody(sku=SkuText(sku), name=NameText(name), unit=UnitText("pcs")))
+            body = LocationBody(code=CodeText(f"L{number}"), name=NameText(name), location_type="BIN")
             await locations.create(db, who, body)
     await make_user(database, Role.STAFF)
 

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -13,32 +12,12 @@ import pytest
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.inventory import items, ledger, row_locks
-from erp_service.inventory.schemas import ItemBody, Name, Sku, Unit
-from tests.inventory.posting import NOON, Post
+from erp_service.inventory.schemas import ItemBody, NameText, SkuText, UnitText
+from tests.inventory.catalogue import ITEMS, bolt, listed, make, make_place, receipt
+from tests.inventory.posting import Post
 from tests.support.clients import UserClient
 from tests.support.statements import Plans, Waiting
 from tests.support.waiting import eventually
-
-ITEMS = "/api/v1/inventory/items"
-LOCATIONS = "/api/v1/inventory/locations"
-
-
-def bolt(**fields: Any) -> dict[str, Any]:
-    return {"sku": "BOLT-M8", "name": "Bolt M8", "unit": "pcs", **fields}
-
-
-async def make(admin: httpx.AsyncClient, **fields: Any) -> dict[str, Any]:
-    answer = await admin.post(ITEMS, json=bolt(**fields))
-    assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.json()
-    return made
-
-
-async def make_place(admin: httpx.AsyncClient, code: str = "MAIN", **fields: Any) -> dict[str, Any]:
-    answer = await admin.post(LOCATIONS, json={"code": code, "name": code, "location_type": "WAREHOUSE", **fields})
-    assert answer.status_code == 201, answer.text
-    made: dict[str, Any] = answer.json()
-    return made
 
 
 async def audited(owner: asyncpg.Connection, entity: str = "item") -> list[asyncpg.Record]:
@@ -215,13 +194,6 @@ async def test_what_is_no_id_of_an_item_is_not_found(admin: httpx.AsyncClient) -
 # Lists
 
 
-async def listed(client: httpx.AsyncClient, **params: Any) -> list[str]:
-    answer = await client.get(ITEMS, params=params)
-    assert answer.status_code == 200, answer.text
-    assert "ETag" not in answer.headers
-    return [item["sku"] for item in answer.json()["items"]]
-
-
 async def test_filters_find_what_they_name_and_wildcards_are_plain_letters(admin: httpx.AsyncClient) -> None:
     await make(admin, sku="A_1", name="Half 50% off")
     await make(admin, sku="AX1", name="Half 500 off", status="DISCONTINUED")
@@ -244,7 +216,7 @@ async def test_a_traversal_shows_each_row_once_in_every_order(
 ) -> None:
     async with database.write() as db:
         for n in range(11):
-            body = ItemBody(sku=Sku(f"{chr(107 - n)}'\"{n}"), name=Name(f"N{n % 3}"), unit=Unit("pcs"))
+            body = ItemBody(sku=SkuText(f"{chr(107 - n)}'\"{n}"), name=NameText(f"N{n % 3}"), unit=UnitText("pcs"))
             await items.create(db, system("test"), body)
     whole = await listed(admin, sort=sort, limit=500)
     assert len(set(whole)) == 11
@@ -401,12 +373,6 @@ async def test_receipts_and_deletes_at_once_leave_no_stock_of_a_deleted_item(
         "select count(*) from stock_balances join items on id = item_id where on_hand <> 0 and deleted_at is not null"
     )
     assert await owner.fetchval(orphans) == 0
-
-
-def receipt(held: row_locks.LockedRows, sku: str = "BOLT-M8") -> ledger.PostingLine:
-    return ledger.PostingLine(
-        kind="IN", item=held.items[sku], location=held.locations["MAIN"], quantity=Decimal(1), occurred_at=NOON
-    )
 
 
 def _cursor(fields: list[str], values: list[object]) -> str:

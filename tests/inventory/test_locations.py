@@ -13,7 +13,7 @@ from erp_service import errors
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.inventory import locations, row_locks
-from erp_service.inventory.schemas import Code, LocationBody, Name
+from erp_service.inventory.schemas import CodeText, LocationBody, NameText
 from tests.inventory.posting import Post
 from tests.support.statements import Waiting
 from tests.support.waiting import eventually
@@ -176,7 +176,7 @@ async def test_a_move_waits_for_one_that_crosses_it_and_then_sees_it(
     admin: httpx.AsyncClient, database: Database, waiting: Waiting
 ) -> None:
     a, b = await make(admin, "A"), await make(admin, "B")
-    body = LocationBody(code=Code("A"), name=Name("Place A"), location_type="WAREHOUSE", parent_id=b)
+    body = LocationBody(code=CodeText("A"), name=NameText("Place A"), location_type="WAREHOUSE", parent_id=b)
     async with database.write() as db:
         await locations.replace(db, system("test"), await locations.lock_for_update(db, a), body)
         moving = asyncio.create_task(put(admin, b, "B", parent_id=a))
@@ -189,7 +189,7 @@ async def test_a_move_waits_for_one_that_crosses_it_and_then_sees_it(
 async def test_any_moves_at_once_leave_a_tree(
     database: Database, owner: asyncpg.Connection, moves: list[tuple[int, int]]
 ) -> None:
-    bodies = [LocationBody(code=Code(f"P{n}"), name=Name("P"), location_type="ZONE") for n in range(5)]
+    bodies = [LocationBody(code=CodeText(f"P{n}"), name=NameText("P"), location_type="ZONE") for n in range(5)]
     ids = []
     for body in bodies:
         async with database.write() as db:
@@ -201,7 +201,7 @@ async def test_any_moves_at_once_leave_a_tree(
         ids.append(id_)
 
     async def move(child: int, parent: int) -> None:
-        body = LocationBody(code=Code(f"P{child}"), name=Name("P"), location_type="ZONE", parent_id=ids[parent])
+        body = LocationBody(code=CodeText(f"P{child}"), name=NameText("P"), location_type="ZONE", parent_id=ids[parent])
         try:
             async with database.write() as db:
                 await locations.replace(db, system("test"), await locations.lock_for_update(db, ids[child]), body)
@@ -237,7 +237,7 @@ async def test_a_location_is_not_deleted_under_one_that_is_being_made_in_it(
 ) -> None:
     a = await make(admin, "A")
     async with database.write() as db:
-        body = LocationBody(code=Code("B"), name=Name("B"), location_type="BIN", parent_id=a)
+        body = LocationBody(code=CodeText("B"), name=NameText("B"), location_type="BIN", parent_id=a)
         await locations.create(db, system("test"), body)
         deleting = asyncio.create_task(admin.delete(f"{LOCATIONS}/{a}"))
         await eventually(waiting)

@@ -9,10 +9,10 @@ import pytest
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.inventory import items, ledger, row_locks
-from erp_service.inventory.schemas import ItemBody, Name, Sku, Unit
+from erp_service.inventory.schemas import ItemBody, NameText, SkuText, UnitText
 from erp_service.settings import Settings
+from tests.inventory.catalogue import ITEMS, bolt, make, make_place, receipt
 from tests.inventory.posting import Post
-from tests.inventory.test_items import ITEMS, bolt, make, make_place, receipt
 from tests.support.databases import connected
 from tests.support.statements import Waiting
 from tests.support.waiting import eventually
@@ -62,7 +62,7 @@ async def test_a_receipt_waits_for_a_new_unit_that_is_being_committed_and_is_pos
             await ledger.post(db, system("test"), [receipt(await row_locks.lock_for_share(db, ["BOLT-M8"], ["MAIN"]))])
 
     async with database.write() as db:
-        body = ItemBody(sku=Sku("BOLT-M8"), name=Name("Bolt"), unit=Unit("kg"))
+        body = ItemBody(sku=SkuText("BOLT-M8"), name=NameText("Bolt"), unit=UnitText("kg"))
         await items.replace(db, system("test"), await items.lock_for_update(db, item["id"]), body)
         receiving = asyncio.create_task(receive())
         await eventually(waiting)

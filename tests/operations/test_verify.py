@@ -108,7 +108,7 @@ async def test_each_way_to_spoil_the_books_is_found(settings: Settings, books: a
             assert [finding.proof for finding in findings] == checks, name
             assert all(finding.rows and finding.total >= len(finding.rows) for finding in findings)
             found.update(checks)
-    assert found == {proof.name for proof in all_proofs()} - {"export files"}
+    assert found == {proof.name for proof in all_proofs()} - {"export files", "look-alikes"}
     assert await verify(settings) == []
 
 
@@ -124,6 +124,16 @@ async def spoiled(settings: Settings, books: asyncpg.Connection, statement: str)
         await books.execute(f"delete from {table}")
         await books.execute(f"insert into {table} table kept_{table}")
         await books.execute(f"drop table kept_{table}")
+
+
+async def test_a_sku_with_what_nobody_sees_is_found_and_said_what_to_do(
+    settings: Settings, books: asyncpg.Connection
+) -> None:
+    sku = await books.fetchval("update items set sku = sku || U&'\\200B' where id = 1 returning sku")
+    (finding,) = await verify(settings)
+    assert finding.proof == "look-alikes"
+    assert finding.rows[0]["fault"] == f"item 1: {sku!a} has an invisible character (U+200B) at position {len(sku)}"
+    assert "PUT /api/v1/inventory/items" in finding.holds
 
 
 async def test_a_finding_shows_some_rows_and_counts_all(settings: Settings, books: asyncpg.Connection) -> None:

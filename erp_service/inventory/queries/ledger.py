@@ -1,10 +1,11 @@
 """Reads of the ledger: its entries, and documents with theirs."""
 
+import unicodedata
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import aliased
 
 from erp_service import errors
@@ -40,9 +41,12 @@ async def ledger_page(
             (StockEntry.item_id, item_id),
             (StockEntry.location_id, location_id),
             (StockEntry.entry_type, transaction_type),
-            (StockEntry.reference_no, reference_no),
         )
     )
+    if reference_no is not None:
+        # entries are never rewritten: those from before texts were normalised may hold it decomposed
+        forms = {reference_no, unicodedata.normalize("NFD", reference_no)}
+        statement = statement.where(or_(*(StockEntry.reference_no == form for form in forms)))
     if sku is not None:
         statement = statement.where(StockEntry.item_id == await item_id_of(db, sku))
     if since is not None:
