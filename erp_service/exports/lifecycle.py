@@ -9,7 +9,6 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import ColumnElement, func, select, text, update
 
-from erp_service import problems
 from erp_service.access import principals
 from erp_service.audit.record import record
 from erp_service.db.sessions import WriteSession
@@ -18,7 +17,7 @@ from erp_service.exports import admission
 from erp_service.exports.eta import Pace, percent
 from erp_service.exports.models import CHANNEL, ExportJob, Status
 from erp_service.exports.planning.selection import Spec
-from erp_service.exports.problems import ExportAbandoned
+from erp_service.exports.problems import ExportAbandoned, stored_problem
 from erp_service.exports.storage.base import FileKey
 from erp_service.queue.fencing import JobAttempt
 
@@ -251,7 +250,7 @@ async def abandon(db: WriteSession, queue_job_id: int, *, most_running: int) -> 
 async def _fail(
     db: WriteSession, where: list[ColumnElement[bool]], export_id: UUID, why: Refused, most_running: int
 ) -> bool:
-    problem = problems.as_problem(why, None)
+    problem = stored_problem(why)
     if not await _set(db, where, status=Status.FAILED, finished_at=_NOW, error=problem):
         return False
     await record(db, WORKER, "export.failed", export_id, after={"type": problem["type"]})

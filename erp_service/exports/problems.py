@@ -1,6 +1,9 @@
 """The problems with which exports refuse a request, or end."""
 
-from erp_service import errors
+import inspect
+from typing import Any
+
+from erp_service import errors, problems
 
 
 class ExportNotReady(errors.Conflict):
@@ -113,3 +116,11 @@ class StoreUnavailable(errors.Refused):
     An export is tried again for some minutes before it fails with this. Tell the operator, and try again later."""
 
     status, slug, title = 503, "export-store-unavailable", "The export store does not answer"
+
+
+def stored_problem(refusal: errors.Refused) -> dict[str, Any]:
+    """What the row of an export or a schedule keeps of its failure. It is read without the problem's page at hand, so
+    `detail` is never missing: without one of its own it is what the page says."""
+    problem = problems.as_problem(refusal, None)
+    problem.setdefault("detail", " ".join(inspect.cleandoc(type(refusal).__doc__ or refusal.title).split()))
+    return problem

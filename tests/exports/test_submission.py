@@ -137,7 +137,7 @@ async def test_retry_reads_the_old_job_and_is_else_a_submission(
 
 
 async def test_estimate_plans_once(viewer: httpx.AsyncClient, statements: list[str]) -> None:
-    assert (await viewer.post(f"{JOBS}?validate_only=true", json={"dataset": "items", "format": "xlsx"})).is_success
+    assert (await viewer.post("/api/v1/exports/estimates", json={"dataset": "items", "format": "xlsx"})).is_success
     assert statements.count("explain") == 1
 
 

@@ -90,6 +90,9 @@ async def download(
     if_range: Annotated[
         str | None, HeaderParameter(name="If-Range", max_length=200, description="the `ETag` of what you have of it")
     ] = None,
+    if_match: Annotated[
+        str | None, HeaderParameter(name="If-Match", max_length=1000, description="412 if the file is another one")
+    ] = None,
 ) -> FileStream | ApiResponse[None] | ApiResponse[bytes]:
     """The whole file, or the part of it that `Range` names. `ETag` and `Repr-Digest` are the SHA-256 of the whole file,
     also for a part.
@@ -97,8 +100,9 @@ async def download(
     The role for the dataset is checked again on each request, and a download in progress ends when the role is lost."""
     file, store = await service.file(write, who, export_id), exports.store
     tag = http_range.strong_etag(file.sha256)
+    http_range.require_file(if_match, tag)
     if etag_matches(request.headers.get("If-None-Match"), tag):
-        return ApiResponse(None, status_code=304, headers={"ETag": tag, "Cache-Control": "private, no-store"})
+        return ApiResponse(None, status_code=304, headers={"ETag": tag, "Cache-Control": http_range.CACHE_CONTROL})
     size = await size_for_request(store, file.key)
     if size != file.bytes:
         log.error("export's file is lost", export_id=str(export_id), expected=file.bytes, found=size)

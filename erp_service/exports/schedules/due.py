@@ -12,14 +12,14 @@ import msgspec
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
-from erp_service import errors, problems
+from erp_service import errors
 from erp_service.audit.record import record
 from erp_service.db.outages import is_unavailable
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Refused
 from erp_service.exports.context import ExportContext
 from erp_service.exports.lifecycle import WORKER
-from erp_service.exports.problems import ExportFailed, TooManyExports
+from erp_service.exports.problems import ExportFailed, TooManyExports, stored_problem
 from erp_service.exports.queries import VersionedExport
 from erp_service.exports.schedules import service
 from erp_service.exports.schedules.models import ExportSchedule
@@ -98,7 +98,7 @@ async def _refuse(db: WriteSession, due: DueSchedule, exc: Exception) -> None:
     if not isinstance(exc, Refused):
         log.error("schedule cannot be run", schedule_id=str(due.id), exc_info=exc)
     why = exc if isinstance(exc, Refused) else ExportFailed()
-    problem = problems.as_problem(why, None)
+    problem = stored_problem(why)
     await service.record_run(db, due.id, last_error=problem, again_at=None, **_next_run(due))
     if due.last_error is None or due.last_error["type"] != problem["type"]:
         # only the first of several equal ones: a record of each run of a forgotten schedule would bury all others

@@ -105,7 +105,7 @@ async def test_headers_say_what_the_file_is(viewer: httpx.AsyncClient, job: dict
     assert answer.headers["Repr-Digest"] == f"sha-256=:{base64.b64encode(digest.digest()).decode()}:"
     assert answer.headers["Content-Length"] == str(len(answer.content))
     assert answer.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
-    assert answer.headers["Cache-Control"] == "private, no-store"
+    assert answer.headers["Cache-Control"] == "private, no-transform"
     assert answer.headers["Accept-Ranges"] == "bytes"
     assert answer.headers["Content-Disposition"].startswith('attachment; filename="items-2')
     assert "Content-Encoding" not in answer.headers
@@ -134,6 +134,21 @@ async def test_broken_download_is_resumed_at_any_byte(viewer: httpx.AsyncClient,
         assert rest.headers["Repr-Digest"] == whole.headers["Repr-Digest"]
         assert int(rest.headers["Content-Length"]) == len(rest.content)
         assert whole.content[:cut] + rest.content == whole.content
+
+
+async def test_if_match_of_another_file_is_412_and_sends_nothing(
+    viewer: httpx.AsyncClient, owner: asyncpg.Connection, job: dict[str, object]
+) -> None:
+    tag = (await viewer.head(address(job))).headers["ETag"]
+    for method in ("GET", "HEAD"):
+        for other in ('"other"', f"W/{tag}", '"a", "b"'):
+            answer = await viewer.request(method, address(job), headers={"If-Match": other, "Range": "bytes=0-1"})
+            assert (answer.status_code, answer.headers["ETag"]) == (412, tag)
+        for same in (tag, f'"other", {tag}', "*"):
+            answer = await viewer.request(method, address(job), headers={"If-Match": same})
+            assert answer.status_code == 200
+    assert (await viewer.get(address(job), headers={"If-Match": "*", "If-None-Match": tag})).status_code == 304
+    assert await owner.fetchval("select count(*) from audit_log where action = 'export.downloaded'") >= 1
 
 
 async def test_known_file_is_not_sent_again(viewer: httpx.AsyncClient, job: dict[str, object]) -> None:
