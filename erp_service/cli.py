@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from erp_service.observability.exception_text import print_uncaught
+
 COMMANDS = {
     "create-user": ("create_user", "Create a user."),
     "export": ("export", "Export a dataset of a running service: submit, follow, download, check the digest."),
@@ -64,6 +66,7 @@ def main() -> None:
 
     Everything is set by variables ERP_...: `erp settings` lists them with their meaning.
     """
+    print_uncaught()
     if os.getpid() == 1:
         # the first process of a container: the kernel delivers it no signal that has no handler
         signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))

@@ -3,11 +3,14 @@
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import NoReturn
 
 from erp_service import errors
 from erp_service.commands.terminal import say
 from erp_service.db.engine import Database
-from erp_service.db.outages import DATABASE_ERRORS
+from erp_service.db.outages import DATABASE_ERRORS, constraint_of
+from erp_service.observability import telemetry
+from erp_service.observability.exception_text import reason
 from erp_service.settings import Settings, SettingsError
 
 WAIT_SECONDS = 300.0
@@ -35,17 +38,23 @@ def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
     They are wrong settings, what a rule of the service refuses, a database that cannot be used, and `kinds`, which are
     the command's own."""
     messages: tuple[type[Exception], ...] = (SettingsError, *kinds)
+    telemetry.configure_for_command()
     try:
         yield
     except messages as exc:
         say(f"erp: {exc}")
         sys.exit(1)
     except errors.Refused as exc:
-        faults = "".join(f"\n  {fault.detail}" for fault in exc.faults)
-        say(f"erp: {exc.detail or exc.title}{faults}")
-        sys.exit(1)
+        _exit_refused(exc)
     except DATABASE_ERRORS as exc:
-        # SQLAlchemy's own text goes on with the statement and an address
-        why = str(getattr(exc, "orig", None) or exc) or "it does not answer"
-        say(f"erp: the database cannot be used: {why}")
+        # a rule that the database enforces has the same meaning here as over HTTP
+        if (refusal := errors.meaning_of(constraint_of(exc))) is not None:
+            _exit_refused(refusal)
+        say(f"erp: the database cannot be used: {reason(exc) or 'it does not answer'}")
         sys.exit(1)
+
+
+def _exit_refused(refusal: errors.Refused) -> NoReturn:
+    faults = "".join(f"\n  {fault.detail}" for fault in refusal.faults)
+    say(f"erp: {refusal.detail or refusal.title}{faults}")
+    sys.exit(1)

@@ -57,7 +57,8 @@ def requested_part(range_: str | None, if_range: str | None, etag: str, size: in
 
 
 def require_file(if_match: str | None, etag: str) -> None:
-    """Raises errors.Stale unless `If-Match` is absent, `*`, or names the file. A weak tag never does (RFC 9110, 13.1.1)."""
+    """Raises errors.Stale unless `If-Match` is absent, `*`, or names the file. A weak tag never does (RFC 9110,
+    13.1.1)."""
     if if_match is not None and if_match.strip() != "*" and etag not in map(str.strip, if_match.split(",")):
         raise errors.Stale("The file is not the one that If-Match names.", headers={"ETag": etag})
 
