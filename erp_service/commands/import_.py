@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from erp_service import settings
-from erp_service.access.principals import system
+from erp_service.access.principals import command as by_command
 from erp_service.commands.database import exit_on_error
 from erp_service.commands.terminal import say
 from erp_service.imports.csv_table import ImportRefused
@@ -38,5 +38,5 @@ def command(kind: Literal["items", "locations", "movements"], file: str) -> None
             bar.update(task, description=phase, completed=done, total=total or None)
 
         url = loaded.migration_database_url or loaded.listen_url
-        result = asyncio.run(load(url, kind, file, who=system("erp import"), progress=show))
+        result = asyncio.run(load(url, kind, file, who=by_command("erp import"), progress=show))
     say(f"Imported {result.rows:,} {kind}.")

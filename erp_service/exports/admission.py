@@ -1,8 +1,10 @@
-"""Admission: only a few exports of each owner are in the queue at once, and the others wait in their rows.
+"""Admission: only a few exports of each owner are in the queue at once, and the others wait in their rows. Nor may the
+files of one owner take up more than a quota of bytes.
 
 So owners take turns, and the queue's fetch never walks a backlog. Small exports have a queue of their own, and each
 worker keeps slots that large ones cannot take (QUEUES): small ones pass, however many large ones run and wait."""
 
+import math
 from uuid import UUID
 
 from msgspec import Struct
@@ -11,6 +13,7 @@ from sqlalchemy import text, update
 from erp_service.db import locks
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports.models import ExportJob
+from erp_service.exports.problems import ExportQuota
 from erp_service.queue.connector import defer
 from erp_service.registry.figures import FigureReader
 from erp_service.registry.queues import QueueShare
@@ -63,6 +66,59 @@ async def enqueue(db: WriteSession, export_id: UUID, *, is_small: bool) -> int:
     """Give one export to the queue, under the lock; returns the id of the queue's job, which belongs into its row."""
     queue = SMALL_QUEUE if is_small else QUEUE
     return await defer(db, TASK, queue=queue, arguments={"export_id": str(export_id)})
+
+
+# an export that is being deleted counts no more, although its file is removed a moment later
+_KEPT = text("""
+    select (select coalesce(sum(bytes_done), 0) from export_jobs
+        where user_id = :user_id and status in ('queued', 'running', 'canceling'))::bigint as growing,
+      coalesce(sum(result_bytes), 0)::bigint as kept,
+      min(expires_at) as first_expires_at, extract(epoch from min(expires_at) - now())::float8 as seconds
+    from export_jobs where user_id = :user_id and status = 'succeeded' and expires_at > now()
+""")
+_WITHOUT_FILES = 60
+"""The Retry-After, in seconds, for an owner who keeps no file, so that only running exports fill the quota."""
+
+
+async def require_room_for_files(db: Session, user_id: int, most_bytes: int) -> None:
+    """Raises ExportQuota if the files that the user keeps, and those that are being written, leave no room."""
+    row = (await db.execute(_KEPT, {"user_id": user_id})).one()
+    if row.kept + row.growing < most_bytes:
+        return
+    wait = _WITHOUT_FILES if row.seconds is None else max(1, math.ceil(row.seconds))
+    freed = "" if row.first_expires_at is None else f", or wait until the first expires in {wait} seconds"
+    raise ExportQuota(
+        f"Your export files take up {row.kept + row.growing:,} bytes, and one user may keep {most_bytes:,}."
+        f" Delete some{freed}.",
+        headers={"Retry-After": str(wait)},
+        bytes_kept=row.kept + row.growing,
+        bytes_allowed=most_bytes,
+    )
+
+
+# Of two exports that run at once, the later one makes way. `earlier` is false once the export has a file: then only
+# other files count.
+_BESIDE = text("""
+    select coalesce(sum(
+      case other.status when 'succeeded' then other.result_bytes else other.bytes_done end), 0)::bigint
+    from export_jobs own join export_jobs other on other.user_id = own.user_id and other.id <> own.id
+    where own.id = :export_id and (
+      (other.status = 'succeeded' and other.expires_at > now())
+      or (:earlier and other.status in ('running', 'canceling') and other.id < own.id))
+""")
+
+
+async def require_room_for_file(
+    db: Session, export_id: UUID, bytes_: int, most_bytes: int, *, whole: bool = False
+) -> None:
+    """Raises ExportQuota if a file of so many bytes, which is being written or is `whole`, does not fit beside the
+    other files of its owner."""
+    beside = await db.scalar(_BESIDE, {"export_id": export_id, "earlier": not whole}) or 0
+    if beside + bytes_ > most_bytes:
+        raise ExportQuota(
+            f"The file has {bytes_:,} bytes{'' if whole else ' so far'}, your others have {beside:,}, and one user may"
+            f" keep {most_bytes:,}. Delete some, or narrow the export, and retry."
+        )
 
 
 class Counts(Struct, frozen=True):

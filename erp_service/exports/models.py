@@ -73,6 +73,12 @@ class ExportJob(Base):
             "id",
             postgresql_where=text("status in ('queued', 'running', 'canceling')"),
         ),
+        Index(
+            "export_jobs_kept_idx",
+            "user_id",
+            postgresql_include=["expires_at", "result_bytes"],
+            postgresql_where=text("status = 'succeeded'"),
+        ),
         Index("export_jobs_expires_at_idx", "expires_at", postgresql_where=text("file_key is not null")),
     )
 

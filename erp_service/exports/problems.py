@@ -52,6 +52,16 @@ class TooManyExports(errors.TooMany):
     slug, title = "too-many-exports", "Too many exports are waiting"
 
 
+class ExportQuota(errors.TooMany):
+    """Your export files take up as many bytes as one user may keep. A running export that passes the quota ends with
+    this problem.
+
+    Delete exports that you no longer need with `DELETE /api/v1/exports/jobs/{id}`, which makes room at once, or wait
+    until the first of them expires. A filter, fewer columns or a compression make a file smaller."""
+
+    slug, title = "export-quota", "Your export files take up too much space"
+
+
 class ExportFailed(errors.Internal):
     """The export failed because of a fault of the service, which was logged under the job's id.
 

@@ -11,12 +11,13 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
-from erp_service.errors import Fault, Forbidden, Invalid
+from erp_service.errors import Fault, Forbidden, Invalid, TooMany
 from erp_service.exports import maintenance, queries, service
 from erp_service.exports.context import ExportContext
 from erp_service.exports.models import Status
 from erp_service.exports.problems import (
     ExportFinal,
+    ExportQuota,
     ExportSucceeded,
     ExportUnfinished,
     FormatUnavailable,
@@ -26,6 +27,7 @@ from erp_service.exports.problems import (
 from erp_service.exports.queries import PATH, VersionedExport
 from erp_service.exports.schemas import DatasetName, Datasets, Estimate, ExportJobOut, ExportJobPage, ExportRequest
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.web.quotas import HOUR, MINUTE, at_most
 from erp_service.web.responses import ApiResponse, etag, require_match, tagged
 from erp_service.web.routing import IfMatch, delete, get, post
 
@@ -33,6 +35,35 @@ ONE = f"{PATH}/{{export_id:uuid}}"
 ESTIMATES = "/api/v1/exports/estimates"
 TAGS = ["exports"]
 _POLL_SECONDS = "1"
+
+SUBMISSIONS = at_most(
+    "exports",
+    "export_submissions_per_hour",
+    seconds=HOUR,
+    what="submissions of exports, and changes of schedules,",
+    instead="A schedule submits by itself, and is not counted.",
+)
+SIGNED_ADDRESSES = at_most(
+    "signed addresses",
+    "signed_addresses_per_minute",
+    seconds=MINUTE,
+    what="addresses without a token",
+    instead="One is valid for five minutes, for the file and the events.",
+)
+_CANCELS = at_most(
+    "cancels",
+    "export_submissions_per_hour",
+    seconds=HOUR,
+    what="requests to cancel exports",
+    instead="An export that was canceled stays so.",
+)
+_ESTIMATES = at_most(
+    "estimates",
+    "export_estimates_per_minute",
+    seconds=MINUTE,
+    what="estimates",
+    instead="Or submit the export: it shows its own progress.",
+)
 
 ExportId = Annotated[UUID, PathParameter(description="the export's id")]
 IncludeDeleted = Annotated[bool, QueryParameter(description="also deleted ones")]
@@ -52,7 +83,8 @@ async def list_datasets(who: NamedDependency[Principal]) -> ApiResponse[Datasets
     summary="Submit an export",
     tags=TAGS,
     status_code=202,
-    problems=(Forbidden, TooManyExports, TooManyRows),
+    problems=(Forbidden, TooManyExports, ExportQuota, TooMany, TooManyRows),
+    guards=[SUBMISSIONS],
     responses={202: _SUBMITTED},
 )
 async def submit(
@@ -81,8 +113,9 @@ async def submit(
     summary="Estimate an export",
     tags=TAGS,
     status_code=200,
-    problems=(Forbidden, TooManyRows),
+    problems=(Forbidden, TooMany, TooManyRows),
     idempotent=False,
+    guards=[_ESTIMATES],
 )
 async def estimate(
     write: NamedDependency[WriteSession],
@@ -122,7 +155,13 @@ async def list_exports(
 
 
 @post(
-    f"{ONE}/cancel", role=Role.VIEWER, summary="Cancel an export", tags=TAGS, status_code=200, problems=(ExportFinal,)
+    f"{ONE}/cancel",
+    role=Role.VIEWER,
+    summary="Cancel an export",
+    tags=TAGS,
+    status_code=200,
+    problems=(ExportFinal, TooMany),
+    guards=[_CANCELS],
 )
 async def cancel(
     write: NamedDependency[WriteSession],
@@ -140,7 +179,17 @@ async def cancel(
     summary="Try an export again",
     tags=TAGS,
     status_code=202,
-    problems=(Forbidden, ExportUnfinished, ExportSucceeded, TooManyExports, TooManyRows, FormatUnavailable),
+    problems=(
+        Forbidden,
+        ExportUnfinished,
+        ExportSucceeded,
+        TooManyExports,
+        ExportQuota,
+        TooMany,
+        TooManyRows,
+        FormatUnavailable,
+    ),
+    guards=[SUBMISSIONS],
 )
 async def retry(
     write: NamedDependency[WriteSession],

@@ -83,7 +83,7 @@ def _route(
         return method(  # type: ignore[no-any-return]
             path,
             opt={"role": role, "exclude_from_auth": role is PUBLIC, "idempotent": idempotent, "signed": signed},
-            guards=[_as_declared] if role is PUBLIC else [_least_role, _as_declared],
+            guards=[*([] if role is PUBLIC else [_least_role]), _as_declared, *options.pop("guards", [])],
             security=[{}] if role is PUBLIC else [{"password": []}, *([{"signature": []}] if signed else [])],
             description=_description(handler, role, idempotent=idempotent),
             responses=_documented([*implied, *problems], idempotent=idempotent) | options.pop("responses", {}),

@@ -44,11 +44,24 @@ class DueSchedule(msgspec.Struct, frozen=True):
     next_run_at: datetime
     last_error: dict[str, Any] | None
     now: datetime
+    changed_by: int | None
+    most_role: str | None
 
 
 _S = ExportSchedule
 _DUE = (
-    select(_S.id, _S.user_id, _S.cron, _S.timezone, _S.spec, _S.next_run_at, _S.last_error, func.now().label("now"))
+    select(
+        _S.id,
+        _S.user_id,
+        _S.cron,
+        _S.timezone,
+        _S.spec,
+        _S.next_run_at,
+        _S.last_error,
+        func.now().label("now"),
+        _S.changed_by,
+        _S.most_role,
+    )
     .where(_S.is_active, _S.next_run_at <= func.now(), or_(_S.again_at.is_(None), _S.again_at <= func.now()))
     .order_by(_S.next_run_at)
     .limit(1)
@@ -82,7 +95,9 @@ async def run_next(exports: ExportContext) -> bool:
 async def _run(db: WriteSession, settings: Settings, due: DueSchedule) -> VersionedExport:
     # computed from now and not from the due time: several missed runs are made good by one
     next_run_at = service.timing(due.cron, due.timezone, due.now)
-    owner = await service.current_owner(db, due.user_id, request_id=f"schedule {due.id}")
+    owner = await service.principal_at_its_time(
+        db, due.id, due.user_id, changed_by=due.changed_by, most_role=due.most_role
+    )
     export = await service.submit_export(db, owner, settings, due.spec)
     await service.record_run(db, due.id, export_id=export.job.id, next_run_at=next_run_at, again_at=None)
     after = {"export_id": str(export.job.id), "due_at": due.next_run_at.isoformat()}
@@ -102,7 +117,8 @@ async def _refuse(db: WriteSession, due: DueSchedule, exc: Exception) -> None:
     await service.record_run(db, due.id, last_error=problem, again_at=None, **_next_run(due))
     if due.last_error is None or due.last_error["type"] != problem["type"]:
         # only the first of several equal ones: a record of each run of a forgotten schedule would bury all others
-        await record(db, WORKER, "schedule.refused", due.id, after={"type": problem["type"], "owner": due.user_id})
+        after = {"type": problem["type"], "owner": due.user_id, "changed_by": due.changed_by or due.user_id}
+        await record(db, WORKER, "schedule.refused", due.id, after=after, on_behalf_of=due.user_id)
 
 
 def _next_run(due: DueSchedule) -> dict[str, object]:
