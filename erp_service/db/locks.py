@@ -47,11 +47,6 @@ def downloads_of(export_id: UUID, user_id: int) -> AdvisoryLock:
     return AdvisoryLock("hashtextextended(:download, :user)", {"download": f"download {export_id}", "user": user_id})
 
 
-def export_files_of(user_id: int) -> AdvisoryLock:
-    """One file of a user is published at a time. Take the admission lock after it, never before."""
-    return AdvisoryLock("hashtextextended('erp export files', :owner)", {"owner": user_id})
-
-
 def idempotency_key(key: str, user_id: int) -> AdvisoryLock:
     """One request at a time with an Idempotency-Key of a user."""
     return AdvisoryLock("hashtextextended(:key, :user_id)", {"key": key, "user_id": user_id})

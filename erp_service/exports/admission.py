@@ -69,56 +69,67 @@ async def enqueue(db: WriteSession, export_id: UUID, *, is_small: bool) -> int:
 
 
 # an export that is being deleted counts no more, although its file is removed a moment later
-_KEPT = text("""
-    select (select coalesce(sum(bytes_done), 0) from export_jobs
-        where user_id = :user_id and status in ('queued', 'running', 'canceling'))::bigint as growing,
-      coalesce(sum(result_bytes), 0)::bigint as kept,
-      min(expires_at) as first_expires_at, extract(epoch from min(expires_at) - now())::float8 as seconds
-    from export_jobs where user_id = :user_id and status = 'succeeded' and expires_at > now()
+_USAGE = text("""
+    select coalesce((select bytes from export_usage where user_id = :user_id), 0)::bigint as kept,
+      coalesce(sum(bytes_done), 0)::bigint as growing
+    from export_jobs where user_id = :user_id and status in ('queued', 'running', 'canceling')
 """)
-_WITHOUT_FILES = 60
-"""The Retry-After, in seconds, for an owner who keeps no file, so that only running exports fill the quota."""
+_FIRST_EXPIRY = text("""
+    select extract(epoch from min(expires_at) - now())::float8 from export_jobs
+    where user_id = :user_id and status = 'succeeded'
+""")
+_EXPIRING = 60
+"""Seconds within which an expired file counts no more; and the Retry-After if only running exports fill the quota."""
 
 
 async def require_room_for_files(db: Session, user_id: int, most_bytes: int) -> None:
     """Raises ExportQuota if the files that the user keeps, and those that are being written, leave no room."""
-    row = (await db.execute(_KEPT, {"user_id": user_id})).one()
-    if row.kept + row.growing < most_bytes:
+    usage = (await db.execute(_USAGE, {"user_id": user_id})).one()
+    taken = usage.kept + usage.growing
+    if taken < most_bytes:
         return
-    wait = _WITHOUT_FILES if row.seconds is None else max(1, math.ceil(row.seconds))
-    freed = "" if row.first_expires_at is None else f", or wait until the first expires in {wait} seconds"
+    first = await db.scalar(_FIRST_EXPIRY, {"user_id": user_id})
+    wait = _EXPIRING + max(0, math.ceil(first or 0))
+    instead = "" if first is None else f", or wait until the first expires in {wait} seconds"
     raise ExportQuota(
-        f"Your export files take up {row.kept + row.growing:,} bytes, and one user may keep {most_bytes:,}."
-        f" Delete some{freed}.",
+        f"Your export files take up {taken:,} bytes, and one user may keep {most_bytes:,}. Delete some{instead}.",
         headers={"Retry-After": str(wait)},
-        bytes_kept=row.kept + row.growing,
+        bytes_kept=taken,
         bytes_allowed=most_bytes,
     )
 
 
-# Of two exports that run at once, the later one makes way. `earlier` is false once the export has a file: then only
-# other files count.
+# of two exports that run at once, the later one makes way
 _BESIDE = text("""
-    select coalesce(sum(
-      case other.status when 'succeeded' then other.result_bytes else other.bytes_done end), 0)::bigint
-    from export_jobs own join export_jobs other on other.user_id = own.user_id and other.id <> own.id
-    where own.id = :export_id and (
-      (other.status = 'succeeded' and other.expires_at > now())
-      or (:earlier and other.status in ('running', 'canceling') and other.id < own.id))
+    select coalesce((select bytes from export_usage where user_id = own.user_id), 0)::bigint
+      + coalesce((select sum(bytes_done) from export_jobs earlier
+          where earlier.user_id = own.user_id and earlier.status in ('running', 'canceling')
+            and earlier.id < own.id), 0)::bigint
+    from export_jobs own where own.id = :export_id
 """)
 
 
-async def require_room_for_file(
-    db: Session, export_id: UUID, bytes_: int, most_bytes: int, *, whole: bool = False
-) -> None:
-    """Raises ExportQuota if a file of so many bytes, which is being written or is `whole`, does not fit beside the
-    other files of its owner."""
-    beside = await db.scalar(_BESIDE, {"export_id": export_id, "earlier": not whole}) or 0
+async def require_room_to_grow(db: Session, export_id: UUID, bytes_: int, most_bytes: int) -> None:
+    """Raises ExportQuota if a file of so many bytes, which is being written, does not fit beside the others of its
+    owner."""
+    beside = await db.scalar(_BESIDE, {"export_id": export_id}) or 0
     if beside + bytes_ > most_bytes:
-        raise ExportQuota(
-            f"The file has {bytes_:,} bytes{'' if whole else ' so far'}, your others have {beside:,}, and one user may"
-            f" keep {most_bytes:,}. Delete some, or narrow the export, and retry."
-        )
+        raise _outgrown(bytes_, beside, most_bytes)
+
+
+async def require_room_for_published(db: Session, user_id: int, bytes_: int, most_bytes: int) -> None:
+    """The same for a file of so many bytes that this transaction has just published, and thereby counted. The trigger
+    holds the user's count until the end of the transaction, so no other file can be published meanwhile."""
+    usage = (await db.execute(_USAGE, {"user_id": user_id})).one()
+    if usage.kept > most_bytes:
+        raise _outgrown(bytes_, usage.kept - bytes_, most_bytes)
+
+
+def _outgrown(bytes_: int, beside: int, most_bytes: int) -> ExportQuota:
+    return ExportQuota(
+        f"The file has {bytes_:,} bytes so far, your others have {beside:,}, and one user may keep {most_bytes:,}."
+        " Delete some, or narrow the export, and retry."
+    )
 
 
 class Counts(Struct, frozen=True):

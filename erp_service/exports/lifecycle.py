@@ -11,7 +11,6 @@ from sqlalchemy import ColumnElement, func, select, text, update
 
 from erp_service.access import principals
 from erp_service.audit.record import record
-from erp_service.db import locks
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Refused
 from erp_service.exports import admission
@@ -203,9 +202,7 @@ async def publish(
     if owner is None:
         await require_ours(db, run)
         raise LostOwnership
-    # of two files that are finished at once, the second must see the first
-    await locks.take(db, locks.export_files_of(owner))
-    await admission.require_room_for_file(db, run.export_id, file.bytes, most_bytes, whole=True)
+    await admission.require_room_for_published(db, owner, file.bytes, most_bytes)
     after = {"rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
     await record(db, WORKER, "export.succeeded", run.export_id, after=after, on_behalf_of=owner)
     await admission.admit(db, most_running)

@@ -250,7 +250,7 @@ def represented(row: ExportRow) -> ExportJobOut:
         ),
         result=row.result if is_published else None,
         # an earlier version stored some without a detail
-        error=None if row.error is None else {"detail": row.error["title"], **row.error},
+        error=None if row.error is None else {"detail": row.error.get("title"), **row.error},
         created_by=row.user_id,
         retry_of=row.retry_of,
         deduplicated=False,

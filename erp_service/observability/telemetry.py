@@ -136,13 +136,18 @@ def _without_exceptions(_logger: object, _method: str, event: dict[str, Any]) ->
     exc = info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else None
     exc = sys.exc_info()[1] if exc is None and info is True else exc
     for name, value in event.items():
-        if isinstance(value, BaseException):
-            event[name] = described(value)
-        elif isinstance(value, str):
-            event[name] = without_values(value)
+        event[name] = _shown(value)
     if exc is not None:
         event["exception"] = traceback_text(exc)
     return event
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, BaseException):
+        return described(value)
+    if isinstance(value, str):
+        return without_values(value)
+    return tuple(map(_shown, value)) if isinstance(value, tuple | list) else value
 
 
 def _describe_arguments(record: logging.LogRecord) -> bool:

@@ -20,11 +20,14 @@ from tests.support.workers import Work
 NOW = {"is_active": True, "cron": "*/5 * * * *"}
 
 
-async def audited(owner: asyncpg.Connection, action: str) -> tuple[Any, ...]:
-    """Who did it, on whose behalf, and by which way: of the newest entry."""
+async def audited(owner: asyncpg.Connection, action: str, of: str | None = None) -> tuple[Any, ...]:
+    """Who did it, on whose behalf, and by which way: of the newest entry, or the newest about one object."""
     return tuple(
         await owner.fetchrow(
-            "select user_id, on_behalf_of, actor from audit_log where action = $1 order by id desc limit 1", action
+            "select user_id, on_behalf_of, actor from audit_log"
+            " where action = $1 and entity_id = coalesce($2, entity_id) order by id desc limit 1",
+            action,
+            of,
         )
     )
 
@@ -117,8 +120,9 @@ async def test_admin_who_handles_the_export_of_another_is_named_beside_them(
     assert (await admin.post(f"{waiting}/retry")).status_code == 202
     assert await audited(owner, "export.submitted") == both
     async with work():
-        finished = f"{JOBS}/{(await done(viewer))['id']}"
-    assert await audited(owner, "export.succeeded") == (None, viewer.user_id, "erp worker")
+        job = await done(viewer)
+    finished = f"{JOBS}/{job['id']}"
+    assert await audited(owner, "export.succeeded", job["id"]) == (None, viewer.user_id, "erp worker")
     assert (await admin.get(f"{finished}/download")).status_code == 200
     assert await audited(owner, "export.downloaded") == both
     assert (await admin.post(f"{finished}/download-url")).status_code == 200

@@ -39,7 +39,7 @@ PLAIN = [
 MEANING = {
     "WITH": "own exports",
     "SELECT counts": "own exports",
-    "select (select coalesce(sum(bytes_done)": "kept files",
+    "select coalesce((select bytes": "kept files",
     "SAVEPOINT": "savepoint",
     "select set_config": "timeouts",
     "explain": "explain",
