@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from erp_service.commands.terminal import FAULT, INTERRUPTED, PIPE_CLOSED, WholeSentences, exit_with, silence_stdout
+from erp_service.observability.exception_text import print_uncaught
 
 COMMANDS = {
     "create-user": ("create_user", "Create a user."),
@@ -104,6 +105,7 @@ def main() -> None:
       130  interrupted
       141  the reader of the pipe went away
     """
+    print_uncaught()
     if os.getpid() == 1:
         # the first process of a container: the kernel delivers it no signal that has no handler
         signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))

@@ -51,6 +51,7 @@ Show = Callable[[Job], object]
 ShowBytes = Callable[[int, int], object]
 
 JOBS = "/api/v1/exports/jobs"
+ESTIMATES = "/api/v1/exports/estimates"
 FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 
 _WAIT_SECONDS = 10
@@ -144,9 +145,8 @@ class Client:
 
     def estimate(self, dataset: str, **options: Unpack[Options]) -> dict[str, Any]:
         """How many rows, bytes and seconds the export would have; submits nothing. Raises Refused as `submit` does."""
-        params = {"validate_only": "true"}
         body = {"dataset": dataset, **options}
-        return json_of(self._service.send("POST", JOBS, json=body, params=params))  # type: ignore[no-any-return]
+        return json_of(self._service.send("POST", ESTIMATES, json=body))  # type: ignore[no-any-return]
 
     def submit(
         self, dataset: str, *, key: str | None = None, within: float | None = None, **options: Unpack[Options]

@@ -1,5 +1,8 @@
 """Who makes a request, and a cache of what each user may do, which notifications keep up to date."""
 
+import os
+import pwd
+import socket
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
@@ -15,13 +18,31 @@ CHANNEL = "erp_authority"
 _MOST_USERS = 10_000
 
 
+class Actor(msgspec.Struct, frozen=True):
+    """Who acts if that is not simply the user of a Principal: another user, or what `name` says, or a user by the way
+    that `name` says."""
+
+    user_id: int | None
+    name: str | None = None
+
+
+SIGNED_ADDRESS = "signed address"
+"""The name of an actor who showed no token, but an address that was signed for the user: whoever has it."""
+
+SCHEDULE = "schedule"
+"""The name of an actor for whom a worker acts at the time of a schedule."""
+
+
 class Principal(msgspec.Struct, frozen=True):
-    """Who acts, with which role, in which request. `user_id` is None for the service itself: a command, a worker."""
+    """Whose rights a request has, and who makes it. `user_id` is None for the service itself: a command, a worker.
+
+    `actor` is who acts on behalf of the user; None is the user in person."""
 
     user_id: int | None
     role: Role
     request_id: str | None = None
     address: str | None = None
+    actor: Actor | None = None
 
 
 class Authority(msgspec.Struct, frozen=True):
@@ -38,7 +59,21 @@ class Authority(msgspec.Struct, frozen=True):
 
 def system(name: str) -> Principal:
     """The service itself, which acts for no user; `name` says which part of it, such as `erp import`."""
-    return Principal(user_id=None, role=Role.SUPER_ADMIN, request_id=name)
+    return Principal(user_id=None, role=Role.SUPER_ADMIN, request_id=name, actor=Actor(None, name))
+
+
+def command(name: str) -> Principal:
+    """Whoever runs a command on a machine that has the database's address, such as `erp import`."""
+    return msgspec.structs.replace(system(name), actor=Actor(None, f"command:{_account()}@{socket.gethostname()}"))
+
+
+def _account() -> str:
+    """By the kernel, since the environment says what its owner likes; the number of an account without a name."""
+    number = os.getuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 class AuthorityCache:

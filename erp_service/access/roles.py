@@ -16,5 +16,9 @@ class Role(StrEnum):
     def includes(self, least: "Role") -> bool:
         return self.rank >= least.rank
 
+    def at_most(self, other: "Role | None") -> "Role":
+        """The lesser of the two; None sets no limit."""
+        return self if other is None or other.includes(self) else other
+
 
 _RANKS = {role: rank for rank, role in enumerate(Role)}

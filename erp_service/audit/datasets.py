@@ -7,7 +7,7 @@ AUDIT_LOG = Dataset(
     name="audit_log",
     description="Who did what, when and from where, with the values before and after.",
     role=Role.ADMIN,
-    source="audit_log a left join users u on u.id = a.user_id",
+    source="audit_log a left join users u on u.id = a.user_id left join users o on o.id = a.on_behalf_of",
     key=("a.id",),
     sorts={"id": "a.id"},
     columns=(
@@ -23,9 +23,14 @@ AUDIT_LOG = Dataset(
         Column("reason", "text", "a.reason", "why"),
         Column("request_id", "text", "a.request_id", "in which request"),
         Column("address", "text", "a.address", "from which network address"),
+        Column("on_behalf_of", "integer", "a.on_behalf_of", "the user for whom somebody else did it"),
+        Column("on_behalf_of_user", "text", "o.email", "that user's e-mail address"),
+        Column("actor", "text", "a.actor", "who did it if no user did, or by which way a user did"),
     ),
     filters=(
         Filter("user_id", an_id, "a.user_id = {}", "by this user"),
+        Filter("on_behalf_of", an_id, "a.on_behalf_of = {}", "by somebody else for this user"),
+        Filter("actor", some_text, "a.actor = {}", "by this actor"),
         Filter("action", some_text, "a.action = {}", "this action"),
         Filter("entity", some_text, "a.entity = {}", "on this kind of object"),
         Filter("entity_id", some_text, "a.entity_id = {}", "on the object with this id"),

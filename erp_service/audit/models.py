@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Identity, Index, Text, func
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -12,7 +12,10 @@ from erp_service.db.base import Base
 
 class AuditEntry(Base):
     """Who did what and from where, with the values before and after. `user_id` is null for the service itself and for a
-    caller who had not signed in."""
+    caller who had not signed in.
+
+    `on_behalf_of` is the user in whose name, or on whose property, somebody else acted. `actor` says who acted if that
+    was no user, or by which way a user did."""
 
     __tablename__ = "audit_log"
     __table_args__ = (
@@ -21,6 +24,8 @@ class AuditEntry(Base):
         Index("audit_log_action_idx", "action", "id"),
         Index("audit_log_request_id_idx", "request_id", "id"),
         Index("audit_log_at_idx", "at"),
+        Index("audit_log_on_behalf_of_idx", "on_behalf_of", "id", postgresql_where=text("on_behalf_of is not null")),
+        Index("audit_log_actor_idx", "actor", "id", postgresql_where=text("actor is not null")),
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
@@ -34,3 +39,5 @@ class AuditEntry(Base):
     reason: Mapped[str | None] = mapped_column(Text)
     request_id: Mapped[str | None] = mapped_column(Text)
     address: Mapped[str | None] = mapped_column(Text)
+    on_behalf_of: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("users.id"))
+    actor: Mapped[str | None] = mapped_column(Text)

@@ -17,6 +17,8 @@ async def entries(
     db: ReadSession,
     *,
     user_id: int | None,
+    on_behalf_of: int | None,
+    actor: str | None,
     action: str | None,
     entity: str | None,
     entity_id: str | None,
@@ -28,13 +30,20 @@ async def entries(
 ) -> AuditPage:
     """One page of the entries that match, newest first. `since` is inclusive, `until` exclusive."""
     e = AuditEntry
-    equal = ((e.user_id, user_id), (e.action, action), (e.entity, entity), (e.entity_id, entity_id))
+    equal = (
+        (e.user_id, user_id),
+        (e.on_behalf_of, on_behalf_of),
+        (e.actor, actor),
+        (e.action, action),
+        (e.entity, entity),
+        (e.entity_id, entity_id),
+        (e.request_id, request_id),
+    )
     conditions: Sequence[ColumnElement[bool]] = [
-        *(column == value for column, value in (*equal, (e.request_id, request_id)) if value is not None),
+        *(column == value for column, value in equal if value is not None),
         *([e.at >= since] if since is not None else []),
         *([e.at < until] if until is not None else []),
     ]
-    statement = select(
-        e.id, e.at, e.user_id, e.action, e.entity, e.entity_id, e.before, e.after, e.reason, e.request_id, e.address
-    ).where(*conditions)
+    columns = [AuditEntry.__table__.c[name] for name in AuditOut.__struct_fields__]
+    statement = select(*columns).where(*conditions)
     return await page(db, statement, AuditOut, NEWEST_FIRST, limit=limit, cursor=cursor, into=AuditPage)

@@ -22,6 +22,10 @@ _Text = Annotated[str | None, QueryParameter(max_length=200, description="exactl
 async def list_entries(
     read: NamedDependency[ReadSession],
     user_id: Annotated[int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="the user who did it")] = None,
+    on_behalf_of: Annotated[
+        int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="the user for whom somebody else did it")
+    ] = None,
+    actor: _Text = None,
     action: Annotated[str | None, QueryParameter(max_length=200, description="such as `user.role_changed`")] = None,
     entity: Annotated[str | None, QueryParameter(max_length=200, description="such as `user` or `item`")] = None,
     entity_id: _Text = None,
@@ -48,6 +52,8 @@ async def list_entries(
         await queries.entries(
             read,
             user_id=user_id,
+            on_behalf_of=on_behalf_of,
+            actor=actor,
             action=action,
             entity=entity,
             entity_id=entity_id,

@@ -24,6 +24,18 @@ class AuditOut(msgspec.Struct, frozen=True):
     reason: str | None
     request_id: str | None
     address: str | None
+    on_behalf_of: Annotated[
+        int | None,
+        Meta(description="the user in whose name, or on whose property, somebody else acted; else null"),
+    ]
+    actor: Annotated[
+        str | None,
+        Meta(
+            description="who acted if no user did, as `command:<account>@<host>` or `erp worker`; or by which way"
+            " `user_id` did: `schedule`, or `signed address`, which is whoever has it; null for the user in person",
+            examples=["command:root@books-1"],
+        ),
+    ]
 
 
 class AuditPage(Page[AuditOut]):

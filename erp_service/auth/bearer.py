@@ -9,7 +9,7 @@ from litestar.connection import ASGIConnection
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 
 from erp_service import errors
-from erp_service.access.principals import Principal
+from erp_service.access.principals import SIGNED_ADDRESS, Actor, Principal
 from erp_service.auth.credentials import Access, Credential, authority_of, rights_changed
 from erp_service.auth.problems import AddressRefused
 from erp_service.observability import telemetry
@@ -39,16 +39,21 @@ class BearerAuth(AbstractAuthenticationMiddleware):
             role=authority.role,
             request_id=telemetry.request_id(connection.scope),
             address=client.host if client else None,
+            actor=Actor(credential.user_id, SIGNED_ADDRESS) if _is_signed(connection) else None,
         )
         return AuthenticationResult(user=who, auth=credential)
+
+
+def _is_signed(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
+    return bool(connection.route_handler.opt.get("signed")) and "signature" in connection.query_params
 
 
 def _credential(connection: ASGIConnection[Any, Any, Any, Any], access: Access) -> tuple[Credential, errors.Refused]:
     """The credential, and the refusal to raise if the user's authority has changed since.
 
     On a route that takes signatures, a signature that is present is the only credential that counts."""
-    signature = connection.query_params.get("signature") if connection.route_handler.opt.get("signed") else None
-    if signature is not None:
+    if _is_signed(connection):
+        signature = connection.query_params["signature"]
         changed = AddressRefused("The user for whom the URL was signed has signed out, or their rights have changed.")
         return access.signed_urls.read(signature, connection.scope["path"]), changed
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")

@@ -9,7 +9,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_skip
 
 from erp_service import errors
-from erp_service.access.principals import Principal, system
+from erp_service.access.principals import Principal, command
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.auth import passwords, queries, sessions
@@ -81,7 +81,7 @@ async def first_super_admin(database: Database, email: str, password: str) -> bo
         if row is None:
             return False
         user = as_user(*row)
-        await record(db, system("erp up"), "user.created", user.id, after=_audited(user), reason="the first user")
+        await record(db, command("erp up"), "user.created", user.id, after=_audited(user), reason="the first user")
         return True
 
 
@@ -145,7 +145,7 @@ async def reset_password(login: LoginContext, who: Principal, user_id: int, pass
         await db.execute(update(User).where(User.id == user_id).values(values))
         await sessions.end_all(db, user_id, "password reset")
         await forget(db, user_id)
-        await record(db, who, "user.password_reset", user_id)
+        await record(db, who, "user.password_reset", user_id, on_behalf_of=user_id)
 
 
 async def _apply(

@@ -5,7 +5,7 @@ import asyncio
 import click
 
 from erp_service import errors, validation
-from erp_service.access.principals import system
+from erp_service.access.principals import command as by_command
 from erp_service.access.roles import Role
 from erp_service.auth import passwords, users
 from erp_service.auth.emails import Email
@@ -50,6 +50,6 @@ async def _create_user(settings: Settings, email: str, full_name: str, role: Rol
     password_hash = passwords.hashed(password)
     async with open_database(settings, "erp create-user") as database, database.write() as db:
         user = await users.create_user(
-            db, system("erp create-user"), email=email, full_name=full_name, role=role, password_hash=password_hash
+            db, by_command("erp create-user"), email=email, full_name=full_name, role=role, password_hash=password_hash
         )
         return user.id

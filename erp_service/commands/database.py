@@ -1,15 +1,24 @@
 """What the commands on a database share: how long they wait for it, how they open it, how they end on an error."""
 
-import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from erp_service import errors
 from erp_service.commands.terminal import FAILED, exit_with, say
 from erp_service.db.connections import wait_until_up
 from erp_service.db.engine import Database
-from erp_service.db.outages import DATABASE_ERRORS, INSUFFICIENT_PRIVILEGE, UNDEFINED_TABLE, is_unavailable, sqlstate_of
+from erp_service.db.outages import (
+    DATABASE_ERRORS,
+    INSUFFICIENT_PRIVILEGE,
+    UNDEFINED_TABLE,
+    constraint_of,
+    is_unavailable,
+    sqlstate_of,
+)
+from erp_service.observability import telemetry
+from erp_service.observability.exception_text import reason
 from erp_service.settings import Settings, SettingsError
 
 WAIT_SECONDS = 300.0
@@ -48,6 +57,7 @@ def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
     They are wrong settings, what a rule of the service refuses, files and a database that cannot be used, and `kinds`,
     which are the command's own. cli.py ends what is interrupted, and what writes into a closed pipe."""
     messages: tuple[type[Exception], ...] = (SettingsError, *kinds)
+    telemetry.configure_for_command()
     try:
         yield
     except messages as exc:
@@ -56,14 +66,16 @@ def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
             hint = f"\nThat of `erp up` in this directory: set -a; . {_UP}; set +a"
         exit_with(FAILED, f"{exc}{hint}")
     except errors.Refused as exc:
-        faults = "".join(f"\n  {fault.detail}" for fault in exc.faults)
-        exit_with(FAILED, f"{exc.detail or exc.title}{faults}")
+        _exit_refused(exc)
     except BrokenPipeError:
         raise
     except DATABASE_ERRORS as exc:
         if isinstance(exc, OSError) and exc.filename is not None:
             # the errors of connections name no file: see connections.as_connection_error
             exit_with(FAILED, f"cannot use {exc.filename}: {exc.strerror}")
+        # a rule that the database enforces has the same meaning here as over HTTP
+        if (refusal := errors.meaning_of(constraint_of(exc))) is not None:
+            _exit_refused(refusal)
         hint = ""
         if sqlstate_of(exc) == UNDEFINED_TABLE:
             hint = " The database may lack its tables, or some of them: `erp migrate` brings them."
@@ -78,8 +90,10 @@ _UP = Path(".erp/env")
 """What `erp up` writes for the other commands, in its default data directory."""
 
 
+def _exit_refused(refusal: errors.Refused) -> NoReturn:
+    faults = "".join(f"\n  {fault.detail}" for fault in refusal.faults)
+    exit_with(FAILED, f"{refusal.detail or refusal.title}{faults}")
+
+
 def _cause(exc: BaseException) -> str:
-    """Without the statement and the address that SQLAlchemy adds."""
-    text = str(getattr(exc, "orig", None) or exc)
-    # SQLAlchemy's adapter begins with the class of the driver's error
-    return re.sub(r"^<class '[^']*'>: ", "", text).rstrip(".") or "it does not answer"
+    return reason(exc).rstrip(".") or "it does not answer"

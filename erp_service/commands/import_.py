@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from erp_service import settings
-from erp_service.access.principals import system
+from erp_service.access.principals import command as by_command
 from erp_service.commands.database import exit_on_error
 from erp_service.commands.progress import TimeColumn
 from erp_service.commands.terminal import INTERRUPTED, exit_with, say
@@ -90,7 +90,7 @@ def command(kind: Kind, file: str, *, delimiter: str | None, dry_run: bool, **gi
         result = asyncio.run(
             load(
                 *(url, kind, file),
-                who=system("erp import"),
+                who=by_command("erp import"),
                 dialect=Dialect(delimiter=SEPARATORS.get(delimiter or ""), **given),
                 dry_run=dry_run,
                 progress=phases.show,

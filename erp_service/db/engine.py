@@ -168,7 +168,10 @@ async def long_transaction(url: str, *, name: str) -> AsyncIterator[WriteSession
     limits = {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
     server_settings = {"application_name": name, "timezone": "UTC", **limits, **KEEPALIVE}
     engine = create_async_engine(
-        engine_url(url), poolclass=NullPool, connect_args={"timeout": 5, "server_settings": server_settings}
+        engine_url(url),
+        poolclass=NullPool,
+        hide_parameters=True,
+        connect_args={"timeout": 5, "server_settings": server_settings},
     )
     try:
         async with engine.begin() as connection:
@@ -198,6 +201,8 @@ def _engine(url: str, settings: Settings, name: str, *, pooled: bool, more: int 
         }
     engine = create_async_engine(
         engine_url(url),
+        # they may be hashes of passwords, and the text of an error ends in logs
+        hide_parameters=True,
         pool_size=settings.pool_size + more,
         max_overflow=0,
         pool_timeout=settings.pool_timeout_seconds,

@@ -6,6 +6,7 @@ LOCATION_TREE. Postgres keeps locks of one key and locks of two keys apart."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
+from uuid import UUID
 
 import asyncpg
 from sqlalchemy import TextClause, text
@@ -39,6 +40,11 @@ DEMO = AdvisoryLock("hashtextextended('erp demo', 0)")
 def schedules_of(user_id: int) -> AdvisoryLock:
     """One new schedule at a time for each user. Two users may share a lock, since a second key has only 32 bits."""
     return AdvisoryLock("727277, :user", {"user": user_id % 2**31})
+
+
+def downloads_of(export_id: UUID, user_id: int) -> AdvisoryLock:
+    """One record at a time of a user's downloads of an export."""
+    return AdvisoryLock("hashtextextended(:download, :user)", {"download": f"download {export_id}", "user": user_id})
 
 
 def idempotency_key(key: str, user_id: int) -> AdvisoryLock:

@@ -24,7 +24,7 @@ async def migrate(url: str) -> None:
     """Bring the database to this code's head in one transaction; several at once wait for each other.
 
     A database that is ahead of this code is not changed."""
-    engine = create_async_engine(engine_url(url), poolclass=NullPool)
+    engine = create_async_engine(engine_url(url), poolclass=NullPool, hide_parameters=True)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_upgrade)

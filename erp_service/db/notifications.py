@@ -54,7 +54,7 @@ class NotificationListener:
             try:
                 await self._listen()
             except Exception as exc:  # noqa: BLE001 whatever it is: without this task, each request looks up roles
-                telemetry.log.warning("no notifications, connecting again", error=repr(exc))
+                telemetry.log.warning("no notifications, connecting again", error=exc)
             await asyncio.sleep(self._pauses.next())
 
     async def _listen(self) -> None:

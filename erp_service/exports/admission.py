@@ -1,8 +1,10 @@
-"""Admission: only a few exports of each owner are in the queue at once, and the others wait in their rows.
+"""Admission: only a few exports of each owner are in the queue at once, and the others wait in their rows. Nor may the
+files of one owner take up more than a quota of bytes.
 
 So owners take turns, and the queue's fetch never walks a backlog. Small exports have a queue of their own, and each
 worker keeps slots that large ones cannot take (QUEUES): small ones pass, however many large ones run and wait."""
 
+import math
 from uuid import UUID
 
 from msgspec import Struct
@@ -11,6 +13,7 @@ from sqlalchemy import text, update
 from erp_service.db import locks
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports.models import ExportJob
+from erp_service.exports.problems import ExportQuota
 from erp_service.queue.connector import defer
 from erp_service.registry.figures import FigureReader
 from erp_service.registry.queues import QueueShare
@@ -63,6 +66,70 @@ async def enqueue(db: WriteSession, export_id: UUID, *, is_small: bool) -> int:
     """Give one export to the queue, under the lock; returns the id of the queue's job, which belongs into its row."""
     queue = SMALL_QUEUE if is_small else QUEUE
     return await defer(db, TASK, queue=queue, arguments={"export_id": str(export_id)})
+
+
+# an export that is being deleted counts no more, although its file is removed a moment later
+_USAGE = text("""
+    select coalesce((select bytes from export_usage where user_id = :user_id), 0)::bigint as kept,
+      coalesce(sum(bytes_done), 0)::bigint as growing
+    from export_jobs where user_id = :user_id and status in ('queued', 'running', 'canceling')
+""")
+_FIRST_EXPIRY = text("""
+    select extract(epoch from min(expires_at) - now())::float8 from export_jobs
+    where user_id = :user_id and status = 'succeeded'
+""")
+_EXPIRING = 60
+"""Seconds within which an expired file counts no more; and the Retry-After if only running exports fill the quota."""
+
+
+async def require_room_for_files(db: Session, user_id: int, most_bytes: int) -> None:
+    """Raises ExportQuota if the files that the user keeps, and those that are being written, leave no room."""
+    usage = (await db.execute(_USAGE, {"user_id": user_id})).one()
+    taken = usage.kept + usage.growing
+    if taken < most_bytes:
+        return
+    first = await db.scalar(_FIRST_EXPIRY, {"user_id": user_id})
+    wait = _EXPIRING + max(0, math.ceil(first or 0))
+    instead = "" if first is None else f", or wait until the first expires in {wait} seconds"
+    raise ExportQuota(
+        f"Your export files take up {taken:,} bytes, and one user may keep {most_bytes:,}. Delete some{instead}.",
+        headers={"Retry-After": str(wait)},
+        bytes_kept=taken,
+        bytes_allowed=most_bytes,
+    )
+
+
+# of two exports that run at once, the later one makes way
+_BESIDE = text("""
+    select coalesce((select bytes from export_usage where user_id = own.user_id), 0)::bigint
+      + coalesce((select sum(bytes_done) from export_jobs earlier
+          where earlier.user_id = own.user_id and earlier.status in ('running', 'canceling')
+            and earlier.id < own.id), 0)::bigint
+    from export_jobs own where own.id = :export_id
+""")
+
+
+async def require_room_to_grow(db: Session, export_id: UUID, bytes_: int, most_bytes: int) -> None:
+    """Raises ExportQuota if a file of so many bytes, which is being written, does not fit beside the others of its
+    owner."""
+    beside = await db.scalar(_BESIDE, {"export_id": export_id}) or 0
+    if beside + bytes_ > most_bytes:
+        raise _outgrown(bytes_, beside, most_bytes)
+
+
+async def require_room_for_published(db: Session, user_id: int, bytes_: int, most_bytes: int) -> None:
+    """The same for a file of so many bytes that this transaction has just published, and thereby counted. The trigger
+    holds the user's count until the end of the transaction, so no other file can be published meanwhile."""
+    usage = (await db.execute(_USAGE, {"user_id": user_id})).one()
+    if usage.kept > most_bytes:
+        raise _outgrown(bytes_, usage.kept - bytes_, most_bytes)
+
+
+def _outgrown(bytes_: int, beside: int, most_bytes: int) -> ExportQuota:
+    return ExportQuota(
+        f"The file has {bytes_:,} bytes so far, your others have {beside:,}, and one user may keep {most_bytes:,}."
+        " Delete some, or narrow the export, and retry."
+    )
 
 
 class Counts(Struct, frozen=True):

@@ -9,7 +9,6 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import ColumnElement, func, select, text, update
 
-from erp_service import problems
 from erp_service.access import principals
 from erp_service.audit.record import record
 from erp_service.db.sessions import WriteSession
@@ -18,7 +17,7 @@ from erp_service.exports import admission
 from erp_service.exports.eta import Pace, percent
 from erp_service.exports.models import CHANNEL, ExportJob, Status
 from erp_service.exports.planning.selection import Spec
-from erp_service.exports.problems import ExportAbandoned
+from erp_service.exports.problems import ExportAbandoned, stored_problem
 from erp_service.exports.storage.base import FileKey
 from erp_service.queue.fencing import JobAttempt
 
@@ -176,8 +175,12 @@ async def _notify(db: WriteSession, run: Run) -> None:
     await db.execute(text("select pg_notify(:channel, :id)"), {"channel": CHANNEL, "id": str(run.export_id)})
 
 
-async def publish(db: WriteSession, run: Run, file: Published, *, retention_hours: int, most_running: int) -> None:
-    """The export succeeds here and nowhere else; its file must be durable. Raises LostOwnership, CancelRequested."""
+async def publish(
+    db: WriteSession, run: Run, file: Published, *, retention_hours: int, most_running: int, most_bytes: int
+) -> None:
+    """The export succeeds here and nowhere else; its file must be durable.
+
+    Raises LostOwnership, CancelRequested; and ExportQuota, after which the transaction must be rolled back."""
     values = {
         "status": Status.SUCCEEDED,
         "finished_at": _NOW,
@@ -195,11 +198,13 @@ async def publish(db: WriteSession, run: Run, file: Published, *, retention_hour
         "filename": file.filename,
         "file_key": str(file.key),
     }
-    if not await _set(db, [*run.holds(), ExportJob.status == Status.RUNNING], **values):
+    owner = await _set(db, [*run.holds(), ExportJob.status == Status.RUNNING], **values)
+    if owner is None:
         await require_ours(db, run)
         raise LostOwnership
+    await admission.require_room_for_published(db, owner, file.bytes, most_bytes)
     after = {"rows": file.rows, "bytes": file.bytes, "sha256": file.sha256}
-    await record(db, WORKER, "export.succeeded", run.export_id, after=after)
+    await record(db, WORKER, "export.succeeded", run.export_id, after=after, on_behalf_of=owner)
     await admission.admit(db, most_running)
 
 
@@ -215,9 +220,9 @@ async def cancel(db: WriteSession, run: Run, *, most_running: int, only_requeste
     """End a run as canceled. False if the export was not this run's any more, or, with `only_requested`, if its row
     does not say `canceling`."""
     running = [*run.holds(), ExportJob.status == Status.RUNNING]
-    if not only_requested and await _set(db, running, status=Status.CANCELING):
+    if not only_requested and (owner := await _set(db, running, status=Status.CANCELING)) is not None:
         # the queue's job was canceled without the API, which would have recorded by whom
-        await record(db, WORKER, "export.canceled", run.export_id)
+        await record(db, WORKER, "export.canceled", run.export_id, on_behalf_of=owner)
     where = [*run.holds(), ExportJob.status == Status.CANCELING]
     if not await _set(db, where, status=Status.CANCELED, finished_at=_NOW):
         return False
@@ -230,7 +235,7 @@ async def requeue(db: WriteSession, run: Run, *, most_running: int) -> bool:
     if await cancel(db, run, most_running=most_running, only_requested=True):
         return True
     where = [*run.holds(), ExportJob.status == Status.RUNNING]
-    return await _set(db, where, status=Status.QUEUED, started_at=None)
+    return await _set(db, where, status=Status.QUEUED, started_at=None) is not None
 
 
 async def abandon(db: WriteSession, queue_job_id: int, *, most_running: int) -> bool:
@@ -251,14 +256,16 @@ async def abandon(db: WriteSession, queue_job_id: int, *, most_running: int) -> 
 async def _fail(
     db: WriteSession, where: list[ColumnElement[bool]], export_id: UUID, why: Refused, most_running: int
 ) -> bool:
-    problem = problems.as_problem(why, None)
-    if not await _set(db, where, status=Status.FAILED, finished_at=_NOW, error=problem):
+    problem = stored_problem(why)
+    owner = await _set(db, where, status=Status.FAILED, finished_at=_NOW, error=problem)
+    if owner is None:
         return False
-    await record(db, WORKER, "export.failed", export_id, after={"type": problem["type"]})
+    await record(db, WORKER, "export.failed", export_id, after={"type": problem["type"]}, on_behalf_of=owner)
     await admission.admit(db, most_running)
     return True
 
 
-async def _set(db: WriteSession, where: list[ColumnElement[bool]], **values: object) -> bool:
-    result = await db.execute(update(ExportJob).where(*where).values(values))
-    return result.rowcount == 1
+async def _set(db: WriteSession, where: list[ColumnElement[bool]], **values: object) -> int | None:
+    """The owner of the export; None if no row meets the conditions."""
+    owner: int | None = await db.scalar(update(ExportJob).where(*where).values(values).returning(ExportJob.user_id))
+    return owner

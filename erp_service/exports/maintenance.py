@@ -103,7 +103,7 @@ async def remove_deleted(database: Database, store: Store, key: FileKey) -> None
     try:
         await remove_file(database, store, key)
     except DATABASE_ERRORS as exc:
-        log.warning("the file of a deleted export is still there", key=str(key), error=repr(exc))
+        log.warning("the file of a deleted export is still there", key=str(key), error=exc)
 
 
 async def remove_orphans(database: Database, store: Store, *, older_than: datetime) -> int:

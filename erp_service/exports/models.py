@@ -73,6 +73,12 @@ class ExportJob(Base):
             "id",
             postgresql_where=text("status in ('queued', 'running', 'canceling')"),
         ),
+        Index(
+            "export_jobs_kept_idx",
+            "user_id",
+            "expires_at",
+            postgresql_where=text("status = 'succeeded'"),
+        ),
         Index("export_jobs_expires_at_idx", "expires_at", postgresql_where=text("file_key is not null")),
     )
 
@@ -115,6 +121,16 @@ class ExportJob(Base):
     error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     # the `traceparent` (W3C Trace Context) that the run continues; null while tracing is off
     trace: Mapped[str | None] = mapped_column(Text)
+
+
+class ExportUsage(Base):
+    """The bytes of the files that a user keeps: of the exports that are `succeeded`. A trigger keeps the count, so that
+    it costs the same however many files there are."""
+
+    __tablename__ = "export_usage"
+
+    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id"), primary_key=True)
+    bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class ExportStore(Base):

@@ -1,6 +1,9 @@
 """The problems with which exports refuse a request, or end."""
 
-from erp_service import errors
+import inspect
+from typing import Any
+
+from erp_service import errors, problems
 
 
 class ExportNotReady(errors.Conflict):
@@ -47,6 +50,16 @@ class TooManyExports(errors.TooMany):
     """Too many of your exports are waiting. Wait until some have run, or cancel some."""
 
     slug, title = "too-many-exports", "Too many exports are waiting"
+
+
+class ExportQuota(errors.TooMany):
+    """Your export files take up as many bytes as one user may keep. A running export that passes the quota ends with
+    this problem.
+
+    Delete exports that you no longer need with `DELETE /api/v1/exports/jobs/{id}`, which makes room at once, or wait
+    until the first of them expires. A filter, fewer columns or a compression make a file smaller."""
+
+    slug, title = "export-quota", "Your export files take up too much space"
 
 
 class ExportFailed(errors.Internal):
@@ -113,3 +126,11 @@ class StoreUnavailable(errors.Refused):
     An export is tried again for some minutes before it fails with this. Tell the operator, and try again later."""
 
     status, slug, title = 503, "export-store-unavailable", "The export store does not answer"
+
+
+def stored_problem(refusal: errors.Refused) -> dict[str, Any]:
+    """What the row of an export or a schedule keeps of its failure. It is read without the problem's page at hand, so
+    `detail` is never missing: without one of its own it is what the page says."""
+    problem = problems.as_problem(refusal, None)
+    problem.setdefault("detail", " ".join(inspect.cleandoc(type(refusal).__doc__ or refusal.title).split()))
+    return problem

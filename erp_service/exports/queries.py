@@ -249,7 +249,8 @@ def represented(row: ExportRow) -> ExportJobOut:
             is_published=is_published,
         ),
         result=row.result if is_published else None,
-        error=row.error,
+        # an earlier version stored some without a detail
+        error=None if row.error is None else {"detail": row.error.get("title"), **row.error},
         created_by=row.user_id,
         retry_of=row.retry_of,
         deduplicated=False,

@@ -1,6 +1,6 @@
 """/api/v1/exports: the catalogue, submission, lists, cancel, retry, delete."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from litestar.background_tasks import BackgroundTask
@@ -11,12 +11,13 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
-from erp_service.errors import Forbidden
+from erp_service.errors import Fault, Forbidden, Invalid, TooMany
 from erp_service.exports import maintenance, queries, service
 from erp_service.exports.context import ExportContext
 from erp_service.exports.models import Status
 from erp_service.exports.problems import (
     ExportFinal,
+    ExportQuota,
     ExportSucceeded,
     ExportUnfinished,
     FormatUnavailable,
@@ -26,17 +27,47 @@ from erp_service.exports.problems import (
 from erp_service.exports.queries import PATH, VersionedExport
 from erp_service.exports.schemas import DatasetName, Datasets, Estimate, ExportJobOut, ExportJobPage, ExportRequest
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
+from erp_service.web.quotas import HOUR, MINUTE, at_most
 from erp_service.web.responses import ApiResponse, etag, require_match, tagged
 from erp_service.web.routing import IfMatch, delete, get, post
 
 ONE = f"{PATH}/{{export_id:uuid}}"
+ESTIMATES = "/api/v1/exports/estimates"
 TAGS = ["exports"]
 _POLL_SECONDS = "1"
+
+SUBMISSIONS = at_most(
+    "exports",
+    "export_submissions_per_hour",
+    seconds=HOUR,
+    what="submissions of exports, and changes of schedules,",
+    instead="A schedule submits by itself, and is not counted.",
+)
+SIGNED_ADDRESSES = at_most(
+    "signed addresses",
+    "signed_addresses_per_minute",
+    seconds=MINUTE,
+    what="addresses without a token",
+    instead="One is valid for five minutes, for the file and the events.",
+)
+_CANCELS = at_most(
+    "cancels",
+    "export_submissions_per_hour",
+    seconds=HOUR,
+    what="requests to cancel exports",
+    instead="An export that was canceled stays so.",
+)
+_ESTIMATES = at_most(
+    "estimates",
+    "export_estimates_per_minute",
+    seconds=MINUTE,
+    what="estimates",
+    instead="Or submit the export: it shows its own progress.",
+)
 
 ExportId = Annotated[UUID, PathParameter(description="the export's id")]
 IncludeDeleted = Annotated[bool, QueryParameter(description="also deleted ones")]
 _SUBMITTED = ResponseSpec(ExportJobOut, description="The new job, or the one that waits or runs already")
-_ESTIMATE = ResponseSpec(Estimate, description="With `validate_only`: nothing was submitted", generate_examples=False)
 _DELETED = ResponseSpec(None, description="Deleted", generate_examples=False)
 
 
@@ -52,18 +83,17 @@ async def list_datasets(who: NamedDependency[Principal]) -> ApiResponse[Datasets
     summary="Submit an export",
     tags=TAGS,
     status_code=202,
-    problems=(Forbidden, TooManyExports, TooManyRows),
-    responses={200: _ESTIMATE, 202: _SUBMITTED},
+    problems=(Forbidden, TooManyExports, ExportQuota, TooMany, TooManyRows),
+    guards=[SUBMISSIONS],
+    responses={202: _SUBMITTED},
 )
 async def submit(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
     exports: NamedDependency[ExportContext],
     data: JSONBody[ExportRequest],
-    validate_only: Annotated[
-        bool, QueryParameter(description="true: submit nothing, and answer with an estimate of the export")
-    ] = False,
-) -> ApiResponse[Any]:
+    validate_only: Annotated[str | None, QueryParameter(include_in_schema=False)] = None,
+) -> ApiResponse[ExportJobOut]:
     """A worker makes the file; follow the job at `Location` until it has `succeeded`, then download it.
 
     A few exports of each user run at once, the others wait for their turn. The file holds everything that was
@@ -71,9 +101,31 @@ async def submit(
 
     CSV is for machines: UTF-8, LF, a header, empty for null and `""` for an empty text. Cells that a spreadsheet would
     take for formulas are not changed. The options in `csv` change each of these."""
-    if validate_only:
-        return ApiResponse(await service.estimate(write, who, exports.settings, data), status_code=200)
+    if validate_only is not None:
+        # a caller of the earlier form must not get an export instead of an estimate
+        raise Invalid(None, Fault(f"is gone: POST the same body to {ESTIMATES}", parameter="validate_only"))
     return accepted_response(await service.submit(write, who, exports.settings, data))
+
+
+@post(
+    ESTIMATES,
+    role=Role.VIEWER,
+    summary="Estimate an export",
+    tags=TAGS,
+    status_code=200,
+    problems=(Forbidden, TooMany, TooManyRows),
+    idempotent=False,
+    guards=[_ESTIMATES],
+)
+async def estimate(
+    write: NamedDependency[WriteSession],
+    who: NamedDependency[Principal],
+    exports: NamedDependency[ExportContext],
+    data: JSONBody[ExportRequest],
+) -> ApiResponse[Estimate]:
+    """What an export would be if it were submitted and run now: its rows, bytes and seconds. Takes the body of
+    `POST /api/v1/exports/jobs`, refuses what that refuses, and submits nothing."""
+    return ApiResponse(await service.estimate(write, who, exports.settings, data), status_code=200)
 
 
 @get(PATH, role=Role.VIEWER, summary="List exports", tags=TAGS, problems=(Forbidden,))
@@ -103,7 +155,13 @@ async def list_exports(
 
 
 @post(
-    f"{ONE}/cancel", role=Role.VIEWER, summary="Cancel an export", tags=TAGS, status_code=200, problems=(ExportFinal,)
+    f"{ONE}/cancel",
+    role=Role.VIEWER,
+    summary="Cancel an export",
+    tags=TAGS,
+    status_code=200,
+    problems=(ExportFinal, TooMany),
+    guards=[_CANCELS],
 )
 async def cancel(
     write: NamedDependency[WriteSession],
@@ -121,7 +179,17 @@ async def cancel(
     summary="Try an export again",
     tags=TAGS,
     status_code=202,
-    problems=(Forbidden, ExportUnfinished, ExportSucceeded, TooManyExports, TooManyRows, FormatUnavailable),
+    problems=(
+        Forbidden,
+        ExportUnfinished,
+        ExportSucceeded,
+        TooManyExports,
+        ExportQuota,
+        TooMany,
+        TooManyRows,
+        FormatUnavailable,
+    ),
+    guards=[SUBMISSIONS],
 )
 async def retry(
     write: NamedDependency[WriteSession],
@@ -169,6 +237,7 @@ def accepted_response(export: VersionedExport) -> ApiResponse[ExportJobOut]:
 ROUTES = [
     list_datasets,
     submit,
+    estimate,
     list_exports,
     cancel,
     retry,

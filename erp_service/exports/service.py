@@ -15,7 +15,6 @@ from erp_service.audit.record import record
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports import admission, queries
 from erp_service.exports.catalogue import DATASETS
-from erp_service.exports.delivery.http_range import Part
 from erp_service.exports.formats import registry
 from erp_service.exports.formats.base import Format
 from erp_service.exports.formats.compression import COMPRESSIONS
@@ -47,9 +46,10 @@ WAIT_SECONDS = 30
 
 
 class File(NamedTuple):
-    """A published file as its row describes it, and the least role for what is in it."""
+    """A published file as its row describes it, whose it is, and the least role for what is in it."""
 
     key: FileKey
+    owner: int
     least: Role
     bytes: int
     sha256: str
@@ -125,7 +125,7 @@ async def retry(db: WriteSession, who: Principal, settings: Settings, export_id:
     if row.status == Status.SUCCEEDED:
         raise ExportSucceeded
     planned = reread_request(who, settings, row)
-    return await _submit(db, who, settings, planned, joins_twin=False, retry_of=export_id)
+    return await _submit(db, who, settings, planned, joins_twin=False, retry_of=row)
 
 
 async def _submit(
@@ -135,7 +135,7 @@ async def _submit(
     planned: PlannedExport,
     *,
     joins_twin: bool,
-    retry_of: UUID | None = None,
+    retry_of: ExportRow | None = None,
 ) -> VersionedExport:
     if who.user_id is None:
         raise errors.Forbidden("An export belongs to a person.")
@@ -146,6 +146,7 @@ async def _submit(
         return load.twin
     _require_room(load, settings)
     await planner.require_zone(db, planned.spec.timezone)
+    await admission.require_room_for_files(db, who.user_id, settings.export_bytes_per_user)
     plans = await planner.plans(db, planned.queries)
     await planner.require_rows_fit(db, planned.format, planned.queries, plans)
     await admission.lock(db)
@@ -154,8 +155,9 @@ async def _submit(
     if load.twin is not None:
         return load.twin
     _require_room(load, settings)
-    values = planned.row_values() if retry_of is None else {**planned.row_values(), "retry_of": retry_of}
-    return await _insert(db, who, settings, values, load, is_small=planner.is_small(plans))
+    return await _insert(
+        db, who, settings, planned.row_values(), load, is_small=planner.is_small(plans), retry_of=retry_of
+    )
 
 
 async def _insert(
@@ -166,16 +168,20 @@ async def _insert(
     load: OwnerLoad,
     *,
     is_small: bool,
+    retry_of: ExportRow | None,
 ) -> VersionedExport:
     """Called under the admission lock, under which `load` was read."""
     export_id, most_running = uuid7(), settings.exports_running_per_user
+    if retry_of is not None:
+        values = {**values, "retry_of": retry_of.id}
     has_turn = load.admitted < most_running
     # an earlier export of the owner that waits goes first
     job_id = await admission.enqueue(db, export_id, is_small=is_small) if has_turn and not load.waiting else None
     own = {"id": export_id, "user_id": who.user_id, "is_small": is_small, "queue_job_id": job_id}
     statement = insert(ExportJob).values(**own, trace=tracing.carrier(), **values).returning(*queries.EXPORT_COLUMNS)
     row = ExportRow.of(*(await db.execute(statement)).one())
-    await record(db, who, "export.submitted", export_id, after=values)
+    first_owner = None if retry_of is None else retry_of.user_id
+    await record(db, who, "export.submitted", export_id, after=values, on_behalf_of=first_owner)
     if has_turn and load.waiting:
         # an admission was missed, such as after a change of the setting: made good here too
         await admission.admit(db, most_running)
@@ -216,7 +222,8 @@ async def cancel(db: WriteSession, who: Principal, settings: Settings, export_id
         its_row = update(ExportJob).where(ExportJob.id == export_id)
         if row.status == Status.RUNNING:
             await db.execute(its_row.values(status=Status.CANCELING))
-        await record(db, who, "export.canceled", export_id, before={"status": row.status})
+        before = {"status": row.status}
+        await record(db, who, "export.canceled", export_id, before=before, on_behalf_of=row.user_id)
         # a run that was rescued, or is retried after an outage, waits in the queue: no worker would answer
         if row.status == Status.QUEUED or row.queue_job_id is None or not await is_doing(db, row.queue_job_id):
             await db.execute(its_row.values(status=Status.CANCELED, finished_at=func.clock_timestamp()))
@@ -234,7 +241,7 @@ async def delete(db: WriteSession, who: Principal, export_id: UUID) -> FileKey |
     status = Status.EXPIRED if row.status == Status.SUCCEEDED else row.status
     deleted = update(ExportJob).where(ExportJob.id == export_id)
     await db.execute(deleted.values(status=status, deleted_at=func.now()))
-    await record(db, who, "export.deleted", export_id, before={"status": row.status})
+    await record(db, who, "export.deleted", export_id, before={"status": row.status}, on_behalf_of=row.user_id)
     return FileKey.read(row.file_key) if row.file_key else None
 
 
@@ -245,7 +252,7 @@ async def record_signed_address(db: WriteSession, who: Principal, export_id: UUI
     row = await queries.readable(db, who, export_id)
     require_least_role(who, row.least_role)
     _require_unexpired(row)
-    await record(db, who, "export.address_given", export_id)
+    await record(db, who, "export.address_given", export_id, on_behalf_of=row.user_id)
 
 
 async def file(db: Session, who: Principal, export_id: UUID) -> File:
@@ -261,7 +268,7 @@ async def file(db: Session, who: Principal, export_id: UUID) -> File:
     key, result = FileKey.read(row.file_key or ""), row.result
     if key is None or result is None:
         raise ValueError(row.file_key)
-    return File(key, row.least_role, result.bytes, result.sha256, result.media_type, result.filename)
+    return File(key, row.user_id, row.least_role, result.bytes, result.sha256, result.media_type, result.filename)
 
 
 def _require_unexpired(row: ExportRow) -> None:
@@ -275,8 +282,3 @@ def require_least_role(who: Principal, least: Role) -> None:
     """Raises errors.Forbidden."""
     if not who.role.includes(least):
         raise errors.Forbidden(f"What is in this export needs the role {least} or a higher one; yours is {who.role}.")
-
-
-async def record_download(db: WriteSession, who: Principal, export_id: UUID, part: Part | None) -> None:
-    """Put on record that bytes were sent, and which; None means all of them."""
-    await record(db, who, "export.downloaded", export_id, after=None if part is None else {"range": part.content_range})

@@ -1,10 +1,11 @@
-"""Structured logs, with the ids of request, user and job and without secrets and bodies; and Prometheus metrics."""
+"""Structured logs, with the ids of request, user and job, without secrets, bodies and values of the database; and
+Prometheus metrics."""
 
+import contextlib
 import logging
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
@@ -20,6 +21,7 @@ from prometheus_client import (
 )
 from uuid_utils.compat import uuid7
 
+from erp_service.observability.exception_text import described, traceback_text, without_values
 from erp_service.settings import Settings
 
 log = structlog.stdlib.get_logger("erp")
@@ -60,9 +62,26 @@ _SAFE_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b
 _SECRETS = ("password", "token", "secret", "authorization", "signature", "cookie")
 
 
+class _Handler(logging.StreamHandler[Any]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 the name is the base's
+        """Python's own prints the message and its arguments as they are."""
+        if (exc := sys.exc_info()[1]) is not None and sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(f"a line of {record.name} was not logged: {described(exc)}\n")
+
+
 def configure(settings: Settings) -> None:
     """Write all log lines, also those of libraries, to standard error: as JSON, unless that is a terminal."""
     as_text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
+    _configure(as_text=as_text, level=settings.log_level.upper(), cached=True)
+
+
+def configure_for_command() -> None:
+    """The same for a command that a person runs: warnings and errors, as text."""
+    _configure(as_text=True, level="WARNING", cached=False)
+
+
+def _configure(*, as_text: bool, level: str, cached: bool) -> None:
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -74,25 +93,24 @@ def configure(settings: Settings) -> None:
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=cached,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     renderer: Any = (
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            # the default prints the local variables of every frame, and secrets and bodies with them
+            # never used, see _without_exceptions: the default prints the local variables of every frame
             exception_formatter=structlog.dev.plain_traceback,
         )
         if as_text
         else structlog.processors.JSONRenderer()
     )
-    finish = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    if not as_text:
-        finish.append(structlog.processors.format_exc_info)  # type: ignore[arg-type]
+    handler.addFilter(_describe_arguments)
+    finish: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_exceptions]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*finish, renderer]))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(settings.log_level.upper())
+    root.setLevel(level)
     for library in ("httpx", "httpcore", "asyncio", "psycopg", "procrastinate", "uvicorn"):
         logging.getLogger(library).setLevel(max(logging.WARNING, root.level))
 
@@ -112,7 +130,34 @@ def _masked(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, A
     return event
 
 
-@contextmanager
+def _without_exceptions(_logger: object, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """Replaces every exception by what may be said of it, and cuts texts in which a library has put one itself."""
+    info = event.pop("exc_info", None)
+    exc = info if isinstance(info, BaseException) else info[1] if isinstance(info, tuple) else None
+    exc = sys.exc_info()[1] if exc is None and info is True else exc
+    for name, value in event.items():
+        event[name] = _shown(value)
+    if exc is not None:
+        event["exception"] = traceback_text(exc)
+    return event
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, BaseException):
+        return described(value)
+    if isinstance(value, str):
+        return without_values(value)
+    return tuple(map(_shown, value)) if isinstance(value, tuple | list) else value
+
+
+def _describe_arguments(record: logging.LogRecord) -> bool:
+    """A filter, since the arguments of a library's message are filled in before any processor sees it."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(described(value) if isinstance(value, BaseException) else value for value in record.args)
+    return True
+
+
+@contextlib.contextmanager
 def bound(**values: object) -> Iterator[None]:
     """Add these values to every log line that is written inside."""
     with structlog.contextvars.bound_contextvars(**values):

@@ -7,7 +7,7 @@ from msgspec import Struct
 from sqlalchemy import select, text
 
 from erp_service import errors
-from erp_service.access.principals import Principal, system
+from erp_service.access.principals import Principal, command
 from erp_service.audit.record import record
 from erp_service.auth import queries as auth_queries
 from erp_service.db.sessions import Session, WriteSession
@@ -116,11 +116,18 @@ async def retry_job(db: WriteSession, settings: Settings, job: UUID | int) -> st
     target = await _resolve(db, job)
     if isinstance(target, int):
         await queue.retry(db, target)
-        await record(db, system(OPERATOR), "job.retried", target)
+        await record(db, command(OPERATOR), "job.retried", target)
         return f"Job {target} waits again."
     owner = await _owner_as_principal(db, target)
     export = await service.retry(db, owner, settings, target)
-    await record(db, system(OPERATOR), "export.retried", target, after={"id": str(export.job.id)})
+    await record(
+        db,
+        command(OPERATOR),
+        "export.retried",
+        target,
+        after={"id": str(export.job.id)},
+        on_behalf_of=owner.user_id,
+    )
     return f"Export {export.job.id} tries {target} again."
 
 
@@ -131,9 +138,9 @@ async def cancel_job(db: WriteSession, settings: Settings, job: UUID | int) -> s
     target = await _resolve(db, job)
     if isinstance(target, int):
         await queue.cancel(db, target)
-        await record(db, system(OPERATOR), "job.canceled", target)
+        await record(db, command(OPERATOR), "job.canceled", target)
         return f"Job {target} is canceled, or stops within a second."
-    export = await service.cancel(db, system(OPERATOR), settings, target)
+    export = await service.cancel(db, command(OPERATOR), settings, target)
     return f"Export {target} is {export.job.status}."
 
 
@@ -154,4 +161,4 @@ async def _owner_as_principal(db: Session, export_id: UUID) -> Principal:
     authority = await auth_queries.authority(db, user_id)
     if authority is None or not authority.active:
         raise errors.Forbidden(f"The owner of export {export_id} is no longer active.")
-    return Principal(user_id, authority.role, request_id=OPERATOR)
+    return Principal(user_id, authority.role, request_id=OPERATOR, actor=command(OPERATOR).actor)

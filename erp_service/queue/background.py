@@ -22,7 +22,7 @@ async def run_background(services: ServiceSet, steps: Sequence[BackgroundStep], 
                     await step.run(services)
             except Exception as exc:  # noqa: BLE001 whatever it is, the next round may succeed
                 if is_unavailable(exc):
-                    log.warning("the database is unavailable, trying again", step=step.name, error=repr(exc))
+                    log.warning("the database is unavailable, trying again", step=step.name, error=exc)
                 else:
                     log.exception("a background step failed, trying again", step=step.name)
         await asyncio.sleep(pause)

@@ -259,7 +259,7 @@ async def _file(name: str, kind: type[Line], page: Page[Line], *, dataset: str) 
         media_type=_CSV,
         headers={
             "Content-Disposition": f'attachment; filename="{name}-{now:%Y%m%dT%H%M%SZ}.csv"',
-            "Cache-Control": "private, no-store",
+            "Cache-Control": "private, no-transform",
         },
     )
 

@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import astuple
 from sqlalchemy import exists, select
 
-from erp_service.access.principals import system
+from erp_service.access.principals import command
 from erp_service.db import locks
 from erp_service.decimals import rounded, shortest
 from erp_service.imports.service import importing, load_into
@@ -66,7 +66,7 @@ class Good(msgspec.Struct, frozen=True):
 
 async def load_demo(url: str, *, now: datetime | None = None) -> bool:
     """Load all of it in one transaction, unless the database has any item; returns whether it did."""
-    who = system("erp demo")
+    who = command("erp demo")
     async with importing(url) as db:
         # if two processes start at once, the second one waits here and then finds items
         await locks.take(db, locks.DEMO)

@@ -129,6 +129,6 @@ def _database_refusal(exc: Exception) -> Refused | None:
     if state == outages.STATEMENT_CANCELED:
         return errors.Unavailable("The database took too long to answer.")
     if outages.is_unavailable(exc):
-        telemetry.log.warning("the database is unavailable", error=repr(exc), sqlstate=state)
+        telemetry.log.warning("the database is unavailable", error=exc, sqlstate=state)
         return errors.Unavailable()
     return None

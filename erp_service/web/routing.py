@@ -106,7 +106,7 @@ def _route(
                 "while_password_expired": while_password_expired,
                 **body,
             },
-            guards=[_as_declared] if role is PUBLIC else [_least_role, _as_declared],
+            guards=[*([] if role is PUBLIC else [_least_role]), _as_declared, *options.pop("guards", [])],
             security=[{}] if role is PUBLIC else [{"password": []}, *([{"signature": []}] if signed else [])],
             description=_description(handler, role, idempotent=idempotent),
             responses=_documented([*implied, *problems], idempotent=idempotent) | options.pop("responses", {}),

@@ -14,6 +14,8 @@ OUTAGES = {
     "erp_service/db/outages.py",
     # the same for psycopg, which processes without a queue do not load
     "erp_service/queue/outages.py",
+    # another question: of which errors a log may quote the message; what db logs goes through it, so it stands below db
+    "erp_service/observability/exception_text.py",
 }
 LOCKS = {"erp_service/db/locks.py"}
 

@@ -48,6 +48,8 @@ async def test_entries_are_found_by_who_what_request_and_time(admin: httpx.Async
         "reason": "renamed",
         "request_id": "request-1",
         "address": "203.0.113.9",
+        "on_behalf_of": None,
+        "actor": None,
     }
     for query, found in (
         ({"user_id": grace}, 2),

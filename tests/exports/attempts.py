@@ -47,4 +47,4 @@ async def published(database: Database, run: Run, rows: int = 1000) -> None:
         filename="items.csv",
     )
     async with database.write() as db:
-        await lifecycle.publish(db, run, file, retention_hours=1, most_running=MOST)
+        await lifecycle.publish(db, run, file, retention_hours=1, most_running=MOST, most_bytes=10**12)

@@ -192,7 +192,7 @@ async def publish(database: Database, run: Run) -> None:
         assert at is not None
         key = FileKey(run.export_id, run.attempt, "csv")
         file = Published(key, 1, 2, "a" * 64, at, "text/csv", "f.csv")
-        await lifecycle.publish(db, run, file, retention_hours=1, most_running=2)
+        await lifecycle.publish(db, run, file, retention_hours=1, most_running=2, most_bytes=10**12)
 
 
 async def test_claim_needs_its_own_queue_job_and_a_greater_attempt(database: Database, run: Run) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
+from erp_service import validation
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.exports.formats.csv_format import CSV
@@ -19,7 +21,7 @@ from erp_service.imports.files.faults import ImportRefused
 from erp_service.imports.service import Kind, Loaded
 from erp_service.inventory import stock
 from erp_service.inventory.datasets import ITEMS, LOCATIONS, STOCK_MOVEMENTS
-from erp_service.inventory.stock_schemas import Reason, Reversal
+from erp_service.inventory.stock_schemas import Reversal
 from erp_service.registry.datasets import Dataset
 from erp_service.settings import Settings
 from tests.inventory.books import assert_books
@@ -130,9 +132,10 @@ async def test_reversals_come_back_at_the_value_that_they_had(
 ) -> None:
     """At moving average they would be worth something else."""
     await a_company(load)
+    reversal = msgspec.convert({"reason": "wrong price"}, Reversal, dec_hook=validation.read_hook)
     async with database.write() as db:
         document = await owner.fetchval("select transaction_id from stock_ledger where reference_no = 'TR-1' limit 1")
-        await stock.reverse(db, system("test"), document, Reversal(reason=Reason("wrong price")))
+        await stock.reverse(db, system("test"), document, reversal)
     before = await exported(owner, STOCK_MOVEMENTS)
     assert "wrong price" in before
     masters = await exported(owner, ITEMS), await exported(owner, LOCATIONS)

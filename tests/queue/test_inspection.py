@@ -146,12 +146,14 @@ async def test_export_is_canceled_by_either_name_and_tried_again_for_its_owner(
     new = (await viewer.get(JOBS)).json()["items"][0]
     assert new["id"] in said
     assert (new["status"], new["retry_of"]) == ("queued", str(ids[0]))
-    asked = await owner.fetch("select action, user_id from audit_log where request_id = 'erp queue' order by id")
+    asked = await owner.fetch(
+        "select action, user_id, on_behalf_of from audit_log where request_id = 'erp queue' order by id"
+    )
     user = viewer.user_id
     assert [tuple(row) for row in asked] == [
-        *[("export.canceled", None)] * 3,
-        ("export.submitted", user),
-        ("export.retried", None),
+        *[("export.canceled", None, user)] * 3,
+        ("export.submitted", None, user),
+        ("export.retried", None, user),
     ]
 
 

@@ -14,10 +14,11 @@ from erp_service.access.roles import Role
 from erp_service.auth.credentials import Access
 from erp_service.auth.problems import AddressRefused
 from erp_service.db.sessions import WriteSession
-from erp_service.errors import Forbidden, RangeNotSatisfiable
+from erp_service.errors import Forbidden, RangeNotSatisfiable, TooMany
 from erp_service.exports import service
 from erp_service.exports.context import ExportContext
 from erp_service.exports.delivery import http_range
+from erp_service.exports.delivery.download_audit import record_download
 from erp_service.exports.delivery.revocation import RightsRevoked, while_allowed
 from erp_service.exports.problems import (
     ExportExpired,
@@ -29,6 +30,7 @@ from erp_service.exports.routes import ONE, TAGS, ExportId
 from erp_service.exports.storage.registry import address_for_request, size_for_request
 from erp_service.observability.telemetry import log
 from erp_service.settings import Settings
+from erp_service.web.quotas import MINUTE, at_most
 from erp_service.web.responses import ApiResponse, etag_matches
 from erp_service.web.routing import get_or_head
 
@@ -40,6 +42,15 @@ _ELSEWHERE = ResponseSpec(
     description="The file at the object store itself, if the operator set it so: `Location` is an address that needs no"
     " token and lives five minutes. Do not send yours there. Its `ETag` is the object store's own",
     generate_examples=False,
+)
+
+
+_QUOTA = at_most(
+    "downloads",
+    "export_downloads_per_minute",
+    seconds=MINUTE,
+    what="requests for files of exports",
+    instead="Fewer and larger ranges need fewer of them.",
 )
 
 
@@ -73,8 +84,10 @@ class FileStream(Stream):
         ExportLost,
         RangeNotSatisfiable,
         StoreUnavailable,
+        TooMany,
     ),
     signed=True,
+    guards=[_QUOTA],
     responses={200: _BYTES, 206: _SOME_BYTES, 304: _SAME, 307: _ELSEWHERE},
 )
 async def download(
@@ -90,6 +103,9 @@ async def download(
     if_range: Annotated[
         str | None, HeaderParameter(name="If-Range", max_length=200, description="the `ETag` of what you have of it")
     ] = None,
+    if_match: Annotated[
+        str | None, HeaderParameter(name="If-Match", max_length=1000, description="412 if the file is another one")
+    ] = None,
 ) -> FileStream | ApiResponse[None] | ApiResponse[bytes]:
     """The whole file, or the part of it that `Range` names. `ETag` and `Repr-Digest` are the SHA-256 of the whole file,
     also for a part.
@@ -97,8 +113,9 @@ async def download(
     The role for the dataset is checked again on each request, and a download in progress ends when the role is lost."""
     file, store = await service.file(write, who, export_id), exports.store
     tag = http_range.strong_etag(file.sha256)
+    http_range.require_file(if_match, tag)
     if etag_matches(request.headers.get("If-None-Match"), tag):
-        return ApiResponse(None, status_code=304, headers={"ETag": tag, "Cache-Control": "private, no-store"})
+        return ApiResponse(None, status_code=304, headers={"ETag": tag, "Cache-Control": http_range.CACHE_CONTROL})
     size = await size_for_request(store, file.key)
     if size != file.bytes:
         log.error("export's file is lost", export_id=str(export_id), expected=file.bytes, found=size)
@@ -106,7 +123,7 @@ async def download(
     part = None
     if request.method == "GET":
         part = http_range.requested_part(range_, if_range, tag, file.bytes)
-        await service.record_download(write, who, export_id, part)
+        await record_download(write, who, export_id, file)
     if exports.settings.export_store_redirect and (url := await address_for_request(store, file.key, request.method)):
         return ApiResponse(None, status_code=307, headers={"Location": url, "Cache-Control": "private, no-store"})
     headers = http_range.headers(

@@ -12,6 +12,9 @@ from erp_service.exports.filenames import ascii_name
 _RANGE = re.compile(r"bytes=[ \t]*(?:([0-9]{1,18})-([0-9]{1,18})?|-([0-9]{1,18}))[ \t]*", re.ASCII | re.IGNORECASE)
 # RFC 8187, attr-char; urllib never quotes letters, digits and `_.-~`
 _ATTR_CHAR = "!#$&+^`|"
+CACHE_CONTROL = "private, no-transform"
+"""Of a file: a proxy that compressed it would break its digest and its ranges (RFC 9111, 5.2.2.6)."""
+
 _TOKEN_SAFE = re.compile(r"[^A-Za-z0-9._+-]", re.ASCII)
 
 
@@ -54,6 +57,13 @@ def requested_part(range_: str | None, if_range: str | None, etag: str, size: in
     return Part(start, stop, size)
 
 
+def require_file(if_match: str | None, etag: str) -> None:
+    """Raises errors.Stale unless `If-Match` is absent, `*`, or names the file. A weak tag never does (RFC 9110,
+    13.1.1)."""
+    if if_match is not None and if_match.strip() != "*" and etag not in map(str.strip, if_match.split(",")):
+        raise errors.Stale("The file is not the one that If-Match names.", headers={"ETag": etag})
+
+
 def strong_etag(sha256: str) -> str:
     return f'"{sha256}"'
 
@@ -79,7 +89,7 @@ def headers(*, media_type: str, sha256: str, filename: str, size: int, part: Par
         "Content-Disposition": disposition(filename),
         "Content-Length": str(size if part is None else part.length),
         "Accept-Ranges": "bytes",
-        "Cache-Control": "private, no-store",
+        "Cache-Control": CACHE_CONTROL,
     }
     return values if part is None else values | {"Content-Range": part.content_range}
 

@@ -150,7 +150,7 @@ class LiveStatus:
                 await self._read(changed)
             # every kind of error: without this task the listeners would wait for ever
             except Exception as exc:  # noqa: BLE001
-                telemetry.log.warning("exports not read", error=repr(exc))
+                telemetry.log.warning("exports not read", error=exc)
                 await asyncio.sleep(UNSURE)
                 self._changed |= changed
             await asyncio.sleep(TICK)

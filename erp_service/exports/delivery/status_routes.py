@@ -21,7 +21,7 @@ from erp_service.auth.credentials import Access, Credential, authority_of, right
 from erp_service.auth.problems import AddressRefused
 from erp_service.db.engine import Database
 from erp_service.db.sessions import WriteSession
-from erp_service.errors import Forbidden
+from erp_service.errors import Forbidden, TooMany
 from erp_service.exports import queries, service
 from erp_service.exports.delivery.live_status import (
     FollowedExport,
@@ -34,7 +34,7 @@ from erp_service.exports.delivery.live_status import (
 from erp_service.exports.delivery.signed_urls import SECONDS, Signed, SignedUrls
 from erp_service.exports.problems import ExportExpired
 from erp_service.exports.queries import VersionedExport
-from erp_service.exports.routes import ONE, TAGS, ExportId, IncludeDeleted, export_response
+from erp_service.exports.routes import ONE, SIGNED_ADDRESSES, TAGS, ExportId, IncludeDeleted, export_response
 from erp_service.exports.schemas import ExportEvent, ExportJobOut, SignedAddress
 from erp_service.observability.telemetry import log
 from erp_service.settings import Settings
@@ -264,8 +264,9 @@ async def _event_lines(
     summary="An address that needs no token",
     tags=TAGS,
     status_code=200,
-    problems=(Forbidden, ExportExpired),
+    problems=(Forbidden, ExportExpired, TooMany),
     idempotent=False,
+    guards=[SIGNED_ADDRESSES],
 )
 async def download_url(
     request: Request[Principal, Any, Any],

@@ -51,7 +51,12 @@ async def perform(exports: ExportContext, run: Run) -> None:
             span.set_attributes({"rows": file.rows, "bytes": file.bytes})
         async with exports.database.write() as db:
             await lifecycle.publish(
-                db, run, file, retention_hours=claimed.retention_hours, most_running=exports.most_running
+                db,
+                run,
+                file,
+                retention_hours=claimed.retention_hours,
+                most_running=exports.most_running,
+                most_bytes=exports.most_bytes,
             )
         log.info("export succeeded", rows=file.rows, bytes=file.bytes)
         metrics.count_success(claimed, file, seconds=monotonic() - began)
@@ -136,7 +141,7 @@ async def _write(exports: ExportContext, run: Run, claimed: Claimed, key: FileKe
             output = Output(sink, compression and compression.compressor())
             rows, digest = await while_watched(
                 _copy_all(snapshot, run, claimed, contents, output),
-                watch(exports.database, run, snapshot=snapshot, output=output),
+                watch(exports.database, run, snapshot=snapshot, output=output, most_bytes=exports.most_bytes),
             )
     return Published(
         key=key,

@@ -8,7 +8,7 @@ from typing import TypeVar
 from sqlalchemy import text
 
 from erp_service.db.engine import Database
-from erp_service.exports import lifecycle
+from erp_service.exports import admission, lifecycle
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.run.output import Output
 from erp_service.exports.run.snapshot import Snapshot
@@ -35,10 +35,12 @@ async def watch(
     *,
     snapshot: Snapshot,
     output: Output,
+    most_bytes: int,
     every: float = EVERY,
     silent: float = SILENT,
 ) -> None:
-    """Record the progress for ever; raises LostOwnership or CancelRequested as soon as the row says so.
+    """Record the progress for ever; raises LostOwnership or CancelRequested as soon as the row says so, and ExportQuota
+    as soon as the file does not fit beside the owner's other files.
 
     The rows are the server's count: counting lines in the bytes would be wrong, since values contain line ends.
 
@@ -55,6 +57,7 @@ async def watch(
         async with database.write() as db:
             rows = max(rows, ended + backends.tuples)
             await lifecycle.advance(db, run, rows=rows, bytes_=output.bytes)
+            await admission.require_room_to_grow(db, run.export_id, output.bytes, most_bytes)
         expecting = snapshot.expecting and output.idle
         if snapshot.received != received or not expecting or backends.all_wait_for_us is False:
             received, received_at = snapshot.received, monotonic()

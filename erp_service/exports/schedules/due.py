@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
-from erp_service import errors, problems
+from erp_service import errors
 from erp_service.audit.record import record
 from erp_service.db.outages import is_unavailable
 from erp_service.db.sessions import WriteSession
@@ -20,7 +20,7 @@ from erp_service.errors import Refused
 from erp_service.exports.context import ExportContext
 from erp_service.exports.lifecycle import WORKER
 from erp_service.exports.planning.relative import Moment
-from erp_service.exports.problems import ExportFailed, TooManyExports
+from erp_service.exports.problems import ExportFailed, TooManyExports, stored_problem
 from erp_service.exports.queries import VersionedExport
 from erp_service.exports.schedules import cron, service
 from erp_service.exports.schedules.models import ExportSchedule
@@ -46,11 +46,24 @@ class DueSchedule(msgspec.Struct, frozen=True):
     next_run_at: datetime
     last_error: dict[str, Any] | None
     now: datetime
+    changed_by: int | None
+    most_role: str | None
 
 
 _S = ExportSchedule
 _DUE = (
-    select(_S.id, _S.user_id, _S.cron, _S.timezone, _S.spec, _S.next_run_at, _S.last_error, func.now().label("now"))
+    select(
+        _S.id,
+        _S.user_id,
+        _S.cron,
+        _S.timezone,
+        _S.spec,
+        _S.next_run_at,
+        _S.last_error,
+        func.now().label("now"),
+        _S.changed_by,
+        _S.most_role,
+    )
     .where(_S.is_active, _S.next_run_at <= func.now(), or_(_S.again_at.is_(None), _S.again_at <= func.now()))
     .order_by(_S.next_run_at)
     .limit(1)
@@ -87,7 +100,9 @@ async def _run(db: WriteSession, settings: Settings, due: DueSchedule) -> Versio
     zone = stored_zone(due.timezone)
     # of a run that is late, as of the time when it was due: a report of the day at 23:55 stays one of that day
     due_at = cron.latest_run(cron.read(cron.expanded(due.cron)), zone, due.next_run_at, due.now)
-    owner = await service.current_owner(db, due.user_id, request_id=f"schedule {due.id}")
+    owner = await service.principal_at_its_time(
+        db, due.id, due.user_id, changed_by=due.changed_by, most_role=due.most_role
+    )
     export = await service.submit_export(db, owner, settings, due.spec, Moment(due_at, zone))
     await service.record_run(db, due.id, export_id=export.job.id, next_run_at=next_run_at, again_at=None)
     after = {"export_id": str(export.job.id), "due_at": due_at.isoformat()}
@@ -103,11 +118,12 @@ async def _refuse(db: WriteSession, due: DueSchedule, exc: Exception) -> None:
     if not isinstance(exc, Refused):
         log.error("schedule cannot be run", schedule_id=str(due.id), exc_info=exc)
     why = exc if isinstance(exc, Refused) else ExportFailed()
-    problem = problems.as_problem(why, None)
+    problem = stored_problem(why)
     await service.record_run(db, due.id, last_error=problem, again_at=None, **_next_run(due))
     if due.last_error is None or due.last_error["type"] != problem["type"]:
         # only the first of several equal ones: a record of each run of a forgotten schedule would bury all others
-        await record(db, WORKER, "schedule.refused", due.id, after={"type": problem["type"], "owner": due.user_id})
+        after = {"type": problem["type"], "owner": due.user_id, "changed_by": due.changed_by or due.user_id}
+        await record(db, WORKER, "schedule.refused", due.id, after=after, on_behalf_of=due.user_id)
 
 
 def _next_run(due: DueSchedule) -> dict[str, object]:

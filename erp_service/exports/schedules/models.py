@@ -13,12 +13,17 @@ from erp_service.db.base import Base
 
 
 class ExportSchedule(Base):
-    """`next_run_at` is the time of the next run, or of the one that is due. If that run could not be submitted yet,
+    """`changed_by` is who last changed it if that was not its owner. Then it runs with `most_role` at most, the role
+    that they had at that time.
+
+    `next_run_at` is the time of the next run, or of the one that is due. If that run could not be submitted yet,
     `again_at` is the time of the next try."""
 
     __tablename__ = "export_schedules"
     __table_args__ = (
         CheckConstraint("is_active = (next_run_at is not null)", name="next_run_of_active"),
+        CheckConstraint("most_role in ('VIEWER', 'STAFF', 'ADMIN', 'SUPER_ADMIN')", name="most_role_known"),
+        CheckConstraint("(changed_by is null) = (most_role is null)", name="changed_by_another"),
         Index("export_schedules_user_id_id_idx", "user_id", "id"),
         Index("export_schedules_due_idx", "next_run_at", postgresql_where=text("is_active")),
     )
@@ -37,6 +42,8 @@ class ExportSchedule(Base):
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    changed_by: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("users.id"))
+    most_role: Mapped[str | None] = mapped_column(Text)
 
 
 class TooManySchedules(errors.Conflict):

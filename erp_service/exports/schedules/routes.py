@@ -9,9 +9,9 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
-from erp_service.errors import Forbidden
-from erp_service.exports.problems import ExportForbidden, TooManyExports
-from erp_service.exports.routes import accepted_response
+from erp_service.errors import Forbidden, TooMany
+from erp_service.exports.problems import ExportForbidden, ExportQuota, TooManyExports
+from erp_service.exports.routes import SUBMISSIONS, accepted_response
 from erp_service.exports.schedules import service
 from erp_service.exports.schedules.models import TooManySchedules
 from erp_service.exports.schedules.schemas import ScheduleBody, ScheduleOut, SchedulePage
@@ -47,7 +47,8 @@ async def list_schedules(
     summary="Schedule an export",
     tags=_TAGS,
     status_code=201,
-    problems=(Forbidden, TooManySchedules),
+    problems=(Forbidden, TooManySchedules, TooMany),
+    guards=[SUBMISSIONS],
 )
 async def create_schedule(
     write: NamedDependency[WriteSession],
@@ -74,7 +75,14 @@ async def get_schedule(
     return tagged(versioned.schedule, versioned.version)
 
 
-@put(_ONE, role=Role.VIEWER, summary="Replace a schedule", tags=_TAGS, problems=(Forbidden, ExportForbidden))
+@put(
+    _ONE,
+    role=Role.VIEWER,
+    summary="Replace a schedule",
+    tags=_TAGS,
+    problems=(Forbidden, ExportForbidden, TooMany),
+    guards=[SUBMISSIONS],
+)
 async def replace_schedule(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
@@ -111,7 +119,8 @@ async def delete_schedule(
     summary="Run a schedule now",
     tags=_TAGS,
     status_code=202,
-    problems=(Forbidden, ExportForbidden, TooManyExports),
+    problems=(Forbidden, ExportForbidden, TooManyExports, ExportQuota, TooMany),
+    guards=[SUBMISSIONS],
 )
 async def run_schedule(
     write: NamedDependency[WriteSession],

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
+from erp_service.access.roles import Role
 from erp_service.db.pagination import Page
 from erp_service.exports.models import Status
 from erp_service.exports.schemas import ExportRequest
@@ -79,6 +80,11 @@ class ScheduleOut(Struct):
     last_error: dict[str, Any] | None
     created_at: datetime
     updated_at: datetime
+    changed_by: Annotated[int, Meta(description="the id of the user who last changed it")]
+    most_role: Annotated[
+        Role | None,
+        Meta(description="if that was not the owner: the role with which it runs at most, that of `changed_by`"),
+    ]
 
 
 class SchedulePage(Page[ScheduleOut]):

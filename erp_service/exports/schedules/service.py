@@ -12,7 +12,7 @@ from sqlalchemy import Row, Select, delete, func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from erp_service import errors
-from erp_service.access.principals import Principal
+from erp_service.access.principals import SCHEDULE, Actor, Principal
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.auth import queries as auth_queries
@@ -105,17 +105,20 @@ async def replace(
     Raises errors.Forbidden, errors.Invalid."""
     before, values = present.schedule, _values(body)
     old = {name: getattr(before, name) for name in values}
-    if old == values:
+    # an owner who saves what somebody else has written takes it as their own
+    adopts = who.user_id == before.owner != before.changed_by
+    if old == values and not adopts:
         return present
     next_run_at = await _next_run(db, body)
     if body.is_active or before.spec != values["spec"]:
-        _check_spec(await _as_owner(db, before.owner, who), settings, body)
+        _check_spec(await _as_owner(db, before, who, most=who.role), settings, body)
     if all(old[name] == values[name] for name in ("cron", "timezone", "is_active")):
         next_run_at = before.next_run_at
     changed = update(ExportSchedule).where(ExportSchedule.id == before.id)
-    changed = changed.values(**values, next_run_at=next_run_at, again_at=None, last_error=None)
+    changed = changed.values(**values, **_changed_by(before, who), next_run_at=next_run_at)
+    changed = changed.values(again_at=None, last_error=None)
     await db.execute(changed.values(version=ExportSchedule.version + 1, updated_at=func.now()))
-    await record(db, who, "schedule.updated", before.id, before=old, after=values)
+    await record(db, who, "schedule.updated", before.id, before=old, after=values, on_behalf_of=before.owner)
     return await schedule(db, who, before.id)
 
 
@@ -124,17 +127,19 @@ async def remove(db: WriteSession, who: Principal, present: VersionedSchedule) -
     out = present.schedule
     await db.execute(delete(ExportSchedule).where(ExportSchedule.id == out.id))
     before = {name: getattr(out, name) for name in ("owner", "cron", "timezone", "spec", "is_active")}
-    await record(db, who, "schedule.deleted", out.id, before=before)
+    await record(db, who, "schedule.deleted", out.id, before=before, on_behalf_of=out.owner)
 
 
 async def run(db: WriteSession, who: Principal, settings: Settings, present: VersionedSchedule) -> VersionedExport:
-    """Run it now, in addition to its own times. Raises errors.Forbidden, errors.Invalid, TooManyExports."""
+    """Run it now, in addition to its own times: as its owner, with no more rights than `who` has.
+
+    Raises errors.Forbidden, errors.Invalid, TooManyExports."""
     out = present.schedule
-    owner = await _as_owner(db, out.owner, who)
+    owner = await _as_owner(db, out, who, most=who.role.at_most(out.most_role))
     now = (await db.execute(select(func.now()))).scalar_one()
     export = await submit_export(db, owner, settings, out.spec, _moment(out.timezone, now))
     await record_run(db, out.id, export_id=export.job.id)
-    await record(db, who, "schedule.run", out.id, after={"export_id": str(export.job.id)})
+    await record(db, owner, "schedule.run", out.id, after={"export_id": str(export.job.id)})
     return export
 
 
@@ -161,16 +166,35 @@ async def submit_export(
     return await service.submit(db, owner, settings, request, moment)
 
 
-async def current_owner(db: Session, user_id: int, *, request_id: str | None, address: str | None = None) -> Principal:
-    """The owner with their present role; raises ExportForbidden if they are no longer active."""
+async def principal_at_its_time(
+    db: Session, schedule_id: UUID, owner: int, *, changed_by: int | None, most_role: str | None
+) -> Principal:
+    """The owner, for a run at the schedule's own time, with no more rights than its last writer had; that one acts.
+
+    Raises ExportForbidden."""
+    actor = Actor(owner if changed_by is None else changed_by, SCHEDULE)
+    role = (await _role_of_owner(db, owner)).at_most(None if most_role is None else Role(most_role))
+    return Principal(owner, role, f"schedule {schedule_id}", actor=actor)
+
+
+async def _as_owner(db: Session, present: ScheduleOut, who: Principal, *, most: Role) -> Principal:
+    """The owner, on whose behalf `who` acts, with the role `most` at most. Raises ExportForbidden."""
+    role = (await _role_of_owner(db, present.owner)).at_most(most)
+    return Principal(present.owner, role, who.request_id, who.address, who.actor or Actor(who.user_id))
+
+
+async def _role_of_owner(db: Session, user_id: int) -> Role:
+    """Their present one. Raises ExportForbidden if they are no longer active."""
     authority = await auth_queries.authority(db, user_id)
     if authority is None or not authority.active:
         raise ExportForbidden("Its owner is no longer active.")
-    return Principal(user_id, authority.role, request_id, address)
+    return authority.role
 
 
-async def _as_owner(db: Session, owner: int, who: Principal) -> Principal:
-    return await current_owner(db, owner, request_id=who.request_id, address=who.address)
+def _changed_by(present: ScheduleOut, who: Principal) -> dict[str, object]:
+    if who.user_id == present.owner:
+        return {"changed_by": None, "most_role": None}
+    return {"changed_by": who.user_id, "most_role": who.role}
 
 
 def timing(
@@ -278,4 +302,6 @@ def _represented(*values: Any) -> ScheduleOut:
         last_error=row["last_error"],
         created_at=row["created_at"],
         updated_at=row["updated_at"],
+        changed_by=row["changed_by"] or row["user_id"],
+        most_role=None if row["most_role"] is None else Role(row["most_role"]),
     )

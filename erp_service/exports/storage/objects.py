@@ -251,7 +251,7 @@ class _GivenUp(Exception):
 
 
 def _attributes(headers: FileHeaders | None) -> dict[str, str]:
-    attributes = {"Cache-Control": "private, no-store"}
+    attributes = {"Cache-Control": "private, no-transform"}
     if headers is None:
         return attributes
     return attributes | {"Content-Type": headers.content_type, "Content-Disposition": headers.content_disposition}

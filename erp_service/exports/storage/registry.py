@@ -121,7 +121,7 @@ async def address_for_request(store: Store, key: FileKey, method: str) -> str | 
 
 
 def _unavailable(exc: OSError) -> StoreUnavailable:
-    log.error("the export store does not answer", error=repr(exc))
+    log.error("the export store does not answer", error=exc)
     return StoreUnavailable(headers={"Retry-After": "5"})
 
 

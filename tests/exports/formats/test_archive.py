@@ -201,8 +201,8 @@ async def test_what_is_for_one_dataset_is_refused_all_at_once(viewer: httpx.Asyn
         "compression": "gzip",
         "filename": "a/b",
     }
-    for query in ("", "?validate_only=true"):
-        answer = await viewer.post(f"{JOBS}{query}", json=body)
+    for path in (JOBS, "/api/v1/exports/estimates"):
+        answer = await viewer.post(path, json=body)
         assert answer.status_code == 422
         assert {fault["pointer"] for fault in answer.json()["errors"]} == {
             "/columns", "/filter", "/sort", "/compression", "/filename",

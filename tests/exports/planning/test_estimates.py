@@ -1,4 +1,4 @@
-"""Estimates of `validate_only`, compared with the export itself; the request leaves nothing behind."""
+"""Estimates, compared with the export itself; the request leaves nothing behind."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ from tests.exports.jobs import JOBS, done, reaches
 from tests.support.clients import UserClient
 from tests.support.workers import Work
 
-VALIDATE = f"{JOBS}?validate_only=true"
+ESTIMATES = "/api/v1/exports/estimates"
 
 
 async def estimate(client: httpx.AsyncClient, dataset: str = "items", **more: Any) -> dict[str, Any]:
-    answer = await client.post(VALIDATE, json={"dataset": dataset, **more})
+    answer = await client.post(ESTIMATES, json={"dataset": dataset, **more})
     assert answer.status_code == 200, answer.text
     return answer.json()  # type: ignore[no-any-return]
 
@@ -119,7 +119,7 @@ async def test_asking_takes_no_place_among_the_exports_that_wait(
 async def test_what_submission_refuses_is_refused_here_in_the_same_words(
     body: dict[str, Any], status: int, pointers: list[str], viewer: httpx.AsyncClient
 ) -> None:
-    answers = [await viewer.post(path, json=body) for path in (VALIDATE, JOBS)]
+    answers = [await viewer.post(path, json=body) for path in (ESTIMATES, JOBS)]
     problems = [answer.json() for answer in answers]
     for problem in problems:
         del problem["request_id"]
@@ -142,7 +142,7 @@ async def test_more_rows_than_a_sheet_holds_are_refused_here_too(
     await many_items(owner, 2_000)
     await owner.execute("analyze items")
     await owner.execute(REPEATED)
-    for path in (VALIDATE, JOBS):
+    for path in (ESTIMATES, JOBS):
         for dataset in ("items", "all"):
             answer = await viewer.post(path, json={"dataset": dataset, "format": "xlsx"})
             assert (answer.status_code, answer.json()["type"]) == (422, "/problems/too-many-rows")
@@ -154,7 +154,7 @@ async def test_tables_that_are_just_being_altered_are_told_at_once(
 ) -> None:
     async with owner.transaction():
         await owner.execute("lock table items in access exclusive mode")
-        answer = await viewer.post(VALIDATE, json={"dataset": "items"})
+        answer = await viewer.post(ESTIMATES, json={"dataset": "items"})
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/unavailable")
     assert "Retry-After" in answer.headers
 
@@ -195,3 +195,22 @@ async def test_name_of_the_file_is_what_was_asked_for(
     assert second["result"]["filename"] == f"Bestände {second['snapshot_at'][:10]} {again[-8:]}.csv.gz"
     answer = await viewer.head(f"{JOBS}/{again}/download")
     assert f"filename*=UTF-8''Best%C3%A4nde%20{day}%20{again[-8:]}.csv.gz" in answer.headers["Content-Disposition"]
+
+
+async def test_estimate_asked_for_in_the_earlier_way_submits_nothing_and_is_told_the_new_path(
+    viewer: httpx.AsyncClient,
+) -> None:
+    for value in ("true", "false", ""):
+        answer = await viewer.post(f"{JOBS}?validate_only={value}", json={"dataset": "items"})
+        assert answer.status_code == 422
+        (fault,) = answer.json()["errors"]
+        assert (fault["parameter"], ESTIMATES in fault["detail"]) == ("validate_only", True)
+    assert (await viewer.get(JOBS)).json()["items"] == []
+
+
+async def test_submission_has_one_kind_of_answer_in_the_document(viewer: httpx.AsyncClient) -> None:
+    paths = (await viewer.get("/schema/openapi.json")).json()["paths"]
+    submit, estimated = paths[JOBS]["post"], paths[ESTIMATES]["post"]
+    assert [status for status in submit["responses"] if status < "300"] == ["202"]
+    assert [status for status in estimated["responses"] if status < "300"] == ["200"]
+    assert "validate_only" not in str(paths)

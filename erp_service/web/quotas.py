@@ -1,0 +1,44 @@
+"""How often one user may make requests that cost something: a guard of a route, over the counts of rate_limits.py.
+
+A guard runs before the request has a connection or a transaction, so that a flood waits for none and holds none."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from erp_service import errors
+from erp_service.db.engine import Database
+from erp_service.settings import Settings
+from erp_service.web import rate_limits
+from erp_service.web.dependencies import services_of
+
+MINUTE, HOUR = 60, 3600
+
+Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitable[None]]
+
+_PERIODS = {MINUTE: "minute", HOUR: "hour"}
+
+
+def at_most(limit: str, setting: str, *, seconds: int, what: str, instead: str) -> Guard:
+    """Lets a user through as often as the setting says in so many seconds, over all instances.
+
+    `limit` names the count, which routes may share. `what` is what is limited, in the plural, and `instead` a sentence
+    that says what to do. The guard raises errors.TooMany, and errors.Unavailable while nothing can be counted."""
+
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+        services = services_of(connection.app)
+        most: int = getattr(services.find(Settings), setting)
+        try:
+            await rate_limits.take(
+                services.find(Database), limit, connection.user.user_id, most=most, seconds=seconds, fail="closed"
+            )
+        except errors.TooMany as exc:
+            wait = exc.headers["Retry-After"]
+            raise errors.TooMany(
+                f"You may make {most} {what} in one {_PERIODS[seconds]}. Wait {wait} seconds. {instead}",
+                headers=exc.headers,
+            ) from None
+
+    return guard
