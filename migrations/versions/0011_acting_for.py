@@ -6,7 +6,7 @@ from alembic import op
 from erp_service.db.migrate import script
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 
 STATEMENTS = """
 alter table audit_log

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, text
 from erp_service import errors
 from erp_service.db.migrate import script
 
-revision = "0014"
-down_revision = "0009"
+revision = "0012"
+down_revision = "0011"
 
 # Marks that `q` ignores: those of Latin, Greek and Cyrillic, the points of Hebrew, the vowel signs of Arabic. Marks of
 # other scripts are letters to their readers. The letters after them are those with a stroke, and others that Unicode

@@ -4,8 +4,8 @@ from alembic import op
 
 from erp_service.db.migrate import script
 
-revision = "0015"
-down_revision = "0009"
+revision = "0013"
+down_revision = "0012"
 
 STATEMENTS = """
 alter table imports add column content_sha256 text;
