@@ -1,7 +1,7 @@
 """The base class of all tables, the types of numeric columns, and texts that compare alike on every server.
 
 The last of them depend on no locale: identifiers compare byte by byte, and what is searched and sorted is computed by
-functions of ours (migration 0014)."""
+functions of ours (migration 0012)."""
 
 from datetime import datetime
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""What migration 0014 does to texts that are there already: normalised where nothing is in the way, listed where two
+"""What migration 0012 does to texts that are there already: normalised where nothing is in the way, listed where two
 look alike, and never merged."""
 
 import json
@@ -18,7 +18,7 @@ from erp_service.inventory import look_alikes
 from erp_service.standalone.postgres import Cluster
 from tests.support.databases import as_owner, connected
 
-REVISION = "0014"
+REVISION = "0012"
 
 ITEMS = [
     ("CAFE\u0301-1", "Cafe\u0301", "me\u0300tre", None),

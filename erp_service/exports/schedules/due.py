@@ -22,7 +22,7 @@ from erp_service.exports.lifecycle import WORKER
 from erp_service.exports.planning.relative import Moment
 from erp_service.exports.problems import ExportFailed, TooManyExports, stored_problem
 from erp_service.exports.queries import VersionedExport
-from erp_service.exports.schedules import cron, service
+from erp_service.exports.schedules import cron, owners, service
 from erp_service.exports.schedules.models import ExportSchedule
 from erp_service.observability.telemetry import log
 from erp_service.registry.background import BackgroundStep
@@ -100,7 +100,7 @@ async def _run(db: WriteSession, settings: Settings, due: DueSchedule) -> Versio
     zone = stored_zone(due.timezone)
     # of a run that is late, as of the time when it was due: a report of the day at 23:55 stays one of that day
     due_at = cron.latest_run(cron.read(cron.expanded(due.cron)), zone, due.next_run_at, due.now)
-    owner = await service.principal_at_its_time(
+    owner = await owners.principal_at_its_time(
         db, due.id, due.user_id, changed_by=due.changed_by, most_role=due.most_role
     )
     export = await service.submit_export(db, owner, settings, due.spec, Moment(due_at, zone))

@@ -12,10 +12,9 @@ from sqlalchemy import Row, Select, delete, func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from erp_service import errors
-from erp_service.access.principals import SCHEDULE, Actor, Principal
+from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
-from erp_service.auth import queries as auth_queries
 from erp_service.db import locks
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session, WriteSession
@@ -24,10 +23,10 @@ from erp_service.exports import service
 from erp_service.exports.models import ExportJob, Status
 from erp_service.exports.planning.relative import Moment
 from erp_service.exports.planning.request import read_request
-from erp_service.exports.problems import ExportForbidden
 from erp_service.exports.queries import VersionedExport
 from erp_service.exports.schedules import cron
 from erp_service.exports.schedules.models import ExportSchedule, TooManySchedules
+from erp_service.exports.schedules.owners import as_owner
 from erp_service.exports.schedules.schemas import DayRule, LastJob, ScheduleBody, ScheduleOut, SchedulePage
 from erp_service.exports.schemas import ExportRequest
 from erp_service.settings import Settings
@@ -111,7 +110,7 @@ async def replace(
         return present
     next_run_at = await _next_run(db, body)
     if body.is_active or before.spec != values["spec"]:
-        _check_spec(await _as_owner(db, before, who, most=who.role), settings, body)
+        _check_spec(await as_owner(db, before, who, most=who.role), settings, body)
     if all(old[name] == values[name] for name in ("cron", "timezone", "is_active")):
         next_run_at = before.next_run_at
     changed = update(ExportSchedule).where(ExportSchedule.id == before.id)
@@ -135,7 +134,7 @@ async def run(db: WriteSession, who: Principal, settings: Settings, present: Ver
 
     Raises errors.Forbidden, errors.Invalid, TooManyExports."""
     out = present.schedule
-    owner = await _as_owner(db, out, who, most=who.role.at_most(out.most_role))
+    owner = await as_owner(db, out, who, most=who.role.at_most(out.most_role))
     now = (await db.execute(select(func.now()))).scalar_one()
     export = await submit_export(db, owner, settings, out.spec, _moment(out.timezone, now))
     await record_run(db, out.id, export_id=export.job.id)
@@ -164,31 +163,6 @@ async def submit_export(
         # another version of this service has written it
         raise errors.Invalid("The spec can no longer be read.", Fault(str(exc), pointer="/spec")) from None
     return await service.submit(db, owner, settings, request, moment)
-
-
-async def principal_at_its_time(
-    db: Session, schedule_id: UUID, owner: int, *, changed_by: int | None, most_role: str | None
-) -> Principal:
-    """The owner, for a run at the schedule's own time, with no more rights than its last writer had; that one acts.
-
-    Raises ExportForbidden."""
-    actor = Actor(owner if changed_by is None else changed_by, SCHEDULE)
-    role = (await _role_of_owner(db, owner)).at_most(None if most_role is None else Role(most_role))
-    return Principal(owner, role, f"schedule {schedule_id}", actor=actor)
-
-
-async def _as_owner(db: Session, present: ScheduleOut, who: Principal, *, most: Role) -> Principal:
-    """The owner, on whose behalf `who` acts, with the role `most` at most. Raises ExportForbidden."""
-    role = (await _role_of_owner(db, present.owner)).at_most(most)
-    return Principal(present.owner, role, who.request_id, who.address, who.actor or Actor(who.user_id))
-
-
-async def _role_of_owner(db: Session, user_id: int) -> Role:
-    """Their present one. Raises ExportForbidden if they are no longer active."""
-    authority = await auth_queries.authority(db, user_id)
-    if authority is None or not authority.active:
-        raise ExportForbidden("Its owner is no longer active.")
-    return authority.role
 
 
 def _changed_by(present: ScheduleOut, who: Principal) -> dict[str, object]:
