@@ -31,7 +31,8 @@ comment on function erp_fold is 'the text without capitals and accents, as q com
 -- Numbers of up to ten digits sort by their value: Bolt 2 before Bolt 10. An index entry must stay below 2,700 bytes.
 create function erp_sort_key(value text) returns text language plpgsql immutable parallel safe as $body$
 declare
-  folded text collate "C" := erp_fold(value);
+  -- with its schema: pg_dump's output computes the columns again under an empty search_path
+  folded text collate "C" := {schema}.erp_fold(value);
 begin
   if folded ~ '[0-9]' then
     folded := regexp_replace(folded, '([0-9]+)', '0000000000\1', 'g');
@@ -102,7 +103,8 @@ create trigger items_unit_stays before update of unit on items
 
 def upgrade() -> None:
     bind = op.get_bind()
-    script(bind, _FUNCTIONS.replace("{lower}", _lower_collation(bind)))
+    schema = str(bind.scalar(text("select quote_ident(current_schema())")))
+    script(bind, _FUNCTIONS.replace("{lower}", _lower_collation(bind)).replace("{schema}", schema))
     for table, word, entity in (("items", "sku", "item"), ("locations", "code", "location")):
         script(bind, _NORMALISE.format(table=table, word=word, entity=entity))
     script(bind, _NORMALISE_OTHERS)

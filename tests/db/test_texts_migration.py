@@ -106,3 +106,10 @@ async def test_a_look_alike_of_before_can_be_deleted_or_renamed_and_not_written_
         await db.execute("update items set deleted_at = now() where id = 3")
         await db.execute("update items set sku = 'AB' where id in (4)")
         assert [each.id for each in await look_alikes.find(db)] == [6, 8]
+
+
+async def test_a_dump_is_restored_under_an_empty_search_path(owner: asyncpg.Connection) -> None:
+    await owner.execute("set search_path = ''")
+    await owner.execute("insert into public.items (sku, name, unit) values ('A', 'Kabél 2', 'pcs')")
+    row = await owner.fetchrow("select search, name_key from public.items")
+    assert tuple(row) == ("a\nkabel 2", "kabel 0000000002")
