@@ -1,6 +1,7 @@
 """The `erp` command as a process of its own."""
 
 import asyncio
+import io
 import json
 import lzma
 import os
@@ -17,9 +18,11 @@ import httpx
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from erp_service import commands
 from erp_service.cli import COMMANDS, load_command, main
+from erp_service.commands.queue import Rows
 from erp_service.commands.settings import narrow_lines
 from erp_service.operations.verify import all_proofs
 from erp_service.settings import Described, Settings
@@ -120,6 +123,21 @@ def test_settings_can_be_read_on_a_narrow_terminal() -> None:
         lines = narrow_lines(row, width)
         assert lines[0] == "ERP_PORT = 8123 (default 8000)"
         assert max(map(len, lines)) <= width
+
+
+def test_queue_can_be_read_on_a_narrow_terminal() -> None:
+    """Nine columns in 40 columns of letters leave four letters of each id."""
+    row: list[object] = ["0199aa00-0000-7000-8000-000000000000", "stock_movements", "[red]grace", None, 12.5]
+    rows = Rows("failed exports", ["export", "dataset", "owner", "at", "percent"], [row])
+    for width, is_table in ((40, False), (60, False), (200, True)):
+        console = Console(width=width, file=io.StringIO())
+        with console.capture() as capture:
+            console.print(rows)
+        shown = capture.get()
+        assert max(map(len, shown.splitlines())) <= width
+        for cell in ("0199aa00-0000-7000-8000-000000000000", "stock_movements", "[red]grace", "12.5"):
+            assert cell in shown, shown
+        assert (len(shown.splitlines()) == 3) == is_table
 
 
 def test_openapi_needs_no_database() -> None:
