@@ -364,15 +364,19 @@ async def test_ctrl_c_in_an_import_says_that_nothing_was_imported(
     assert await owner.fetchval("select count(*) from items") == 0
 
 
-async def test_ctrl_c_while_a_command_waits_for_the_database_is_one_sentence(
-    settings: Settings, tmp_path: Path
+@pytest.mark.parametrize(
+    ("command", "at_once"), [("verify", "Trying again, for 20 s at most."), ("worker", "The database does not answer.")]
+)
+async def test_a_command_that_waits_for_the_database_says_so_at_once_and_ends_on_ctrl_c_with_one_sentence(
+    settings: Settings, tmp_path: Path, command: str, at_once: str
 ) -> None:
-    env = environment(settings) | {"ERP_DATABASE_URL": f"postgresql://erp@127.0.0.1:{free_port()}/erp"}
+    nowhere = f"postgresql://erp@127.0.0.1:{free_port()}/erp"
+    env = environment(settings) | {"ERP_DATABASE_URL": nowhere, "ERP_QUEUE_DATABASE_URL": ""}
     log = tmp_path / "log"
-    async with erp("verify", env=env | {"ERP_QUEUE_DATABASE_URL": ""}, log=log) as process:
+    async with erp(command, env=env, log=log) as process:
 
         async def said() -> bool:
-            return "Trying again, for 20 s at most." in log.read_text()
+            return at_once in log.read_text()
 
         await eventually(said, seconds=60)
         process.signal(signal.SIGINT)
