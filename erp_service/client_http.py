@@ -129,9 +129,10 @@ class Connection:
             try:
                 answer = self._with_valid_token(attempt)
             except httpx.TransportError as exc:
-                error = Unreachable(
-                    f"The service at {self._http.base_url} cannot be reached: {str(exc) or type(exc).__name__}."
-                )
+                reason = str(exc).rstrip(".") or type(exc).__name__
+                error = Unreachable(f"The service at {self._http.base_url} cannot be reached: {reason}.")
+                if isinstance(exc, httpx.UnsupportedProtocol):
+                    raise error from None  # no later attempt can do better
             else:
                 if answer.is_success or answer.has_redirect_location or answer.status_code == 304:
                     if noticed:

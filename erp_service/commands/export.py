@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -165,7 +166,11 @@ def _require_writable(output: str | None) -> None:
 
 
 def _client(url: str, user: str | None) -> Client:
-    token = None if user else os.environ.get("ERP_TOKEN")
+    if re.match(r"https?://[^/\s:]", url) is None:
+        raise click.UsageError(f"{url!r} is not the URL of a service, such as {DEFAULT_URL}: see --url and ERP_URL.")
+    token = None if user else os.environ.get("ERP_TOKEN", "").strip()
+    if token and not (token.isascii() and token.isprintable()):
+        raise click.UsageError("ERP_TOKEN is not a token: it holds characters that no token has.")
     if token:
         return Client(url, token, notice=_notice)
     if not user and not sys.stdin.isatty():

@@ -98,6 +98,8 @@ def command(kind: Kind, file: str, *, delimiter: str | None, dry_run: bool, **gi
             )
         )
         phases.finish()
+    for warning in result.warnings:
+        say(f"warning: {warning}")
     say(_outcome(result, dry_run=dry_run))
 
 

@@ -10,8 +10,9 @@ from uuid import UUID
 
 import click
 import msgspec
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -26,7 +27,7 @@ from erp_service.settings import Settings, load
 WATCH_SECONDS = 1.0
 
 _CONNECTION = "erp queue"
-_Part = Group | Text
+_ANY_WIDTH = 10_000
 
 
 class JobReference(click.ParamType[UUID | int]):
@@ -121,7 +122,7 @@ def tables(overview: Overview) -> Group:
     )
 
 
-def _workers(overview: Overview) -> _Part:
+def _workers(overview: Overview) -> "Rows | Text":
     return _table(
         "workers",
         ["id", "host", "pid", "heartbeat", "state", "running"],
@@ -135,14 +136,14 @@ def _worker_state(worker: WorkerNow) -> str:
     return "draining" if worker.draining else "works"
 
 
-def _depths(overview: Overview) -> _Part:
+def _depths(overview: Overview) -> "Rows | Text":
     oldest = overview.oldest_waiting
     waits = "nothing waits" if oldest is None else f"the oldest waits for {age(oldest)}"
     rows: list[list[object]] = [[depth.queue, depth.status, depth.jobs] for depth in overview.depths]
     return _table(f"jobs; {waits}", ["queue", "status", "jobs"], rows)
 
 
-def _jobs(overview: Overview, title: str, status: str) -> _Part:
+def _jobs(overview: Overview, title: str, status: str) -> "Rows | Text":
     """The jobs of one status, each with the export that it makes, if it makes one."""
     exports = {export.queue_job_id: export for export in overview.exports}
     return _table(
@@ -164,7 +165,7 @@ def _progress(export: ExportNow) -> str:
     return f"{export.rows_done:,} rows" if export.percent is None else f"{export.percent:.0f} %"
 
 
-def _owners(overview: Overview) -> _Part:
+def _owners(overview: Overview) -> "Rows | Text":
     return _table(
         "exports of each owner",
         ["owner", "in the queue", "waiting for admission", "the first for"],
@@ -172,7 +173,7 @@ def _owners(overview: Overview) -> _Part:
     )
 
 
-def _failed_exports(overview: Overview) -> _Part:
+def _failed_exports(overview: Overview) -> "Rows | Text":
     return _table(
         "failed exports of the last week",
         ["export", "dataset", "owner", "at", "why"],
@@ -180,7 +181,7 @@ def _failed_exports(overview: Overview) -> _Part:
     )
 
 
-def _failed_jobs(overview: Overview) -> _Part:
+def _failed_jobs(overview: Overview) -> "Rows | Text":
     return _table(
         "failed jobs",
         ["job", "queue", "task", "attempts", "at", "deaths"],
@@ -188,7 +189,7 @@ def _failed_jobs(overview: Overview) -> _Part:
     )
 
 
-def _deaths(overview: Overview) -> _Part:
+def _deaths(overview: Overview) -> "Rows | Text":
     return _table(
         "workers that died under a job",
         ["job", "status", "deaths", "the last", "of worker", "at"],
@@ -196,14 +197,32 @@ def _deaths(overview: Overview) -> _Part:
     )
 
 
-def _table(title: str, columns: list[str], rows: list[list[object]]) -> _Part:
-    if not rows:
-        return Text(f"{title}: none\n")
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
+def _table(title: str, columns: list[str], rows: list[list[object]]) -> "Rows | Text":
+    return Rows(title, columns, rows) if rows else Text(f"{title}: none\n")
+
+
+class Rows:
+    """A table, or on a terminal that is too narrow for it a paragraph for each row."""
+
+    def __init__(self, title: str, columns: list[str], rows: list[list[object]]) -> None:
+        self._title, self._columns = title, columns
         # Text objects and not strings, which rich would read as markup: names come from users
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    return Group(Text(title, style="bold"), table, "")
+        self._rows = [[Text("" if cell is None else str(cell)) for cell in row] for row in rows]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(self._title, style="bold")
+        table = Table(*self._columns, box=None, pad_edge=False)
+        for row in self._rows:
+            table.add_row(*row)
+        if Measurement.get(console, options.update_width(_ANY_WIDTH), table).maximum <= options.max_width:
+            yield table
+        else:
+            for row in self._rows:
+                named = [
+                    Text(f"{name} ").append_text(cell) for name, cell in zip(self._columns, row, strict=True) if cell
+                ]
+                yield Text("  ").append_text(Text(", ").join(named))
+        yield ""
 
 
 def age(seconds: float) -> str:

@@ -118,7 +118,7 @@ def _check(
             if row.to_location:
                 names.codes.setdefault(row.to_location, (row.number, "to_location"))
                 names.balances[row.sku, row.to_location] = None
-            fingerprint.add(row._replace(number=0))
+            fingerprint.add(row.content)
         if not count % batch_size:
             yield count
     yield count

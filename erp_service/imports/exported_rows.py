@@ -80,9 +80,9 @@ class Entry(NamedTuple):
             self.notes,
             self.reason or (REASON if kind == "ADJUSTMENT" else ""),
             self.metadata,
-            self.number,
             self.document,
             self.line,
+            self.number,
         )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
 from typing import TypeAlias
 
 import msgspec
@@ -11,6 +12,12 @@ Claim: TypeAlias = Callable[[str], Awaitable[None]]
 commit. Raises ImportRefused if a file with that digest was imported."""
 
 _MODULUS = 1 << 256
+
+
+# typed: a number and a boolean may be equal, and differ as texts
+@lru_cache(maxsize=4096, typed=True)
+def _text(value: object) -> str:
+    return str(value)
 
 
 class Fingerprint:
@@ -25,7 +32,7 @@ class Fingerprint:
 
     def add(self, values: Iterable[object]) -> None:
         # a text may hold the separator, but not by mistake so that two different rows become one
-        row = "\x1f".join(map(str, values)).encode("utf-8", "surrogatepass")
+        row = "\x1f".join(map(_text, values)).encode("utf-8", "surrogatepass")
         self._sum = (self._sum + int.from_bytes(hashlib.sha256(row).digest())) % _MODULUS
 
     def add_struct(self, body: msgspec.Struct, *more: object) -> None:

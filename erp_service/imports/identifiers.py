@@ -63,9 +63,10 @@ class Identifiers:
         if first != line:
             same = "is the same as" if text == first_text else "looks the same as what is"
             self._faults.add(line, self._column, f"{same} on line {first}")
-        if not self._keep_damaged and (what := damage(text)) is not None:
-            self._faults.add(
-                line,
-                self._column,
-                f"{text!r} looks like {what}: put the code back, or import it as it is with --keep-codes",
-            )
+        if (what := damage(text)) is None:
+            return
+        if self._keep_damaged:
+            self._faults.warn(line, self._column, f"{text!r} is taken as it is, though it looks like {what}")
+        else:
+            hint = "put the code back, or import it as it is with --keep-codes"
+            self._faults.add(line, self._column, f"{text!r} looks like {what}: {hint}")

@@ -20,7 +20,8 @@ from erp_service.inventory.schemas import ItemBody, ItemStatus
 
 LAYOUT = Layout(
     required=("sku", "name", "unit"),
-    optional=("status", "description", "reorder_point", "deleted_at"),
+    optional=("status", "description", "reorder_point"),
+    checked=("deleted_at",),
     read_only=("id", "created_at", "updated_at"),
 )
 _STATUSES: tuple[str, ...] = get_args(ItemStatus)
@@ -50,7 +51,7 @@ def rows(table: Table, faults: Faults) -> Iterator[ItemRow]:
 def _values(number: int, texts: tuple[str, ...], dialect: Dialect, faults: Faults) -> Iterator[tuple[str, str]]:
     """The fields of the body; one that cannot be read is left out, and named."""
     yield from zip(LAYOUT.required, texts, strict=False)
-    for column, cell in zip(LAYOUT.optional, texts[len(LAYOUT.required) :], strict=True):
+    for column, cell in zip(LAYOUT.known[len(LAYOUT.required) :], texts[len(LAYOUT.required) :], strict=True):
         if not cell:
             continue
         try:

@@ -23,7 +23,8 @@ from erp_service.inventory.schemas import LocationBody, LocationType
 
 LAYOUT = Layout(
     required=("code", "name", "location_type"),
-    optional=("address", "parent", "allow_negative_stock", "parent_id", "deleted_at"),
+    optional=("address", "parent", "allow_negative_stock"),
+    checked=("parent_id", "deleted_at"),
     read_only=("id", "created_at", "updated_at"),
 )
 _TYPES: tuple[str, ...] = get_args(LocationType)

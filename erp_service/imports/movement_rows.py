@@ -75,10 +75,15 @@ class MovementRow(NamedTuple):
     notes: str
     reason: str
     metadata: str
-    number: int
-    document: str = ""
+    document: str
     """The id of its document, and its line there, in an export; "": rows of one time and reference are a document."""
-    line: int = 0
+    line: int
+    number: int
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        """What the row says, wherever it stands."""
+        return self[:-1]
 
 
 def rows(
@@ -87,7 +92,7 @@ def rows(
     """Each row in file order; None for one that is wrong, and then `faults` names all that is wrong with it.
 
     `source` are the table's rows in another order. The row's record is the table's `position` when it is yielded."""
-    readers = _readers(now, table.dialect)
+    readers, explaining = (_readers(now, table.dialect, explain=explain) for explain in (False, True))
     for index, name in table.extras:
         if len(name) > METADATA_KEY_LENGTH:
             faults.add(1, f"column {index + 1}", f"has a name of more than {METADATA_KEY_LENGTH} characters")
@@ -104,26 +109,26 @@ def rows(
             metadata = _metadata(table.extras, record) if table.extras else _NO_METADATA
         except ValueError:
             # the fast path stops at the first fault; here all of them are named
-            _name_faults(number, kind, texts, readers, faults)
+            _name_faults(number, kind, texts, explaining, faults)
             for index, name in table.extras:
                 if len(record[index]) > METADATA_VALUE_LENGTH:
                     faults.add(number, name, f"is longer than {METADATA_VALUE_LENGTH} characters")
             yield None
         else:
-            yield MovementRow._make([*values, metadata, number, "", 0])
+            yield MovementRow._make([*values, metadata, "", 0, number])
 
 
-def _readers(now: datetime, dialect: Dialect) -> tuple[CellReader, ...]:
-    """One for each column of the layout, in its order."""
+def _readers(now: datetime, dialect: Dialect, *, explain: bool) -> tuple[CellReader, ...]:
+    """One for each column of the layout, in its order; to `explain`, a number with a comma is named as that."""
+
+    def number(read: CellReader) -> CellReader:
+        if not (explain or dialect.decimal_comma):
+            return read
+        return lambda kind, text: read(kind, number_text(text, dialect))
+
     return (
-        *(
-            timestamp_reader(now, dialect.zone),
-            _read_type,
-            read_word,
-            read_word,
-            _number_reader(_read_quantity, dialect),
-        ),
-        *(_read_to_location, _number_reader(_read_unit_cost, dialect), _number_reader(_read_total_cost, dialect)),
+        *(timestamp_reader(now, dialect.zone), _read_type, read_word, read_word, number(_read_quantity)),
+        *(_read_to_location, number(_read_unit_cost), number(_read_total_cost)),
         *(_read_reference, text_reader(NOTES_LENGTH), _read_reason),
     )
 
@@ -185,16 +190,6 @@ def _in_zone(local: datetime, zone: ZoneInfo) -> datetime:
     raise _NotATime(f"is a time that the clocks of {zone.key} {change}: write it with its offset, such as +01:00")
 
 
-def _number_reader(read: CellReader, dialect: Dialect) -> CellReader:
-    if not dialect.decimal_comma:
-
-        def read_point(kind: str, text: str) -> object:
-            return read(kind, number_text(text, dialect) if "," in text else text)
-
-        return read_point
-    return lambda kind, text: read(kind, number_text(text, dialect))
-
-
 def _read_type(kind: str, _text: str) -> str:
     if kind not in _TYPES:
         raise ValueError(f"is not one of {', '.join(_TYPES)}" if kind else "is missing")
@@ -237,6 +232,7 @@ def _read_unit_cost(kind: str, text: str) -> Decimal | None:
     return Decimal(UnitCost.read(text))
 
 
+@lru_cache(maxsize=4096)
 def _read_total_cost(kind: str, text: str) -> Decimal | None:
     if not text:
         return None

@@ -57,6 +57,8 @@ class Loaded(msgspec.Struct, frozen=True):
     filename: str
     blank_rows: int = 0
     """Rows without any value, which are passed over."""
+    warnings: tuple[str, ...] = ()
+    """What was taken although it looks wrong, since the caller said so: the first hundred, with their lines."""
 
 
 def _silent(_done: int, _total: int, _phase: str) -> None:
@@ -120,10 +122,11 @@ async def load_into(
     def row_progress(count: int, phase: str) -> None:
         progress(count, max(count, content.lines - 1), phase)
 
-    count, blank_rows = await _store(db, kind, content.file, who, dialect, row_progress, claim, batch_size)
+    faults = Faults()
+    count, blank_rows = await _store(db, kind, content.file, who, dialect, row_progress, claim, batch_size, faults)
     if not count:
         raise ImportRefused.because("The file has a header and nothing else.")
-    loaded = Loaded(kind, count, content.sha256, content.name, blank_rows)
+    loaded = Loaded(kind, count, content.sha256, content.name, blank_rows, tuple(map(str, faults.warnings)))
     await db.execute(update(Import).where(Import.id == claim.import_id).values(row_count=count))
     await record(db, who, f"import.{kind}", claim.import_id, after=loaded)
     # Refreshed at once, so that no report is planned for small tables until autovacuum runs. Where the role has no
@@ -141,9 +144,9 @@ async def _store(
     progress: RowProgress,
     claim: Claim,
     batch_size: int,
+    faults: Faults,
 ) -> tuple[int, int]:
     """The number of rows, and of those without a value. Raises ImportRefused."""
-    faults = Faults()
     match kind:
         case "items":
             table = Table(file, item_rows.LAYOUT, faults, dialect)

@@ -283,6 +283,9 @@ async def test_each_way_to_fail_has_its_status_and_no_stack_trace(service: Servi
         (["items", "--filter", "sku"], {}, 2, "NAME=VALUE"),
         (["items", "--filter", "q=a", "--filter", "q=b"], {}, 2, "twice"),
         (["items"], {"url": f"http://127.0.0.1:{free_port()}"}, 4, "cannot be reached"),
+        (["items"], {"url": "nonsense"}, 2, "'nonsense' is not the URL of a service"),
+        (["items"], {"url": "ftp://localhost"}, 2, "is not the URL of a service"),
+        (["items"], {"token": "pässword"}, 2, "ERP_TOKEN is not a token"),
     ]
     for arguments, other, status, said in ways:
         found = await export(*arguments, **{"url": service.urls[0], "token": service.token} | other)

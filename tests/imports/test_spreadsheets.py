@@ -195,7 +195,13 @@ async def test_codes_that_a_spreadsheet_has_damaged_need_consent(load: Load, own
     assert all("--keep-codes" in fault for fault in found)
     (code,) = await refused(load("locations", "code,name,location_type\n1E+05,A,BIN\n"))
     assert code.startswith("line 2, code: '1E+05' looks like a large number")
-    assert (await load("items", content, Dialect(keep_codes=True))).rows == 4
+    kept = await load("items", content, Dialect(keep_codes=True))
+    assert kept.rows == 4
+    assert [warning.partition(" is taken ")[0] for warning in kept.warnings] == [
+        "line 2, sku: '6.93217E+12'",
+        "line 3, sku: '05.Mar'",
+        "line 4, sku: '#N/A'",
+    ]
 
 
 def test_only_what_spreadsheets_write_counts_as_damaged() -> None:

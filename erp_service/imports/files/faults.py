@@ -39,6 +39,12 @@ class Faults:
     def __init__(self) -> None:
         self.first: list[LineFault] = []
         self.total = 0
+        self.warnings: list[LineFault] = []
+        """What was taken although it looks wrong, since the caller said so: the first hundred."""
+
+    def warn(self, line: int, column: str, detail: str) -> None:
+        if len(self.warnings) < MAX_FAULTS:
+            self.warnings.append(LineFault(detail, line, column))
 
     def add(self, line: int | None, column: str | None, detail: str) -> None:
         self.total += 1

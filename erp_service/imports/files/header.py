@@ -19,10 +19,12 @@ class Layout(msgspec.Struct, frozen=True):
     keeps_extras: bool = False
     read_only: tuple[str, ...] = ()
     """Columns of our own exports that say nothing to an import; they are passed over."""
+    checked: tuple[str, ...] = ()
+    """Columns of our own exports that an import only looks at, to refuse what it cannot do."""
 
     @property
     def known(self) -> tuple[str, ...]:
-        return self.required + self.optional
+        return self.required + self.optional + self.checked
 
 
 _HeaderFault: TypeAlias = tuple[str | None, str]
@@ -56,7 +58,7 @@ def _unknown(header: list[str], layout: Layout) -> Iterator[_HeaderFault]:
     extras = [name for name in header if name and name not in layout.known and name not in layout.read_only]
     if not layout.keeps_extras:
         for name in extras:
-            detail = f"is not a column of this kind of file: remove it; the columns are {', '.join(layout.known)}"
-            yield name, detail
+            columns = ", ".join(layout.required + layout.optional)
+            yield name, f"is not a column of this kind of file: remove it; the columns are {columns}"
     elif len(extras) > METADATA_MEMBERS:
         yield None, f"{len(extras)} columns are not known, and only {METADATA_MEMBERS} can be kept as metadata"
