@@ -88,9 +88,8 @@ async def require_zone(db: WriteSession, timezone: str | None) -> None:
         return await db.scalar(text("select now() at time zone :timezone"), {"timezone": postgres_zone(timezone)})
 
     if await with_short_timeouts(db, now_there) is None:
-        raise errors.Invalid(
-            None, Fault("is not the name of an IANA time zone that the database knows", pointer="/timezone")
-        )
+        unknown = Fault("is not the name of an IANA time zone that the database knows", pointer="/timezone")
+        raise errors.Invalid(None, unknown)
 
 
 def is_small(plans: Sequence[Plan] | None) -> bool:
