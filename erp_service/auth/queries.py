@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ColumnElement, bindparam, func, select
+from sqlalchemy import BigInteger, ColumnElement, Text, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from erp_service import errors
@@ -94,8 +94,13 @@ async def account_by_id(db: Session, user_id: int) -> Account:
     return account
 
 
+def password_hash() -> ColumnElement[str]:
+    """The hash of the user in the row: the service's role reads it by this function alone, not from the column."""
+    return func.erp_password_hash(User.id, type_=Text)
+
+
 async def _account(db: Session, condition: ColumnElement[bool]) -> Account | None:
-    row = (await db.execute(select(User.id, User.email, User.password_hash).where(condition))).one_or_none()
+    row = (await db.execute(select(User.id, User.email, password_hash()).where(condition))).one_or_none()
     return row and Account(*row)
 
 

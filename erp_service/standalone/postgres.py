@@ -30,6 +30,9 @@ from erp_service.standalone.postgres_directory import EmbeddedFailed as Embedded
 
 START_SECONDS = 300.0
 
+ROLES = ("erp_api", "erp_worker", "erp_reader", "erp_app")
+"""The roles that migrations grant rights to; each can log in."""
+
 # Passed at each start, because the rest of this module relies on them.
 _FIXED: Mapping[str, Setting] = {
     "listen_addresses": "",
@@ -66,8 +69,16 @@ class Cluster:
         """The URL for the superuser `postgres`, who owns the schema and migrates it."""
         return self._url("postgres", database)
 
+    def api_url(self, database: str) -> str:
+        """The URL for `erp_api`, the role of `erp serve`; migrations/grants.sql says what it may do."""
+        return self._url("erp_api", database)
+
+    def worker_url(self, database: str) -> str:
+        """The URL for `erp_worker`, the role of `erp worker`."""
+        return self._url("erp_worker", database)
+
     def app_url(self, database: str) -> str:
-        """The URL for `erp_app`, the role of the service, which is bound by grants."""
+        """The URL for `erp_app`, which may do what both of them may."""
         return self._url("erp_app", database)
 
     @property
@@ -185,7 +196,7 @@ def running(data_dir: Path, **settings: Setting) -> Iterator[Cluster]:
             cluster.socket_dir = stack.enter_context(directory.client_path(cluster.socket_dir))
             stack.callback(cluster.stop)
             cluster.start()
-            _ensure_app_role(cluster)
+            _ensure_roles(cluster)
         except (OSError, subprocess.SubprocessError) as problem:
             raise EmbeddedFailed(f"the embedded Postgres in {data_dir} cannot be started: {problem}") from problem
         yield cluster
@@ -207,8 +218,9 @@ def _exit_at_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _ensure_app_role(cluster: Cluster) -> None:
+def _ensure_roles(cluster: Cluster) -> None:
     with psycopg.connect(cluster.owner_url("postgres"), autocommit=True) as db:
-        if db.execute("select from pg_roles where rolname = 'erp_app'").fetchone() is None:
-            db.execute("create role erp_app")
-        db.execute("alter role erp_app login nosuperuser")
+        for role in ROLES:
+            if db.execute("select from pg_roles where rolname = %s", [role]).fetchone() is None:
+                db.execute(sql.SQL("create role {}").format(sql.Identifier(role)))
+            db.execute(sql.SQL("alter role {} login nosuperuser").format(sql.Identifier(role)))

@@ -245,7 +245,7 @@ async def test_signing_in_works_while_limits_cannot_be_read(
     client: httpx.AsyncClient, join: Join, owner: asyncpg.Connection
 ) -> None:
     person = await join()
-    await owner.execute("revoke all on rate_limits from erp_app")
+    await owner.execute("revoke all on rate_limits from erp_api")
     assert (await login(client, person.email)).status_code == 200
     assert (await login(client, person.email, OTHER_PASSWORD)).status_code == 401
 

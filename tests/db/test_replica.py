@@ -422,7 +422,7 @@ do $$ begin
     || ' from items_table' from pg_attribute
     where attrelid = 'items_table'::regclass and attnum > 0 and not attisdropped);
 end $$;
-grant select on items to erp_app;
+grant select on items to public;
 """
 COPYING = "select count(*) from pg_stat_activity where application_name = 'erp export' and query ilike 'copy%'"
 
