@@ -11,7 +11,7 @@ from erp_service.app import create_app
 from erp_service.observability import telemetry, tracing
 from erp_service.operations.readiness import Readiness
 from erp_service.services import build_services
-from erp_service.settings import Settings
+from erp_service.settings import Settings, secret_fault
 
 _OPEN_FILES = 8192
 
@@ -53,6 +53,9 @@ def serve(settings: Settings) -> int:
     telemetry.configure(settings)
     tracing.configure(settings, "api")
     services = build_services(settings)
+    # in production it has stopped the start
+    if (fault := secret_fault(settings)) is not None:
+        telemetry.log.warning("for development only", fault=fault)
     config = uvicorn.Config(
         create_app(services),
         host=settings.host,

@@ -165,9 +165,7 @@ def _write_env_file(path: Path, environment: dict[str, str], urls: DatabaseUrls)
     path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()))
 
 
-async def _prepare(
-    urls: DatabaseUrls, credentials: Secrets, *, with_demo: bool, say: Callable[[str], None]
-) -> None:
+async def _prepare(urls: DatabaseUrls, credentials: Secrets, *, with_demo: bool, say: Callable[[str], None]) -> None:
     say("Bringing the database up to date ...")
     await migrate(urls.owner)
     database = Database(Settings(database_url=urls.api), name="erp up")
