@@ -35,19 +35,25 @@ async def test_one_command_brings_all_of_it_up(stack: Stack, seen: Say) -> None:
 async def test_containers_run_as_a_number_without_rights_or_secrets(stack: Stack) -> None:
     (api, *_) = await stack.containers("api")
     (worker, *_) = await stack.containers("worker")
-    secrets = [(stack.secrets / name).read_text() for name in ("app_password", "owner_password", "jwt_secret")]
+    secrets = [
+        (stack.secrets / name).read_text()
+        for name in ("api_password", "worker_password", "owner_password", "jwt_secret")
+    ]
     for name in (api, worker):
         assert (await stack.inside(name, "id", "-u")).strip() == "10001"
         with pytest.raises(CommandFailed, match="Read-only"):
             await stack.inside(name, "touch", "/opt/erp/here")
         told = json.dumps(await stack.inspect(name))
         assert not [secret for secret in secrets if secret in told]
+    own = {"api": ["database_url", "jwt_secret", "replica_url"], "worker": ["replica_url", "worker_database_url"]}
+    assert (await stack.inside(api, "ls", "/run/secrets")).split() == own["api"]
+    assert (await stack.inside(worker, "ls", "/run/secrets")).split() == own["worker"]
     for program in ("gcc", "cc", "make", "curl", "/opt/erp/bin/pip"):
         with pytest.raises(CommandFailed):
             await stack.inside(api, "which", program)
-    assert (
-        await stack.sql("select distinct usename from pg_stat_activity where application_name like 'erp%'") == "erp_app"
-    )
+    connected = "select string_agg(distinct usename || ' ' || application_name, ', ') from pg_stat_activity"
+    roles = await stack.sql(f"{connected} where application_name in ('erp', 'erp worker')")
+    assert roles == "erp_api erp, erp_worker erp worker"
     assert await stack.sql("select tableowner from pg_tables where tablename = 'items'") == "erp_owner"
 
 
