@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import quote
 
 import psycopg
@@ -30,7 +30,7 @@ from erp_service.standalone.postgres_directory import EmbeddedFailed as Embedded
 
 START_SECONDS = 300.0
 
-ROLES = ("erp_api", "erp_worker", "erp_reader", "erp_app")
+RoleName = Literal["erp_api", "erp_worker", "erp_reader", "erp_app"]
 """The roles that migrations grant rights to; each can log in."""
 
 # Passed at each start, because the rest of this module relies on them.
@@ -69,16 +69,12 @@ class Cluster:
         """The URL for the superuser `postgres`, who owns the schema and migrates it."""
         return self._url("postgres", database)
 
-    def api_url(self, database: str) -> str:
-        """The URL for `erp_api`, the role of `erp serve`; migrations/grants.sql says what it may do."""
-        return self._url("erp_api", database)
-
-    def worker_url(self, database: str) -> str:
-        """The URL for `erp_worker`, the role of `erp worker`."""
-        return self._url("erp_worker", database)
+    def role_url(self, role: RoleName, database: str) -> str:
+        """The URL for one of the roles of the service; migrations/grants.sql says what each may do."""
+        return self._url(role, database)
 
     def app_url(self, database: str) -> str:
-        """The URL for `erp_app`, which may do what both of them may."""
+        """The URL for `erp_app`, which may do what API and worker may."""
         return self._url("erp_app", database)
 
     @property
@@ -220,7 +216,7 @@ def _exit_at_sigterm() -> Iterator[None]:
 
 def _ensure_roles(cluster: Cluster) -> None:
     with psycopg.connect(cluster.owner_url("postgres"), autocommit=True) as db:
-        for role in ROLES:
+        for role in get_args(RoleName):
             if db.execute("select from pg_roles where rolname = %s", [role]).fetchone() is None:
                 db.execute(sql.SQL("create role {}").format(sql.Identifier(role)))
             db.execute(sql.SQL("alter role {} login nosuperuser").format(sql.Identifier(role)))

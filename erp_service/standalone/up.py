@@ -107,8 +107,8 @@ def _database(data_dir: Path, say: Callable[[str], None]) -> Iterator[DatabaseUr
     say(f"Starting PostgreSQL in {data_dir / 'postgres'} ...")
     with postgres.running(data_dir / "postgres") as cluster:
         cluster.create_database("erp")
-        api, worker, app = cluster.api_url("erp"), cluster.worker_url("erp"), cluster.app_url("erp")
-        yield DatabaseUrls(api, worker, app, cluster.owner_url("erp"), cluster.revive)
+        api, worker = cluster.role_url("erp_api", "erp"), cluster.role_url("erp_worker", "erp")
+        yield DatabaseUrls(api, worker, cluster.app_url("erp"), cluster.owner_url("erp"), cluster.revive)
 
 
 def _load_or_make_secrets(path: Path) -> tuple[Secrets, bool]:

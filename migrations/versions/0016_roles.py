@@ -1,4 +1,4 @@
-"""What the roles of the API, the workers and the readers need beside their grants, which grants.sql makes anew each run.
+"""What the roles of the API, the workers and the readers need beside their grants, which grants.sql makes.
 
 A password's hash is read by a function, for one user. Whoever may not call it, and so signs nobody in, may name a user
 in the audit log only as the owner of the export or the schedule that the entry is about."""
