@@ -57,6 +57,21 @@ async def test_containers_run_as_a_number_without_rights_or_secrets(stack: Stack
     assert await stack.sql("select tableowner from pg_tables where tablename = 'items'") == "erp_owner"
 
 
+async def test_image_says_what_is_in_it(stack: Stack, seen: Say) -> None:
+    (api, *_) = await stack.containers("api")
+    document = json.loads(await stack.inside(api, "cat", "/usr/share/erp/sbom.cdx.json"))
+    assert (document["bomFormat"], document["metadata"]["component"]["name"]) == ("CycloneDX", "erp-service")
+    listed = {component["name"]: component["version"] for component in document["components"]}
+    code = "from importlib.metadata import distributions; [print(d.name, d.version) for d in distributions()]"
+    installed = dict(line.split() for line in (await stack.inside(api, "python3", "-c", code)).splitlines())
+    del installed["erp-service"]
+    assert {name: listed.get(name) for name in installed} == installed
+    of_system = (await stack.inside(api, "dpkg-query", "--show", "--showformat=${Package} ${Version}\n")).splitlines()
+    system = dict(line.split() for line in of_system)
+    assert {name: listed.get(name) for name in system} == system
+    seen(f"lists {len(installed)} packages of Python and {len(system)} of the system")
+
+
 async def test_process_that_waits_for_its_database_ends_when_it_is_told_to(stack: Stack, seen: Say) -> None:
     name = f"{PROJECT}_waiting"
     label = f"--label=com.docker.compose.project={PROJECT}"
