@@ -1,5 +1,6 @@
 """What each role of the database may not do, tried by SQL as that role; and that nothing was left undecided."""
 
+import asyncio
 import re
 from pathlib import Path
 from typing import get_args
@@ -17,7 +18,9 @@ from erp_service.registry.feature import load
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster, RoleName
 from tests.support.databases import as_owner, connected
+from tests.support.settings import as_role
 from tests.support.users import make_user
+from tests.support.waiting import eventually
 
 EVERY: tuple[RoleName, ...] = get_args(RoleName)
 APART: tuple[RoleName, ...] = ("erp_api", "erp_worker", "erp_reader")
@@ -294,3 +297,22 @@ async def test_all_that_exports_and_reports_show_can_be_read(owner: asyncpg.Conn
         await owner.execute(f"select {columns} from {dataset.source}")
     await owner.execute("select on_hand, b.value from stock_balances b join stock_ledger using (item_id)")
     await owner.execute("select version_num from alembic_version")
+
+
+async def test_password_that_is_reset_while_its_row_is_waited_for_no_longer_matches(
+    database: Database, owner: asyncpg.Connection, settings: Settings
+) -> None:
+    """A function that is not volatile would read the hash as it was before the wait, and the sign-in would go on."""
+    user_id = await make_user(database, Role.VIEWER, password_hash="old")
+    waiting = "select count(*) from pg_locks where not granted and pid = $1"
+    async with connected(as_role(settings, "erp_api").database_url) as api:
+        async with owner.transaction():
+            await owner.execute("update users set password_hash = 'new' where id = $1", user_id)
+            update = "update users set last_login_at = now() where id = $1 and erp_password_hash(id) = 'old'"
+            attempt = asyncio.create_task(api.execute(update, user_id))
+
+            async def waits() -> bool:
+                return bool(await owner.fetchval(waiting, api.get_server_pid()))
+
+            await eventually(waits)
+        assert await attempt == "UPDATE 0"
