@@ -40,6 +40,7 @@ declare
     "imports":             {"api": "raw",  "worker": "r",    "reader": "r"},
     "items":               {"api": "raw",  "worker": "r",    "reader": "r"},
     "locations":           {"api": "raw",  "worker": "r",    "reader": "r"},
+    "login_networks":      {"api": "rawd", "worker": "rd",   "reader": ""},
     "procrastinate_events":          {"api": "ra",   "worker": "rawd", "reader": ""},
     "procrastinate_jobs":            {"api": "rawd", "worker": "rawd", "reader": ""},
     "procrastinate_periodic_defers": {"api": "rw",   "worker": "rawd", "reader": ""},
@@ -65,14 +66,24 @@ declare
     "idempotency.digest": ["app", "api"],
     "refresh_tokens.digest": ["app", "api", "worker"]
   }';
-  -- `for update` needs the right to update some column. This one is read by nobody.
-  lockable constant jsonb := '{"refresh_tokens": "issued_at", "refresh_families": "revoked_because"}';
+  -- `for update` needs the right to update some column. These decide nothing.
+  lockable constant jsonb := '{
+    "login_networks": "last_success_at",
+    "refresh_families": "revoked_because",
+    "refresh_tokens": "issued_at"
+  }';
+  -- Whose it is, and what was asked for: a worker that may update the rest must not change it.
+  fixed constant jsonb := '{
+    "export_jobs": ["id", "user_id", "dataset", "spec", "retry_of", "created_at"],
+    "export_schedules": ["id", "user_id", "cron", "timezone", "spec", "changed_by", "most_role", "created_at"]
+  }';
   member text;
   grantee text;
   relation record;
   letters text;
   readable text;
   appendable text;
+  changeable text;
   has_secrets boolean;
 begin
   foreach member in array array['app', 'api', 'worker', 'reader'] loop
@@ -114,11 +125,14 @@ begin
           filter (where coalesce(secrets -> (relation.name || '.' || attname) ? member, true)),
         string_agg(quote_ident(attname), ', ')
           filter (where attidentity = '' and pg_get_expr(adbin, adrelid) is distinct from 'clock_timestamp()'),
+        '(' || string_agg(quote_ident(attname), ', ')
+          filter (where not coalesce(fixed -> relation.name ? attname::text, false)) || ')',
         bool_or(not secrets -> (relation.name || '.' || attname) ? member)
-      into readable, appendable, has_secrets
+      into readable, appendable, changeable, has_secrets
       from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum
       where attrelid = relation.oid and attnum > 0 and not attisdropped;
       readable := case when has_secrets then '(' || readable || ')' else '' end;
+      changeable := case when member = 'worker' and fixed ? relation.name then changeable else '' end;
       appendable := case when relation.append_only then '(' || appendable || ')' else '' end;
       if letters like '%r%' then
         execute format('grant select %s on public.%I to %I', readable, relation.name, grantee);
@@ -127,7 +141,7 @@ begin
         execute format('grant insert %s on public.%I to %I', appendable, relation.name, grantee);
       end if;
       if letters like '%w%' then
-        execute format('grant update on public.%I to %I', relation.name, grantee);
+        execute format('grant update %s on public.%I to %I', changeable, relation.name, grantee);
       end if;
       if letters like '%d%' then
         execute format('grant delete on public.%I to %I', relation.name, grantee);
