@@ -60,6 +60,9 @@ image: ## localhost/erp, the one image for API, worker and migrations; PYTHON_IM
 	$(ENGINE) build --tag localhost/erp:latest --build-arg REVISION=$$(git rev-parse --short HEAD) \
 	  $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) $(if $(EXTRAS),--build-arg EXTRAS="$(EXTRAS)") .
 
+sbom: ## what is in the image, as CycloneDX: packages of Python and of the system, with versions and licenses
+	@$(ENGINE) run --rm --entrypoint cat localhost/erp:latest /usr/share/erp/sbom.cdx.json
+
 secrets: ## passwords and keys for compose.yaml in secrets/; keeps those that exist
 	ops/secrets
 
@@ -75,8 +78,9 @@ types: $(VENV)/.dev ## mypy --strict
 format: $(VENV)/.dev ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-constraints: $(VENV)/.dev ## write the exact installed versions into ops/constraints.txt: names and numbers only
+constraints: $(VENV)/.dev ## write the exact installed versions into ops/constraints.txt, and digests for the image into ops/hashes.txt
 	$(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' | sort -f > ops/constraints.txt
+	$(PIP) uv && PATH=$(abspath $(BIN)):$$PATH ops/hashes
 
 clean: ## remove the virtual environment and the caches; data in .erp stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -96,4 +100,4 @@ $(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.up
 
-.PHONY: help up test test-real chaos soak bench-exports bench-scaling test-browser test-attacks test-postgres15 test-backup test-pooler test-containers image secrets roll lint types format constraints clean
+.PHONY: help up test test-real chaos soak bench-exports bench-scaling test-browser test-attacks test-postgres15 test-backup test-pooler test-containers image sbom secrets roll lint types format constraints clean

@@ -24,7 +24,7 @@ from erp_service.registry.feature import load
 from erp_service.registry.figures import FigureReader
 from erp_service.registry.housekeeping import HousekeepingStep, Pruning
 from erp_service.registry.services import ServiceSet
-from erp_service.settings import Settings, require_secret
+from erp_service.settings import Settings, with_secret
 
 
 class Services(ServiceSet, frozen=True):
@@ -60,7 +60,7 @@ def build_services(settings: Settings) -> Services:
     """Connects to nothing yet.
 
     Raises SettingsError if tokens cannot be signed safely, or the store is of no known kind."""
-    require_secret(settings)
+    settings = with_secret(settings)
     database = Database(settings)
     notifications = NotificationListener(settings.listen_url)
     tokens, signed_urls = Tokens(settings), SignedUrls(settings)

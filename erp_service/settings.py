@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -41,7 +42,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str | None, _about("a streaming replica for reports and exports: one server, reached directly", secret=True)
     ] = None
     migration_database_url: Annotated[str | None, _about("the owner's address for `erp migrate`", secret=True)] = None
-    environment: Annotated[Environment, _about("development or production")] = "production"
+    environment: Annotated[
+        Environment,
+        _about(
+            "production: the API does not start without a strong ERP_JWT_SECRET; development: it takes a weak one, and"
+            " makes one that lasts until it stops if there is none"
+        ),
+    ] = "production"
     jwt_secret: Annotated[
         str | None,
         _about("signs tokens: at least 32 bytes; several, newest first, separated by commas", secret=True),
@@ -224,13 +231,26 @@ def _is_root(url: str) -> bool:
     return bool(has_host and is_plain and parts.scheme in ("http", "https"))
 
 
-def require_secret(settings: Settings) -> None:
-    """Raises SettingsError in one sentence unless each secret is present and strong enough to sign tokens."""
+def secret_fault(settings: Settings) -> str | None:
+    """Why tokens cannot be signed safely, in one sentence, or None."""
     how = 'Make one with: python3 -c "import secrets; print(secrets.token_urlsafe(48))"'
     if not settings.jwt_secrets:
-        raise SettingsError(f"ERP_JWT_SECRET is not set, and tokens cannot be signed without it. {how}")
+        return f"ERP_JWT_SECRET is not set, and tokens cannot be signed without it. {how}"
     if any(len(s.encode()) < MIN_SECRET_BYTES or len(set(s)) < 8 for s in settings.jwt_secrets):
-        raise SettingsError(f"ERP_JWT_SECRET is weak: each secret needs {MIN_SECRET_BYTES} random bytes. {how}")
+        return f"ERP_JWT_SECRET is weak: each secret needs {MIN_SECRET_BYTES} random bytes. {how}"
+    return None
+
+
+def with_secret(settings: Settings) -> Settings:
+    """The settings with a secret to sign tokens with: in development one for this process alone, if there is none.
+
+    Raises SettingsError in production unless each secret is present and strong."""
+    fault = secret_fault(settings)
+    if fault is not None and settings.environment == "production":
+        raise SettingsError(fault)
+    if settings.jwt_secrets:
+        return settings
+    return msgspec.structs.replace(settings, jwt_secret=secrets.token_urlsafe(48))
 
 
 def describe(settings: Settings | None) -> Iterator[Described]:

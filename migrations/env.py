@@ -1,5 +1,7 @@
 """Runs the migrations on the connection that erp_service.db.migrate gives: one transaction, one migrator at a time."""
 
+from pathlib import Path
+
 from alembic import context
 
 from erp_service.db import locks
@@ -8,28 +10,8 @@ from erp_service.db.migrate import script
 from erp_service.features import FEATURES
 from erp_service.registry.feature import load_models
 
-# Grants are made anew after every run, so that no migration can forget a table. What is append-only stays so for
-# the application's role even without its triggers.
-_GRANTS = """
-do $$
-begin
-  create role erp_app nologin;
-exception
-  when duplicate_object or unique_violation then null;  -- roles are cluster-wide
-  when insufficient_privilege then raise notice 'no right to create the role erp_app: make it, then migrate again';
-end $$;
-do $$
-begin
-  if exists (select from pg_roles where rolname = 'erp_app') then
-    grant usage on schema public to erp_app;
-    grant select, insert, update, delete on all tables in schema public to erp_app;
-    grant usage, select on all sequences in schema public to erp_app;
-    revoke all on alembic_version from erp_app;
-    grant select on alembic_version to erp_app;
-    revoke update, delete, truncate on audit_log, stock_transactions, stock_ledger from erp_app;
-  end if;
-end $$;
-"""
+# Grants are made anew after every run, so that no migration can forget a table or a column.
+_GRANTS = (Path(__file__).parent / "grants.sql").read_text()
 
 
 def ours(name: str | None, kind: str, _parents: object) -> bool:

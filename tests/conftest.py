@@ -27,7 +27,7 @@ from tests.support.apps import SharedApp, running
 from tests.support.clients import SignIn, UserClient, client_of
 from tests.support.clusters import in_memory, temporary_cluster
 from tests.support.databases import as_owner, connected
-from tests.support.settings import settings_for
+from tests.support.settings import as_role, settings_for
 from tests.support.users import make_user, token_of
 from tests.support.workers import Work, working
 
@@ -89,7 +89,7 @@ async def owner(settings: Settings) -> AsyncIterator[asyncpg.Connection]:
 @pytest.fixture
 async def worker_services(settings: Settings) -> AsyncIterator[WorkerServices]:
     """The services of a worker process."""
-    services = build_worker_services(settings)
+    services = build_worker_services(as_role(settings, "erp_worker"))
     yield services
     await services.close()
 
@@ -115,7 +115,8 @@ async def shared_app(
     A test may register routes of its own with it."""
     name = f"shared_{os.getpid()}"
     await as_owner(cluster, f'create database "{name}" template "{template}"')
-    app = create_app(build_services(settings_for(cluster, name, tmp_path_factory.mktemp("shared"))))
+    settings = settings_for(cluster, name, tmp_path_factory.mktemp("shared"))
+    app = create_app(build_services(as_role(settings, "erp_api")))
     async with running(app):
         yield app
 

@@ -1,12 +1,15 @@
 """Settings: read once, with every fault named and secrets never shown."""
 
+import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from erp_service import settings
 from erp_service.settings import Settings, SettingsError
 
+PACKAGE = Path(settings.__file__).parent
 URL = {"ERP_DATABASE_URL": "postgresql://erp:hunter2@db:5432/erp"}
 
 
@@ -48,8 +51,27 @@ def test_every_setting_says_what_it_means() -> None:
 @pytest.mark.parametrize("secret", [None, "", "short", "a" * 64, "goodgoodgoodgoodgoodgoodgoodgood,short"])
 def test_a_missing_or_weak_secret_stops_the_start(secret: str | None) -> None:
     with pytest.raises(SettingsError, match="ERP_JWT_SECRET") as refused:
-        settings.require_secret(Settings(database_url="postgresql://", jwt_secret=secret))
+        settings.with_secret(Settings(database_url="postgresql://", jwt_secret=secret))
     assert secret is None or not secret or secret not in str(refused.value)
+
+
+def test_environment_decides_whether_a_missing_or_weak_secret_stops_the_start() -> None:
+    """It was a setting that nothing read."""
+    development = Settings(database_url="postgresql://", environment="development")
+    made = [settings.with_secret(development) for _ in range(2)]
+    assert [settings.secret_fault(each) for each in made] == [None, None]
+    assert made[0].jwt_secret != made[1].jwt_secret, "of each process its own"
+    weak = msgspec.structs.replace(development, jwt_secret="short")
+    assert settings.with_secret(weak) == weak
+    with pytest.raises(SettingsError):
+        settings.with_secret(msgspec.structs.replace(weak, environment="production"))
+
+
+def test_everything_that_can_be_set_is_read_somewhere() -> None:
+    code = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
+    assert [
+        name for name in Settings.__struct_fields__ if not re.search(rf"\b(settings|loaded|self)\.{name}\b", code)
+    ] == []
 
 
 def test_a_stall_shorter_than_two_heartbeats_is_refused() -> None:

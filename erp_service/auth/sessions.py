@@ -93,7 +93,7 @@ async def _start_session(
     authority_version = (
         await db.execute(
             update(User)
-            .where(User.id == account.id, User.is_active, User.password_hash == account.password_hash)
+            .where(User.id == account.id, User.is_active, queries.password_hash() == account.password_hash)
             .values(last_login_at=func.now(), password_hash=new_hash or account.password_hash)
             .returning(User.authority_version)
         )
@@ -212,7 +212,7 @@ async def _replace_password(
     version = (
         await db.execute(
             update(User)
-            .where(User.id == account.id, User.is_active, User.password_hash == account.password_hash)
+            .where(User.id == account.id, User.is_active, queries.password_hash() == account.password_hash)
             .values(values | {"authority_version": User.authority_version + 1})
             .returning(User.authority_version)
         )

@@ -12,7 +12,7 @@ from erp_service.observability import telemetry, tracing
 from erp_service.operations.readiness import Readiness
 from erp_service.processes.http_protocol import LimitedConfig, Limits
 from erp_service.services import build_services
-from erp_service.settings import Settings
+from erp_service.settings import Settings, secret_fault
 
 _OPEN_FILES = 8192
 _OTHER_FILES = 500  # database connections, export files, the log
@@ -57,6 +57,9 @@ def serve(settings: Settings) -> int:
     telemetry.configure(settings)
     tracing.configure(settings, "api")
     services = build_services(settings)
+    # in production it has stopped the start
+    if (fault := secret_fault(settings)) is not None:
+        telemetry.log.warning("for development only", fault=fault)
     files = _raise_file_limit()
     config = LimitedConfig(
         create_app(services),

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import quote
 
 import psycopg
@@ -29,6 +29,9 @@ from erp_service.standalone.postgres_directory import DirectoryInUse as Director
 from erp_service.standalone.postgres_directory import EmbeddedFailed as EmbeddedFailed
 
 START_SECONDS = 300.0
+
+RoleName = Literal["erp_api", "erp_worker", "erp_reader", "erp_app"]
+"""The roles that migrations grant rights to; each can log in."""
 
 # Passed at each start, because the rest of this module relies on them.
 _FIXED: Mapping[str, Setting] = {
@@ -66,8 +69,12 @@ class Cluster:
         """The URL for the superuser `postgres`, who owns the schema and migrates it."""
         return self._url("postgres", database)
 
+    def role_url(self, role: RoleName, database: str) -> str:
+        """The URL for one of the roles of the service; migrations/grants.sql says what each may do."""
+        return self._url(role, database)
+
     def app_url(self, database: str) -> str:
-        """The URL for `erp_app`, the role of the service, which is bound by grants."""
+        """The URL for `erp_app`, which may do what API and worker may."""
         return self._url("erp_app", database)
 
     @property
@@ -185,7 +192,7 @@ def running(data_dir: Path, **settings: Setting) -> Iterator[Cluster]:
             cluster.socket_dir = stack.enter_context(directory.client_path(cluster.socket_dir))
             stack.callback(cluster.stop)
             cluster.start()
-            _ensure_app_role(cluster)
+            _ensure_roles(cluster)
         except (OSError, subprocess.SubprocessError) as problem:
             raise EmbeddedFailed(f"the embedded Postgres in {data_dir} cannot be started: {problem}") from problem
         yield cluster
@@ -207,8 +214,9 @@ def _exit_at_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _ensure_app_role(cluster: Cluster) -> None:
+def _ensure_roles(cluster: Cluster) -> None:
     with psycopg.connect(cluster.owner_url("postgres"), autocommit=True) as db:
-        if db.execute("select from pg_roles where rolname = 'erp_app'").fetchone() is None:
-            db.execute("create role erp_app")
-        db.execute("alter role erp_app login nosuperuser")
+        for role in get_args(RoleName):
+            if db.execute("select from pg_roles where rolname = %s", [role]).fetchone() is None:
+                db.execute(sql.SQL("create role {}").format(sql.Identifier(role)))
+            db.execute(sql.SQL("alter role {} login nosuperuser").format(sql.Identifier(role)))

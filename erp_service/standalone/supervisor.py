@@ -25,10 +25,11 @@ CHECK_EVERY = 1.0
 
 
 class Command(NamedTuple):
-    """A process to keep running: its name in messages, and its arguments."""
+    """A process to keep running: its name in messages, its arguments, and what its environment has of its own."""
 
     name: str
     arguments: Sequence[str]
+    environment: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +125,7 @@ async def _start(command: Command, supervision: _Supervision) -> asyncio.subproc
     return await asyncio.create_subprocess_exec(
         *watch,
         *command.arguments,
-        env=dict(supervision.environment),
+        env={**supervision.environment, **command.environment},
         stdin=asyncio.subprocess.DEVNULL,
         process_group=0,
         preexec_fn=None if supervision.watch_parent else signalled_when_parent_dies(signal.SIGKILL),

@@ -38,8 +38,11 @@ class Secrets(msgspec.Struct, frozen=True):
 
 
 class DatabaseUrls(NamedTuple):
-    """`revive` starts the embedded server again if it ended; None if ERP_DATABASE_URL names another server."""
+    """One for each role, `app` for commands. `revive` starts the embedded server again if it ended; None if
+    ERP_DATABASE_URL names another server, which is then that of each role but the owner."""
 
+    api: str
+    worker: str
     app: str
     owner: str
     revive: Callable[[], object] | None
@@ -58,9 +61,9 @@ def run(*, port: int, data_dir: Path, with_demo: bool, say: Callable[[str], None
     with _database(data_dir, say) as urls:
         stop.exit_if_requested()
         credentials, is_new = _load_or_make_secrets(data_dir / "secrets.json")
-        environment = _environment(urls, credentials, data_dir, port)
+        environment = _environment(data_dir, port)
         _write_env_file(data_dir / "env", environment, urls)
-        asyncio.run(_prepare(environment, urls.owner, credentials, with_demo=with_demo, say=say))
+        asyncio.run(_prepare(urls, credentials, with_demo=with_demo, say=say))
         greeting = _Greeting(port, credentials, data_dir, is_new=is_new, say=say)
 
         def check() -> None:
@@ -69,8 +72,7 @@ def run(*, port: int, data_dir: Path, with_demo: bool, say: Callable[[str], None
             greeting.once_ready()
 
         stop.exit_if_requested()
-        commands = [Command(name, [sys.executable, "-m", "erp_service", name]) for name in ("serve", "worker")]
-        status = supervisor.run(commands, environment, grace=GRACE_SECONDS, say=say, check=check)
+        status = supervisor.run(_commands(urls, credentials), environment, grace=GRACE_SECONDS, say=say, check=check)
         say("Stopped.")
         return status
 
@@ -100,12 +102,13 @@ def _database(data_dir: Path, say: Callable[[str], None]) -> Iterator[DatabaseUr
             asyncio.run(wait_until_up(owner, seconds=300))
         except OSError as exc:
             raise CannotStart(f"The database at ERP_DATABASE_URL does not answer: {exc}") from exc
-        yield DatabaseUrls(given, owner, None)
+        yield DatabaseUrls(given, given, given, owner, None)
         return
     say(f"Starting PostgreSQL in {data_dir / 'postgres'} ...")
     with postgres.running(data_dir / "postgres") as cluster:
         cluster.create_database("erp")
-        yield DatabaseUrls(cluster.app_url("erp"), cluster.owner_url("erp"), cluster.revive)
+        api, worker = cluster.role_url("erp_api", "erp"), cluster.role_url("erp_worker", "erp")
+        yield DatabaseUrls(api, worker, cluster.app_url("erp"), cluster.owner_url("erp"), cluster.revive)
 
 
 def _load_or_make_secrets(path: Path) -> tuple[Secrets, bool]:
@@ -127,18 +130,28 @@ def _load_or_make_secrets(path: Path) -> tuple[Secrets, bool]:
     return made, True
 
 
-def _environment(urls: DatabaseUrls, credentials: Secrets, data_dir: Path, port: int) -> dict[str, str]:
-    """The environment of API and worker: the user's variables win over our defaults, but not over database and port."""
+def _commands(urls: DatabaseUrls, credentials: Secrets) -> list[Command]:
+    """API and worker. Only the first has the secret that signs tokens."""
+    secret = os.environ.get("ERP_JWT_SECRET") or credentials.jwt_secret
+    own = {
+        "serve": {"ERP_DATABASE_URL": urls.api, "ERP_JWT_SECRET": secret},
+        "worker": {"ERP_DATABASE_URL": urls.worker},
+    }
+    return [Command(name, [sys.executable, "-m", "erp_service", name], values) for name, values in own.items()]
+
+
+def _environment(data_dir: Path, port: int) -> dict[str, str]:
+    """What API and worker share: the user's variables win over our defaults, but not over the port."""
     defaults = {
         "ERP_ENVIRONMENT": "development",
-        "ERP_JWT_SECRET": credentials.jwt_secret,
         "ERP_EXPORT_STORE": f"file://{data_dir / 'exports'}",
         "ERP_DRAIN_SECONDS": "0",
         "ERP_GRACE_SECONDS": "10",
         "ERP_LOG_LEVEL": "warning",
     }
-    fixed = {"ERP_DATABASE_URL": urls.app, "ERP_PORT": str(port)}
-    return defaults | {name: value for name, value in os.environ.items() if value} | fixed
+    secrets_of_one = ("ERP_DATABASE_URL", "ERP_MIGRATION_DATABASE_URL", "ERP_JWT_SECRET")
+    given = {name: value for name, value in os.environ.items() if value and name not in secrets_of_one}
+    return defaults | given | {"ERP_PORT": str(port)}
 
 
 def _write_env_file(path: Path, environment: dict[str, str], urls: DatabaseUrls) -> None:
@@ -152,15 +165,13 @@ def _write_env_file(path: Path, environment: dict[str, str], urls: DatabaseUrls)
     path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items()))
 
 
-async def _prepare(
-    environment: dict[str, str], owner: str, credentials: Secrets, *, with_demo: bool, say: Callable[[str], None]
-) -> None:
+async def _prepare(urls: DatabaseUrls, credentials: Secrets, *, with_demo: bool, say: Callable[[str], None]) -> None:
     say("Bringing the database up to date ...")
-    await migrate(owner)
-    database = Database(Settings(database_url=environment["ERP_DATABASE_URL"]), name="erp up")
+    await migrate(urls.owner)
+    database = Database(Settings(database_url=urls.api), name="erp up")
     try:
         await first_super_admin(database, credentials.email, credentials.password)
-        if with_demo and await demo.load_demo(environment["ERP_DATABASE_URL"]):
+        if with_demo and await demo.load_demo(urls.owner):
             say("Loaded demo stock: a small trading company.")
     finally:
         await database.close()

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import httpx
 
 from erp_service.settings import PREFIX, Settings
+from tests.support.settings import as_role
 from tests.support.users import token_of
 from tests.support.waiting import eventually
 
@@ -75,7 +76,7 @@ async def instance(settings: Settings, log: Path, **more: str) -> AsyncIterator[
     """`erp serve`, ready to answer."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    env = environment(settings, ERP_PORT=str(port), **more)
+    env = environment(as_role(settings, "erp_api"), ERP_PORT=str(port), **more)
     async with erp("serve", env=env, log=log, url=url) as process:
         await eventually(lambda: answers(process, "/health/ready"))
         yield process
@@ -84,7 +85,9 @@ async def instance(settings: Settings, log: Path, **more: str) -> AsyncIterator[
 @contextlib.asynccontextmanager
 async def worker(settings: Settings, log: Path, **more: str) -> AsyncIterator[Process]:
     """`erp worker`; it need not be ready yet."""
-    async with erp("worker", env=environment(settings, **more), log=log) as process:
+    env = environment(as_role(settings, "erp_worker"), **more)
+    del env["ERP_JWT_SECRET"]
+    async with erp("worker", env=env, log=log) as process:
         yield process
 
 

@@ -147,7 +147,8 @@ def test_openapi_needs_no_database() -> None:
 
 
 async def test_a_missing_secret_stops_the_start_with_one_sentence(settings: Settings) -> None:
-    done = await run("serve", env=environment(settings) | {"ERP_JWT_SECRET": ""})
+    production = {"ERP_JWT_SECRET": "", "ERP_ENVIRONMENT": "production"}
+    done = await run("serve", env=environment(settings) | production)
     assert done.returncode == 1
     assert done.stderr.startswith("erp: ERP_JWT_SECRET is not set")
     assert len(done.stderr.splitlines()) == 1

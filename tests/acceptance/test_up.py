@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 
 from tests.acceptance.instances import Process, erp, free_port
+from tests.support.databases import connected
 from tests.support.waiting import eventually
 
 ENV = {name: value for name, value in os.environ.items() if not name.startswith("ERP_")}
@@ -58,6 +59,13 @@ async def test_up_from_nothing_to_a_download_and_a_clean_end(tmp_path: Path) -> 
             file = await client.get(f"/api/v1/exports/jobs/{job['id']}/download")
             assert file.status_code == 200
             assert file.text.count("\n") > 100
+
+        owner = re.search(r"ERP_MIGRATION_DATABASE_URL='?([^'\n]+)", (data / "env").read_text())
+        assert owner
+        async with connected(owner[1]) as db:
+            rows = await db.fetch("select distinct usename, application_name like 'erp worker%' from pg_stat_activity"
+                                  " where application_name like 'erp%'")  # fmt: skip
+        assert {tuple(row) for row in rows} == {("erp_api", False), ("erp_worker", True)}
 
         second = await _refused(arguments(data, free_port()), tmp_path / "second.log")
         assert "in use" in second or "already" in second

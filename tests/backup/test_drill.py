@@ -217,14 +217,18 @@ async def test_roles_and_grants_come_with_the_database(
     with postgres.running(clusters / "bare", fsync=False) as bare:
         bare.create_database("erp")
         async with connected(bare.owner_url("postgres")) as db:
-            await db.execute("drop role erp_app")
+            await db.execute("drop role erp_app, erp_api, erp_worker, erp_reader")
         url = bare.owner_url("erp")
         done = await asyncio.to_thread(restore, "dump", tmp_path / taken.result["backup"], "--database", url)
         assert done.status == 0, done.log
-        async with connected(bare.app_url("erp")) as db:
+        async with connected(bare.role_url("erp_api", "erp")) as db:
             await db.execute("insert into items (sku, name, unit) values ('A', 'A', 'PCS')")
+            assert await db.fetchval("select erp_password_hash(1)") is None
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await db.execute("delete from stock_ledger")
+        async with connected(bare.role_url("erp_worker", "erp")) as db:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await db.execute("select password_hash from users")
     shutil.rmtree(clusters / "bare")
 
 

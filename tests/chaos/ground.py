@@ -50,9 +50,9 @@ do $$ begin
     || ' from items_table' from pg_attribute
     where attrelid = 'items_table'::regclass and attnum > 0 and not attisdropped);
   -- read along the index: a sort would have read, and called, everything before the first row comes out
-  execute format('alter role erp_app in database %I set enable_sort = off', current_database());
+  execute format('alter role erp_worker in database %I set enable_sort = off', current_database());
 end $$;
-grant select on items to erp_app;
+grant select on items to public;
 analyze items_table;
 """
 
@@ -131,7 +131,7 @@ class Ground:
         return len(
             await self.fetch(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where datname = current_database() and application_name like $1 and usename = 'erp_app'",
+                " where datname = current_database() and application_name like $1 and usename like 'erp\\_%'",
                 application,
             )
         )

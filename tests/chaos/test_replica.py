@@ -40,7 +40,7 @@ async def replica(cluster: Cluster) -> AsyncIterator[Cluster]:
 
 @pytest.fixture
 def settings(cluster: Cluster, database_name: str, tmp_path: Path, replica: Cluster) -> Settings:
-    there = replica.app_url(database_name)
+    there = replica.role_url("erp_reader", database_name)
     return msgspec.structs.replace(settings_for(cluster, database_name, tmp_path), replica_url=there)
 
 

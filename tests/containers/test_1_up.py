@@ -6,6 +6,7 @@ workers come and go, no request may fail at all."""
 
 import asyncio
 import json
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -35,20 +36,43 @@ async def test_one_command_brings_all_of_it_up(stack: Stack, seen: Say) -> None:
 async def test_containers_run_as_a_number_without_rights_or_secrets(stack: Stack) -> None:
     (api, *_) = await stack.containers("api")
     (worker, *_) = await stack.containers("worker")
-    secrets = [(stack.secrets / name).read_text() for name in ("app_password", "owner_password", "jwt_secret")]
+    secrets = [
+        (stack.secrets / name).read_text()
+        for name in ("api_password", "worker_password", "owner_password", "jwt_secret")
+    ]
     for name in (api, worker):
         assert (await stack.inside(name, "id", "-u")).strip() == "10001"
         with pytest.raises(CommandFailed, match="Read-only"):
             await stack.inside(name, "touch", "/opt/erp/here")
         told = json.dumps(await stack.inspect(name))
         assert not [secret for secret in secrets if secret in told]
+    own = {"api": ["database_url", "jwt_secret", "replica_url"], "worker": ["replica_url", "worker_database_url"]}
+    assert (await stack.inside(api, "ls", "/run/secrets")).split() == own["api"]
+    assert (await stack.inside(worker, "ls", "/run/secrets")).split() == own["worker"]
     for program in ("gcc", "cc", "make", "curl", "/opt/erp/bin/pip"):
         with pytest.raises(CommandFailed):
             await stack.inside(api, "which", program)
-    assert (
-        await stack.sql("select distinct usename from pg_stat_activity where application_name like 'erp%'") == "erp_app"
-    )
+    connected = "select string_agg(distinct usename, ' ') from pg_stat_activity where application_name like"
+    assert await stack.sql(f"{connected} 'erp%'") == "erp_api erp_worker"
+    assert await stack.sql(f"{connected} 'erp worker%'") == "erp_worker"
     assert await stack.sql("select tableowner from pg_tables where tablename = 'items'") == "erp_owner"
+
+
+async def test_image_says_what_is_in_it(stack: Stack, seen: Say) -> None:
+    (api, *_) = await stack.containers("api")
+    document = json.loads(await stack.inside(api, "cat", "/usr/share/erp/sbom.cdx.json"))
+    assert (document["bomFormat"], document["metadata"]["component"]["name"]) == ("CycloneDX", "erp-service")
+    purls = [component["purl"].partition("?")[0] for component in document["components"]]
+    listed = {kind: dict(purl.split("/")[-1].split("@") for purl in purls if purl.startswith(f"pkg:{kind}/"))
+              for kind in ("pypi", "deb")}  # fmt: skip
+    code = "from importlib.metadata import distributions; [print(d.name, d.version) for d in distributions()]"
+    installed = dict(line.split() for line in (await stack.inside(api, "python3", "-c", code)).splitlines())
+    del installed["erp-service"]
+    assert {name.lower().replace("_", "-"): version for name, version in installed.items()} == listed["pypi"]
+    of_system = (await stack.inside(api, "dpkg-query", "--show", "--showformat=${Package} ${Version}\n")).splitlines()
+    system = dict(line.split() for line in of_system)
+    assert {unquote(name): unquote(version) for name, version in listed["deb"].items()} == system
+    seen(f"lists {len(installed)} packages of Python and {len(system)} of the system")
 
 
 async def test_process_that_waits_for_its_database_ends_when_it_is_told_to(stack: Stack, seen: Say) -> None:

@@ -57,7 +57,7 @@ async def proxy(replica: Cluster) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 def settings(cluster: Cluster, database_name: str, tmp_path: Path, replica: Cluster, proxy: Proxy) -> Settings:
-    there = proxy.url(replica.app_url(database_name))
+    there = proxy.url(replica.role_url("erp_reader", database_name))
     return msgspec.structs.replace(settings_for(cluster, database_name, tmp_path), replica_url=there)
 
 
@@ -338,7 +338,9 @@ async def test_a_promoted_replica_is_left_and_so_is_one_that_did_not_follow_the_
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="erp-replica-") as directory:
         async with replica_of(cluster, Path(directory)) as second:
-            database = Database(msgspec.structs.replace(settings, replica_url=second.app_url(database_name)))
+            database = Database(
+                msgspec.structs.replace(settings, replica_url=second.role_url("erp_reader", database_name))
+            )
             try:
                 await in_use(database)
                 await value_of(second, "select pg_promote()")
@@ -354,7 +356,7 @@ async def test_a_promoted_replica_is_left_and_so_is_one_that_did_not_follow_the_
                 assert now(database).fault == replica_state.PROMOTED
             finally:
                 await database.close()
-            followed = msgspec.structs.replace(settings, database_url=second.app_url(database_name))
+            followed = msgspec.structs.replace(settings, database_url=second.role_url("erp_reader", database_name))
             database = Database(followed)
             try:
                 await left(database, replica_state.FORKED)
@@ -364,7 +366,7 @@ async def test_a_promoted_replica_is_left_and_so_is_one_that_did_not_follow_the_
 
 
 async def test_a_replica_of_another_database_is_never_read(settings: Settings, replica: Cluster) -> None:
-    database = Database(msgspec.structs.replace(settings, replica_url=replica.app_url("postgres")))
+    database = Database(msgspec.structs.replace(settings, replica_url=replica.role_url("erp_reader", "postgres")))
     try:
         await left(database, replica_state.ANOTHER)
         assert not await database.reading(is_replica)
@@ -422,7 +424,7 @@ do $$ begin
     || ' from items_table' from pg_attribute
     where attrelid = 'items_table'::regclass and attnum > 0 and not attisdropped);
 end $$;
-grant select on items to erp_app;
+grant select on items to public;
 """
 COPYING = "select count(*) from pg_stat_activity where application_name = 'erp export' and query ilike 'copy%'"
 

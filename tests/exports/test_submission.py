@@ -114,7 +114,7 @@ async def test_sheet_is_planned_once_and_counted_only_near_its_limit(
     await owner.execute(
         "alter table items rename to items_table;"
         " create view items as select items_table.* from items_table, generate_series(1, 300);"
-        " grant select on items to erp_app"
+        " grant select on items to public"
     )
     statements.clear()
     await submitted(viewer, format="xlsx")

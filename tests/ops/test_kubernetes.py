@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import kubernetes_validate
 import pytest
@@ -51,7 +51,7 @@ def test_config_names_settings_that_are_there_and_can_be_read() -> None:
     fields = {PREFIX + name.upper() for name in Settings.__struct_fields__}
     used = {entry["name"] for pod in pods() for container in pod["containers"] for entry in container["env"]}
     assert (values.keys() | used) - fields == set()
-    settings.load({**values, "ERP_DATABASE_URL": "postgresql://erp_app:x@db/erp"})
+    settings.load({**values, "ERP_DATABASE_URL": "postgresql://erp_api:x@db/erp"})
 
 
 def test_nothing_is_killed_before_it_has_drained() -> None:
@@ -79,6 +79,120 @@ def test_every_pod_may_do_as_little_as_it_needs() -> None:
                 "capabilities": {"drop": ["ALL"]},
             }
             assert container["resources"]["limits"]["memory"]
+
+
+def matches(selector: dict[str, Any] | None, labels: dict[str, str]) -> bool:
+    if selector is None:
+        return False
+    expressions = selector.get("matchExpressions", [])
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        labels.get(expression["key"]) in expression["values"] for expression in expressions
+    )
+
+
+class Peer(NamedTuple):
+    """A pod in another namespace, or in the service's own if that is None."""
+
+    namespace: str | None
+    labels: dict[str, str]
+
+    def is_named_by(self, peer: dict[str, Any]) -> bool:
+        if "ipBlock" in peer:
+            return False
+        if "namespaceSelector" in peer:
+            names = {} if self.namespace is None else {"kubernetes.io/metadata.name": self.namespace}
+            return matches(peer["namespaceSelector"], names) and matches(peer.get("podSelector", {}), self.labels)
+        return self.namespace is None and matches(peer["podSelector"], self.labels)
+
+
+def open_ports(pod: dict[str, str], direction: str, peer: Peer) -> set[str | int]:
+    """The ports that the policies open between a pod of the service and its peer; `any` for all of them."""
+    policies = [doc["spec"] for doc in documents("NetworkPolicy") if matches(doc["spec"]["podSelector"], pod)]
+    policies = [policy for policy in policies if direction.title() in policy["policyTypes"]]
+    if not policies:
+        return {"any"}
+    rules = [rule for policy in policies for rule in policy.get(direction, [])]
+    side = "from" if direction == "ingress" else "to"
+    passing = [rule for rule in rules if side not in rule or any(peer.is_named_by(each) for each in rule[side])]
+    return {port["port"] for rule in passing for port in rule.get("ports", [{"port": "any"}])}
+
+
+INGRESS = Peer("ingress-nginx", {"app.kubernetes.io/name": "ingress-nginx"})
+PROMETHEUS = Peer("monitoring", {"app.kubernetes.io/name": "prometheus"})
+NAMES = Peer("kube-system", {"k8s-app": "kube-dns"})
+POSTGRES = Peer(None, {"cnpg.io/cluster": "db"})
+OTHERS = [
+    Peer("default", {}),
+    Peer("ingress-nginx", {}),
+    Peer("monitoring", {"app.kubernetes.io/name": "grafana"}),
+    Peer("kube-system", {}),
+    Peer(None, {}),
+    Peer(None, {"app.kubernetes.io/name": "erp", "app.kubernetes.io/component": "api"}),
+]
+
+
+def test_network_reaches_only_the_ports_that_are_meant() -> None:
+    """The ingress reached every port of the workers, and all pods reached everything."""
+    pods_of = {
+        doc["metadata"]["name"]: doc["spec"]["template"]["metadata"]["labels"] for doc in documents("Deployment", "Job")
+    }
+    into = {
+        name: [open_ports(labels, "ingress", peer) for peer in (INGRESS, PROMETHEUS)]
+        for name, labels in pods_of.items()
+    }
+    assert into == {
+        "erp-api": [{"http"}, {"http"}],
+        "erp-worker": [set(), {"metrics"}],
+        "erp-migrate": [set(), set()],
+    }
+    for labels in pods_of.values():
+        assert [open_ports(labels, "egress", peer) for peer in (NAMES, POSTGRES)] == [{53}, {5432}]
+        assert [open_ports(labels, "ingress", peer) for peer in (*OTHERS, NAMES, POSTGRES)] == [set()] * 8
+        assert [open_ports(labels, "egress", peer) for peer in (*OTHERS, INGRESS, PROMETHEUS)] == [set()] * 8
+
+
+def test_metrics_are_behind_no_path_of_the_ingress() -> None:
+    paths = [path["path"] for doc in documents("Ingress") for path in doc["spec"]["rules"][0]["http"]["paths"]]
+    assert not [path for path in paths if "/metrics".startswith(path)]
+
+
+def test_each_process_has_the_secrets_that_it_needs_and_no_other() -> None:
+    """Workers sign no token, and only the migration is the owner."""
+    had = {
+        doc["metadata"]["name"]: {
+            entry["name"]: entry["valueFrom"]["secretKeyRef"]["key"]
+            for entry in doc["spec"]["template"]["spec"]["containers"][0]["env"]
+        }
+        for doc in documents("Deployment", "Job")
+    }
+    assert had == {
+        "erp-api": {"ERP_DATABASE_URL": "database-url", "ERP_JWT_SECRET": "jwt-secret"},
+        "erp-worker": {"ERP_DATABASE_URL": "worker-database-url"},
+        "erp-migrate": {"ERP_DATABASE_URL": "owner-database-url"},
+    }
+
+
+def test_compose_gives_each_process_the_secrets_that_it_needs_and_no_other() -> None:
+    services = yaml.safe_load((FOLDER.parents[1] / "compose.yaml").read_text())["services"]
+    assert {name: sorted(service.get("secrets", [])) for name, service in services.items() if name in MEANT} == MEANT
+    for service in services.values():
+        of_files = {
+            str(value).rpartition("/")[2]
+            for name, value in service.get("environment", {}).items()
+            if name.endswith("_FILE") and str(value).startswith("/run/secrets/")
+        }
+        assert of_files <= {*service.get("secrets", []), "owner_database_url"}
+
+
+MEANT = {
+    "api": ["database_url", "jwt_secret", "replica_url"],
+    "worker": ["replica_url", "worker_database_url"],
+    "migrate": ["owner_database_url"],
+    "balancer": [],
+    "wal": ["backup_database_url"],
+    "backup": ["backup_database_url", "owner_database_url"],
+    "replica": ["replica_password"],
+}
 
 
 def test_what_points_to_pods_points_to_some() -> None:

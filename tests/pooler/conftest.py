@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import get_args
 from urllib.parse import quote
 
 import msgspec
@@ -14,7 +15,7 @@ import pytest
 
 from erp_service.settings import Settings
 from erp_service.standalone import postgres_directory as directory
-from erp_service.standalone.postgres import Cluster
+from erp_service.standalone.postgres import Cluster, RoleName
 from tests.support.settings import settings_for
 from tests.support.waiting import eventually
 
@@ -38,7 +39,7 @@ async def pooler(cluster: Cluster) -> AsyncIterator[Path]:
             f"listen_port = {PORT}\nunix_socket_dir = {place}\nunix_socket_mode = 0777\n"
             f"auth_type = trust\nauth_file = {place / 'users'}\n"
         )
-        (place / "users").write_text('"erp_app" ""\n')
+        (place / "users").write_text("".join(f'"{role}" ""\n' for role in get_args(RoleName)))
         for file in (config, place / "users"):
             file.chmod(0o644)
         with (place / "log").open("wb") as log:

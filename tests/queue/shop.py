@@ -22,8 +22,8 @@ create table traces (
     id bigint generated always as identity primary key,
     job_id bigint, attempt integer, pid integer, what text, at timestamptz default clock_timestamp()
 );
-grant select, insert on traces to erp_app;
-grant usage on sequence traces_id_seq to erp_app"""
+grant select, insert on traces to public;
+grant usage on sequence traces_id_seq to public"""
 
 
 class Shop:

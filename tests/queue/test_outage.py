@@ -113,7 +113,7 @@ async def test_every_backend_terminated_at_once_stops_no_worker(shop: Shop, gate
     for _ in range(3):
         await shop.fetch(
             "select pg_terminate_backend(pid) from pg_stat_activity"
-            " where datname = current_database() and pid <> pg_backend_pid() and usename = 'erp_app'"
+            " where datname = current_database() and pid <> pg_backend_pid() and usename like 'erp\\_%'"
         )
         await lifelines(shop, 2)
         await shop.traced(await shop.defer("quick"), "done")

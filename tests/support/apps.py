@@ -12,6 +12,7 @@ from erp_service.app import create_app
 from erp_service.services import Services, build_services
 from erp_service.settings import Settings
 from tests.support.clients import client_of
+from tests.support.settings import as_role
 
 
 @contextlib.asynccontextmanager
@@ -53,7 +54,7 @@ class SharedApp:
         for name in ("body_limit", "cors_origins"):
             same = getattr(settings, name) == getattr(self._assembled_with, name)
             assert same, f"{name} is read when the app is assembled: call create_app for this test"
-        self._app.state["services"] = build_services(settings)
+        self._app.state["services"] = build_services(as_role(settings, "erp_api"))
         async with running(self._app):
             yield self._app
 
@@ -74,6 +75,7 @@ class Instances(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def two_instances(settings: Settings) -> AsyncIterator[Instances]:
+    settings = as_role(settings, "erp_api")
     first, second = create_app(build_services(settings)), create_app(build_services(settings))
     async with running(first), running(second), client_of(first) as one, client_of(second) as other:
         yield Instances([first, second], [one, other])

@@ -11,6 +11,7 @@ import msgspec
 from erp_service.processes.worker import build_app
 from erp_service.services import WorkerServices, build_worker_services
 from erp_service.settings import Settings
+from tests.support.settings import as_role
 
 EXPORT_QUEUES = ["exports", "exports-small"]
 POLL_SECONDS = 5.0  # production's, which is Procrastinate's own
@@ -31,7 +32,8 @@ async def working(
     """One worker, on all queues if these are None; yields what it is composed of.
 
     Further arguments replace fields of its ExportContext, such as `store`."""
-    services = build_worker_services(msgspec.structs.replace(settings, grace_seconds=grace_seconds))
+    settings = msgspec.structs.replace(as_role(settings, "erp_worker"), grace_seconds=grace_seconds)
+    services = build_worker_services(settings)
     services = msgspec.structs.replace(services, exports=msgspec.structs.replace(services.exports, **exports))
     app = build_app(services.settings, services)
     async with app.open_async():

@@ -62,7 +62,7 @@ async def two(
         if await owner.fetchval("select to_regclass('late_target')")
         else "create table late_target (id int primary key);"
         "create table late (refers int references late_target deferrable initially deferred);"
-        "grant all on late to erp_app"
+        "grant all on late to public"
     )
     token = token_of(settings, await make_user(database, Role.VIEWER))
     first, second = _instance(settings), _instance(settings)

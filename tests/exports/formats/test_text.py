@@ -255,7 +255,7 @@ async def test_a_cut_file_never_looks_whole(viewer: httpx.AsyncClient, owner: as
         "create view items as select id, explode(sku) as sku, name, unit, status, description, reorder_point,"
         " created_at, updated_at, deleted_at from items_really"
     )
-    await owner.execute("grant select on items to erp_app")
+    await owner.execute("grant select on items to public")
     async with work():
         for more in ({}, {"format": "jsonl"}, {"compression": "gzip"}):
             export_id = await submitted(viewer, "items", **more)

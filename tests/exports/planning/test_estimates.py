@@ -132,7 +132,7 @@ async def test_what_submission_refuses_is_refused_here_in_the_same_words(
 REPEATED = """
 alter table items rename to items_table;
 create view items as select items_table.* from items_table, generate_series(1, 600);
-grant select on items to erp_app
+grant select on items to public
 """
 
 

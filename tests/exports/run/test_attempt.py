@@ -239,7 +239,7 @@ async def test_full_disk_fails_the_export_with_a_problem_that_says_so(
 async def test_fault_of_the_service_fails_the_export_and_shows_nothing_of_it(
     viewer: httpx.AsyncClient, owner: asyncpg.Connection, work: Work
 ) -> None:
-    await owner.execute("revoke select on items from erp_app")
+    await owner.execute("revoke select on items from erp_worker")
     async with work():
         job = await done(viewer)
     assert (job["status"], job["error"]["type"]) == ("failed", "/problems/export-failed")
