@@ -36,6 +36,7 @@ declare
     "export_jobs":         {"api": "raw",  "worker": "raw",  "reader": "r"},
     "export_schedules":    {"api": "rawd", "worker": "rw",   "reader": "r"},
     "export_store":        {"api": "rw",   "worker": "rw",   "reader": "r"},
+    "export_usage":        {"api": "r",    "worker": "r",    "reader": ""},
     "idempotency":         {"api": "rawd", "worker": "rd",   "reader": ""},
     "imports":             {"api": "raw",  "worker": "r",    "reader": "r"},
     "items":               {"api": "raw",  "worker": "r",    "reader": "r"},
