@@ -69,7 +69,7 @@ def _first(named: Iterator[Fault]) -> list[Fault]:
 
 def read_hook(kind: type, value: object) -> object:
     """msgspec's `dec_hook`: the project's own types in bodies."""
-    if issubclass(kind, Number | Text):
+    if issubclass(kind, (Number, Text)):
         return kind.read(value)
     raise NotImplementedError(kind)
 
