@@ -54,6 +54,9 @@ async def list_datasets(who: NamedDependency[Principal]) -> ApiResponse[Datasets
     status_code=202,
     problems=(Forbidden, TooManyExports, TooManyRows),
     responses={200: _ESTIMATE, 202: _SUBMITTED},
+    operation_id="submit_export",
+    headers={202: ("Location", "Retry-After")},
+    example={"dataset": "stock_movements", "format": "csv", "filter": {"sku": "BEAN-ESP-1K"}},
 )
 async def submit(
     write: NamedDependency[WriteSession],
@@ -103,7 +106,14 @@ async def list_exports(
 
 
 @post(
-    f"{ONE}/cancel", role=Role.VIEWER, summary="Cancel an export", tags=TAGS, status_code=200, problems=(ExportFinal,)
+    f"{ONE}/cancel",
+    role=Role.VIEWER,
+    summary="Cancel an export",
+    tags=TAGS,
+    status_code=200,
+    problems=(ExportFinal,),
+    operation_id="cancel_export",
+    headers={200: ("Retry-After",)},
 )
 async def cancel(
     write: NamedDependency[WriteSession],
@@ -122,6 +132,8 @@ async def cancel(
     tags=TAGS,
     status_code=202,
     problems=(Forbidden, ExportUnfinished, ExportSucceeded, TooManyExports, TooManyRows, FormatUnavailable),
+    operation_id="retry_export",
+    headers={202: ("Location", "Retry-After")},
 )
 async def retry(
     write: NamedDependency[WriteSession],

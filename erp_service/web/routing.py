@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 import litestar
@@ -17,6 +18,8 @@ from erp_service import errors
 from erp_service.access.roles import Role
 from erp_service.errors import INTEGER_LIMIT, Fault, Refused
 from erp_service.problems import MEDIA_TYPE, Problem
+from erp_service.web.openapi import declaration
+from erp_service.web.openapi.declaration import Declaration
 
 T = TypeVar("T")
 
@@ -35,7 +38,10 @@ Register = Callable[[Handler], HTTPRouteHandler]
 
 
 def get(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
-    """With `signed=True`, a signature in the query may replace the token."""
+    """With `signed=True`, a signature in the query may replace the token.
+
+    For the document, every kind of route takes `operation_id` (else it is made from the handler's name), `example`, a
+    body that works on the demo data, and `headers`, the names of further headers by status."""
     return _route(litestar.get, path, role, problems, options)
 
 
@@ -66,6 +72,8 @@ def _route(
 ) -> Register:
     idempotent = options.pop("idempotent", method is litestar.post and role is not PUBLIC)
     signed = options.pop("signed", False)
+    operation_name = options.pop("operation_id", None)
+    example, headers = options.pop("example", None), options.pop("headers", {})
 
     def register(handler: Handler) -> HTTPRouteHandler:
         parameters = inspect.signature(handler).parameters
@@ -80,13 +88,21 @@ def _route(
             implied.append(errors.NotFound)
         if "if_match" in parameters:
             implied.append(errors.Stale)
+        kinds = [*implied, *problems, *(_KEY_PROBLEMS if idempotent else ())]
         return method(  # type: ignore[no-any-return]
             path,
-            opt={"role": role, "exclude_from_auth": role is PUBLIC, "idempotent": idempotent, "signed": signed},
+            opt={
+                "role": role,
+                "exclude_from_auth": role is PUBLIC,
+                "idempotent": idempotent,
+                "signed": signed,
+                declaration.KEY: Declaration(kinds, example, headers),
+            },
+            operation_id=declaration.operation_id(operation_name or handler.__name__),
             guards=[_as_declared] if role is PUBLIC else [_least_role, _as_declared],
             security=[{}] if role is PUBLIC else [{"password": []}, *([{"signature": []}] if signed else [])],
             description=_description(handler, role, idempotent=idempotent),
-            responses=_documented([*implied, *problems], idempotent=idempotent) | options.pop("responses", {}),
+            responses=_documented(kinds) | _without_random_examples(options.pop("responses", {})),
             **options,
         )(handler)
 
@@ -100,9 +116,9 @@ def _description(handler: Handler, role: Role | None, *, idempotent: bool) -> st
     return f"{text}\n\n{access}{key}".strip()
 
 
-def _documented(kinds: Iterable[type[Refused]], *, idempotent: bool) -> dict[int, ResponseSpec]:
+def _documented(kinds: Iterable[type[Refused]]) -> dict[int, ResponseSpec]:
     titles: dict[int, list[str]] = {}
-    for kind in [*kinds, *(_KEY_PROBLEMS if idempotent else ())]:
+    for kind in kinds:
         line = f"{kind.title} (`/problems/{kind.slug}`)"
         if line not in titles.setdefault(kind.status, []):
             titles[kind.status].append(line)
@@ -110,6 +126,11 @@ def _documented(kinds: Iterable[type[Refused]], *, idempotent: bool) -> dict[int
         status: ResponseSpec(Problem, generate_examples=False, description="; ".join(lines), media_type=MEDIA_TYPE)
         for status, lines in sorted(titles.items())
     }
+
+
+def _without_random_examples(responses: Mapping[int, ResponseSpec]) -> dict[int, ResponseSpec]:
+    """The framework would invent other examples at each start."""
+    return {status: replace(response, generate_examples=False) for status, response in responses.items()}
 
 
 _KEY_PROBLEMS = (errors.KeyReused, errors.StillRunning)

@@ -41,7 +41,19 @@ async def list_users(
     )
 
 
-@post(_BASE, role=Role.ADMIN, summary="Create a user", tags=_TAGS, problems=(EmailTaken, RoleOutOfReach))
+@post(
+    _BASE,
+    role=Role.ADMIN,
+    summary="Create a user",
+    tags=_TAGS,
+    problems=(EmailTaken, RoleOutOfReach),
+    example={
+        "email": "grace@example.com",
+        "full_name": "Grace Hopper",
+        "role": "STAFF",
+        "password": "seven grey geese at dusk",
+    },
+)
 async def create_user(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
@@ -66,6 +78,8 @@ async def get_user(read: NamedDependency[ReadSession], user_id: Id) -> ApiRespon
     summary="Replace a user",
     tags=_TAGS,
     problems=(EmailTaken, RoleOutOfReach, OwnAccount),
+    operation_id="replace_user",
+    example={"email": "sam@example.com", "full_name": "Sam Okafor-Lane"},
 )
 async def update_user(
     write: NamedDependency[WriteSession],
@@ -123,6 +137,8 @@ async def reactivate_user(
     summary="Change a role",
     tags=_TAGS,
     problems=(RoleOutOfReach, OwnAccount),
+    operation_id="change_user_role",
+    example={"role": "VIEWER", "reason": "works at the till only"},
 )
 async def change_role(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], user_id: Id, data: JSONBody[RoleChange]
@@ -142,6 +158,8 @@ async def change_role(
     tags=_TAGS,
     idempotent=False,
     problems=(OwnAccount,),
+    operation_id="reset_user_password",
+    example={"new_password": "paper boats on the mill pond"},
 )
 async def reset_password(
     who: NamedDependency[Principal], login: NamedDependency[LoginContext], user_id: Id, data: JSONBody[PasswordReset]

@@ -48,6 +48,7 @@ async def list_schedules(
     tags=_TAGS,
     status_code=201,
     problems=(Forbidden, TooManySchedules),
+    example={"cron": "0 6 * * mon-fri", "timezone": "Europe/Berlin", "spec": {"dataset": "stock_levels"}},
 )
 async def create_schedule(
     write: NamedDependency[WriteSession],
@@ -74,7 +75,14 @@ async def get_schedule(
     return tagged(versioned.schedule, versioned.version)
 
 
-@put(_ONE, role=Role.VIEWER, summary="Replace a schedule", tags=_TAGS, problems=(Forbidden, ExportForbidden))
+@put(
+    _ONE,
+    role=Role.VIEWER,
+    summary="Replace a schedule",
+    tags=_TAGS,
+    problems=(Forbidden, ExportForbidden),
+    example={"cron": "0 7 * * mon", "timezone": "Europe/Berlin", "spec": {"dataset": "stock_levels", "format": "xlsx"}},
+)
 async def replace_schedule(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
@@ -112,6 +120,7 @@ async def delete_schedule(
     tags=_TAGS,
     status_code=202,
     problems=(Forbidden, ExportForbidden, TooManyExports),
+    headers={202: ("Location", "Retry-After")},
 )
 async def run_schedule(
     write: NamedDependency[WriteSession],
