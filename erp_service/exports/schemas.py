@@ -101,7 +101,10 @@ class ExportJobOut(Struct):
     snapshot_at: Annotated[datetime | None, Meta(description="the file holds what was committed before this time")]
     progress: Progress
     result: Result | None
-    error: dict[str, Any] | None
+    error: Annotated[
+        dict[str, Any] | None,
+        Meta(description="why it failed; null unless it did", extra={"schema": "Problem"}),
+    ]
     created_by: Annotated[int, Meta(description="the id of its owner")]
     retry_of: UUID | None
     deduplicated: Annotated[
@@ -133,14 +136,6 @@ class Estimate(Struct, kw_only=True):
         Literal["exports", "typical"], Meta(description="earlier exports like it, or a typical rate")
     ]
     size: Annotated[Literal["small", "large"], Meta(description="small exports pass large ones that run and wait")]
-
-
-class ExportEvent(Struct):
-    """One event of a stream, in the format of the HTML Living Standard."""
-
-    event: Annotated[Literal["progress", "done"], Meta(description="`done` is the last")]
-    id: Annotated[str, Meta(description="for `Last-Event-ID`")]
-    data: Annotated[str, Meta(description="the job as JSON, as `GET` of it gives it")]
 
 
 class SignedAddress(Struct):

@@ -19,7 +19,7 @@ _Cron = Annotated[
         max_length=200,
         description="minute, hour, day of month (`L`: the last), month, day of week: five fields of cron; at most"
         " every 5 minutes. If day of month and day of week are both restricted, a day that matches one of them is"
-        " enough; if one of the two begins with `*`, as `*/2` does, a day must match both (Debian's cron)",
+        " enough; if one of the two begins with a star, with or without a step, a day must match both (Debian's cron)",
         examples=["0 6 * * mon-fri", "30 23 L * *"],
     ),
 ]
@@ -29,9 +29,9 @@ _Zone = Annotated[
         min_length=1,
         max_length=64,
         description="the IANA time zone that `cron` is in. A fixed time that its clock skips runs right after the"
-        " change, and one that it shows twice runs the first time only. With `*` or a step in minute or hour the"
-        " schedule is an interval: it runs whenever the clock shows one of its times, so `*/5` does not pause for an"
-        " hour that the clock shows again",
+        " change, and one that it shows twice runs the first time only. With a star or a step in minute or hour the"
+        " schedule is an interval: it runs whenever the clock shows one of its times, so one of every five minutes does"
+        " not pause for an hour that the clock shows again",
         examples=["Europe/Berlin"],
     ),
 ]
@@ -60,12 +60,18 @@ class ScheduleOut(Struct):
     owner: Annotated[int, Meta(description="the id of the user as whom it runs")]
     cron: str
     timezone: str
-    spec: Annotated[dict[str, Any], Meta(description="as it was sent, with defaults", examples=[_SPEC])]
+    spec: Annotated[
+        dict[str, Any],
+        Meta(description="as it was sent, with defaults", examples=[_SPEC], extra={"schema": "ExportRequest"}),
+    ]
     is_active: bool
     next_run_at: Annotated[datetime | None, Meta(description="null while it is not active")]
     last_run_at: Annotated[datetime | None, Meta(description="when it last ran, or was refused")]
     last_job: LastJob | None
-    last_error: dict[str, Any] | None
+    last_error: Annotated[
+        dict[str, Any] | None,
+        Meta(description="why the last run was refused; null if it was not", extra={"schema": "Problem"}),
+    ]
     created_at: datetime
     updated_at: datetime
 

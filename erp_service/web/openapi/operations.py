@@ -39,6 +39,7 @@ def complete(operations: Iterable[Described], problems: ProblemSchemas) -> Used:
         _correct_parameters(one)
         _write_problems(one, problems)
         _write_headers(one, resources, used)
+        _write_bytes(one)
         _write_example(one)
     return used
 
@@ -86,9 +87,10 @@ def _write_headers(one: Described, resources: set[str], used: Used) -> None:
     declared = declaration.of(one.handler)
     responses = one.operation["responses"]
     if one.method == "get" and _schema_name(responses.get("200", {})) in resources:
-        _take(one.operation, "If-None-Match", used)
         responses["304"] = {"description": "It is the one that `If-None-Match` names"}
         one.operation["responses"] = responses = dict(sorted(responses.items()))
+    if "304" in responses:
+        _take(one.operation, "If-None-Match", used)
     if one.handler.opt["idempotent"]:
         _take(one.operation, "Idempotency-Key", used)
     _take(one.operation, "X-Request-Id", used)
@@ -122,6 +124,16 @@ def _header(header: str, used: Used) -> dict[str, str]:
     name = component_name(header)
     used.headers[name] = ANSWERED[header]
     return {"$ref": f"#/components/headers/{name}"}
+
+
+_BYTES = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+
+
+def _write_bytes(one: Described) -> None:
+    """A file, whatever its format. The general media type stands first, since generators take the first they know."""
+    for response in one.operation["responses"].values():
+        if "*/*" in response.get("content", {}):
+            response["content"] = {media: {"schema": _BYTES} for media in ("application/octet-stream", "*/*")}
 
 
 def _write_example(one: Described) -> None:

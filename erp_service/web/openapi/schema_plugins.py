@@ -25,7 +25,25 @@ class Structs(StructSchemaPlugin):
             schema.additional_properties = False
         for field in struct.fields:
             _limit((schema.properties or {})[field.encode_name], field.type)
+            if (name := _named_schema(field.type)) is not None:
+                schema.properties[field.encode_name] = _reference(
+                    schema.properties[field.encode_name], field.type, name
+                )
         return schema
+
+
+def _named_schema(kind: msgspec.inspect.Type) -> str | None:
+    """For what is stored as JSON and sent as it is: `Meta(extra={"schema": "Problem"})` says what it is."""
+    extra = kind.extra if isinstance(kind, msgspec.inspect.Metadata) else None
+    return (extra or {}).get("schema")
+
+
+def _reference(schema: Schema, kind: Any, name: str) -> Schema:
+    reference: Any = Reference(ref=f"#/components/schemas/{name}")
+    members = kind.type.types if isinstance(kind.type, msgspec.inspect.UnionType) else ()
+    is_nullable = any(isinstance(member, msgspec.inspect.NoneType) for member in members)
+    choices = [reference, Schema(type=OpenAPIType.NULL)] if is_nullable else [reference]
+    return Schema(one_of=choices, description=schema.description, examples=schema.examples)
 
 
 def _limit(schema: Any, kind: Any) -> None:
@@ -93,11 +111,12 @@ class Numbers(OpenAPISchemaPlugin):
         sign = "" if kind.least is not None or kind.above is not None else "-?"
         above = f", greater than {shortest(kind.above)}" if kind.above is not None else ""
         least = f", at least {shortest(kind.least)}" if kind.least is not None else ""
+        text = Schema(type=OpenAPIType.STRING, pattern=rf"^{sign}[0-9]{{1,{whole}}}(\.[0-9]{{1,{kind.scale}}})?$")
+        number = Schema(type=OpenAPIType.NUMBER, minimum=None if sign and not above else 0, maximum=10**whole - 1)
         return Schema(
-            type=[OpenAPIType.STRING, OpenAPIType.NUMBER],
-            pattern=rf"^{sign}[0-9]{{1,{whole}}}(\.[0-9]{{1,{kind.scale}}})?$",
-            minimum=None if sign and not above else 0,
-            maximum=10**whole - 1,
+            title=kind.__name__,
+            # a choice of oneOf would be merged into the one of a nullable field, and its name be lost
+            any_of=[text, number],
             description=f"At most {kind.scale} decimals and {whole} digits before the point{above}{least}.",
             examples=["12.5"],
         )

@@ -15,9 +15,14 @@ def tidy(document: dict[str, Any], enums: Mapping[str, Sequence[str]]) -> None:
     components = document["components"]["schemas"]
     names = {tuple(values): name for name, values in enums.items()}
     for schema in list(_schemas(document)):
+        if "anyOf" in schema:
+            # no value is of two of the kinds
+            schema["oneOf"] = schema.pop("anyOf")
         _without_single_choice(schema)
+        _without_control_characters(schema)
         _short_nullable(schema)
         _as_reference(schema, names, components)
+        _as_number(schema, components)
 
 
 def without_null(schema: Schema) -> None:
@@ -35,7 +40,7 @@ def _schemas(node: Any) -> Iterator[Schema]:
             # an example is a value, whatever it looks like
             if name not in ("example", "examples", "enum"):
                 yield from _schemas(child)
-        if "oneOf" in node or "enum" in node:
+        if not node.keys().isdisjoint(("anyOf", "oneOf", "enum")):
             yield node
     elif isinstance(node, list):
         for child in node:
@@ -49,6 +54,12 @@ def _without_single_choice(schema: Schema) -> None:
         schema.update({name: value for name, value in kinds[0].items() if name not in schema})
 
 
+def _without_control_characters(schema: Schema) -> None:
+    """The service accepts them, and clients have a word for each: generators write values into code as they are."""
+    if "enum" in schema:
+        schema["enum"] = [value for value in schema["enum"] if str(value).isprintable()]
+
+
 def _short_nullable(schema: Schema) -> None:
     """`{"type": ["string", "null"]}` instead of a choice, where there is no reference."""
     kinds = schema.get("oneOf", [])
@@ -60,6 +71,17 @@ def _short_nullable(schema: Schema) -> None:
     types = kind["type"] if isinstance(kind["type"], list) else [kind["type"]]
     schema.update({name: value for name, value in kind.items() if name not in schema})
     schema["type"] = [*types, "null"]
+
+
+def _as_number(schema: Schema, components: dict[str, Schema]) -> None:
+    """Each kind of exact number once, under its name, which is its title."""
+    if (name := schema.get("title")) is None or "oneOf" not in schema or components.get(name) is schema:
+        return
+    own = ("title", "description", "oneOf", "examples")
+    components.setdefault(name, {key: schema[key] for key in own if key in schema})
+    for key in own:
+        schema.pop(key, None)
+    schema["$ref"] = f"#/components/schemas/{name}"
 
 
 def _as_reference(schema: Schema, names: Mapping[tuple[str, ...], str], components: dict[str, Schema]) -> None:
