@@ -37,6 +37,6 @@ FEATURE = Feature(
         "erp_service.exports.schemas:DatasetName",
         "erp_service.exports.formats.base:FormatName",
         "erp_service.exports.formats.compression:CompressionName",
-        "erp_service.registry.datasets:ColumnType",
+        "erp_service.exports.schemas:ColumnType",
     ),
 )

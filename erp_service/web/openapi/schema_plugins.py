@@ -23,12 +23,11 @@ class Structs(StructSchemaPlugin):
         struct: Any = msgspec.inspect.type_info(field_definition.type_)
         if struct.forbid_unknown_fields:
             schema.additional_properties = False
+        properties = schema.properties or {}
         for field in struct.fields:
-            _limit((schema.properties or {})[field.encode_name], field.type)
+            _limit(properties[field.encode_name], field.type)
             if (name := _named_schema(field.type)) is not None:
-                schema.properties[field.encode_name] = _reference(
-                    schema.properties[field.encode_name], field.type, name
-                )
+                properties[field.encode_name] = _reference(properties[field.encode_name], field.type, name)
         return schema
 
 
@@ -38,7 +37,7 @@ def _named_schema(kind: msgspec.inspect.Type) -> str | None:
     return (extra or {}).get("schema")
 
 
-def _reference(schema: Schema, kind: Any, name: str) -> Schema:
+def _reference(schema: Any, kind: Any, name: str) -> Schema:
     reference: Any = Reference(ref=f"#/components/schemas/{name}")
     members = kind.type.types if isinstance(kind.type, msgspec.inspect.UnionType) else ()
     is_nullable = any(isinstance(member, msgspec.inspect.NoneType) for member in members)
