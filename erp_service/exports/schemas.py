@@ -89,9 +89,9 @@ class ExportJobOut(Struct):
     """An export. `error` is a problem (RFC 9457), and null unless the export failed."""
 
     id: UUID
-    dataset: str
-    format: str
-    compression: str
+    dataset: DatasetName
+    format: FormatName
+    compression: CompressionName
     status: Status
     attempt: Annotated[int, Meta(description="how often its run has begun; 0 before the first time")]
     created_at: datetime

@@ -161,6 +161,7 @@ async def _prepare(
     try:
         await first_super_admin(database, credentials.email, credentials.password)
         if with_demo and await demo.load_demo(environment["ERP_DATABASE_URL"]):
+            await demo.load_colleague(database)
             say("Loaded demo stock: a small trading company.")
     finally:
         await database.close()

@@ -15,6 +15,10 @@ from erp_service.web.openapi.problem_schemas import ProblemSchemas, headers_of
 JSON = "application/json"
 
 
+_DEMO_IDS = {"user_id": 2}
+"""Of the demo data; else the first. The first user is the caller, and nobody may change their own role."""
+
+
 class Described(NamedTuple):
     """One operation of the document and the handler that answers it."""
 
@@ -60,8 +64,7 @@ def _correct_parameters(one: Described) -> None:
     for parameter in one.operation.get("parameters", []):
         schemas.without_null(parameter["schema"])
         if parameter["in"] == "path" and parameter["schema"].get("type") == "integer":
-            # the first of the demo data
-            parameter["example"] = 1
+            parameter["example"] = _DEMO_IDS.get(parameter["name"], 1)
 
 
 def _write_problems(one: Described, problems: ProblemSchemas) -> None:
