@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 import time
 import uuid
 
@@ -71,4 +72,4 @@ file = download_export.sync(job.id, client=client)
 content = file.payload.read()
 assert hashlib.sha256(content).hexdigest() == job.result.sha256
 assert sku.encode() in content
-print("the tour is complete")
+sys.stdout.write("the tour is complete\n")
