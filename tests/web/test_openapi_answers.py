@@ -19,7 +19,7 @@ from tests.web.openapi import Operation, operation_of, operations, problems_of
 
 UNDOCUMENTED = {
     *("content-type", "content-length", "date", "server", "cache-control", "pragma", "vary"),
-    *("content-security-policy", "x-content-type-options", "referrer-policy", "x-frame-options"),
+    *("connection", "content-security-policy", "x-content-type-options", "referrer-policy", "x-frame-options"),
 }
 """What every HTTP client sees to by itself, and what only browsers read."""
 

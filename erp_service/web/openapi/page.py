@@ -16,8 +16,74 @@ _PAGE = """<!doctype html>
 <body><div id="swagger"></div>
 <script src="/docs/static/swagger-ui-bundle.js"></script>
 <script>
+// what the last refused sign-in said
+let refusal = "";
+
+function remember(answer) {
+  if (answer.url && new URL(answer.url, location).pathname === "/api/v1/auth/login") {
+    refusal = "";
+    if (!answer.ok) {
+      try {
+        const problem = JSON.parse(answer.text);
+        refusal = [problem.title, problem.detail].filter(Boolean).join(". ");
+      } catch { refusal = ""; }
+    }
+  }
+  return answer;
+}
+
+// In place of the form for client ids, secrets and scopes, none of which there are here.
+function signIn(_original, {React}) {
+  const part = React.createElement;
+  return function SignIn({schema, name, authActions, authSelectors, errActions, errSelectors}) {
+    const signedIn = Boolean(authSelectors.authorized().get(name));
+    const refused = errSelectors.allErrors().filter((error) => error.get("authId") === name);
+    const submit = (event) => {
+      event.preventDefault();
+      const form = new FormData(event.target);
+      errActions.clear({authId: name, type: "auth", source: "auth"});
+      refusal = "";
+      authActions.authorizePassword({
+        schema, name, username: form.get("username"), password: form.get("password"), passwordType: "request-body",
+        clientId: "", clientSecret: "", scopes: [],
+      });
+    };
+    const logOut = () => authActions.logoutWithPersistOption([name]);
+    const close = () => authActions.showDefinitions(false);
+    const button = (text, kind, onClick) =>
+      part("button", {type: onClick ? "button" : "submit", className: `btn modal-btn auth ${kind}`, onClick}, text);
+    const field = (label, id, more) => part("div", {className: "wrapper", key: id},
+      part("label", {htmlFor: id}, label), part("input", {id, required: true, ...more}));
+    return part("form", {onSubmit: submit},
+      part("h4", null, signedIn ? "You are signed in" : "Sign in with your e-mail and password"),
+      signedIn ? null : field("E-mail", "oauth_username",
+        {name: "username", type: "text", inputMode: "email", autoComplete: "username", autoFocus: true}),
+      signedIn ? null : field("Password", "oauth_password",
+        {name: "password", type: "password", autoComplete: "current-password"}),
+      signedIn ? null : refused.valueSeq().map((error, index) =>
+        part("div", {className: "errors", role: "alert", key: index}, part("p", null, error.get("message")))).toArray(),
+      part("div", {className: "auth-btn-wrapper"},
+        signedIn ? button("Logout", "", logOut) : button("Authorize", "authorize"),
+        button("Close", "btn-done", close)));
+  };
+}
+
+// The signature is a part of an address that the service makes: nobody types it.
+const typed = (scheme) => scheme.get("type") !== "apiKey" || scheme.get("in") !== "query";
+
+const ErpPlugin = () => ({
+  wrapComponents: {oauth2: signIn},
+  statePlugins: {
+    auth: {wrapSelectors: {definitionsToAuthorize: (original) => (...all) =>
+      original(...all).map((definition) => definition.filter(typed)).filter((definition) => definition.size)}},
+    err: {wrapActions: {newAuthErr: (original) => (error) =>
+      original({...error, message: refusal || `The service does not answer (${error.message}). Try again.`})}},
+  },
+});
+
 window.ui = SwaggerUIBundle({url: "/schema/openapi.json", dom_id: "#swagger", deepLinking: true, validatorUrl: null,
-  persistAuthorization: false, tryItOutEnabled: true, docExpansion: "list"});
+  persistAuthorization: false, tryItOutEnabled: true, docExpansion: "list", plugins: [ErpPlugin],
+  responseInterceptor: remember});
 </script></body></html>"""
 
 
