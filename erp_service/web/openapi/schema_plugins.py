@@ -110,12 +110,11 @@ class Numbers(OpenAPISchemaPlugin):
         sign = "" if kind.least is not None or kind.above is not None else "-?"
         above = f", greater than {shortest(kind.above)}" if kind.above is not None else ""
         least = f", at least {shortest(kind.least)}" if kind.least is not None else ""
-        text = Schema(type=OpenAPIType.STRING, pattern=rf"^{sign}[0-9]{{1,{whole}}}(\.[0-9]{{1,{kind.scale}}})?$")
-        number = Schema(type=OpenAPIType.NUMBER, minimum=None if sign and not above else 0, maximum=10**whole - 1)
-        return Schema(
-            title=kind.__name__,
-            # a choice of oneOf would be merged into the one of a nullable field, and its name be lost
-            any_of=[text, number],
+        text = Schema(
+            type=OpenAPIType.STRING,
+            pattern=rf"^{sign}[0-9]{{1,{whole}}}(\.[0-9]{{1,{kind.scale}}})?$",
             description=f"At most {kind.scale} decimals and {whole} digits before the point{above}{least}.",
-            examples=["12.5"],
         )
+        number = Schema(type=OpenAPIType.NUMBER, minimum=None if sign and not above else 0, maximum=10**whole - 1)
+        # a choice of oneOf would be merged into the one of a nullable field, and its name be lost
+        return Schema(title=kind.__name__, any_of=[text, number], examples=["12.5"])

@@ -40,7 +40,7 @@ def _schemas(node: Any) -> Iterator[Schema]:
             # an example is a value, whatever it looks like
             if name not in ("example", "examples", "enum"):
                 yield from _schemas(child)
-        if not node.keys().isdisjoint(("anyOf", "oneOf", "enum")):
+        if not node.keys().isdisjoint(("allOf", "anyOf", "oneOf", "enum")):
             yield node
     elif isinstance(node, list):
         for child in node:
@@ -48,10 +48,11 @@ def _schemas(node: Any) -> Iterator[Schema]:
 
 
 def _without_single_choice(schema: Schema) -> None:
-    """What msgspec's UNSET leaves: a choice of one."""
-    if len(kinds := schema.get("oneOf", ())) == 1:
-        del schema["oneOf"]
-        schema.update({name: value for name, value in kinds[0].items() if name not in schema})
+    """What msgspec's UNSET leaves, and how the framework adds a description to a reference."""
+    for word in ("allOf", "oneOf"):
+        if len(kinds := schema.get(word, ())) == 1:
+            del schema[word]
+            schema.update({name: value for name, value in kinds[0].items() if name not in schema})
 
 
 def _without_control_characters(schema: Schema) -> None:
@@ -77,10 +78,11 @@ def _as_number(schema: Schema, components: dict[str, Schema]) -> None:
     """Each kind of exact number once, under its name, which is its title."""
     if (name := schema.get("title")) is None or "oneOf" not in schema or components.get(name) is schema:
         return
-    own = ("title", "description", "oneOf", "examples")
-    components.setdefault(name, {key: schema[key] for key in own if key in schema})
-    for key in own:
-        schema.pop(key, None)
+    text, number = schema["oneOf"]
+    own = {"title": name, "description": text.pop("description"), "oneOf": [text, number]}
+    components.setdefault(name, own)
+    # what remains is what this field says of itself
+    del schema["title"], schema["oneOf"]
     schema["$ref"] = f"#/components/schemas/{name}"
 
 
