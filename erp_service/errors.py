@@ -12,9 +12,11 @@ INTEGER_LIMIT = 2**53 - 1  # the largest id that JavaScript and JSON Schema repr
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     """One bad field: `pointer` into the body (RFC 6901), or the name of a query, path or header `parameter`."""
 
-    detail: str
-    pointer: str | None = None
-    parameter: str | None = None
+    detail: Annotated[str, Meta(description="what is wrong")]
+    pointer: Annotated[
+        str | None, Meta(description="the field of the body (RFC 6901); an empty one is the whole body")
+    ] = None
+    parameter: Annotated[str | None, Meta(description="the name of the query, path or header parameter")] = None
 
 
 class RetryLater(msgspec.Struct):
