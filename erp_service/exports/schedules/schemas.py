@@ -42,41 +42,41 @@ class ScheduleBody(Struct, forbid_unknown_fields=True, kw_only=True):
 
     cron: _Cron
     timezone: _Zone = "UTC"
-    spec: Annotated[ExportRequest, Meta(examples=[_SPEC])]
+    spec: Annotated[ExportRequest, Meta(description="the body of `POST /api/v1/exports/jobs`", examples=[_SPEC])]
     is_active: Annotated[bool, Meta(description="false: the schedule stays and does not run")] = True
 
 
 class LastJob(Struct):
     """The present state of the export that the last run submitted, or joined."""
 
-    id: UUID
-    status: Status
+    id: Annotated[UUID, Meta(description="the id of the export")]
+    status: Annotated[Status, Meta(description="its state now")]
 
 
 class ScheduleOut(Struct):
     """A schedule. `last_error` is a problem (RFC 9457) if the last run was refused, and null otherwise."""
 
-    id: UUID
+    id: Annotated[UUID, Meta(description="the id")]
     owner: Annotated[int, Meta(description="the id of the user as whom it runs")]
-    cron: str
-    timezone: str
+    cron: Annotated[str, Meta(description="when it runs")]
+    timezone: Annotated[str, Meta(description="the IANA time zone of `cron`")]
     spec: Annotated[
         dict[str, Any],
         Meta(description="as it was sent, with defaults", examples=[_SPEC], extra={"schema": "ExportRequest"}),
     ]
-    is_active: bool
+    is_active: Annotated[bool, Meta(description="false: it does not run")]
     next_run_at: Annotated[datetime | None, Meta(description="null while it is not active")]
     last_run_at: Annotated[datetime | None, Meta(description="when it last ran, or was refused")]
-    last_job: LastJob | None
+    last_job: Annotated[LastJob | None, Meta(description="the export of the last run; null before the first")]
     last_error: Annotated[
         dict[str, Any] | None,
         Meta(description="why the last run was refused; null if it was not", extra={"schema": "Problem"}),
     ]
-    created_at: datetime
-    updated_at: datetime
+    created_at: Annotated[datetime, Meta(description="when it was created")]
+    updated_at: Annotated[datetime, Meta(description="when it was last changed")]
 
 
 class SchedulePage(Page[ScheduleOut]):
     """Schedules, newest first."""
 
-    items: list[ScheduleOut]
+    items: Annotated[list[ScheduleOut], Meta(description="schedules, newest first")]
