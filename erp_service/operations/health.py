@@ -24,7 +24,7 @@ from erp_service.web.routing import PUBLIC, get
 
 
 class Alive(msgspec.Struct):
-    status: Literal["ok"] = "ok"
+    status: Annotated[Literal["ok"], Meta(description="always `ok`")] = "ok"
 
 
 @get("/health/live", role=PUBLIC, summary="Is the process alive?", tags=["health"], operation_id="get_liveness")
@@ -69,12 +69,12 @@ async def startup(request: Request[Any, Any, Any], readiness: NamedDependency[Re
 class DatabaseHealth(msgspec.Struct):
     """The pool and the notifications are those of the instance that answers."""
 
-    server_version: str
-    in_recovery: bool
-    migration: str
-    pool_size: int
-    pool_in_use: int
-    hears_notices: bool
+    server_version: Annotated[str, Meta(description="of Postgres")]
+    in_recovery: Annotated[bool, Meta(description="true: the database is a replica, so nothing can be written")]
+    migration: Annotated[str, Meta(description="the revision of the schema")]
+    pool_size: Annotated[int, Meta(description="the connections that the instance may have")]
+    pool_in_use: Annotated[int, Meta(description="those that requests have now")]
+    hears_notices: Annotated[bool, Meta(description="whether the instance hears of changed roles at once")]
 
 
 @get(
@@ -107,10 +107,10 @@ class Scaling(msgspec.Struct):
     """What shows whether there are too few or too many instances or workers. All times are in seconds."""
 
     instances: Annotated[int, Meta(description="instances of the API that are connected to the database")]
-    workers: list[WorkerNow]
+    workers: Annotated[list[WorkerNow], Meta(description="the registered workers")]
     queue_depth: Annotated[int, Meta(description="jobs that could start if a worker had a free slot")]
     oldest_waiting: Annotated[float | None, Meta(description="how long the first of these has waited")]
-    running_exports: int
+    running_exports: Annotated[int, Meta(description="exports that run now")]
     waiting_exports: Annotated[
         int, Meta(description="not in the queue yet: their owners have as many running as they may")
     ]
