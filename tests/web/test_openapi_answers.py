@@ -1,5 +1,6 @@
 """Real answers and the document: every header and every problem that is sent is documented, and every example works."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,7 +16,7 @@ from erp_service.standalone.demo import load_colleague, load_demo
 from tests.support.clients import client_of
 from tests.support.users import token_of
 from tests.support.workers import Work
-from tests.web.openapi import Operation, operation_of, operations, problems_of
+from tests.web.openapi import DOCUMENT, Operation, operation_of, operations, problems_of
 
 UNDOCUMENTED = {
     *("content-type", "content-length", "date", "server", "cache-control", "pragma", "vary"),
@@ -130,3 +131,12 @@ async def test_what_is_sent_is_documented(demo: httpx.AsyncClient, recorder: Rec
     only_under_load = {"retry-after"}
     assert known - recorder.headers - UNDOCUMENTED - only_under_load == set()
     assert "/problems/insufficient-stock" in recorder.problems
+
+
+async def test_the_document_is_made_without_stopping_others(app: Litestar, client: httpx.AsyncClient) -> None:
+    """Generating it takes a quarter of a second: a thread does, once, however many ask at the same time."""
+    answers = await asyncio.gather(*(client.get(path) for path in ("/schema/openapi.json", "/schema", "/schema/")))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1
+    assert answers[0].json() == DOCUMENT
+    assert answers[0].headers["content-type"] == "application/vnd.oai.openapi+json"

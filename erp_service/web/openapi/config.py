@@ -1,5 +1,6 @@
 """What the document says of the whole service, and where it is served."""
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -10,8 +11,11 @@ from litestar.openapi.spec import Components, Contact, License, OAuthFlow, OAuth
 
 from erp_service.features import FEATURES
 from erp_service.web.openapi.document import document_of
+from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import PUBLIC
 
+_PATHS = ("/schema", "/schema/openapi.json")
+MEDIA_TYPE = "application/vnd.oai.openapi+json"
 PUBLIC_OPT = {"role": PUBLIC, "exclude_from_auth": True, "query": dict[str, bool]()}
 
 _ABOUT = """
@@ -26,20 +30,30 @@ Items, locations, an append-only stock ledger, and heavy exports that never touc
 
 
 class OpenApiJson(JsonRenderPlugin):
-    """The finished document as JSON, made when it is first asked for."""
+    """The finished document as JSON. It is made when it is first asked for, in a thread: that takes a quarter of a
+    second, for which the event loop would stand still."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path=path)
+    def __init__(self) -> None:
+        super().__init__(path="/openapi.json")
+        self._lock = asyncio.Lock()
         self._rendered: bytes | None = None
 
+    async def answer(self, request: Request[Any, Any, Any]) -> ApiResponse[bytes] | None:
+        """Instead of the framework's handler, which is not asynchronous."""
+        if request.scope["path"].rstrip("/") not in _PATHS:
+            return None
+        async with self._lock:
+            if self._rendered is None:
+                self._rendered = await asyncio.to_thread(self.render, request, {})
+        return ApiResponse(self._rendered, media_type=MEDIA_TYPE)
+
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        if self._rendered is None:
-            self._rendered = msgspec.json.encode(document_of(request.app))
-        return self._rendered
+        return msgspec.json.encode(document_of(request.app))
 
 
 def openapi(version: str) -> OpenAPIConfig:
     flow = OAuthFlow(token_url="/api/v1/auth/login", refresh_url=None, scopes={})  # noqa: S106
+    document = OpenApiJson()
     return OpenAPIConfig(
         title="erp_service",
         contact=Contact(name="The operator of this service"),
@@ -47,9 +61,11 @@ def openapi(version: str) -> OpenAPIConfig:
         version=version,
         description=_ABOUT,
         use_handler_docstrings=True,
-        render_plugins=[OpenApiJson(path="/openapi.json")],
+        render_plugins=[document],
         # without include_in_schema=False the schema would list its own routes
-        openapi_router=Router("/schema", route_handlers=[], opt=PUBLIC_OPT, include_in_schema=False),
+        openapi_router=Router(
+            "/schema", route_handlers=[], opt=PUBLIC_OPT, include_in_schema=False, before_request=document.answer
+        ),
         components=Components(
             security_schemes={
                 "password": SecurityScheme(
