@@ -34,7 +34,7 @@ def test_the_document_is_the_same_at_each_call_and_on_each_instance() -> None:
     assert json.dumps(document_of(create_app(build_services(SETTINGS)))) == json.dumps(DOCUMENT)
 
 
-def test_each_400_is_a_problem_that_the_route_can_answer_with() -> None:
+def test_no_operation_documents_the_400_of_the_framework() -> None:
     for operation in operations():
         for status, answer in operation.said["responses"].items():
             if status >= "400" and operation.method != "head":
@@ -42,7 +42,7 @@ def test_each_400_is_a_problem_that_the_route_can_answer_with() -> None:
         assert ("400" in operation.said["responses"]) == ("requestBody" in operation.said), operation.id
 
 
-def test_header_parameters_stand_where_they_are_read() -> None:
+def test_idempotency_key_if_none_match_and_request_id_are_parameters() -> None:
     for operation in operations():
         headers = {parameter["name"] for parameter in operation.parameters() if parameter["in"] == "header"}
         assert "X-Request-Id" in headers, operation.id
@@ -50,7 +50,7 @@ def test_header_parameters_stand_where_they_are_read() -> None:
         assert ("If-None-Match" in headers) == ("304" in operation.said["responses"]), operation.id
 
 
-def test_each_type_of_problem_is_a_schema_with_its_own_members() -> None:
+def test_extension_members_of_problems_are_typed() -> None:
     kinds = {f"/problems/{kind.slug}": kind for kind in errors.kinds()}
     for operation in operations():
         for status, answer in operation.said["responses"].items():
@@ -75,7 +75,7 @@ def test_no_problem_is_raised_with_a_member_that_its_type_does_not_name() -> Non
             assert members <= {*known}, f"{path.name}:{call.lineno}"
 
 
-def test_downloads_are_binary() -> None:
+def test_downloads_are_binary_and_not_text() -> None:
     (download,) = (operation for operation in operations() if operation.id == "downloadExport")
     for status in ("200", "206"):
         first, *_ = download.said["responses"][status]["content"].items()
@@ -83,14 +83,14 @@ def test_downloads_are_binary() -> None:
         assert first[1]["schema"]["format"] == "binary"
 
 
-def test_each_enum_is_written_once() -> None:
+def test_there_is_one_class_for_an_enum_and_not_one_for_each_use() -> None:
     """A generator makes a class of each."""
     enums = [json.dumps(schema["enum"]) for schema in schemas() if len(schema.get("enum", ())) > 2]
     repeated = {enum for enum in enums if enums.count(enum) > 1}
     assert not repeated
 
 
-def test_nothing_that_generated_code_breaks_on() -> None:
+def test_no_tab_in_an_enum_and_no_end_of_a_comment_in_a_description() -> None:
     """A tab in an enum, and what ends a comment of JavaScript in a description."""
     for schema in schemas():
         assert all(str(value).isprintable() for value in schema.get("enum", ()))
@@ -106,7 +106,7 @@ def test_the_datasets_and_formats_are_enums() -> None:
             assert SCHEMAS[schema]["properties"][field]["$ref"].endswith(name), f"{schema}.{field}"
 
 
-def test_each_property_says_what_it_is() -> None:
+def test_no_property_is_without_a_description() -> None:
     silent = [
         f"{name}.{field}"
         for name, schema in SCHEMAS.items()
