@@ -142,6 +142,14 @@ class Estimate(Struct, kw_only=True):
     size: Annotated[Literal["small", "large"], Meta(description="small exports pass large ones that run and wait")]
 
 
+class ExportEvent(Struct):
+    """One event of a stream, in the format of the HTML Living Standard."""
+
+    event: Annotated[Literal["progress", "done"], Meta(description="`done` is the last")]
+    id: Annotated[str, Meta(description="for `Last-Event-ID`")]
+    data: Annotated[str, Meta(description="the job as JSON, as `GET` of it gives it")]
+
+
 class SignedAddress(Struct):
     """Addresses that need no token until `expires_at`. They begin with the path if the operator set no public URL."""
 

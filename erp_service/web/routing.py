@@ -26,7 +26,7 @@ T = TypeVar("T")
 PUBLIC = None
 """The role of a route that needs no token."""
 
-Id = Annotated[int, PathParameter(ge=1, le=INTEGER_LIMIT)]
+Id = Annotated[int, PathParameter(ge=1, le=INTEGER_LIMIT, description="the id")]
 IfMatch = Annotated[
     str | None,
     HeaderParameter(name="If-Match", max_length=1000, description="The `ETag` that you read; 412 if it has changed."),

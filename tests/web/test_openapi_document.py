@@ -106,12 +106,15 @@ def test_the_datasets_and_formats_are_enums() -> None:
             assert SCHEMAS[schema]["properties"][field]["$ref"].endswith(name), f"{schema}.{field}"
 
 
-def test_no_property_is_without_a_description() -> None:
+def test_no_property_and_no_parameter_is_without_a_description() -> None:
     silent = [
         f"{name}.{field}"
         for name, schema in SCHEMAS.items()
         for field, said in schema.get("properties", {}).items()
         if "description" not in said and "const" not in said
+    ]
+    silent += [
+        f"{one.id}: {said['name']}" for one in operations() for said in one.parameters() if "description" not in said
     ]
     assert not silent, f"{len(silent)}: {silent}"
 

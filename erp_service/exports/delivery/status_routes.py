@@ -34,7 +34,7 @@ from erp_service.exports.delivery.signed_urls import SECONDS, Signed, SignedUrls
 from erp_service.exports.problems import ExportExpired
 from erp_service.exports.queries import VersionedExport
 from erp_service.exports.routes import ONE, TAGS, ExportId, IncludeDeleted, export_response
-from erp_service.exports.schemas import ExportJobOut, SignedAddress
+from erp_service.exports.schemas import ExportEvent, ExportJobOut, SignedAddress
 from erp_service.observability.telemetry import log
 from erp_service.settings import Settings
 from erp_service.web.responses import ApiResponse, etag, etag_matches
@@ -44,10 +44,7 @@ _CHECK_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 
 _EVENTS = ResponseSpec(
-    str,
-    description="Events in the format of the HTML Living Standard, until the job has ended. `event` is `progress`, and"
-    " `done` for the last; `id` is for `Last-Event-ID`; `data` is the job as JSON, as `GET` of it gives it",
-    media_type="text/event-stream",
+    ExportEvent, description="Events, until the job has ended", media_type="text/event-stream", generate_examples=False
 )
 _NOTHING_MORE = ResponseSpec(
     None, description="The job has ended, and `Last-Event-ID` is its final state: do not connect again"
