@@ -24,7 +24,6 @@ def document_of(app: Litestar) -> dict[str, Any]:
         for method, operation in methods.items()
     ]
     used = operations.complete(described, problems)
-    components["schemas"] = problems.with_all_used()
     components["headers"], components["parameters"] = used.headers, used.parameters
     schemas.tidy(document, load_enums(FEATURES))
     document["paths"] = dict(sorted(document["paths"].items()))

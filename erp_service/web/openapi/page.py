@@ -13,7 +13,10 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>erp_service API</title>
 <meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
 <link rel="stylesheet" href="/docs/static/swagger-ui.css">
-<style>.scope-def, .info__license { display: none } .auth-container label { display: block; margin-bottom: .2em }</style></head>
+<style>
+.scope-def, .info__license { display: none }
+.auth-container label { display: block; margin-bottom: .2em }
+</style></head>
 <body><div id="swagger"></div>
 <script src="/docs/static/swagger-ui-bundle.js"></script>
 <script>

@@ -17,11 +17,11 @@ def _reference(name: str) -> dict[str, str]:
 
 
 class ProblemSchemas:
-    """The schemas of the problems that were asked for, beside those that the document has already."""
+    """Adds to the schemas of the document those of the problems that are asked for."""
 
     def __init__(self, schemas: dict[str, Any]) -> None:
         self._schemas = schemas
-        (_, *_), parts = msgspec.json.schema_components([Problem, Fault], ref_template=_TEMPLATE)
+        _, parts = msgspec.json.schema_components([Problem, Fault], ref_template=_TEMPLATE)
         self._base = parts["Problem"]
         # a type that the caller does not know yet may have members of its own
         self._schemas.update({**parts, "Problem": {**self._base, "additionalProperties": True}})
@@ -37,9 +37,6 @@ class ProblemSchemas:
             "discriminator": {"propertyName": "type", "mapping": mapping},
         }
         return {MEDIA_TYPE: {"schema": schema}}
-
-    def with_all_used(self) -> dict[str, Any]:
-        return self._schemas
 
     def _name(self, kind: type[Refused]) -> str:
         name = f"{kind.__name__}Problem"
@@ -62,7 +59,7 @@ class ProblemSchemas:
             self._schemas.update(parts)
         return {
             "title": name,
-            "description": (kind.__doc__ or kind.title).split("\n\n")[0].replace("\n    ", " "),
+            "description": " ".join((kind.__doc__ or kind.title).split("\n\n")[0].split()),
             "type": "object",
             "properties": properties,
             "required": required,
