@@ -115,6 +115,7 @@ class Numbers(OpenAPISchemaPlugin):
             pattern=rf"^{sign}[0-9]{{1,{whole}}}(\.[0-9]{{1,{kind.scale}}})?$",
             description=f"At most {kind.scale} decimals and {whole} digits before the point{above}{least}.",
         )
-        number = Schema(type=OpenAPIType.NUMBER, minimum=None if sign and not above else 0, maximum=10**whole - 1)
+        most = 10**whole - 1
+        number = Schema(type=OpenAPIType.NUMBER, minimum=-most if sign else 0, maximum=most)
         # a choice of oneOf would be merged into the one of a nullable field, and its name be lost
         return Schema(title=kind.__name__, any_of=[text, number], examples=["12.5"])
