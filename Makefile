@@ -41,6 +41,9 @@ bench-scaling: $(VENV)/.dev ## requests and exports with 1, 2 and 4 instances an
 test-browser: $(VENV)/.dev ## the documentation page in headless Chromium; installs Debian's chromium
 	ops/test-browser
 
+test-clients: $(VENV)/.dev ## the OpenAPI document under two linters, and five generated clients; needs node 20 (two minutes)
+	ops/test-clients $(T)
+
 test-pooler: $(VENV)/.dev ## the API through pgbouncer in transaction mode; installs Debian's pgbouncer
 	ops/test-pooler $(T)
 
@@ -100,4 +103,4 @@ $(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.up
 
-.PHONY: help up test test-real chaos soak bench-exports bench-scaling test-browser test-attacks test-postgres15 test-backup test-pooler test-containers image sbom secrets roll lint types format constraints clean
+.PHONY: help up test test-real chaos soak bench-exports bench-scaling test-browser test-attacks test-clients test-postgres15 test-backup test-pooler test-containers image sbom secrets roll lint types format constraints clean

@@ -17,9 +17,10 @@ from erp_service.observability import telemetry
 from erp_service.registry.feature import load, load_models
 from erp_service.services import Services, running
 from erp_service.settings import Settings
-from erp_service.web import exception_handlers, idempotency, openapi
+from erp_service.web import exception_handlers, idempotency
 from erp_service.web.dependencies import principal, read_session, service, services_of
 from erp_service.web.middleware import NormalisedQuery, RequestContext, ShutdownGuard, WholeBody
+from erp_service.web.openapi import config, page, schema_plugins
 from erp_service.web.requests import ApiRequest
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import RolesDeclared
@@ -29,7 +30,7 @@ def create_app(services: Services) -> Litestar:
     """One instance. Connects to nothing before its lifespan."""
     load_models(FEATURES)
     return Litestar(
-        [*load(FEATURES, "routes", HTTPRouteHandler), openapi.static_files()],
+        [*load(FEATURES, "routes", HTTPRouteHandler), page.static_files()],
         state=State({"services": services}),
         lifespan=[_running],
         middleware=[
@@ -50,8 +51,8 @@ def create_app(services: Services) -> Litestar:
         request_class=ApiRequest,
         response_class=ApiResponse,
         request_max_body_size=services.settings.body_limit,
-        plugins=[RolesDeclared(), openapi.Structs(), openapi.Numbers(), openapi.Texts()],
-        openapi_config=openapi.openapi(version("erp-service")),
+        plugins=[RolesDeclared(), schema_plugins.Structs(), schema_plugins.Numbers(), schema_plugins.Texts()],
+        openapi_config=config.openapi(version("erp-service")),
         cors_config=_cors(services.settings),
         logging_config=None,
     )

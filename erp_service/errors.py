@@ -1,9 +1,10 @@
 """What can go wrong, as plain exceptions. The docstring of each is its problem page: it speaks to the caller."""
 
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 INTEGER_LIMIT = 2**53 - 1  # the largest id that JavaScript and JSON Schema represent exactly
 
@@ -11,17 +12,26 @@ INTEGER_LIMIT = 2**53 - 1  # the largest id that JavaScript and JSON Schema repr
 class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
     """One bad field: `pointer` into the body (RFC 6901), or the name of a query, path or header `parameter`."""
 
-    detail: str
-    pointer: str | None = None
-    parameter: str | None = None
+    detail: Annotated[str, Meta(description="what is wrong")]
+    pointer: Annotated[
+        str | None, Meta(description="the field of the body (RFC 6901); an empty one is the whole body")
+    ] = None
+    parameter: Annotated[str | None, Meta(description="the name of the query, path or header parameter")] = None
+
+
+class RetryLater(msgspec.Struct):
+    """The members of a problem that goes away by itself."""
+
+    retry_after: Annotated[int | UnsetType, Meta(description="the seconds of the header `Retry-After`")] = UNSET
 
 
 class Refused(Exception):
-    """The base of every refusal that a caller can get. `members` are added to the problem."""
+    """The base of every refusal that a caller can get. `members` are added to the problem: those of `extension`."""
 
     status: ClassVar[int] = 400
     slug: ClassVar[str]
     title: ClassVar[str]
+    extension: ClassVar[type[msgspec.Struct] | None] = None
 
     def __init__(
         self,
@@ -153,6 +163,7 @@ class TooMany(Refused):
     """A limit was reached. Wait for the number of seconds in `Retry-After`, then try again."""
 
     status, slug, title = 429, "too-many-requests", "Too many requests"
+    extension = RetryLater
 
 
 class Unavailable(Refused):
@@ -161,6 +172,7 @@ class Unavailable(Refused):
     Nothing was changed. Try again after the number of seconds in `Retry-After`."""
 
     status, slug, title = 503, "unavailable", "Not available at this moment"
+    extension = RetryLater
 
 
 class Internal(Refused):
@@ -184,6 +196,7 @@ class StillRunning(Refused):
     answer."""
 
     status, slug, title = 409, "still-running", "The first request with this Idempotency-Key is still running"
+    extension = RetryLater
 
 
 _constraints: dict[str, Callable[[], Refused]] = {}

@@ -1,8 +1,9 @@
 """Refusals as `application/problem+json` (RFC 9457), with every fault named."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from erp_service.errors import Fault, Refused
 from erp_service.validation import MOST_FAULTS
@@ -13,12 +14,12 @@ MEDIA_TYPE = "application/problem+json"
 class Problem(msgspec.Struct, omit_defaults=True):
     """RFC 9457, with `request_id`, `errors`, and further members that some types document."""
 
-    type: str
-    title: str
-    status: int
-    detail: str | None = None
-    request_id: str | None = None
-    errors: list[Fault] = []
+    type: Annotated[str, Meta(description="which problem it is; its address explains it")]
+    title: Annotated[str, Meta(description="the problem in a few words")]
+    status: Annotated[int, Meta(description="the status of the answer")]
+    detail: Annotated[str | None, Meta(description="what happened this time")] = None
+    request_id: Annotated[str | None, Meta(description="the `X-Request-Id` of the request")] = None
+    errors: Annotated[list[Fault], Meta(description="every bad field")] = []
 
 
 def as_problem(refusal: Refused, request_id: str | None) -> dict[str, Any]:

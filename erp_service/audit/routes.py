@@ -18,7 +18,13 @@ from erp_service.web.routing import get
 _Text = Annotated[str | None, QueryParameter(max_length=200, description="exactly this value")]
 
 
-@get("/api/v1/audit", role=Role.ADMIN, summary="Who did what", tags=["audit"])
+@get(
+    "/api/v1/audit",
+    role=Role.ADMIN,
+    summary="Who did what",
+    tags=["audit"],
+    operation_id="list_audit_entries",
+)
 async def list_entries(
     read: NamedDependency[ReadSession],
     user_id: Annotated[int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="the user who did it")] = None,

@@ -13,17 +13,19 @@ class AuditOut(msgspec.Struct, frozen=True):
     """`user_id` is null for the service itself and for a caller who had not signed in. `before` and `after` are the
     values that the change replaced, and those that it set."""
 
-    id: int
-    at: datetime
-    user_id: int | None
-    action: Annotated[str, Meta(examples=["user.role_changed"])]
-    entity: Annotated[str, Meta(examples=["user"])]
-    entity_id: Annotated[str, Meta(examples=["42"])]
-    before: dict[str, Any] | None
-    after: dict[str, Any] | None
-    reason: str | None
-    request_id: str | None
-    address: str | None
+    id: Annotated[int, Meta(description="grows with time")]
+    at: Annotated[datetime, Meta(description="when it was done")]
+    user_id: Annotated[
+        int | None, Meta(description="who did it; null for the service itself and for a caller who had not signed in")
+    ]
+    action: Annotated[str, Meta(description="what was done", examples=["user.role_changed"])]
+    entity: Annotated[str, Meta(description="the kind of thing that it was done to", examples=["user"])]
+    entity_id: Annotated[str, Meta(description="the id of that thing", examples=["42"])]
+    before: Annotated[dict[str, Any] | None, Meta(description="the values that were replaced; null if there were none")]
+    after: Annotated[dict[str, Any] | None, Meta(description="the values that were set; null if there are none")]
+    reason: Annotated[str | None, Meta(description="why, if a reason was asked for")]
+    request_id: Annotated[str | None, Meta(description="the `X-Request-Id` of the request")]
+    address: Annotated[str | None, Meta(description="the network address that the request came from")]
     on_behalf_of: Annotated[
         int | None,
         Meta(description="the user in whose name, or on whose property, somebody else acted; else null"),
@@ -41,4 +43,4 @@ class AuditOut(msgspec.Struct, frozen=True):
 class AuditPage(Page[AuditOut]):
     """One page of the audit log."""
 
-    items: list[AuditOut]
+    items: Annotated[list[AuditOut], Meta(description="entries, newest first")]

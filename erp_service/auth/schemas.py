@@ -36,7 +36,7 @@ NewPassword = Annotated[
         examples=["a long walk by the sea"],
     ),
 ]
-CurrentPassword = Annotated[str, Meta(min_length=1, max_length=LONGEST)]
+CurrentPassword = Annotated[str, Meta(description="the one that is valid now", min_length=1, max_length=LONGEST)]
 
 
 class Redacted(msgspec.Struct, frozen=True):
@@ -54,14 +54,14 @@ class LoginCredentials(Redacted, frozen=True):
 class TokenPair(Redacted, frozen=True, kw_only=True):
     """The answer of RFC 6749, 5.1. `expires_in` is the lifetime of the access token, in seconds."""
 
-    access_token: str
+    access_token: Annotated[str, Meta(description="for `Authorization: Bearer ...`")]
     refresh_token: Annotated[str, Meta(description="Works once, at `POST /api/v1/auth/refresh`.")]
-    token_type: Annotated[str, Meta(examples=["bearer"])] = "bearer"  # noqa: S105
-    expires_in: Annotated[int, Meta(examples=[900])]
+    token_type: Annotated[str, Meta(description="always `bearer`", examples=["bearer"])] = "bearer"  # noqa: S105
+    expires_in: Annotated[int, Meta(description="how long the access token lives, in seconds", examples=[900])]
 
 
 class RefreshRequest(Redacted, frozen=True, forbid_unknown_fields=True):
-    refresh_token: Annotated[str, Meta(min_length=1, max_length=200)]
+    refresh_token: Annotated[str, Meta(description="of the newest pair", min_length=1, max_length=200)]
 
 
 class PasswordChange(Redacted, frozen=True, forbid_unknown_fields=True):
@@ -76,7 +76,7 @@ class PasswordReset(Redacted, frozen=True, forbid_unknown_fields=True):
 class NewUser(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
     email: EmailAddress
     full_name: FullName
-    role: Role = Role.VIEWER
+    role: Annotated[Role, Meta(description="what the user may do")] = Role.VIEWER
     password: NewPassword
 
 
@@ -85,26 +85,28 @@ class UserChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     email: EmailAddress
     full_name: FullName
-    role: Role | UnsetType = UNSET
-    is_active: bool | UnsetType = UNSET
+    role: Annotated[Role | UnsetType, Meta(description="what the user may do; stays as it is if left out")] = UNSET
+    is_active: Annotated[
+        bool | UnsetType, Meta(description="whether the user may sign in; stays as it is if left out")
+    ] = UNSET
 
 
 class RoleChange(msgspec.Struct, forbid_unknown_fields=True):
-    role: Role
+    role: Annotated[Role, Meta(description="the new role")]
     reason: Reason
 
 
 class UserOut(msgspec.Struct, frozen=True):
-    id: int
-    email: Annotated[str, Meta(examples=["grace@example.com"])]
-    full_name: Annotated[str, Meta(examples=["Grace Hopper"])]
-    role: Role
-    is_active: bool
-    created_at: datetime
-    last_login_at: datetime | None
+    id: Annotated[int, Meta(description="the id")]
+    email: Annotated[str, Meta(description="what the user signs in with", examples=["grace@example.com"])]
+    full_name: Annotated[str, Meta(description="the name", examples=["Grace Hopper"])]
+    role: Annotated[Role, Meta(description="what the user may do")]
+    is_active: Annotated[bool, Meta(description="false: the user was deactivated, and cannot sign in")]
+    created_at: Annotated[datetime, Meta(description="when the user was created")]
+    last_login_at: Annotated[datetime | None, Meta(description="the last sign-in; null before the first")]
 
 
 class UserPage(Page[UserOut]):
     """One page of users."""
 
-    items: list[UserOut]
+    items: Annotated[list[UserOut], Meta(description="users")]

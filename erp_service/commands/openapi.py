@@ -7,7 +7,7 @@ import click
 from erp_service.app import create_app
 from erp_service.services import build_services
 from erp_service.settings import Settings
-from erp_service.web.openapi import patched
+from erp_service.web.openapi.document import document_of
 
 
 @click.command("openapi")
@@ -18,5 +18,5 @@ def command() -> None:
     """
     # the document does not depend on the settings, and no token is ever signed with this secret
     settings = Settings(database_url="postgresql://", jwt_secret="0123456789abcdefghijklmnopqrstuvwxyz")  # noqa: S106
-    document = patched(create_app(build_services(settings)).openapi_schema.to_schema())
+    document = document_of(create_app(build_services(settings)))
     click.echo(json.dumps(document, indent=2))

@@ -3,10 +3,11 @@
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any, Generic, NamedTuple, TypeVar, TypeVarTuple
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar, TypeVarTuple
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 from sqlalchemy import ColumnElement, Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -27,8 +28,8 @@ class Page(msgspec.Struct, Generic[T]):
     Each list has its own subclass, `class ItemPage(Page[ItemOut])`, which repeats `items: list[ItemOut]`. Without that
     the OpenAPI document would not describe the items."""
 
-    items: list[T]
-    next_cursor: str | None
+    items: Annotated[list[T], Meta(description="what is on this page")]
+    next_cursor: Annotated[str | None, Meta(description="for `cursor` of the next page; null on the last")]
 
 
 class SortKey(NamedTuple):

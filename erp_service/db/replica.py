@@ -11,10 +11,11 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import asyncpg
 import msgspec
+from msgspec import Meta
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from erp_service.db import replica_state
@@ -43,10 +44,10 @@ class ReplicaUnavailable(Exception):
 class ReplicaNow(msgspec.Struct):
     """The replica as the answering instance saw it, at most a second ago."""
 
-    in_use: bool
-    fault: str | None
-    lag_bytes: int | None
-    lag_seconds: float | None
+    in_use: Annotated[bool, Meta(description="whether reads go there now")]
+    fault: Annotated[str | None, Meta(description="why not, if not")]
+    lag_bytes: Annotated[int | None, Meta(description="how much WAL it has not replayed; null if it is not known")]
+    lag_seconds: Annotated[float | None, Meta(description="how far it is behind; null if it is not known")]
 
 
 class Replica:

@@ -4,9 +4,10 @@ A total that Postgres estimated may be far too low. While the rows done are at m
 trusted. Every further row shows that the total was too low: the percentage then approaches 100 and never reaches it."""
 
 import math
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 MEMORY = 10.0
 """Seconds after which a measurement has lost most of its weight: short enough to follow a change of speed, long enough
@@ -19,12 +20,15 @@ _MOST = 99.9  # per cent, until the file is published
 class Progress(msgspec.Struct):
     """`percent` never goes back within an attempt, and is 100 only at the end; null while it is not known."""
 
-    rows_done: int
-    rows_total: int | None
-    rows_total_is_estimate: bool
-    bytes: int
-    percent: float | None
-    eta_seconds: int | None
+    rows_done: Annotated[int, Meta(description="rows that are written")]
+    rows_total: Annotated[int | None, Meta(description="rows of the whole export; null while it is not known")]
+    rows_total_is_estimate: Annotated[bool, Meta(description="whether that is an estimate of Postgres")]
+    bytes: Annotated[int, Meta(description="the size of what is written")]
+    percent: Annotated[
+        float | None,
+        Meta(description="never goes back within an attempt, and is 100 only at the end; null while it is not known"),
+    ]
+    eta_seconds: Annotated[int | None, Meta(description="how long it still takes; null while it is not known")]
 
 
 class Pace(NamedTuple):

@@ -33,4 +33,10 @@ FEATURE = Feature(
         "schedule.run",
         "schedule.updated",
     ),
+    enums=(
+        "erp_service.exports.schemas:DatasetName",
+        "erp_service.exports.formats.base:FormatName",
+        "erp_service.exports.formats.compression:CompressionName",
+        "erp_service.exports.schemas:ColumnType",
+    ),
 )

@@ -12,6 +12,7 @@ class ExportNotReady(errors.Conflict):
     While it waits or runs, follow `GET /api/v1/exports/jobs/{id}` and download once its status is `succeeded`."""
 
     slug, title = "export-not-ready", "The export is not ready"
+    extension = errors.RetryLater
 
 
 class ExportExpired(errors.Gone):
@@ -126,6 +127,7 @@ class StoreUnavailable(errors.Refused):
     An export is tried again for some minutes before it fails with this. Tell the operator, and try again later."""
 
     status, slug, title = 503, "export-store-unavailable", "The export store does not answer"
+    extension = errors.RetryLater
 
 
 def stored_problem(refusal: errors.Refused) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.eta import Pace, progress
+from erp_service.exports.formats.base import FormatName
+from erp_service.exports.formats.compression import CompressionName
 from erp_service.exports.models import OPEN, ExportJob, Status
 from erp_service.exports.schemas import ExportJobOut, ExportJobPage, ExportLinks, Result
 
@@ -31,8 +33,8 @@ class ExportRow(msgspec.Struct, frozen=True):
     id: UUID
     user_id: int
     dataset: str
-    format: str
-    compression: str
+    format: FormatName
+    compression: CompressionName
     spec: dict[str, Any]
     retention_hours: int
     retry_of: UUID | None

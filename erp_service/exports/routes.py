@@ -86,6 +86,9 @@ async def list_datasets(who: NamedDependency[Principal]) -> ApiResponse[Datasets
     problems=(Forbidden, TooManyExports, ExportQuota, TooMany, TooManyRows),
     guards=[SUBMISSIONS],
     responses={202: _SUBMITTED},
+    operation_id="submit_export",
+    headers={202: ("Location", "Retry-After")},
+    example={"dataset": "stock_movements", "format": "csv", "filter": {"sku": "BEAN-ESP-1K"}},
 )
 async def submit(
     write: NamedDependency[WriteSession],
@@ -162,6 +165,8 @@ async def list_exports(
     status_code=200,
     problems=(ExportFinal, TooMany),
     guards=[_CANCELS],
+    operation_id="cancel_export",
+    headers={200: ("Retry-After",)},
 )
 async def cancel(
     write: NamedDependency[WriteSession],
@@ -190,6 +195,8 @@ async def cancel(
         FormatUnavailable,
     ),
     guards=[SUBMISSIONS],
+    operation_id="retry_export",
+    headers={202: ("Location", "Retry-After")},
 )
 async def retry(
     write: NamedDependency[WriteSession],

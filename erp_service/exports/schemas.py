@@ -35,8 +35,10 @@ class ExportRequest(Struct, forbid_unknown_fields=True, kw_only=True):
             " manifest; without columns, filter, sort and compression"
         ),
     ]
-    format: FormatName = "csv"
-    compression: CompressionName = "none"
+    format: Annotated[FormatName, Meta(description="the format of the file")] = "csv"
+    compression: Annotated[CompressionName, Meta(description="how the file is compressed; for csv and jsonl only")] = (
+        "none"
+    )
     columns: Annotated[
         Annotated[list[_Name], Meta(min_length=1, max_length=100)] | None,
         Meta(description="some of the dataset's columns, in this order", examples=[["sku", "quantity"]]),
@@ -93,45 +95,50 @@ class ExportRequest(Struct, forbid_unknown_fields=True, kw_only=True):
 class Result(Struct):
     """The file as it can be downloaded. `bytes` is its size, `sha256` its digest in hexadecimal."""
 
-    rows: int
-    bytes: int
-    sha256: str
-    media_type: str
-    filename: str
+    rows: Annotated[int, Meta(description="how many rows the file has")]
+    bytes: Annotated[int, Meta(description="its size")]
+    sha256: Annotated[str, Meta(description="its digest, in hexadecimal")]
+    media_type: Annotated[str, Meta(description="its media type")]
+    filename: Annotated[str, Meta(description="its name")]
 
 
 class ExportLinks(Struct, omit_defaults=True):
     """What can be done with the job now."""
 
-    self: str
-    download: str | None = None
-    cancel: str | None = None
-    retry: str | None = None
+    self: Annotated[str, Meta(description="the job")]
+    download: Annotated[str | None, Meta(description="the file, once it is there")] = None
+    cancel: Annotated[str | None, Meta(description="for POST, while it can be canceled")] = None
+    retry: Annotated[str | None, Meta(description="for POST, once it has failed, was canceled or has expired")] = None
 
 
 class ExportJobOut(Struct):
     """An export. `error` is a problem (RFC 9457), and null unless the export failed."""
 
-    id: UUID
-    dataset: str
-    format: str
-    compression: str
-    status: Status
+    id: Annotated[UUID, Meta(description="the id")]
+    dataset: Annotated[DatasetName, Meta(description="what is exported")]
+    format: Annotated[FormatName, Meta(description="the format of the file")]
+    compression: Annotated[CompressionName, Meta(description="how the file is compressed")]
+    status: Annotated[
+        Status, Meta(description="how far it is; `succeeded`, `failed`, `canceled` and `expired` are final")
+    ]
     attempt: Annotated[int, Meta(description="how often its run has begun; 0 before the first time")]
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
+    created_at: Annotated[datetime, Meta(description="when it was submitted")]
+    started_at: Annotated[datetime | None, Meta(description="when its last attempt began; null before the first")]
+    finished_at: Annotated[datetime | None, Meta(description="when it ended; null until then")]
     expires_at: Annotated[datetime | None, Meta(description="when the file is deleted")]
     snapshot_at: Annotated[datetime | None, Meta(description="the file holds what was committed before this time")]
-    progress: Progress
-    result: Result | None
-    error: dict[str, Any] | None
+    progress: Annotated[Progress, Meta(description="how far the attempt is")]
+    result: Annotated[Result | None, Meta(description="the file; null until there is one")]
+    error: Annotated[
+        dict[str, Any] | None,
+        Meta(description="why it failed; null unless it did", extra={"schema": "Problem"}),
+    ]
     created_by: Annotated[int, Meta(description="the id of its owner")]
-    retry_of: UUID | None
+    retry_of: Annotated[UUID | None, Meta(description="the export that this one tries again")]
     deduplicated: Annotated[
         bool, Meta(description="true: the same request of yours was waiting or running already; this is its job")
     ]
-    links: ExportLinks
+    links: Annotated[ExportLinks, Meta(description="what can be done with it now")]
     filter: Annotated[
         dict[str, Any] | UnsetType,
         Meta(description="the filter, with the times that relative ones in the request were; absent if there is none"),
@@ -141,17 +148,17 @@ class ExportJobOut(Struct):
 class ExportJobPage(Page[ExportJobOut]):
     """Exports, newest first."""
 
-    items: list[ExportJobOut]
+    items: Annotated[list[ExportJobOut], Meta(description="exports, newest first")]
 
 
 class Estimate(Struct, kw_only=True):
     """What the export would be if it were submitted and run now. Nothing was submitted."""
 
-    valid: Literal[True] = True
+    valid: Annotated[Literal[True], Meta(description="always true: a request that cannot run is refused")] = True
     datasets: Annotated[list[str], Meta(description="what the file would hold")]
-    rows: int
-    rows_is_estimate: bool
-    bytes: int
+    rows: Annotated[int, Meta(description="how many rows the file would have")]
+    rows_is_estimate: Annotated[bool, Meta(description="whether that is an estimate of Postgres")]
+    bytes: Annotated[int, Meta(description="about how large the file would be")]
     bytes_from: Annotated[
         Literal["exports", "sample", "planner"],
         Meta(description="earlier exports like it; its first rows; or only the row width that Postgres expects"),
@@ -181,48 +188,48 @@ class SignedAddress(Struct):
 
     url: Annotated[str, Meta(description="of the file, for GET and HEAD")]
     events_url: Annotated[str, Meta(description="of the job's server-sent events")]
-    expires_at: datetime
+    expires_at: Annotated[datetime, Meta(description="until when both work")]
 
 
 class DatasetColumn(Struct):
-    name: str
-    type: ColumnType
-    description: str
+    name: Annotated[str, Meta(description="for `columns`")]
+    type: Annotated[ColumnType, Meta(description="the type of its values")]
+    description: Annotated[str, Meta(description="what it holds")]
 
 
 class DatasetFilter(Struct):
-    name: str
-    type: str
-    description: str
+    name: Annotated[str, Meta(description="for `filter`")]
+    type: Annotated[str, Meta(description="the type of its value")]
+    description: Annotated[str, Meta(description="what it selects")]
 
 
 class FormatOut(Struct):
     """`unavailable` says why the answering instance cannot write the format, which is then not among `formats`."""
 
-    name: str
-    media_type: str
-    extension: str
-    compressions: list[str]
-    most_rows: int | None
-    unavailable: str | None
+    name: Annotated[str, Meta(description="for `format`")]
+    media_type: Annotated[str, Meta(description="of the file, uncompressed")]
+    extension: Annotated[str, Meta(description="of the name of the file")]
+    compressions: Annotated[list[str], Meta(description="how it can be compressed")]
+    most_rows: Annotated[int | None, Meta(description="the most rows that it can hold; null if there is no limit")]
+    unavailable: Annotated[str | None, Meta(description="why the answering instance cannot write it; null if it can")]
 
 
 class DatasetOut(Struct):
     """`role` is the least one that may export the dataset; `allowed` says whether yours is enough."""
 
-    name: str
-    description: str
-    role: Role
-    allowed: bool
-    columns: list[DatasetColumn]
-    filters: list[DatasetFilter]
-    sorts: list[str]
-    formats: list[str]
-    compressions: list[str]
-    format_details: list[FormatOut]
+    name: Annotated[str, Meta(description="for `dataset`")]
+    description: Annotated[str, Meta(description="what it holds")]
+    role: Annotated[Role, Meta(description="the least role that may export it")]
+    allowed: Annotated[bool, Meta(description="whether yours is enough")]
+    columns: Annotated[list[DatasetColumn], Meta(description="in the order of the file")]
+    filters: Annotated[list[DatasetFilter], Meta(description="what can be selected by")]
+    sorts: Annotated[list[str], Meta(description="for `sort`; a minus in front sorts downwards")]
+    formats: Annotated[list[str], Meta(description="the formats that can be written now")]
+    compressions: Annotated[list[str], Meta(description="how text formats can be compressed")]
+    format_details: Annotated[list[FormatOut], Meta(description="every format, also those that cannot be written now")]
 
 
 class Datasets(Struct):
     """The catalogue."""
 
-    items: list[DatasetOut]
+    items: Annotated[list[DatasetOut], Meta(description="every dataset")]

@@ -28,4 +28,9 @@ FEATURE = Feature(
         "stock.posted",
         "stock.reversed",
     ),
+    enums=(
+        "erp_service.inventory.schemas:ItemStatus",
+        "erp_service.inventory.schemas:LocationType",
+        "erp_service.inventory.schemas:EntryType",
+    ),
 )

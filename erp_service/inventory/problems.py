@@ -1,6 +1,55 @@
 """What inventory may refuse. API users read the docstrings, at `/problems/{slug}`."""
 
+from decimal import Decimal
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
 from erp_service import errors
+
+
+class StockAtLocation(Struct):
+    """One location with stock of the item."""
+
+    location_id: Annotated[int, Meta(description="the id of the location")]
+    location: Annotated[str, Meta(description="its code")]
+    on_hand: Annotated[Decimal, Meta(description="what is on hand of the item there")]
+
+
+class StockOfItem(Struct):
+    """One item with stock at the location."""
+
+    item_id: Annotated[int, Meta(description="the id of the item")]
+    sku: Annotated[str, Meta(description="its sku")]
+    on_hand: Annotated[Decimal, Meta(description="what is on hand of it at the location")]
+
+
+class ChildLocation(Struct):
+    """One location that is part of the other."""
+
+    location_id: Annotated[int, Meta(description="its id")]
+    location: Annotated[str, Meta(description="its code")]
+
+
+class LocationsWithStock(Struct):
+    locations: Annotated[int, Meta(description="the number of all locations with stock of the item")]
+    stock: Annotated[list[StockAtLocation], Meta(description="the first of them")]
+
+
+class ItemsWithStock(Struct):
+    items: Annotated[int, Meta(description="the number of all items with such stock")]
+    stock: Annotated[list[StockOfItem], Meta(description="the first of them")]
+
+
+class Children(Struct):
+    locations: Annotated[int, Meta(description="the number of all locations that are part of it")]
+    children: Annotated[list[ChildLocation], Meta(description="the first of them")]
+
+
+class Available(Struct):
+    available: Annotated[Decimal, Meta(description="the quantity that could go out at this point")]
+    item_id: Annotated[int, Meta(description="the item that is short")]
+    location_id: Annotated[int, Meta(description="the location where it is short")]
 
 
 class SkuTaken(errors.Conflict):
@@ -40,6 +89,7 @@ class ItemHasStock(errors.Conflict):
     Issue, transfer or adjust the stock until it is zero at each of them; or set the item's status to DISCONTINUED."""
 
     slug, title = "item-has-stock", "The item has stock"
+    extension = LocationsWithStock
 
 
 class LocationHasStock(errors.Conflict):
@@ -49,6 +99,7 @@ class LocationHasStock(errors.Conflict):
     transfer or adjust the stock until it is zero for each of them."""
 
     slug, title = "location-has-stock", "The location has stock"
+    extension = ItemsWithStock
 
 
 class LocationHasChildren(errors.Conflict):
@@ -58,12 +109,14 @@ class LocationHasChildren(errors.Conflict):
     another `parent_id`."""
 
     slug, title = "location-has-children", "The location has others in it"
+    extension = Children
 
 
 class NegativeStock(errors.Conflict):
     """Stock is below zero here, so negative stock must stay allowed. Correct the stock first, then try again."""
 
     slug, title = "negative-stock", "Stock is negative here"
+    extension = ItemsWithStock
 
 
 class InsufficientStock(errors.Conflict):
@@ -73,6 +126,7 @@ class InsufficientStock(errors.Conflict):
     `item_id` and `location_id` name the item and the location."""
 
     slug, title = "insufficient-stock", "Not enough stock"
+    extension = Available
 
 
 class ItemNotActive(errors.Conflict):

@@ -44,8 +44,8 @@ Unit = Annotated[
     ),
 ]
 Name = Annotated[NameText, Meta(description="what people call it")]
-Description = Annotated[str, Meta(max_length=4000)]
-Address = Annotated[str, Meta(max_length=1000)]
+Description = Annotated[str, Meta(description="free text", max_length=4000)]
+Address = Annotated[str, Meta(description="the postal address", max_length=1000)]
 ReferredId = Annotated[int, Meta(ge=1, le=INTEGER_LIMIT)]
 
 
@@ -55,7 +55,9 @@ class ItemBody(Struct, forbid_unknown_fields=True, kw_only=True):
     sku: Sku
     name: Name
     unit: Unit
-    status: ItemStatus = "ACTIVE"
+    status: Annotated[
+        ItemStatus, Meta(description="INACTIVE takes adjustments only, DISCONTINUED takes no receipts")
+    ] = "ACTIVE"
     description: Description | None = None
     reorder_point: Annotated[
         Level | None, Meta(description="stock is low if the quantity on hand, over all locations, is at or below it")
@@ -65,17 +67,19 @@ class ItemBody(Struct, forbid_unknown_fields=True, kw_only=True):
 class ItemOut(Struct):
     """An item. `version` is the number in its `ETag`."""
 
-    id: int
-    sku: str
-    name: str
-    unit: str
-    status: ItemStatus
-    description: str | None
-    reorder_point: Decimal | None
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    deleted_at: datetime | None
+    id: Annotated[int, Meta(description="the id")]
+    sku: Annotated[str, Meta(description="unique; kept when the item is deleted")]
+    name: Annotated[str, Meta(description="the name")]
+    unit: Annotated[str, Meta(description="the unit that quantities are counted in")]
+    status: Annotated[ItemStatus, Meta(description="INACTIVE takes adjustments only, DISCONTINUED takes no receipts")]
+    description: Annotated[str | None, Meta(description="free text")]
+    reorder_point: Annotated[
+        Decimal | None, Meta(description="stock is low at or below it; null if it does not matter")
+    ]
+    version: Annotated[int, Meta(description="the number in its `ETag`")]
+    created_at: Annotated[datetime, Meta(description="when it was created")]
+    updated_at: Annotated[datetime, Meta(description="when it was last changed")]
+    deleted_at: Annotated[datetime | None, Meta(description="when it was deleted; null if it was not")]
 
 
 class LocationBody(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -83,7 +87,7 @@ class LocationBody(Struct, forbid_unknown_fields=True, kw_only=True):
 
     code: Code
     name: Name
-    location_type: LocationType
+    location_type: Annotated[LocationType, Meta(description="a BIN is in a ZONE, a ZONE in a WAREHOUSE, as you like")]
     address: Address | None = None
     parent_id: Annotated[ReferredId | None, Meta(description="the location that this one is a part of")] = None
     allow_negative_stock: Annotated[
@@ -94,17 +98,17 @@ class LocationBody(Struct, forbid_unknown_fields=True, kw_only=True):
 class LocationOut(Struct):
     """A location. `version` is the number in its `ETag`."""
 
-    id: int
-    code: str
-    name: str
-    location_type: LocationType
-    address: str | None
-    parent_id: int | None
-    allow_negative_stock: bool
-    version: int
-    created_at: datetime
-    updated_at: datetime
-    deleted_at: datetime | None
+    id: Annotated[int, Meta(description="the id")]
+    code: Annotated[str, Meta(description="unique; kept when the location is deleted")]
+    name: Annotated[str, Meta(description="the name")]
+    location_type: Annotated[LocationType, Meta(description="what kind of place it is")]
+    address: Annotated[str | None, Meta(description="the postal address")]
+    parent_id: Annotated[int | None, Meta(description="the location that this one is a part of")]
+    allow_negative_stock: Annotated[bool, Meta(description="whether more may be issued here than is on hand")]
+    version: Annotated[int, Meta(description="the number in its `ETag`")]
+    created_at: Annotated[datetime, Meta(description="when it was created")]
+    updated_at: Annotated[datetime, Meta(description="when it was last changed")]
+    deleted_at: Annotated[datetime | None, Meta(description="when it was deleted; null if it was not")]
 
 
 class LedgerEntry(Struct):
@@ -113,11 +117,11 @@ class LedgerEntry(Struct):
     id: Annotated[int, Meta(description="for one item at one location, the order of ids is the order of effects")]
     transaction_id: Annotated[UUID, Meta(description="the document that it was posted in")]
     line: Annotated[int, Meta(description="its line in the document; both ends of a transfer share one")]
-    item_id: int
-    sku: str
-    location_id: int
+    item_id: Annotated[int, Meta(description="the id of the item")]
+    sku: Annotated[str, Meta(description="its sku")]
+    location_id: Annotated[int, Meta(description="the id of the location")]
     location: Annotated[str, Meta(description="the location's code")]
-    transaction_type: EntryType
+    transaction_type: Annotated[EntryType, Meta(description="what kind of movement it is")]
     quantity: Annotated[Decimal, Meta(description="signed: below zero if stock went out", examples=["-2.5"])]
     value: Annotated[Decimal, Meta(description="signed, in the settings' currency; never recomputed")]
     unit_cost: Annotated[Decimal | None, Meta(description="as it was posted; null if none was")]
@@ -125,23 +129,23 @@ class LedgerEntry(Struct):
     value_after: Annotated[Decimal, Meta(description="the value of that quantity")]
     occurred_at: Annotated[datetime, Meta(description="when it happened, as stated by who posted it")]
     recorded_at: Annotated[datetime, Meta(description="when it was posted")]
-    reference_no: str | None
-    notes: str | None
-    reason: str | None
-    metadata: dict[str, str]
+    reference_no: Annotated[str | None, Meta(description="the number of the paper behind it")]
+    notes: Annotated[str | None, Meta(description="free text of who posted it")]
+    reason: Annotated[str | None, Meta(description="why, for adjustments and reversals")]
+    metadata: Annotated[dict[str, str], Meta(description="what a client kept with it")]
     user_id: Annotated[int | None, Meta(description="who posted it; null for the service itself")]
 
 
 class StockLevel(Struct):
     """What is on hand of one item at one location, and its value at moving average."""
 
-    item_id: int
-    sku: str
+    item_id: Annotated[int, Meta(description="the id of the item")]
+    sku: Annotated[str, Meta(description="its sku")]
     name: Annotated[str, Meta(description="the item's name")]
-    location_id: int
+    location_id: Annotated[int, Meta(description="the id of the location")]
     location: Annotated[str, Meta(description="the location's code")]
     on_hand: Annotated[Decimal, Meta(description="below zero only where negative stock is allowed, or with `as_of`")]
-    value: Decimal
+    value: Annotated[Decimal, Meta(description="of what is on hand, at moving average")]
     unit_value: Annotated[
         Decimal | None,
         Meta(description="value / on_hand, rounded to 6 decimals; null while nothing is on hand"),
@@ -152,22 +156,22 @@ class StockLevel(Struct):
 class ItemPage(Page[ItemOut]):
     """Items."""
 
-    items: list[ItemOut]
+    items: Annotated[list[ItemOut], Meta(description="items")]
 
 
 class LocationPage(Page[LocationOut]):
     """Locations."""
 
-    items: list[LocationOut]
+    items: Annotated[list[LocationOut], Meta(description="locations")]
 
 
 class LedgerPage(Page[LedgerEntry]):
     """Ledger entries, newest first."""
 
-    items: list[LedgerEntry]
+    items: Annotated[list[LedgerEntry], Meta(description="entries, newest first")]
 
 
 class StockPage(Page[StockLevel]):
     """What is on hand, by item and location."""
 
-    items: list[StockLevel]
+    items: Annotated[list[StockLevel], Meta(description="by item and location")]

@@ -51,7 +51,7 @@ class Movement(Struct, forbid_unknown_fields=True, kw_only=True):
         Reference | None,
         Meta(description="the number of the paper behind it: an invoice, a delivery note", examples=["PO-2041"]),
     ] = None
-    notes: Annotated[str, Meta(max_length=NOTES_LENGTH)] | None = None
+    notes: Annotated[Annotated[str, Meta(max_length=NOTES_LENGTH)] | None, Meta(description="free text")] = None
     occurred_at: Annotated[
         Annotated[datetime, Meta(tz=True)] | None,
         Meta(description="when it happened: from 1900 to 5 minutes ahead; now, if it is left out"),
@@ -70,7 +70,7 @@ class AtOneLocation(Movement, forbid_unknown_fields=True, kw_only=True):
 class Receipt(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
     """Stock that comes in."""
 
-    quantity: Quantity
+    quantity: Annotated[Quantity, Meta(description="how much comes in, in the unit of the item")]
     unit_cost: Annotated[
         UnitCost | None,
         Meta(description="without it, the present moving average is used, else the last known one, else zero"),
@@ -80,14 +80,16 @@ class Receipt(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
 class Issue(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
     """Stock that goes out, at moving average."""
 
-    quantity: Quantity
+    quantity: Annotated[Quantity, Meta(description="how much goes out, in the unit of the item")]
 
 
 class Adjustment(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
     """A correction at moving average: a quantity above zero is added, one below zero is removed."""
 
-    quantity: SignedQuantity
-    reason: _Reason
+    quantity: Annotated[
+        SignedQuantity, Meta(description="above zero comes in, below zero goes out; in the unit of the item")
+    ]
+    reason: Annotated[_Reason, Meta(description="why; kept in the ledger")]
 
 
 class Transfer(Movement, forbid_unknown_fields=True, kw_only=True):
@@ -97,7 +99,7 @@ class Transfer(Movement, forbid_unknown_fields=True, kw_only=True):
     from_location: LocationCode = None
     to_location_id: LocationId = None
     to_location: LocationCode = None
-    quantity: Quantity
+    quantity: Annotated[Quantity, Meta(description="how much is moved, in the unit of the item")]
 
 
 class ReceiptLine(Receipt, forbid_unknown_fields=True, kw_only=True, tag="IN", tag_field="transaction_type"):
@@ -122,14 +124,15 @@ class Movements(Struct, forbid_unknown_fields=True, kw_only=True):
     """One document: its movements are posted in this order, all or none."""
 
     movements: Annotated[
-        list[ReceiptLine | IssueLine | TransferLine | AdjustmentLine], Meta(min_length=1, max_length=MOST_MOVEMENTS)
+        list[ReceiptLine | IssueLine | TransferLine | AdjustmentLine],
+        Meta(min_length=1, max_length=MOST_MOVEMENTS, description="the lines, in the order in which they are posted"),
     ]
 
 
 class Reversal(Struct, forbid_unknown_fields=True, kw_only=True):
     """Why a document is reversed."""
 
-    reason: _Reason
+    reason: Annotated[_Reason, Meta(description="why; kept in the ledger")]
 
 
 class PostedEntry(LedgerEntry, kw_only=True):
@@ -138,7 +141,9 @@ class PostedEntry(LedgerEntry, kw_only=True):
     `settlement` is the entry of quantity zero that follows if the movement brought stock back from below zero, else
     null."""
 
-    settlement: LedgerEntry | None
+    settlement: Annotated[
+        LedgerEntry | None, Meta(description="the entry that follows if stock came back from below zero; else null")
+    ]
 
 
 class Document(Struct, kw_only=True):
@@ -147,9 +152,9 @@ class Document(Struct, kw_only=True):
     A movement has one entry, a transfer two (TRANSFER_OUT, then TRANSFER_IN), all under the number of their `line`. An
     entry that brings stock back from below zero is followed by an ADJUSTMENT of quantity zero, the settlement."""
 
-    transaction_id: UUID
-    recorded_at: datetime
+    transaction_id: Annotated[UUID, Meta(description="the id of the document")]
+    recorded_at: Annotated[datetime, Meta(description="when it was posted")]
     user_id: Annotated[int | None, Meta(description="who posted it; null for the service itself")]
     reverses: Annotated[UUID | None, Meta(description="the document that this one reverses")]
     reversed_by: Annotated[UUID | None, Meta(description="the document that reverses this one")]
-    entries: list[LedgerEntry]
+    entries: Annotated[list[LedgerEntry], Meta(description="in the order of their effects")]

@@ -5,7 +5,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Request
 from litestar.di import NamedDependency
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.response import Response
 from msgspec import Meta
 
@@ -17,7 +16,6 @@ from erp_service.db.sessions import ReadSession
 from erp_service.exports import admission
 from erp_service.operations import queries
 from erp_service.operations.readiness import NotReady, Readiness
-from erp_service.problems import MEDIA_TYPE
 from erp_service.queue import inspection as queue
 from erp_service.queue.inspection import WorkerNow
 from erp_service.web.exception_handlers import answer
@@ -26,13 +24,10 @@ from erp_service.web.routing import PUBLIC, get
 
 
 class Alive(msgspec.Struct):
-    status: Literal["ok"] = "ok"
+    status: Annotated[Literal["ok"], Meta(description="always `ok`")] = "ok"
 
 
-_NOT_READY = {503: ResponseSpec(dict[str, Any], description="Not ready, and why", media_type=MEDIA_TYPE)}
-
-
-@get("/health/live", role=PUBLIC, summary="Is the process alive?", tags=["health"])
+@get("/health/live", role=PUBLIC, summary="Is the process alive?", tags=["health"], operation_id="get_liveness")
 async def live() -> ApiResponse[Alive]:
     """The process answers. It does not ask the database: while that is unavailable, a restart of this process would not
     help."""
@@ -45,13 +40,27 @@ async def _readiness(request: Request[Any, Any, Any], readiness: Readiness) -> R
     return ApiResponse(Alive())
 
 
-@get(["/health", "/health/ready"], role=PUBLIC, summary="Ready for requests?", tags=["health"], responses=_NOT_READY)
+@get(
+    ["/health", "/health/ready"],
+    role=PUBLIC,
+    summary="Ready for requests?",
+    tags=["health"],
+    problems=(NotReady,),
+    operation_id="get_health",
+)
 async def ready(request: Request[Any, Any, Any], readiness: NamedDependency[Readiness]) -> Response[Alive]:
     """For load balancers: 503 while this instance starts or drains, or lacks what it needs to answer requests."""
     return await _readiness(request, readiness)
 
 
-@get("/health/startup", role=PUBLIC, summary="Has the instance started?", tags=["health"], responses=_NOT_READY)
+@get(
+    "/health/startup",
+    role=PUBLIC,
+    summary="Has the instance started?",
+    tags=["health"],
+    problems=(NotReady,),
+    operation_id="get_startup",
+)
 async def startup(request: Request[Any, Any, Any], readiness: NamedDependency[Readiness]) -> Response[Alive]:
     """The same as `/health/ready`, for startup probes, which ask until it succeeds for the first time."""
     return await _readiness(request, readiness)
@@ -60,15 +69,21 @@ async def startup(request: Request[Any, Any, Any], readiness: NamedDependency[Re
 class DatabaseHealth(msgspec.Struct):
     """The pool and the notifications are those of the instance that answers."""
 
-    server_version: str
-    in_recovery: bool
-    migration: str
-    pool_size: int
-    pool_in_use: int
-    hears_notices: bool
+    server_version: Annotated[str, Meta(description="of Postgres")]
+    in_recovery: Annotated[bool, Meta(description="true: the database is a replica, so nothing can be written")]
+    migration: Annotated[str, Meta(description="the revision of the schema")]
+    pool_size: Annotated[int, Meta(description="the connections that the instance may have")]
+    pool_in_use: Annotated[int, Meta(description="those that requests have now")]
+    hears_notices: Annotated[bool, Meta(description="whether the instance hears of changed roles at once")]
 
 
-@get("/health/database", role=Role.ADMIN, summary="The database as this instance sees it", tags=["health"])
+@get(
+    "/health/database",
+    role=Role.ADMIN,
+    summary="The database as this instance sees it",
+    tags=["health"],
+    operation_id="get_database_health",
+)
 async def database_health(
     read: NamedDependency[ReadSession],
     database: NamedDependency[Database],
@@ -92,10 +107,10 @@ class Scaling(msgspec.Struct):
     """What shows whether there are too few or too many instances or workers. All times are in seconds."""
 
     instances: Annotated[int, Meta(description="instances of the API that are connected to the database")]
-    workers: list[WorkerNow]
+    workers: Annotated[list[WorkerNow], Meta(description="the registered workers")]
     queue_depth: Annotated[int, Meta(description="jobs that could start if a worker had a free slot")]
     oldest_waiting: Annotated[float | None, Meta(description="how long the first of these has waited")]
-    running_exports: int
+    running_exports: Annotated[int, Meta(description="exports that run now")]
     waiting_exports: Annotated[
         int, Meta(description="not in the queue yet: their owners have as many running as they may")
     ]
@@ -105,7 +120,13 @@ class Scaling(msgspec.Struct):
     replica: Annotated[ReplicaNow | None, Meta(description="null if none is configured")]
 
 
-@get("/health/scaling", role=Role.ADMIN, summary="Are there enough instances and workers?", tags=["health"])
+@get(
+    "/health/scaling",
+    role=Role.ADMIN,
+    summary="Are there enough instances and workers?",
+    tags=["health"],
+    operation_id="get_scaling_health",
+)
 async def scaling_health(
     read: NamedDependency[ReadSession], database: NamedDependency[Database]
 ) -> ApiResponse[Scaling]:

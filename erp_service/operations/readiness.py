@@ -65,3 +65,4 @@ class NotReady(errors.Refused):
     the database knows."""
 
     status, slug, title = 503, "not-ready", "This instance is not ready"
+    extension = errors.RetryLater

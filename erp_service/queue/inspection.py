@@ -1,9 +1,9 @@
 """What the queue does at this moment, for operators; and retry and cancel of its jobs."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from sqlalchemy import text
 
 from erp_service import errors
@@ -20,13 +20,13 @@ MOST = 100
 class WorkerNow(Struct, frozen=True):
     """A registered worker. `heartbeat_age` is in seconds; `holds_lock` says whether its connection is alive."""
 
-    id: int
-    host: str | None
-    pid: int | None
-    heartbeat_age: float
-    draining: bool
-    holds_lock: bool
-    running: int
+    id: Annotated[int, Meta(description="the id of its registration")]
+    host: Annotated[str | None, Meta(description="where it runs; null if it is not known")]
+    pid: Annotated[int | None, Meta(description="its process id; null if it is not known")]
+    heartbeat_age: Annotated[float, Meta(description="seconds since its last heartbeat")]
+    draining: Annotated[bool, Meta(description="true: it takes no new jobs")]
+    holds_lock: Annotated[bool, Meta(description="whether its connection is alive")]
+    running: Annotated[int, Meta(description="the number of its jobs")]
 
 
 class Depth(Struct, frozen=True):

@@ -5,7 +5,7 @@ command no queue, and `erp --help` nothing."""
 
 import pkgutil
 from collections.abc import Iterable
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import msgspec
 
@@ -40,6 +40,8 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     figures: tuple[str, ...] = ()
     """registry.figures.FigureReader: what /metrics says of the whole cluster."""
     event_types: tuple[str, ...] = ()
+    enums: tuple[str, ...] = ()
+    """Literals that stand in the OpenAPI document once, under the name of the attribute."""
 
 
 def load(features: Iterable[Feature], kind: Kind, *types: type[T]) -> list[T]:
@@ -60,3 +62,9 @@ def load_models(features: Iterable[Feature]) -> None:
     for feature in features:
         for module in feature.models:
             pkgutil.resolve_name(module)
+
+
+def load_enums(features: Iterable[Feature]) -> dict[str, tuple[str, ...]]:
+    """The values of each enum, by its name in the OpenAPI document."""
+    names = [name for feature in features for name in feature.enums]
+    return {name.partition(":")[2]: get_args(pkgutil.resolve_name(name)) for name in names}

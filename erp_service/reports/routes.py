@@ -78,7 +78,13 @@ To = Annotated[
 ]
 
 
-@get(f"{_PATH}/snapshot", role=Role.VIEWER, summary="What is on hand, and its value", tags=_TAGS)
+@get(
+    f"{_PATH}/snapshot",
+    role=Role.VIEWER,
+    summary="What is on hand, and its value",
+    tags=_TAGS,
+    operation_id="report_snapshot",
+)
 async def snapshot(
     settings: NamedDependency[Settings],
     database: NamedDependency[Database],
@@ -116,6 +122,8 @@ async def snapshot(
     problems=(ReportTooLong,),
     responses=_FILE,
     media_type=_CSV,
+    operation_id="report_snapshot_csv",
+    headers={200: ("Content-Disposition",)},
 )
 async def snapshot_csv(
     settings: NamedDependency[Settings],
@@ -146,7 +154,13 @@ async def snapshot_csv(
     return await _file("stock-snapshot", SnapshotLine, await database.reading(read), dataset="stock_levels")
 
 
-@get(f"{_PATH}/movements", role=Role.VIEWER, summary="Receipts, issues and adjustments by period", tags=_TAGS)
+@get(
+    f"{_PATH}/movements",
+    role=Role.VIEWER,
+    summary="Receipts, issues and adjustments by period",
+    tags=_TAGS,
+    operation_id="report_movements",
+)
 async def movements(
     settings: NamedDependency[Settings],
     database: NamedDependency[Database],
@@ -184,6 +198,8 @@ async def movements(
     problems=(ReportTooLong,),
     responses=_FILE,
     media_type=_CSV,
+    operation_id="report_movements_csv",
+    headers={200: ("Content-Disposition",)},
 )
 async def movements_csv(
     settings: NamedDependency[Settings],
@@ -213,13 +229,25 @@ async def movements_csv(
     return await _file("stock-movements", MovementsLine, await database.reading(read), dataset="stock_movements")
 
 
-@get(f"{_PATH}/summary", role=Role.VIEWER, summary="The stock in a few figures", tags=_TAGS)
+@get(
+    f"{_PATH}/summary",
+    role=Role.VIEWER,
+    summary="The stock in a few figures",
+    tags=_TAGS,
+    operation_id="report_summary",
+)
 async def summary(settings: NamedDependency[Settings], database: NamedDependency[Database]) -> ApiResponse[Summary]:
     """The numbers of active items, of locations, of low items and of recent movements, and the value of the stock."""
     return ApiResponse(await database.reading(partial(queries.summary, currency=settings.currency)))
 
 
-@get(f"{_PATH}/low-stock", role=Role.VIEWER, summary="What to reorder", tags=_TAGS)
+@get(
+    f"{_PATH}/low-stock",
+    role=Role.VIEWER,
+    summary="What to reorder",
+    tags=_TAGS,
+    operation_id="report_low_stock",
+)
 async def low_stock(
     database: NamedDependency[Database],
     threshold: Annotated[

@@ -16,15 +16,15 @@ _Currency = Annotated[str, Meta(description="ISO 4217", examples=["EUR"])]
 class SnapshotLine(Struct):
     """What is on hand of one item at one location, and its value at moving average."""
 
-    item_id: int
-    sku: str
+    item_id: Annotated[int, Meta(description="the id of the item")]
+    sku: Annotated[str, Meta(description="its sku")]
     name: Annotated[str, Meta(description="the item's name")]
-    unit: str
-    location_id: int
+    unit: Annotated[str, Meta(description="its unit")]
+    location_id: Annotated[int, Meta(description="the id of the location")]
     location: Annotated[str, Meta(description="the location's code")]
-    location_name: str
-    on_hand: Decimal
-    value: Decimal
+    location_name: Annotated[str, Meta(description="its name")]
+    on_hand: Annotated[Decimal, Meta(description="the quantity")]
+    value: Annotated[Decimal, Meta(description="of that quantity, at moving average")]
     unit_value: Annotated[
         Decimal | None, Meta(description="value / on_hand, rounded to 6 decimals; null while nothing is on hand")
     ]
@@ -34,10 +34,10 @@ class SnapshotLine(Struct):
 class MovementsLine(Struct):
     """The movements of one item in one period. `net` = in - out + adjusted + transferred."""
 
-    item_id: int
-    sku: str
-    name: str
-    unit: str
+    item_id: Annotated[int, Meta(description="the id of the item")]
+    sku: Annotated[str, Meta(description="its sku")]
+    name: Annotated[str, Meta(description="its name")]
+    unit: Annotated[str, Meta(description="its unit")]
     period: Annotated[date, Meta(description="its first day, in the report's time zone; weeks begin on Monday")]
     received: Annotated[Decimal, Meta(description="the quantity of all receipts")] = field(name="in")
     issued: Annotated[Decimal, Meta(description="the quantity of all issues, above zero")] = field(name="out")
@@ -52,12 +52,12 @@ class MovementsLine(Struct):
 class LowStockLine(Struct):
     """An item with too little on hand, over all locations."""
 
-    item_id: int
-    sku: str
-    name: str
-    unit: str
+    item_id: Annotated[int, Meta(description="the id of the item")]
+    sku: Annotated[str, Meta(description="its sku")]
+    name: Annotated[str, Meta(description="its name")]
+    unit: Annotated[str, Meta(description="its unit")]
     on_hand: Annotated[Decimal, Meta(description="over all locations")]
-    reorder_point: Decimal | None
+    reorder_point: Annotated[Decimal | None, Meta(description="of the item; null if it has none")]
     shortage: Annotated[Decimal, Meta(description="the quantity missing to the reorder point, or to the threshold")]
 
 
@@ -65,7 +65,7 @@ class Summary(Struct):
     """The stock in a few figures, all of one time."""
 
     active_items: Annotated[int, Meta(description="with the status ACTIVE")]
-    locations: int
+    locations: Annotated[int, Meta(description="how many there are")]
     stock_value: Annotated[Decimal, Meta(description="of all stock on hand, at moving average")]
     currency: _Currency
     low_stock_items: Annotated[int, Meta(description="active items at or below their reorder point")]
@@ -76,16 +76,16 @@ class Summary(Struct):
 class SnapshotPage(Page[SnapshotLine]):
     """What is on hand, by item and location."""
 
-    items: list[SnapshotLine]
+    items: Annotated[list[SnapshotLine], Meta(description="by item and location")]
 
 
 class MovementsPage(Page[MovementsLine]):
     """Movements, by item and period."""
 
-    items: list[MovementsLine]
+    items: Annotated[list[MovementsLine], Meta(description="by item and period")]
 
 
 class LowStockPage(Page[LowStockLine]):
     """Items with too little on hand."""
 
-    items: list[LowStockLine]
+    items: Annotated[list[LowStockLine], Meta(description="in order of id")]

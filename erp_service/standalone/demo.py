@@ -20,14 +20,20 @@ import msgspec
 from msgspec.structs import astuple
 from sqlalchemy import exists, select
 
-from erp_service.access.principals import command
+from erp_service.access.principals import command, system
+from erp_service.access.roles import Role
+from erp_service.auth import users
+from erp_service.auth.models import User
 from erp_service.db import locks
+from erp_service.db.engine import Database
 from erp_service.decimals import rounded, shortest
 from erp_service.imports.service import importing, load_into
 from erp_service.imports.spool import Spooled
 from erp_service.inventory.models import Item
 
 DAYS = 90
+COLLEAGUE = "sam@example.com"
+_NO_HASH = "!"
 _FILES = Path(__file__).parent / "demo_stock"
 _CUSTOMERS = ("Café Lumen", "The Corner Oven", "Hotel Avon", "Docks Canteen", "Mill Road Deli", "Studio Kestrel")
 _AT_THE_TILL = ("",) * 5
@@ -80,6 +86,17 @@ async def load_demo(url: str, *, now: datetime | None = None) -> bool:
         rows = [astuple(movement) for movement in movements(goods, now or datetime.now(UTC))]
         await load_into(db, "movements", _file("movements", Movement.__struct_fields__, rows), who=who)
     return True
+
+
+async def load_colleague(database: Database) -> None:
+    """A second user, whom the examples at /docs change: nobody can change their own role. Nobody can sign in as this
+    one before an administrator sets a password."""
+    async with database.write() as db:
+        if not await db.scalar(select(exists().where(User.email == COLLEAGUE))):
+            who = system("erp demo")
+            await users.create_user(
+                db, who, email=COLLEAGUE, full_name="Sam Okafor", role=Role.STAFF, password_hash=_NO_HASH
+            )
 
 
 def catalogue() -> list[Good]:

@@ -172,6 +172,7 @@ async def _prepare(urls: DatabaseUrls, credentials: Secrets, *, with_demo: bool,
     try:
         await first_super_admin(database, credentials.email, credentials.password)
         if with_demo and await demo.load_demo(urls.owner):
+            await demo.load_colleague(database)
             say("Loaded demo stock: a small trading company.")
     finally:
         await database.close()

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, TypeVar
 
 import litestar
@@ -18,6 +19,8 @@ from erp_service import errors
 from erp_service.access.roles import Role
 from erp_service.errors import INTEGER_LIMIT, Fault, Refused
 from erp_service.problems import MEDIA_TYPE, Problem
+from erp_service.web.openapi import declaration
+from erp_service.web.openapi.declaration import Declaration
 
 T = TypeVar("T")
 
@@ -28,7 +31,7 @@ SMALL_BODY = 64 * 1024
 BODY_BEFORE_SIGN_IN = 4 * 1024
 """The largest bodies, in bytes, of routes with and without a role that do not say `lines=True`."""
 
-Id = Annotated[int, PathParameter(ge=1, le=INTEGER_LIMIT)]
+Id = Annotated[int, PathParameter(ge=1, le=INTEGER_LIMIT, description="the id")]
 IfMatch = Annotated[
     str | None,
     HeaderParameter(name="If-Match", max_length=1000, description="The `ETag` that you read; 412 if it has changed."),
@@ -40,7 +43,10 @@ Register = Callable[[Handler], HTTPRouteHandler]
 
 
 def get(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
-    """With `signed=True`, a signature in the query may replace the token."""
+    """With `signed=True`, a signature in the query may replace the token.
+
+    For the document, every kind of route takes `operation_id` (else it is made from the handler's name), `example`, a
+    body that works on the demo data, and `headers`, the names of further headers by status."""
     return _route(litestar.get, path, role, problems, options)
 
 
@@ -80,6 +86,8 @@ def _route(
         "body_limit": None if options.pop("lines", False) else small,
         "streams_body": options.pop("streams_body", False),
     }
+    operation_name = options.pop("operation_id", None)
+    example, headers = options.pop("example", None), options.pop("headers", {})
 
     def register(handler: Handler) -> HTTPRouteHandler:
         parameters = inspect.signature(handler).parameters
@@ -96,6 +104,7 @@ def _route(
             implied.append(errors.NotFound)
         if "if_match" in parameters:
             implied.append(errors.Stale)
+        kinds = [*implied, *problems, *(_KEY_PROBLEMS if idempotent else ())]
         return method(  # type: ignore[no-any-return]
             path,
             opt={
@@ -104,12 +113,14 @@ def _route(
                 "idempotent": idempotent,
                 "signed": signed,
                 "while_password_expired": while_password_expired,
+                declaration.KEY: Declaration(kinds, example, headers),
                 **body,
             },
+            operation_id=declaration.operation_id(operation_name or handler.__name__),
             guards=[*([] if role is PUBLIC else [_least_role]), _as_declared, *options.pop("guards", [])],
             security=[{}] if role is PUBLIC else [{"password": []}, *([{"signature": []}] if signed else [])],
             description=_description(handler, role, idempotent=idempotent),
-            responses=_documented([*implied, *problems], idempotent=idempotent) | options.pop("responses", {}),
+            responses=_documented(kinds) | _without_random_examples(options.pop("responses", {})),
             **options,
         )(handler)
 
@@ -123,9 +134,9 @@ def _description(handler: Handler, role: Role | None, *, idempotent: bool) -> st
     return f"{text}\n\n{access}{key}".strip()
 
 
-def _documented(kinds: Iterable[type[Refused]], *, idempotent: bool) -> dict[int, ResponseSpec]:
+def _documented(kinds: Iterable[type[Refused]]) -> dict[int, ResponseSpec]:
     titles: dict[int, list[str]] = {}
-    for kind in [*kinds, *(_KEY_PROBLEMS if idempotent else ())]:
+    for kind in kinds:
         line = f"{kind.title} (`/problems/{kind.slug}`)"
         if line not in titles.setdefault(kind.status, []):
             titles[kind.status].append(line)
@@ -133,6 +144,11 @@ def _documented(kinds: Iterable[type[Refused]], *, idempotent: bool) -> dict[int
         status: ResponseSpec(Problem, generate_examples=False, description="; ".join(lines), media_type=MEDIA_TYPE)
         for status, lines in sorted(titles.items())
     }
+
+
+def _without_random_examples(responses: Mapping[int, ResponseSpec]) -> dict[int, ResponseSpec]:
+    """The framework would invent other examples at each start."""
+    return {status: replace(response, generate_examples=False) for status, response in responses.items()}
 
 
 _MOST_NAMED = 20  # parameters in one answer

@@ -67,6 +67,9 @@ async def test_the_document_is_openapi_3_1_with_every_problem(service: tuple[Pro
                 for status, answer in operation["responses"].items()
                 if "application/problem+json" in answer.get("content", {})
             }
+            if method == "head":
+                assert not problems, "an answer to HEAD has no body"
+                continue
             assert {"422", "500", "503"} <= problems, where
             if "Least role" in operation["description"]:
                 assert "401" in problems, where

@@ -4,10 +4,12 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
+from httpx import AsyncClient
 
+from erp_service.db.engine import Database
 from erp_service.operations.verify import verify
 from erp_service.settings import Settings
-from erp_service.standalone.demo import catalogue, load_demo, movements
+from erp_service.standalone.demo import COLLEAGUE, catalogue, load_colleague, load_demo, movements
 
 NOW = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
 
@@ -55,3 +57,12 @@ def test_whatever_the_day_there_is_always_something_to_sell_and_something_low() 
         low = [good.sku for good in goods if on_hand[good.sku] <= good.reorder_point]
         assert 0 < len(low) < len(goods) / 2, (day, low)
         assert min(on_hand.values()) >= 0
+
+
+async def test_the_colleague_is_there_once_and_nobody_can_sign_in_as_them(
+    database: Database, client: AsyncClient
+) -> None:
+    for _ in range(2):
+        await load_colleague(database)
+    form = {"username": COLLEAGUE, "password": "!"}
+    assert (await client.post("/api/v1/auth/login", data=form)).status_code == 401

@@ -69,6 +69,7 @@ async def login(request: Request[Any, Any, Any], login: NamedDependency[LoginCon
     summary="Get a new pair of tokens",
     tags=_TAGS,
     problems=(RefreshRefused, errors.TooMany),
+    operation_id="refresh_tokens",
 )
 async def refresh(
     request: Request[Any, Any, Any], login: NamedDependency[LoginContext], data: JSONBody[RefreshRequest]
@@ -105,6 +106,13 @@ async def logout(
     idempotent=False,
     problems=(EmailTaken, RoleOutOfReach),
     dependencies=HASHED_FIRST,
+    operation_id="register_user",
+    example={
+        "email": "ada@example.com",
+        "full_name": "Ada Marsh",
+        "role": "VIEWER",
+        "password": "copper kettle by the harbour",
+    },
 )
 async def register(
     write: NamedDependency[WriteSession],
@@ -117,7 +125,13 @@ async def register(
     return created(user, f"/api/v1/users/{user.id}", version=1)
 
 
-@get(f"{_BASE}/me", role=Role.VIEWER, summary="Your profile", tags=_TAGS)
+@get(
+    f"{_BASE}/me",
+    role=Role.VIEWER,
+    summary="Your profile",
+    tags=_TAGS,
+    operation_id="get_own_profile",
+)
 async def me(read: NamedDependency[ReadSession], request: Request[Principal, TokenClaims, Any]) -> ApiResponse[UserOut]:
     """The user whom the access token belongs to, as the database has them now."""
     return tagged(*await queries.user(read, request.auth.user_id))

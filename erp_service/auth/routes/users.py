@@ -49,6 +49,12 @@ async def list_users(
     tags=_TAGS,
     problems=(EmailTaken, RoleOutOfReach),
     dependencies=HASHED_FIRST,
+    example={
+        "email": "grace@example.com",
+        "full_name": "Grace Hopper",
+        "role": "STAFF",
+        "password": "seven grey geese at dusk",
+    },
 )
 async def create_user(
     write: NamedDependency[WriteSession],
@@ -73,6 +79,8 @@ async def get_user(read: NamedDependency[ReadSession], user_id: Id) -> ApiRespon
     summary="Replace a user",
     tags=_TAGS,
     problems=(EmailTaken, RoleOutOfReach, OwnAccount),
+    operation_id="replace_user",
+    example={"email": "sam@example.com", "full_name": "Sam Okafor-Lane"},
 )
 async def update_user(
     write: NamedDependency[WriteSession],
@@ -130,6 +138,8 @@ async def reactivate_user(
     summary="Change a role",
     tags=_TAGS,
     problems=(RoleOutOfReach, OwnAccount),
+    operation_id="change_user_role",
+    example={"role": "VIEWER", "reason": "works at the till only"},
 )
 async def change_role(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], user_id: Id, data: JSONBody[RoleChange]
@@ -149,6 +159,8 @@ async def change_role(
     tags=_TAGS,
     idempotent=False,
     problems=(OwnAccount,),
+    operation_id="reset_user_password",
+    example={"new_password": "paper boats on the mill pond"},
 )
 async def reset_password(
     who: NamedDependency[Principal], login: NamedDependency[LoginContext], user_id: Id, data: JSONBody[PasswordReset]

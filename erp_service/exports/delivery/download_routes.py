@@ -36,6 +36,13 @@ from erp_service.web.routing import get_or_head
 
 _BYTES = ResponseSpec(bytes, description="The file", media_type="*/*", generate_examples=False)
 _SOME_BYTES = ResponseSpec(bytes, description="The part that `Range` names", media_type="*/*", generate_examples=False)
+_OF_FILE = ("Accept-Ranges", "Cache-Control", "Content-Disposition", "Content-Length", "ETag", "Repr-Digest")
+_HEADERS = {
+    200: _OF_FILE,
+    206: (*_OF_FILE, "Content-Range"),
+    304: ("ETag", "Cache-Control"),
+    307: ("Location", "Cache-Control"),
+}
 _SAME = ResponseSpec(None, description="The file is the one that `If-None-Match` names", generate_examples=False)
 _ELSEWHERE = ResponseSpec(
     None,
@@ -89,6 +96,8 @@ class FileStream(Stream):
     signed=True,
     guards=[_QUOTA],
     responses={200: _BYTES, 206: _SOME_BYTES, 304: _SAME, 307: _ELSEWHERE},
+    operation_id="download_export",
+    headers=_HEADERS,
 )
 async def download(
     write: NamedDependency[WriteSession],

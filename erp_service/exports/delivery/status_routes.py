@@ -50,10 +50,15 @@ _EVENTS = ResponseSpec(
 _NOTHING_MORE = ResponseSpec(
     None, description="The job has ended, and `Last-Event-ID` is its final state: do not connect again"
 )
-_SAME = ResponseSpec(None, description="The job is the one that `If-None-Match` names", generate_examples=False)
 
 
-@get(ONE, role=Role.VIEWER, summary="An export", tags=TAGS, responses={304: _SAME})
+@get(
+    ONE,
+    role=Role.VIEWER,
+    summary="An export",
+    tags=TAGS,
+    headers={200: ("Retry-After", "Preference-Applied", "Vary"), 304: ("Retry-After", "Preference-Applied", "Vary")},
+)
 async def get_export(
     request: Request[Principal, Any, Any],
     who: NamedDependency[Principal],
@@ -150,6 +155,8 @@ class EventStream(Stream):
     problems=(Forbidden, AddressRefused, TooManyStreams, StreamsFull),
     responses={200: _EVENTS, 204: _NOTHING_MORE},
     signed=True,
+    operation_id="follow_export",
+    headers={200: ("Cache-Control",)},
 )
 async def events(
     request: Request[Principal, Any, Any],
@@ -267,6 +274,7 @@ async def _event_lines(
     problems=(Forbidden, ExportExpired, TooMany),
     idempotent=False,
     guards=[SIGNED_ADDRESSES],
+    operation_id="create_download_url",
 )
 async def download_url(
     request: Request[Principal, Any, Any],

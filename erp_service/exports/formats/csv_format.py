@@ -19,7 +19,7 @@ class CsvEncoder:
 
     async def begin(self) -> None:
         # the names are plain words and need no quotes
-        header = self._options.delimiter.join(column.name for column in self._columns) + "\n"
+        header = self._options.separator.join(column.name for column in self._columns) + "\n"
         start = _BOM if self._options.bom else b""
         if self._options.header:
             start += self._with_line_ends(header.encode())
@@ -64,7 +64,7 @@ def _cell(column: Column, options: Options) -> str:
 
 def _copy(options: Options) -> Mapping[str, str]:
     # COPY quotes every value that looks like the text for null, so readers can tell them apart
-    return {"format": "csv", "encoding": "UTF8", "delimiter": options.delimiter, "null": options.null}
+    return {"format": "csv", "encoding": "UTF8", "delimiter": options.separator, "null": options.null}
 
 
 CSV = Format(

@@ -12,7 +12,10 @@ from erp_service.formulas import guarded
 class CsvOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Without options, CSV is for machines (RFC 4180 with LF): exact, empty for null, and `""` for an empty text."""
 
-    delimiter: Annotated[Literal[",", ";", "\t", "|"], Meta(description="the character between two cells")] = ","
+    # the tab itself is accepted too; the document leaves it out, since generated code breaks on it
+    delimiter: Annotated[
+        Literal[",", ";", "|", "tab", "\t"], Meta(description="the character between two cells; `tab` is a tab")
+    ] = ","
     decimal_comma: Annotated[
         bool, Meta(description="numbers with a decimal comma, as spreadsheets of many countries read them")
     ] = False
@@ -38,13 +41,18 @@ class CsvOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         ),
     ] = False
 
+    @property
+    def separator(self) -> str:
+        """The character itself."""
+        return "\t" if self.delimiter == "tab" else self.delimiter
+
 
 def csv_option_faults(options: CsvOptions) -> Iterator[Fault]:
     """Each option that would make COPY write a file that cannot be read back unambiguously."""
     null = options.null
     if '"' in null or any(character < " " or character == "\x7f" for character in null):
         yield Fault("must hold no quote and no control character", pointer="/csv/null")
-    elif options.delimiter in null:
+    elif options.separator in null:
         yield Fault("must not hold the delimiter", pointer="/csv/null")
     elif options.formula_guard and guarded(null) != null:
         yield Fault("would be taken for a formula, which formula_guard is to prevent", pointer="/csv/null")

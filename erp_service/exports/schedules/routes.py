@@ -49,6 +49,7 @@ async def list_schedules(
     status_code=201,
     problems=(Forbidden, TooManySchedules, TooMany),
     guards=[SUBMISSIONS],
+    example={"cron": "0 6 * * mon-fri", "timezone": "Europe/Berlin", "spec": {"dataset": "stock_levels"}},
 )
 async def create_schedule(
     write: NamedDependency[WriteSession],
@@ -82,6 +83,7 @@ async def get_schedule(
     tags=_TAGS,
     problems=(Forbidden, ExportForbidden, TooMany),
     guards=[SUBMISSIONS],
+    example={"cron": "0 7 * * mon", "timezone": "Europe/Berlin", "spec": {"dataset": "stock_levels", "format": "xlsx"}},
 )
 async def replace_schedule(
     write: NamedDependency[WriteSession],
@@ -121,6 +123,7 @@ async def delete_schedule(
     status_code=202,
     problems=(Forbidden, ExportForbidden, TooManyExports, ExportQuota, TooMany),
     guards=[SUBMISSIONS],
+    headers={202: ("Location", "Retry-After")},
 )
 async def run_schedule(
     write: NamedDependency[WriteSession],

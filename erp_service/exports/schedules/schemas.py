@@ -21,7 +21,7 @@ _Cron = Annotated[
         description="minute, hour, day of month (`L`: the last), month, day of week: five fields of cron; at most"
         " every 5 minutes. Also `@hourly`, `@daily`, `@weekly`, `@monthly` and `@yearly`, kept as the five fields that"
         " they stand for. If day of month and day of week are both restricted, a day that matches one of them is"
-        " enough; if one of the two begins with `*`, as `*/2` does, a day must match both (Debian's cron)",
+        " enough; if one of the two begins with a star, with or without a step, a day must match both (Debian's cron)",
         examples=["0 6 * * mon-fri", "30 23 L * *"],
     ),
 ]
@@ -31,9 +31,9 @@ _Zone = Annotated[
         min_length=1,
         max_length=64,
         description="the IANA time zone that `cron` is in. A fixed time that its clock skips runs right after the"
-        " change, and one that it shows twice runs the first time only. With `*` or a step in minute or hour the"
-        " schedule is an interval: it runs whenever the clock shows one of its times, so `*/5` does not pause for an"
-        " hour that the clock shows again",
+        " change, and one that it shows twice runs the first time only. With a star or a step in minute or hour the"
+        " schedule is an interval: it runs whenever the clock shows one of its times, so one of every five minutes does"
+        " not pause for an hour that the clock shows again",
         examples=["Europe/Berlin"],
     ),
 ]
@@ -44,7 +44,7 @@ class ScheduleBody(Struct, forbid_unknown_fields=True, kw_only=True):
 
     cron: _Cron
     timezone: _Zone = "UTC"
-    spec: Annotated[ExportRequest, Meta(examples=[_SPEC])]
+    spec: Annotated[ExportRequest, Meta(description="the body of `POST /api/v1/exports/jobs`", examples=[_SPEC])]
     is_active: Annotated[bool, Meta(description="false: the schedule stays and does not run")] = True
 
 
@@ -60,26 +60,32 @@ class DayRule(Struct):
 class LastJob(Struct):
     """The present state of the export that the last run submitted, or joined."""
 
-    id: UUID
-    status: Status
+    id: Annotated[UUID, Meta(description="the id of the export")]
+    status: Annotated[Status, Meta(description="its state now")]
 
 
 class ScheduleOut(Struct):
     """A schedule. `last_error` is a problem (RFC 9457) if the last run was refused, and null otherwise."""
 
-    id: UUID
+    id: Annotated[UUID, Meta(description="the id")]
     owner: Annotated[int, Meta(description="the id of the user as whom it runs")]
-    cron: str
+    cron: Annotated[str, Meta(description="when it runs")]
     day_rule: Annotated[DayRule | None, Meta(description="null unless `cron` restricts both fields of days")]
-    timezone: str
-    spec: Annotated[dict[str, Any], Meta(description="as it was sent, with defaults", examples=[_SPEC])]
-    is_active: bool
+    timezone: Annotated[str, Meta(description="the IANA time zone of `cron`")]
+    spec: Annotated[
+        dict[str, Any],
+        Meta(description="as it was sent, with defaults", examples=[_SPEC], extra={"schema": "ExportRequest"}),
+    ]
+    is_active: Annotated[bool, Meta(description="false: it does not run")]
     next_run_at: Annotated[datetime | None, Meta(description="null while it is not active")]
     last_run_at: Annotated[datetime | None, Meta(description="when it last ran, or was refused")]
-    last_job: LastJob | None
-    last_error: dict[str, Any] | None
-    created_at: datetime
-    updated_at: datetime
+    last_job: Annotated[LastJob | None, Meta(description="the export of the last run; null before the first")]
+    last_error: Annotated[
+        dict[str, Any] | None,
+        Meta(description="why the last run was refused; null if it was not", extra={"schema": "Problem"}),
+    ]
+    created_at: Annotated[datetime, Meta(description="when it was created")]
+    updated_at: Annotated[datetime, Meta(description="when it was last changed")]
     changed_by: Annotated[int, Meta(description="the id of the user who last changed it")]
     most_role: Annotated[
         Role | None,
@@ -90,4 +96,4 @@ class ScheduleOut(Struct):
 class SchedulePage(Page[ScheduleOut]):
     """Schedules, newest first."""
 
-    items: list[ScheduleOut]
+    items: Annotated[list[ScheduleOut], Meta(description="schedules, newest first")]

@@ -62,7 +62,15 @@ async def get_item(
     return tagged(item, item.version)
 
 
-@post(_PATH, role=Role.ADMIN, summary="Create an item", tags=_TAGS, status_code=201, problems=(SkuTaken,))
+@post(
+    _PATH,
+    role=Role.ADMIN,
+    summary="Create an item",
+    tags=_TAGS,
+    status_code=201,
+    problems=(SkuTaken,),
+    example={"sku": "MUG-BLUE", "name": "Mug, blue", "unit": "pcs", "reorder_point": "10"},
+)
 async def create_item(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[ItemBody]
 ) -> ApiResponse[ItemOut]:
@@ -71,7 +79,14 @@ async def create_item(
     return created(item, f"{_PATH}/{item.id}", item.version)
 
 
-@put(_ONE, role=Role.ADMIN, summary="Replace an item", tags=_TAGS, problems=(SkuTaken, UnitStays))
+@put(
+    _ONE,
+    role=Role.ADMIN,
+    summary="Replace an item",
+    tags=_TAGS,
+    problems=(SkuTaken, UnitStays),
+    example={"sku": "BEAN-ESP-1K", "name": "Coffee beans, house espresso, 1 kg", "unit": "bag", "reorder_point": "45"},
+)
 async def replace_item(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],

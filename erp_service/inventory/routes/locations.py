@@ -67,7 +67,15 @@ async def get_location(
     return tagged(location, location.version)
 
 
-@post(_PATH, role=Role.ADMIN, summary="Create a location", tags=_TAGS, status_code=201, problems=(CodeTaken,))
+@post(
+    _PATH,
+    role=Role.ADMIN,
+    summary="Create a location",
+    tags=_TAGS,
+    status_code=201,
+    problems=(CodeTaken,),
+    example={"code": "STALL-2", "name": "The second market stall", "location_type": "WAREHOUSE"},
+)
 async def create_location(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[LocationBody]
 ) -> ApiResponse[LocationOut]:
@@ -76,7 +84,19 @@ async def create_location(
     return created(location, f"{_PATH}/{location.id}", location.version)
 
 
-@put(_ONE, role=Role.ADMIN, summary="Replace a location", tags=_TAGS, problems=(CodeTaken, NegativeStock))
+@put(
+    _ONE,
+    role=Role.ADMIN,
+    summary="Replace a location",
+    tags=_TAGS,
+    problems=(CodeTaken, NegativeStock),
+    example={
+        "code": "MAIN",
+        "name": "Main warehouse",
+        "location_type": "WAREHOUSE",
+        "address": "Unit 5, Harbour Lane, Bristol",
+    },
+)
 async def replace_location(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],

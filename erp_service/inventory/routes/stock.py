@@ -33,7 +33,22 @@ _TAGS = ["stock"]
 TransactionId = Annotated[UUID, PathParameter(description="`transaction_id` of the document")]
 
 
-@post(f"{_PATH}/in", role=Role.STAFF, summary="Receive", tags=_TAGS, status_code=201, problems=[ItemNotActive])
+@post(
+    f"{_PATH}/in",
+    role=Role.STAFF,
+    summary="Receive",
+    tags=_TAGS,
+    status_code=201,
+    problems=[ItemNotActive],
+    operation_id="receive_stock",
+    example={
+        "sku": "BEAN-ESP-1K",
+        "location": "MAIN-A-01",
+        "quantity": "12",
+        "unit_cost": "9.85",
+        "reference_no": "PO-2041",
+    },
+)
 async def receive(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Receipt]
 ) -> ApiResponse[PostedEntry]:
@@ -51,6 +66,8 @@ async def receive(
     tags=_TAGS,
     status_code=201,
     problems=[InsufficientStock, ItemNotActive],
+    operation_id="issue_stock",
+    example={"sku": "BEAN-ESP-1K", "location": "MAIN-A-01", "quantity": "2", "reference_no": "INV-3001"},
 )
 async def issue(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Issue]
@@ -69,6 +86,8 @@ async def issue(
     tags=_TAGS,
     status_code=201,
     problems=[InsufficientStock, ItemNotActive],
+    operation_id="transfer_stock",
+    example={"sku": "BEAN-ESP-1K", "from_location": "MAIN-A-01", "to_location": "SHOP-FLOOR", "quantity": "3"},
 )
 async def transfer(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Transfer]
@@ -86,6 +105,8 @@ async def transfer(
     tags=_TAGS,
     status_code=201,
     problems=[InsufficientStock],
+    operation_id="adjust_stock",
+    example={"sku": "BEAN-ESP-1K", "location": "MAIN-A-01", "quantity": "-1", "reason": "a bag was torn"},
 )
 async def adjust(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Adjustment]
@@ -104,6 +125,24 @@ async def adjust(
     tags=_TAGS,
     status_code=201,
     problems=[InsufficientStock, ItemNotActive],
+    example={
+        "movements": [
+            {
+                "transaction_type": "IN",
+                "sku": "BEAN-ESP-1K",
+                "location": "MAIN-A-01",
+                "quantity": "10",
+                "unit_cost": "9.80",
+            },
+            {
+                "transaction_type": "TRANSFER",
+                "sku": "BEAN-ESP-1K",
+                "from_location": "MAIN-A-01",
+                "to_location": "SHOP-FLOOR",
+                "quantity": "4",
+            },
+        ]
+    },
 )
 async def post_movements(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Movements]
@@ -131,6 +170,8 @@ async def get_transaction(read: NamedDependency[ReadSession], transaction_id: Tr
     tags=_TAGS,
     status_code=201,
     problems=[InsufficientStock, AlreadyReversed, TooManyEntries],
+    operation_id="reverse_transaction",
+    example={"reason": "entered twice"},
 )
 async def reverse(
     write: NamedDependency[WriteSession],
@@ -154,7 +195,7 @@ def _entry(document: Document) -> ApiResponse[PostedEntry]:
 
 
 def _document(document: Document) -> ApiResponse[Document]:
-    return created(document, _address(document))
+    return created(document, _address(document), 1)
 
 
 def _address(document: Document) -> str:

@@ -23,7 +23,13 @@ Sku = Annotated[str | None, QueryParameter(max_length=200, description="only the
 ItemId = Annotated[int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only this item")]
 
 
-@get("/api/v1/inventory/stock/current", role=Role.VIEWER, summary="What is on hand", tags=_TAGS)
+@get(
+    "/api/v1/inventory/stock/current",
+    role=Role.VIEWER,
+    summary="What is on hand",
+    tags=_TAGS,
+    operation_id="list_current_stock",
+)
 async def current_stock(
     read: NamedDependency[ReadSession],
     settings: NamedDependency[Settings],
@@ -67,7 +73,13 @@ async def current_stock(
     )
 
 
-@get("/api/v1/inventory/stock/ledger", role=Role.VIEWER, summary="The ledger", tags=_TAGS)
+@get(
+    "/api/v1/inventory/stock/ledger",
+    role=Role.VIEWER,
+    summary="The ledger",
+    tags=_TAGS,
+    operation_id="list_ledger_entries",
+)
 async def list_ledger(
     read: NamedDependency[ReadSession],
     sku: Sku = None,

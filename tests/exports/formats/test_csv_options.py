@@ -38,6 +38,13 @@ def rows_of(file: bytes, delimiter: str = ",") -> list[list[str]]:
     return list(csv.reader(io.StringIO(file.decode(), newline=""), delimiter=delimiter, strict=True))
 
 
+async def test_the_word_tab_is_a_tab(filled: None, settings: Settings) -> None:
+    """A client that was generated from the document has no name for a tab of its own."""
+    as_word = await written(settings, "items", spec(delimiter="tab"), "csv")
+    assert as_word == await written(settings, "items", spec(delimiter="\t"), "csv")
+    assert rows_of(as_word, "\t")[0] == rows_of(await written(settings, "items", spec(), "csv"))[0]
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
 async def test_delimiters_change_nothing_but_themselves(filled: None, settings: Settings, delimiter: str) -> None:
     usual = rows_of(await written(settings, "items", spec(), "csv"))
