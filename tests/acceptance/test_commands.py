@@ -160,6 +160,13 @@ async def test_migrate_makes_a_database_and_then_has_nothing_to_do(cluster: Clus
     for _ in range(2):
         done = await run("migrate", env=env)
         assert (done.returncode, done.stderr) == (0, "The database is up to date.\n")
+    look_alike = "insert into items (sku, name, unit) values (U&'A\\00A0B', 'Nut', 'pcs'), ('A B', 'Nut', 'pcs')"
+    await as_owner(cluster, look_alike, database="by_command")
+    done = await run("migrate", env=env)
+    told = done.stderr.splitlines()
+    blank = "has a blank other than the plain one (U+00A0) at position 2"
+    assert (done.returncode, told[1]) == (0, f"  item 1: 'A\\xa0B' {blank}; it looks like item 2")
+    assert told[2].startswith("Give each of them a sku or code of its own")
     await as_owner(cluster, "drop database by_command")
 
 
