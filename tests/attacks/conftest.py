@@ -12,12 +12,12 @@ from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import instance, worker
 from tests.attacks.balancer import balanced
 from tests.attacks.bystander import Bystander, bystander
-from tests.attacks.target import EMAIL, PASSWORD, Target
+from tests.attacks.target import BYTES_PER_USER, EMAIL, PASSWORD, Target
 from tests.support.databases import as_owner, value_of
 from tests.support.settings import settings_for
 from tests.support.users import make_user, token_of
 
-SETTINGS = {"ERP_TRUSTED_PROXIES": "127.0.0.1"}
+SETTINGS = {"ERP_TRUSTED_PROXIES": "127.0.0.1", "ERP_EXPORT_BYTES_PER_USER": str(BYTES_PER_USER)}
 ROWS = 20_000
 
 
@@ -39,17 +39,17 @@ async def target(cluster: Cluster, template: str, tmp_path_factory: pytest.TempP
     assert isinstance(item, int)
     assert isinstance(location, int)
     database = Database(settings, name="erp test")
-    roles = (Role.VIEWER, Role.STAFF, Role.ADMIN)
-    viewer, staff, admin = [token_of(settings, await make_user(database, role)) for role in roles]
+    roles = (Role.VIEWER, Role.VIEWER, Role.STAFF, Role.ADMIN)
+    viewer, greedy, staff, admin = [token_of(settings, await make_user(database, role)) for role in roles]
     super_admin = token_of(settings, await make_user(database, Role.SUPER_ADMIN, EMAIL, hashed(PASSWORD)))
     await database.close()
     async with (
         instance(settings, directory / "i1.log", **SETTINGS) as one,
         instance(settings, directory / "i2.log", **SETTINGS) as two,
-        worker(settings, directory / "w.log"),
+        worker(settings, directory / "w.log", **SETTINGS),
         balanced([one.url, two.url], directory) as url,
     ):
-        yield Target(url, [one, two], settings, directory, item, location, viewer, staff, admin, super_admin)
+        yield Target(url, [one, two], settings, directory, item, location, viewer, greedy, staff, admin, super_admin)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ ROUNDS, REQUESTS = 3, 40
 FACTOR = 2.0
 """How many times as long the median request of others may take during an attack."""
 
+BYTES_PER_USER = 10_000_000
 JOBS = "/api/v1/exports/jobs"
 EMAIL, PASSWORD = "owner@example.com", "nine green bottles on a wall"
 
@@ -35,6 +36,7 @@ class Target(NamedTuple):
     item: int
     location: int
     viewer: str
+    greedy: str
     staff: str
     admin: str
     super_admin: str

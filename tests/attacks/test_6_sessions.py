@@ -56,7 +56,7 @@ async def test_stolen_refresh_token_ends_the_access_tokens_of_its_family(target:
 
 async def test_jobs_of_others_are_not_there(target: Target) -> None:
     job = await _job(target, target.super_admin)
-    async with target.client(target.viewer) as client:
+    async with target.client(target.greedy) as client:
         requests = [
             ("GET", ""), ("GET", "/download"), ("GET", "/events"), ("POST", "/download-url"), ("POST", "/cancel"),
             ("POST", "/retry"), ("DELETE", ""),

@@ -1,0 +1,72 @@
+"""What one VIEWER may use up: files, downloads, addresses, estimates. Each refusal says when to come again."""
+
+import httpx
+
+from tests.attacks.bystander import Bystander
+from tests.attacks.target import BYTES_PER_USER, JOBS, Target, assert_harmless, finished, repeated
+from tests.support.databases import connected
+from tests.support.waiting import eventually
+
+MANY = 400
+"""Requests: more than any of the quotas that count them by minute."""
+
+
+def _assert_says_when(answer: httpx.Response) -> None:
+    assert answer.status_code == 429, answer.text
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert answer.json()["detail"]
+
+
+async def test_files_of_one_user_have_a_quota(target: Target, others: Bystander) -> None:
+    """With `force_new`, which makes the same file again and again."""
+    async with target.client(target.greedy) as client:
+
+        async def one_more() -> None:
+            answer = await client.post(JOBS, json={"dataset": "items", "force_new": True})
+            assert answer.status_code in (202, 429)
+
+        await assert_harmless(others, lambda: repeated(one_more, pause=0.2))
+
+        async def refusal() -> httpx.Response | None:
+            answer = await client.post(JOBS, json={"dataset": "items", "force_new": True})
+            is_quota = answer.status_code == 429 and answer.json()["type"] == "/problems/export-quota"
+            return answer if is_quota else None
+
+        _assert_says_when(await eventually(refusal, seconds=60))
+    async with connected(target.settings.migration_database_url or "") as owner:
+        kept = "select sum(result_bytes) from export_jobs where status = 'succeeded' group by user_id"
+        largest = "select max(result_bytes) from export_jobs"
+        most = BYTES_PER_USER + await owner.fetchval(largest)
+        assert all(row[0] <= most for row in await owner.fetch(kept))
+
+
+async def test_one_byte_ranges_are_limited_and_leave_few_entries_in_the_audit_log(
+    target: Target, others: Bystander
+) -> None:
+    async with target.client(target.viewer) as client:
+        job = await finished(client, dataset="locations")
+        path = f"{JOBS}/{job['id']}/download"
+        statuses: list[int] = []
+
+        async def one_byte_each() -> None:
+            answer = await client.get(path, headers={"Range": f"bytes={len(statuses) % 20}-{len(statuses) % 20}"})
+            statuses.append(answer.status_code)
+
+        await assert_harmless(others, lambda: repeated(one_byte_each, pause=0.02))
+        while 429 not in statuses and len(statuses) < 3 * MANY:
+            await one_byte_each()
+        _assert_says_when(await client.get(path))
+    async with connected(target.settings.migration_database_url or "") as owner:
+        entries = "select count(*) from audit_log where action = 'export.downloaded' and entity_id = $1"
+        # an entry a minute
+        assert await owner.fetchval(entries, job["id"]) <= 3
+
+
+async def test_addresses_and_estimates_are_limited(target: Target) -> None:
+    async with target.client(target.viewer) as client:
+        job = await finished(client, dataset="locations")
+        requests = {f"{JOBS}/{job['id']}/download-url": None, "/api/v1/exports/estimates": {"dataset": "items"}}
+        for path, body in requests.items():
+            answers = [await client.post(path, json=body) if body else await client.post(path) for _ in range(70)]
+            assert answers[0].status_code == 200
+            _assert_says_when(answers[-1])
