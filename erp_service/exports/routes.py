@@ -119,6 +119,8 @@ async def submit(
     problems=(Forbidden, TooMany, TooManyRows),
     idempotent=False,
     guards=[_ESTIMATES],
+    operation_id="estimate_export",
+    example={"dataset": "stock_movements", "format": "csv", "filter": {"sku": "BEAN-ESP-1K"}},
 )
 async def estimate(
     write: NamedDependency[WriteSession],
