@@ -13,6 +13,7 @@ import httpx
 from erp_service.settings import Settings
 from tests.acceptance.instances import Process
 from tests.attacks.bystander import Bystander, Request, median
+from tests.support.waiting import eventually
 
 ADDRESS = "127.0.0.66"
 """Where attackers come from; the balancer counts by address."""
@@ -56,6 +57,16 @@ async def finished(client: httpx.AsyncClient, **spec: object) -> dict[str, Any]:
         job = answer.raise_for_status().json()
     assert job["status"] == "succeeded", job
     return dict(job)
+
+
+async def ended(client: httpx.AsyncClient) -> None:
+    """Returns when no export of this user waits or runs."""
+
+    async def none_is_left() -> bool:
+        jobs = (await client.get(JOBS)).raise_for_status().json()["items"]
+        return not any(job["status"] in ("queued", "running") for job in jobs)
+
+    await eventually(none_is_left, seconds=60)
 
 
 class Connection(NamedTuple):

@@ -39,7 +39,7 @@ async def test_log_out_ends_access_tokens_and_signed_addresses_on_every_instance
             await eventually(lambda: _refused_everywhere(target, token))
 
             async def gone() -> bool:
-                return (await anybody.get(path)).status_code == 401
+                return (await anybody.get(path)).status_code == 403
 
             await eventually(gone)
 

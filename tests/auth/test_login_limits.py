@@ -191,7 +191,7 @@ async def test_no_log_in_is_taken_while_attempts_cannot_be_counted(
     client: httpx.AsyncClient, join: Join, owner: asyncpg.Connection
 ) -> None:
     person = await join()
-    await owner.execute("revoke all on rate_limits from erp_app")
+    await owner.execute("revoke all on rate_limits from erp_api")
     for password in ("a long walk by the sea", WRONG):
         answer = await login(client, person.email, password)
         assert (answer.status_code, slug(answer)) == (503, "unavailable")
