@@ -1,7 +1,7 @@
 """Users and their access tokens, made without the API."""
 
 import itertools
-from uuid import UUID
+from uuid import uuid4
 
 from sqlalchemy import insert
 
@@ -29,4 +29,5 @@ async def make_user(database: Database, role: Role, email: str | None = None, pa
 
 
 def token_of(settings: Settings, user_id: int, version: int = 1) -> str:
-    return Tokens(settings).issue(Claims(user_id, version, UUID("00000000-0000-7000-8000-000000000000")))
+    """Each is of a sign-in of its own, so that a test that ends it ends no other."""
+    return Tokens(settings).issue(Claims(user_id, version, uuid4()))
