@@ -1,7 +1,9 @@
 """The problems with which exports refuse a request, or end."""
 
 import inspect
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, UnsetType
 
 from erp_service import errors, problems
 
@@ -53,6 +55,13 @@ class TooManyExports(errors.TooMany):
     slug, title = "too-many-exports", "Too many exports are waiting"
 
 
+class FilesOfUser(errors.RetryLater):
+    """What a user's export files take up."""
+
+    bytes_kept: Annotated[int | UnsetType, Meta(description="the bytes of the export files that you keep")] = UNSET
+    bytes_allowed: Annotated[int | UnsetType, Meta(description="the bytes that one user may keep")] = UNSET
+
+
 class ExportQuota(errors.TooMany):
     """Your export files take up as many bytes as one user may keep. A running export that passes the quota ends with
     this problem.
@@ -61,6 +70,7 @@ class ExportQuota(errors.TooMany):
     until the first of them expires. A filter, fewer columns or a compression make a file smaller."""
 
     slug, title = "export-quota", "Your export files take up too much space"
+    extension = FilesOfUser
 
 
 class ExportFailed(errors.Internal):

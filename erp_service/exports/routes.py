@@ -38,28 +38,28 @@ _POLL_SECONDS = "1"
 
 SUBMISSIONS = at_most(
     "exports",
-    "export_submissions_per_hour",
+    lambda settings: settings.export_submissions_per_hour,
     seconds=HOUR,
     what="submissions of exports, and changes of schedules,",
     instead="A schedule submits by itself, and is not counted.",
 )
 SIGNED_ADDRESSES = at_most(
     "signed addresses",
-    "signed_addresses_per_minute",
+    lambda settings: settings.signed_addresses_per_minute,
     seconds=MINUTE,
     what="addresses without a token",
     instead="One is valid for five minutes, for the file and the events.",
 )
 _CANCELS = at_most(
     "cancels",
-    "export_submissions_per_hour",
+    lambda settings: settings.export_submissions_per_hour,
     seconds=HOUR,
     what="requests to cancel exports",
     instead="An export that was canceled stays so.",
 )
 _ESTIMATES = at_most(
     "estimates",
-    "export_estimates_per_minute",
+    lambda settings: settings.export_estimates_per_minute,
     seconds=MINUTE,
     what="estimates",
     instead="Or submit the export: it shows its own progress.",

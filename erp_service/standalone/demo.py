@@ -23,6 +23,7 @@ from sqlalchemy import exists, select
 from erp_service.access.principals import command, system
 from erp_service.access.roles import Role
 from erp_service.auth import users
+from erp_service.auth.emails import email_key
 from erp_service.auth.models import User
 from erp_service.db import locks
 from erp_service.db.engine import Database
@@ -92,7 +93,7 @@ async def load_colleague(database: Database) -> None:
     """A second user, whom the examples at /docs change: nobody can change their own role. Nobody can sign in as this
     one before an administrator sets a password."""
     async with database.write() as db:
-        if not await db.scalar(select(exists().where(User.email == COLLEAGUE))):
+        if not await db.scalar(select(exists(select(User.id).where(User.email_key == email_key(COLLEAGUE))))):
             who = system("erp demo")
             await users.create_user(
                 db, who, email=COLLEAGUE, full_name="Sam Okafor", role=Role.STAFF, password_hash=_NO_HASH

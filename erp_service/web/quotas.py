@@ -21,7 +21,7 @@ Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitab
 _PERIODS = {MINUTE: "minute", HOUR: "hour"}
 
 
-def at_most(limit: str, setting: str, *, seconds: int, what: str, instead: str) -> Guard:
+def at_most(limit: str, setting: Callable[[Settings], int], *, seconds: int, what: str, instead: str) -> Guard:
     """Lets a user through as often as the setting says in so many seconds, over all instances.
 
     `limit` names the count, which routes may share. `what` is what is limited, in the plural, and `instead` a sentence
@@ -29,7 +29,7 @@ def at_most(limit: str, setting: str, *, seconds: int, what: str, instead: str) 
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
         services = services_of(connection.app)
-        most: int = getattr(services.find(Settings), setting)
+        most = setting(services.find(Settings))
         try:
             await rate_limits.take(
                 services.find(Database), limit, connection.user.user_id, most=most, seconds=seconds, fail="closed"

@@ -18,6 +18,7 @@ from litestar.params import FromPath
 from erp_service.access.roles import Role
 from erp_service.app import create_app
 from erp_service.commands.database import exit_on_error
+from erp_service.db.engine import Database
 from erp_service.observability import telemetry
 from erp_service.observability.exception_text import described, traceback_text
 from erp_service.queue.background import run_background
@@ -113,13 +114,13 @@ async def test_no_log_of_a_worker_quotes_the_database(
 
 
 async def test_no_command_quotes_the_database(
-    worker_services: WorkerServices, secrets: None, logs: io.StringIO
+    database: Database, settings: Settings, secrets: None, logs: io.StringIO
 ) -> None:
     with contextlib.redirect_stderr(logs), contextlib.redirect_stdout(logs):
         for fault in FAULTS.values():
             try:
                 with contextlib.suppress(SystemExit), exit_on_error():
-                    await fault(worker_services.database, worker_services.settings)
+                    await fault(database, settings)
             except Exception as exc:  # noqa: BLE001 all that leaves a command
                 # what the interpreter prints of it is this, see cli.main
                 sys.stderr.write(traceback_text(exc) + described(exc))

@@ -72,6 +72,9 @@ async def test_no_json_may_be_stored(shared_app: Litestar, client: httpx.AsyncCl
                 assert "no-store" in answer.headers.get("cache-control", ""), (method, path, answer.status_code)
     kinds = {("application/json", 200), ("application/problem+json", 404), ("application/problem+json", 400)}
     assert kinds <= seen
+
+
+async def test_no_unchanged_json_may_be_stored(client: httpx.AsyncClient) -> None:
     current = await client.get("/api/v1/auth/me")
     same = await client.get("/api/v1/auth/me", headers={"If-None-Match": current.headers["etag"]})
     assert (same.status_code, same.headers["cache-control"]) == (304, "no-store")

@@ -54,7 +54,7 @@ _ELSEWHERE = ResponseSpec(
 
 _QUOTA = at_most(
     "downloads",
-    "export_downloads_per_minute",
+    lambda settings: settings.export_downloads_per_minute,
     seconds=MINUTE,
     what="requests for files of exports",
     instead="Fewer and larger ranges need fewer of them.",

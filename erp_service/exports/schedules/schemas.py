@@ -53,7 +53,11 @@ class DayRule(Struct):
 
     match: Annotated[Literal["both", "either"], Meta(description="what a day must match to be a day of runs")]
     description: Annotated[
-        str, Meta(examples=["runs on days that match one of the two: day of month 13, or day of week fri"])
+        str,
+        Meta(
+            description="the same in words",
+            examples=["runs on days that match one of the two: day of month 13, or day of week fri"],
+        ),
     ]
 
 
