@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from erp_service import errors
 
@@ -64,6 +64,12 @@ class CodeTaken(errors.Conflict):
     slug, title = "code-taken", "The code is taken"
 
 
+class PresentUnit(Struct):
+    """The unit that stays."""
+
+    unit: Annotated[str | UnsetType, Meta(description="the item's unit")] = UNSET
+
+
 class UnitStays(errors.Conflict):
     """The item has ledger entries, and their quantities are in its present unit: with another unit, every one of them
     would say something else.
@@ -72,6 +78,7 @@ class UnitStays(errors.Conflict):
     DISCONTINUED."""
 
     slug, title = "unit-stays", "The unit cannot change any more"
+    extension = PresentUnit
 
 
 class LooksAlike(errors.Conflict):
