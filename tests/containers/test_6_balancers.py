@@ -46,10 +46,13 @@ async def test_certificate_brings_redirects_and_strict_transport(encrypted: Stac
 
         await eventually(ready, seconds=30)
         told = await client.get(f"{stack.tls_url}/health/ready")
-        assert told.headers["Strict-Transport-Security"].startswith("max-age=")
-        sent_on = await client.get(f"{stack.url}/api/v1/auth/me?x=1", headers={"Host": "evil.example"})
+        assert told.headers["Strict-Transport-Security"] == "max-age=63072000; includeSubDomains"
+        sent_on = await client.get(f"{stack.url}/docs?x=1", headers={"Host": "evil.example"})
         assert sent_on.status_code == 308
-        assert sent_on.headers["Location"] == f"{stack.tls_url}/api/v1/auth/me?x=1"
+        assert sent_on.headers["Location"] == f"{stack.tls_url}/docs?x=1"
+        # a program would send its token unencrypted for ever
+        refused = await client.get(f"{stack.url}/api/v1/auth/me?x=1")
+        assert (refused.status_code, refused.json()["title"]) == (403, "This needs https")
 
 
 async def test_nginx_sends_files_of_the_shared_volume_by_itself(stack: Stack, seen: Callable[[str], None]) -> None:
