@@ -17,7 +17,14 @@ from tests.support.databases import as_owner, value_of
 from tests.support.settings import settings_for
 from tests.support.users import make_user, token_of
 
-SETTINGS = {"ERP_TRUSTED_PROXIES": "127.0.0.1", "ERP_EXPORT_BYTES_PER_USER": str(BYTES_PER_USER)}
+SETTINGS = {
+    "ERP_TRUSTED_PROXIES": "127.0.0.1",
+    "ERP_EXPORT_BYTES_PER_USER": str(BYTES_PER_USER),
+    # the defaults, which other tests set aside
+    "ERP_EXPORT_SUBMISSIONS_PER_HOUR": "600",
+    "ERP_EXPORT_DOWNLOADS_PER_MINUTE": "300",
+    "ERP_SIGN_INS_PER_ACCOUNT": "20",
+}
 ROWS = 20_000
 
 

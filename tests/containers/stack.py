@@ -52,6 +52,10 @@ class Stack:
             # all of these clients have one address
             "ERP_REQUESTS_PER_10_SECONDS": "1000000",
             "ERP_CONNECTIONS_PER_ADDRESS": "1000",
+            # and of each kind one user
+            "ERP_EXPORT_SUBMISSIONS_PER_HOUR": "1000000",
+            "ERP_EXPORT_DOWNLOADS_PER_MINUTE": "1000000",
+            "ERP_SIGN_INS_PER_ACCOUNT": "1000000",
             "ERP_LOG_LEVEL": "warning",
         }
         self.files = ["compose.yaml", *self.env.get("ERP_COMPOSE_FILES", "").split()]

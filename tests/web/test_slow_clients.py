@@ -138,6 +138,7 @@ def _app(*, most: int = 1 << 20, seconds: float = 60.0) -> Litestar:
         exception_handlers=exception_handlers.HANDLERS,
         plugins=[RolesDeclared()],
         openapi_config=None,
+        logging_config=None,
     )
 
 
