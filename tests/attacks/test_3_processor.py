@@ -34,7 +34,8 @@ async def test_body_that_costs_more_to_read_than_to_send(target: Target, others:
         for _ in range(2):
             async with connected(target.balancer) as connection:
                 await connection.send(request)
-                assert await connection.status() in (400, 401, 413, 422)
+                # 0: who goes on sending after the answer may find the connection reset before they read it
+                assert await connection.status() in (0, 400, 401, 413, 422)
 
     await assert_harmless(others, lambda: repeated(two_clients, pause=1.1))
 
@@ -48,7 +49,7 @@ async def test_form_that_costs_more_to_read_than_to_send(target: Target, others:
         for _ in range(2):
             async with connected(target.balancer) as connection:
                 await connection.send(request)
-                assert await connection.status() in (400, 413, 422)
+                assert await connection.status() in (0, 400, 413, 422)
 
     await assert_harmless(others, lambda: repeated(two_clients, pause=1.1))
 

