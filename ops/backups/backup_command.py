@@ -166,7 +166,7 @@ def _status(given: argparse.Namespace) -> dict[str, Any]:
     if not newest_by_kind:
         raise Failure(f"{given.to} holds no {given.kind or 'backup'}")
     youngest = min(newest_by_kind.values(), key=lambda one: int(one["age_seconds"]))
-    if youngest["age_seconds"] > given.max_age_hours * 3600:
+    if youngest["age_seconds"] >= given.max_age_hours * 3600:
         hours = youngest["age_seconds"] / 3600
         raise Failure(f"the newest backup, {youngest['backup']}, is {hours:.1f} hours old")
     return newest_by_kind
