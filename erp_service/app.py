@@ -72,6 +72,6 @@ def _cors(settings: Settings) -> CORSConfig | None:
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
     if not origins:
         return None
-    exposed = ["ETag", "Link", "Location", "Retry-After", "X-Request-Id"]
-    exposed += ["Idempotency-Replayed", "Preference-Applied", "Repr-Digest"]
+    exposed = ["Content-Disposition", "ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After"]
+    exposed += ["Idempotency-Replayed", "Preference-Applied", "Repr-Digest", "X-Request-Id"]
     return CORSConfig(allow_origins=origins, expose_headers=exposed, allow_credentials=False)

@@ -46,7 +46,6 @@ async def _verify(settings: Settings, checked: list[Checked]) -> list[Finding]:
     def report(proof: Checked) -> None:
         checked.append(proof)
         outcome = f"{proof.at_fault:,} at fault" if proof.at_fault else "holds"
-        meaning = f": {proof.holds}" if proof.holds else ""
-        say(f"{outcome:<12}{proof.seconds:6.1f} s  {proof.proof}{meaning}")
+        say(f"{outcome:<12}{proof.seconds:6.1f} s  {proof.proof}: {proof.holds}")
 
     return await verify(settings, report=report)

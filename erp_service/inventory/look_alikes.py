@@ -73,16 +73,19 @@ def report(found: list[LookAlike]) -> Iterator[str]:
         yield WHAT_TO_DO
 
 
+_NAME = "look-alikes"
+_HOLDS = "no sku or code looks like another or holds what nobody sees"
+
+
 async def prepare(db: asyncpg.Connection, _settings: Settings) -> Judge:
     """The proof of `erp verify`; a select could not say it, since Postgres does not know these properties."""
     found = await find(db)
 
     async def judge(_db: asyncpg.Connection) -> Finding | None:
         rows = tuple({"entity": each.entity, "id": each.id, "fault": str(each)} for each in found[:MOST_ROWS])
-        holds = f"no sku or code looks like another or holds what nobody sees. {WHAT_TO_DO}"
-        return Finding("look-alikes", holds, rows, len(found)) if found else None
+        return Finding(_NAME, f"{_HOLDS}. {WHAT_TO_DO}", rows, len(found)) if found else None
 
     return judge
 
 
-PROOFS = (SlowProof("look-alikes", prepare),)
+PROOFS = (SlowProof(_NAME, _HOLDS, prepare),)

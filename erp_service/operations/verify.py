@@ -19,7 +19,7 @@ def all_proofs() -> list[Proof | SlowProof]:
 
 
 class Checked(Struct, frozen=True):
-    """One proof that was checked; `holds` is empty for one that says it in its finding only."""
+    """One proof that was checked."""
 
     proof: str
     holds: str
@@ -61,8 +61,7 @@ async def verify(
     judges: list[tuple[SlowProof, Judge]] = []
 
     def add(proof: Proof | SlowProof, finding: Finding | None, start: float) -> None:
-        holds = proof.holds if isinstance(proof, Proof) else ""
-        report(Checked(proof.name, holds, 0 if finding is None else finding.total, time.monotonic() - start))
+        report(Checked(proof.name, proof.holds, 0 if finding is None else finding.total, time.monotonic() - start))
         if finding is not None:
             findings.append(finding)
 

@@ -50,4 +50,5 @@ class SlowProof(Struct, frozen=True):
     share, and returns the function that checks the rest after it was closed. Neither changes anything."""
 
     name: str
+    holds: str
     prepare: Callable[[asyncpg.Connection, Settings], Awaitable[Judge]]

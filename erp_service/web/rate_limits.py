@@ -120,7 +120,7 @@ async def count(db: AutocommitSession, windows: Sequence[Window]) -> None:
     for window in windows:
         row = (await db.execute(_COUNT, {"key": window.key, "seconds": window.seconds})).one()
         if window.most is not None and row.taken > window.most:
-            raise too_many(row.remaining)
+            raise too_many(row.remaining, window)
 
 
 async def delay(db: AutocommitSession, key: str, delays: Delays) -> None:
@@ -150,10 +150,16 @@ async def give_back(database: Database, limit: str, *, keys: Sequence[str], forg
         telemetry.failed_open.labels(limit).inc()
 
 
-def too_many(remaining: float) -> errors.TooMany:
-    """For a limit that frees in so many seconds."""
+def too_many(remaining: float, window: Window | None = None) -> errors.TooMany:
+    """For a limit that frees in so many seconds. Of a window, the answer has the fields of
+    draft-ietf-httpapi-ratelimit-headers-10: its name, quota and length, and what remains."""
     wait = max(1, math.ceil(remaining))
-    return errors.TooMany(f"Try again in {wait} seconds.", headers={"Retry-After": str(wait)})
+    headers = {"Retry-After": str(wait)}
+    if window is not None:
+        name = window.key.partition(":")[0]
+        headers["RateLimit-Policy"] = f'"{name}";q={window.most};w={math.ceil(window.seconds)}'
+        headers["RateLimit"] = f'"{name}";r=0;t={wait}'
+    return errors.TooMany(f"Try again in {wait} seconds.", headers=headers)
 
 
 HOUSEKEEPING = (

@@ -18,6 +18,12 @@ def _assert_says_when(answer: httpx.Response) -> None:
     assert answer.json()["detail"]
 
 
+def _assert_says_how_many(answer: httpx.Response) -> None:
+    _assert_says_when(answer)
+    assert answer.headers["RateLimit"].endswith(f";r=0;t={answer.headers['Retry-After']}")
+    assert ";q=" in answer.headers["RateLimit-Policy"]
+
+
 async def test_files_of_one_user_have_a_quota(target: Target, others: Bystander) -> None:
     """With `force_new`, which makes the same file again and again."""
     async with target.client(target.greedy) as client:
@@ -59,7 +65,7 @@ async def test_one_byte_ranges_are_limited_and_leave_few_entries_in_the_audit_lo
         await assert_harmless(others, lambda: repeated(one_byte_each, pause=0.02))
         while 429 not in statuses and len(statuses) < 3 * MANY:
             await one_byte_each()
-        _assert_says_when(await client.get(path))
+        _assert_says_how_many(await client.get(path))
     async with connected(target.settings.migration_database_url or "") as owner:
         entries = "select count(*) from audit_log where action = 'export.downloaded' and entity_id = $1"
         # an entry a minute
@@ -73,4 +79,4 @@ async def test_addresses_and_estimates_are_limited(target: Target) -> None:
         for path, body in requests.items():
             answers = [await client.post(path, json=body) if body else await client.post(path) for _ in range(70)]
             assert answers[0].status_code == 200
-            _assert_says_when(answers[-1])
+            _assert_says_how_many(answers[-1])

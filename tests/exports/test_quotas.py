@@ -63,6 +63,8 @@ async def statuses(both: list[httpx.AsyncClient], method: str, path: str, **requ
     assert 0 < wait <= 3600
     assert last.json()["detail"].startswith(f"You may make {MOST} ")
     assert f"Wait {wait} seconds." in last.json()["detail"]
+    assert f";q={MOST};w=" in last.headers["RateLimit-Policy"]
+    assert last.headers["RateLimit"].endswith(f";r=0;t={wait}")
     return [answer.status_code for answer in answers]
 
 

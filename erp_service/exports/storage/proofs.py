@@ -14,6 +14,7 @@ from erp_service.registry.proofs import MOST_ROWS, Finding, Judge, SlowProof
 from erp_service.settings import Settings
 
 _NAME = "export files"
+_HOLDS = "the store holds each export's file as it was published"
 _STORE = "select database_id || '/' || store_id from export_store"
 _FILES = """
 select id, file_key, result_bytes, sha256 from export_jobs
@@ -49,7 +50,6 @@ async def prepare(db: asyncpg.Connection, settings: Settings) -> Judge:
 async def _finding(
     db: asyncpg.Connection, store: Store, identity: str | None, files: list[ExportFile]
 ) -> Finding | None:
-    holds = "the store holds each export's file as it was published"
     wrong: list[dict[str, Any]] = []
     total = 0
     try:
@@ -66,7 +66,7 @@ async def _finding(
     except OSError as exc:
         unavailable = {"fault": exc.strerror or str(exc)}
         return Finding(_NAME, "the export store can be read", (unavailable,), len(files))
-    return Finding(_NAME, holds, tuple(wrong), total) if total else None
+    return Finding(_NAME, _HOLDS, tuple(wrong), total) if total else None
 
 
 async def _fault(store: Store, file: ExportFile) -> str | None:
@@ -85,4 +85,4 @@ async def _fault(store: Store, file: ExportFile) -> str | None:
     return None if digest.hexdigest() == file.sha256 else f"its sha256 is {digest.hexdigest()}, not {file.sha256}"
 
 
-PROOFS = (SlowProof(_NAME, prepare),)
+PROOFS = (SlowProof(_NAME, _HOLDS, prepare),)

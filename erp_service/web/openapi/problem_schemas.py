@@ -80,6 +80,6 @@ _OF_STATUS = {
     401: {"WWW-Authenticate"},
     412: {"ETag"},
     416: {"Content-Range", "Accept-Ranges"},
-    429: {"Retry-After"},
+    429: {"Retry-After", "RateLimit", "RateLimit-Policy"},
     503: {"Retry-After"},
 }
