@@ -1,9 +1,10 @@
 """One target for all attacks: two instances and a worker behind the balancer, and a user who works there meanwhile."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+from _pytest.terminal import TerminalReporter
 
 from erp_service.access.roles import Role
 from erp_service.auth.passwords import hashed
@@ -12,7 +13,7 @@ from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import instance, worker
 from tests.attacks.balancer import balanced
 from tests.attacks.bystander import Bystander, bystander
-from tests.attacks.target import BYTES_PER_USER, EMAIL, PASSWORD, Target
+from tests.attacks.target import BYTES_PER_USER, EMAIL, FACTOR, PASSWORD, Attack, Harmless, Target, medians
 from tests.support.databases import as_owner, value_of
 from tests.support.settings import settings_for
 from tests.support.users import make_user, token_of
@@ -26,6 +27,7 @@ SETTINGS = {
     "ERP_SIGN_INS_PER_ACCOUNT": "20",
 }
 ROWS = 20_000
+PROPERTY = "median request of others"
 
 
 @pytest.fixture(scope="session")
@@ -64,3 +66,28 @@ async def others(target: Target) -> AsyncIterator[Bystander]:
     """A STAFF user who reads and posts stock all the time."""
     async with bystander(target.balancer, target.staff, target.item, target.location) as them:
         yield them
+
+
+@pytest.fixture
+def harmless(others: Bystander, record_property: Callable[[str, object], None]) -> Harmless:
+    async def check(attack: Attack) -> None:
+        before, during = await medians(others, attack)
+        record_property(PROPERTY, [before, during])
+        assert during <= FACTOR * before, f"{before:.1f} ms before, {during:.1f} ms during"
+
+    return check
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """A table of what others noticed."""
+    lines = [
+        (report.nodeid.rpartition("::test_")[2].replace("_", " "), *value)
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for name, value in report.user_properties
+        if name == PROPERTY and report.when == "call"
+    ]
+    if lines:
+        terminalreporter.section("other people's median request, in ms: before, during, ratio")
+        for attack, before, during in lines:
+            terminalreporter.write_line(f"{attack:<78} {before:8.1f} {during:8.1f} {during / before:6.2f}")

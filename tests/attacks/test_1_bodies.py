@@ -4,8 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
-from tests.attacks.bystander import Bystander
-from tests.attacks.target import JOBS, Connection, Target, assert_harmless, connected, finished, head, repeated
+from tests.attacks.target import JOBS, Connection, Harmless, Target, connected, finished, head, repeated
 
 WITHOUT_DATA = f"{JOBS}/00000000-0000-7000-8000-000000000000/cancel"
 """A route that takes no body, and a connection to the database."""
@@ -32,15 +31,15 @@ async def _held(target: Target, path: str, *lines: str) -> AsyncIterator[list[Co
         yield connections
 
 
-async def test_bodies_that_never_come_do_not_switch_an_instance_off(target: Target, others: Bystander) -> None:
-    await assert_harmless(others, lambda: _held(target, WITHOUT_DATA, "Content-Length: 10"))
+async def test_bodies_that_never_come_do_not_switch_an_instance_off(target: Target, harmless: Harmless) -> None:
+    await harmless(lambda: _held(target, WITHOUT_DATA, "Content-Length: 10"))
 
 
-async def test_bodies_that_never_come_to_a_route_that_reads_them(target: Target, others: Bystander) -> None:
-    await assert_harmless(others, lambda: _held(target, JOBS, "Content-Length: 10"))
+async def test_bodies_that_never_come_to_a_route_that_reads_them(target: Target, harmless: Harmless) -> None:
+    await harmless(lambda: _held(target, JOBS, "Content-Length: 10"))
 
 
-async def test_chunked_bodies_that_trickle_through_the_balancer(target: Target, others: Bystander) -> None:
+async def test_chunked_bodies_that_trickle_through_the_balancer(target: Target, harmless: Harmless) -> None:
     @contextlib.asynccontextmanager
     async def trickle() -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -56,7 +55,7 @@ async def test_chunked_bodies_that_trickle_through_the_balancer(target: Target, 
             async with repeated(one_byte_each, pause=0.5):
                 yield
 
-    await assert_harmless(others, trickle)
+    await harmless(trickle)
 
 
 async def test_body_that_does_not_arrive_is_answered_and_closed(target: Target) -> None:
@@ -65,7 +64,7 @@ async def test_body_that_does_not_arrive_is_answered_and_closed(target: Target) 
         assert {await connection.status() for connection in connections} == {408}
 
 
-async def test_downloads_that_nobody_reads(target: Target, others: Bystander) -> None:
+async def test_downloads_that_nobody_reads(target: Target, harmless: Harmless) -> None:
     async with target.client(target.viewer) as client:
         job = await finished(client, dataset="items")
 
@@ -78,4 +77,4 @@ async def test_downloads_that_nobody_reads(target: Target, others: Bystander) ->
                 assert await connection.send(head(url, "GET", f"{JOBS}/{job['id']}/download", authorization))
             yield
 
-    await assert_harmless(others, unread)
+    await harmless(unread)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.attacks.bystander import Bystander
-from tests.attacks.target import Target, assert_harmless, connected, head, repeated
+from tests.attacks.target import Harmless, Target, connected, head, repeated
 
 REFRESH, LOGIN = "/api/v1/auth/refresh", "/api/v1/auth/login"
 MEGABYTE = 1024 * 1024 - 100
@@ -25,7 +24,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=list(BODIES))
-async def test_body_that_costs_more_to_read_than_to_send(target: Target, others: Bystander, body: bytes) -> None:
+async def test_body_that_costs_more_to_read_than_to_send(target: Target, harmless: Harmless, body: bytes) -> None:
     request = head(
         target.balancer, "POST", REFRESH, "Content-Type: application/json", f"Content-Length: {len(body)}"
     ) + body  # fmt: skip
@@ -37,10 +36,10 @@ async def test_body_that_costs_more_to_read_than_to_send(target: Target, others:
                 # 0: who goes on sending after the answer may find the connection reset before they read it
                 assert await connection.status() in (0, 400, 401, 413, 422)
 
-    await assert_harmless(others, lambda: repeated(two_clients, pause=1.1))
+    await harmless(lambda: repeated(two_clients, pause=1.1))
 
 
-async def test_form_that_costs_more_to_read_than_to_send(target: Target, others: Bystander) -> None:
+async def test_form_that_costs_more_to_read_than_to_send(target: Target, harmless: Harmless) -> None:
     body = b"&".join(b"a%06d=%%41" % n for n in range(80_000))
     kind = "Content-Type: application/x-www-form-urlencoded"
     request = head(target.balancer, "POST", LOGIN, kind, f"Content-Length: {len(body)}") + body
@@ -51,10 +50,10 @@ async def test_form_that_costs_more_to_read_than_to_send(target: Target, others:
                 await connection.send(request)
                 assert await connection.status() in (0, 400, 413, 422)
 
-    await assert_harmless(others, lambda: repeated(two_clients, pause=1.1))
+    await harmless(lambda: repeated(two_clients, pause=1.1))
 
 
-async def test_address_that_costs_more_to_read_than_to_send(target: Target, others: Bystander) -> None:
+async def test_address_that_costs_more_to_read_than_to_send(target: Target, harmless: Harmless) -> None:
     """Thousands of query parameters, in a head that is as long as it may be, to an instance without a balancer."""
     query = "&".join(f"a{n}=%41" for n in range(3_000))
 
@@ -64,4 +63,4 @@ async def test_address_that_costs_more_to_read_than_to_send(target: Target, othe
                 await connection.send(head(instance.url, "GET", f"/api/v1/inventory/items?{query}"))
                 assert await connection.status() in (400, 401, 414, 422, 431)
 
-    await assert_harmless(others, lambda: repeated(many_parameters, pause=1.1))
+    await harmless(lambda: repeated(many_parameters, pause=1.1))

@@ -7,8 +7,7 @@ from contextlib import AsyncExitStack
 import httpx
 import psutil
 
-from tests.attacks.bystander import Bystander
-from tests.attacks.target import Target, assert_harmless, connected, head, repeated
+from tests.attacks.target import Harmless, Target, connected, head, repeated
 
 LINE = b"X-Filler: " + b"a" * 4000 + b"\r\n"
 LINES = 7_500
@@ -17,7 +16,7 @@ IDLE = 2_000
 """Connections to each instance."""
 
 
-async def test_head_without_an_end_is_cut_off(target: Target, others: Bystander) -> None:
+async def test_head_without_an_end_is_cut_off(target: Target, harmless: Harmless) -> None:
     memory = [psutil.Process(instance.pid).memory_info().rss for instance in target.instances]
 
     async def endless() -> None:
@@ -30,7 +29,7 @@ async def test_head_without_an_end_is_cut_off(target: Target, others: Bystander)
                         break
                 assert await connection.status() in (0, 431)
 
-    await assert_harmless(others, lambda: repeated(endless, pause=1))
+    await harmless(lambda: repeated(endless, pause=1))
     for instance, before in zip(target.instances, memory, strict=True):
         # a tenth of what was sent would be three times as much
         assert psutil.Process(instance.pid).memory_info().rss < before + 1024 * len(LINE) * LINES // 10_000
@@ -39,7 +38,7 @@ async def test_head_without_an_end_is_cut_off(target: Target, others: Bystander)
         assert await connection.status() == 431
 
 
-async def test_connections_without_a_request_cost_memory_and_not_answers(target: Target, others: Bystander) -> None:
+async def test_connections_without_a_request_cost_memory_and_not_answers(target: Target, harmless: Harmless) -> None:
     @contextlib.asynccontextmanager
     async def idle() -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -48,7 +47,7 @@ async def test_connections_without_a_request_cost_memory_and_not_answers(target:
                     await stack.enter_async_context(connected(instance.url, address=f"127.0.1.{n % 250 + 1}"))
             yield
 
-    await assert_harmless(others, idle)
+    await harmless(idle)
     async with idle():
         for instance in target.instances:
             async with httpx.AsyncClient(base_url=instance.url) as client:

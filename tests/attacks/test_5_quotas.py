@@ -4,8 +4,7 @@ from typing import Any
 
 import httpx
 
-from tests.attacks.bystander import Bystander
-from tests.attacks.target import BYTES_PER_USER, JOBS, Target, assert_harmless, ended, finished, repeated
+from tests.attacks.target import BYTES_PER_USER, JOBS, Harmless, Target, ended, finished, repeated
 from tests.support.databases import connected
 
 MANY = 400
@@ -24,7 +23,7 @@ def _assert_says_how_many(answer: httpx.Response) -> None:
     assert ";q=" in answer.headers["RateLimit-Policy"]
 
 
-async def test_files_of_one_user_have_a_quota(target: Target, others: Bystander) -> None:
+async def test_files_of_one_user_have_a_quota(target: Target, harmless: Harmless) -> None:
     """With `force_new`, which makes the same file again and again."""
     async with target.client(target.greedy) as client:
 
@@ -32,7 +31,7 @@ async def test_files_of_one_user_have_a_quota(target: Target, others: Bystander)
             answer = await client.post(JOBS, json={"dataset": "items", "force_new": True})
             assert answer.status_code in (202, 429)
 
-        await assert_harmless(others, lambda: repeated(one_more, pause=0.2))
+        await harmless(lambda: repeated(one_more, pause=0.2))
         refusal: dict[str, Any] = {}
         for _ in range(8):
             answer = await client.post(JOBS, json={"dataset": "items", "force_new": True})
@@ -51,7 +50,7 @@ async def test_files_of_one_user_have_a_quota(target: Target, others: Bystander)
 
 
 async def test_one_byte_ranges_are_limited_and_leave_few_entries_in_the_audit_log(
-    target: Target, others: Bystander
+    target: Target, harmless: Harmless
 ) -> None:
     async with target.client(target.viewer) as client:
         job = await finished(client, dataset="locations")
@@ -62,7 +61,7 @@ async def test_one_byte_ranges_are_limited_and_leave_few_entries_in_the_audit_lo
             answer = await client.get(path, headers={"Range": f"bytes={len(statuses) % 20}-{len(statuses) % 20}"})
             statuses.append(answer.status_code)
 
-        await assert_harmless(others, lambda: repeated(one_byte_each, pause=0.02))
+        await harmless(lambda: repeated(one_byte_each, pause=0.02))
         while 429 not in statuses and len(statuses) < 3 * MANY:
             await one_byte_each()
         _assert_says_how_many(await client.get(path))
