@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import sys
+import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +26,7 @@ _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 # Of "the password of nobody, checked where no user is found". Written down, since to hash it costs every process of
 # every command as much as a sign-in; a test fails where it does not cost what the parameters above do.
 _NOBODY = "$argon2id$v=19$m=19456,t=2,p=1$eWuK4NG1sX/amOClJcMDLA$ysXeiy+QJFXIni6NRZWwrAmsYNQQyeVZ4LbHlrUt19Q"
+_NICE = 10
 _THREADS = max(1, min(4, (os.cpu_count() or 1) - 1))
 _MOST_IN_LINE = 64  # about half a second of work with four threads, and 76 MiB at any time
 
@@ -70,6 +73,14 @@ class HashSlot:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
 
+def _give_way() -> None:
+    """The thread that calls it gets a core when nothing else of the host wants it: a flood of log-ins would else take
+    half of two cores from everybody's requests."""
+    if sys.platform == "linux":
+        # there a thread has a priority of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+
+
 class Passwords:
     """The hashing threads of one instance, and the line before them. Who comes when it is full is turned away at once:
     ten thousand log-ins cost neither memory nor database connections, and those in line still get their turn."""
@@ -77,7 +88,7 @@ class Passwords:
     def __init__(self, *, threads: int = _THREADS, most_in_line: int = _MOST_IN_LINE) -> None:
         # its first call builds its dictionaries in 13 ms: now, and not while requests wait
         zxcvbn("a")
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
+        self._threads = ThreadPoolExecutor(threads, "argon2", _give_way)
         self._most = most_in_line
         self.in_line = 0
 

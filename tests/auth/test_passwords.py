@@ -2,6 +2,9 @@
 
 import asyncio
 import importlib.resources
+import os
+import sys
+import threading
 import time
 from typing import Literal
 
@@ -222,3 +225,13 @@ def test_a_hash_of_other_parameters_is_outdated() -> None:
     with Passwords().slot() as slot:
         assert not slot.outdated(hashed(PASSWORD))
         assert slot.outdated(PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has the priority of its process")
+async def test_hashing_gives_way_to_requests() -> None:
+    threads = Passwords(threads=1)
+    with threads.slot() as slot:
+        await slot.verify(None, "whatever")
+    hashing = [thread.native_id for thread in threading.enumerate() if thread.name.startswith("argon2")]
+    assert os.getpriority(os.PRIO_PROCESS, 0) < max(os.getpriority(os.PRIO_PROCESS, id_ or 0) for id_ in hashing)
+    threads.close()
