@@ -11,7 +11,7 @@ from litestar.di import Provide
 from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import DefineMiddleware
 
-from erp_service.auth.bearer import BearerAuth
+from erp_service.auth.bearer import BearerAuth, StillSignedIn
 from erp_service.features import FEATURES
 from erp_service.observability import telemetry
 from erp_service.registry.feature import load, load_models
@@ -39,6 +39,7 @@ def create_app(services: Services) -> Litestar:
             ShutdownGuard(),
             DefineMiddleware(BearerAuth, exclude_from_auth_key="exclude_from_auth"),
             WholeBody(most=services.settings.body_limit),
+            StillSignedIn(),
         ],
         before_send=[telemetry.before_send],
         dependencies={

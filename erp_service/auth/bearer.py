@@ -6,7 +6,8 @@ We do not use the framework's own: it also takes tokens from cookies, ignores th
 from typing import Any
 
 from litestar.connection import ASGIConnection
-from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
+from litestar.middleware import AbstractAuthenticationMiddleware, ASGIMiddleware, AuthenticationResult
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from erp_service import errors
 from erp_service.access.principals import SIGNED_ADDRESS, Actor, Principal
@@ -14,6 +15,7 @@ from erp_service.auth.credentials import Access, Credential, authority_of, right
 from erp_service.auth.problems import AddressRefused
 from erp_service.observability import telemetry
 from erp_service.web.dependencies import services_of
+from erp_service.web.middleware import has_body
 
 _LONGEST_TOKEN = 4096  # characters; ours have about 330
 
@@ -42,6 +44,24 @@ class BearerAuth(AbstractAuthenticationMiddleware):
             actor=Actor(credential.user_id, SIGNED_ADDRESS) if _is_signed(connection) else None,
         )
         return AuthenticationResult(user=who, auth=credential)
+
+
+class StillSignedIn(ASGIMiddleware):
+    """Checks the credential again once the body has come, which takes as long as the client likes.
+
+    Else whoever expects to lose the account keeps a request open that lacks its last byte, such as one that creates
+    another administrator, and sends that afterwards. Raises errors.Unauthorized, errors.PasswordChangeRequired."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        if (credential := scope.get("auth")) is not None and has_body(scope):
+            app = ASGIConnection[Any, Any, Any, Any](scope).app
+            authorities = services_of(app).find(Access).authorities
+            authority = await authority_of(authorities, credential)
+            if authority is None:
+                raise rights_changed()
+            if authority.must_change_password and not scope["route_handler"].opt.get("while_password_expired"):
+                raise errors.PasswordChangeRequired
+        await next_app(scope, receive, send)
 
 
 def _is_signed(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:

@@ -50,7 +50,10 @@ async def hash_of_new(who: Principal, slot: HashSlot, new: NewUser) -> str:
 
 
 async def register(db: WriteSession, who: Principal, new: NewUser, password_hash: str) -> UserOut:
-    """Create a user whose password has the hash that `hash_of_new` returned. Raises EmailTaken."""
+    """Create a user whose password has the hash that `hash_of_new` returned. Raises EmailTaken, RoleOutOfReach.
+
+    The caller's role is read again, since the request may have waited long for a hashing thread."""
+    await _present_role(db, who)
     return await create_user(
         db, who, email=str(new.email), full_name=new.full_name, role=new.role, password_hash=password_hash
     )
@@ -89,13 +92,7 @@ async def lock_for_update(db: WriteSession, who: Principal, user_id: int) -> Loc
     """Lock the user's row until the transaction ends. Raises errors.NotFound, RoleOutOfReach.
 
     The caller's role is read again, under the lock: of two who demote each other at once, the second is refused."""
-    await locks.take(db, locks.USERS)
-    caller_role = who.role
-    if who.user_id is not None:
-        authority = await queries.authority(db, who.user_id)
-        if authority is None or not authority.active:
-            raise errors.Unauthorized("You have just been deactivated.")
-        caller_role = authority.role
+    caller_role = await _present_role(db, who)
     statement = select(*USER_COLUMNS, User.version).where(User.id == user_id).with_for_update(key_share=True)
     row = (await db.execute(statement)).one_or_none()
     if row is None:
@@ -103,6 +100,24 @@ async def lock_for_update(db: WriteSession, who: Principal, user_id: int) -> Loc
     user = as_user(*row[:-1])
     _require_reach(caller_role, user.role)
     return LockedUser(user, row.version, caller_role)
+
+
+async def _present_role(db: WriteSession, who: Principal) -> Role:
+    """The caller's role under the lock on all users, which this takes.
+
+    Raises errors.Unauthorized if the caller is no longer active, or has a new password; RoleOutOfReach if the role is
+    lower than when the request came."""
+    await locks.take(db, locks.USERS)
+    if who.user_id is None:
+        return who.role
+    authority = await queries.authority(db, who.user_id)
+    if authority is None or not authority.active:
+        raise errors.Unauthorized("You have just been deactivated.")
+    if authority.must_change_password:
+        raise errors.PasswordChangeRequired
+    if not authority.role.includes(who.role):
+        raise RoleOutOfReach
+    return authority.role
 
 
 async def change(db: WriteSession, who: Principal, locked: LockedUser, body: UserChange) -> LockedUser:

@@ -97,6 +97,11 @@ class WholeBody(ASGIMiddleware):
         await next_app(scope, _replay(body, receive), send)
 
 
+def has_body(scope: Scope) -> bool:
+    """Also if the body turns out to be empty."""
+    return _body_length(scope["headers"]) != 0
+
+
 def _body_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     """In bytes; None if only its end will tell. Without either header there is no body (RFC 9112, 6.3)."""
     length: int | None = 0

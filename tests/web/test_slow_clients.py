@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
+import asyncpg
 import pytest
 from litestar import Litestar, Request
 from litestar.types import HTTPReceiveMessage, Message
@@ -111,6 +112,62 @@ async def test_users_whose_password_waits_to_be_hashed_hold_no_connection(
         end.set()
         answers = await asyncio.gather(*requests)
     assert {answer.status_code for answer in answers} == {201}
+
+
+@pytest.mark.parametrize("lost", ["deactivated", "demoted", "password reset", "signed out"])
+async def test_a_body_that_ends_after_its_senders_rights_did_does_nothing(
+    app: Litestar, sign_in: SignIn, owner: asyncpg.Connection, lost: str
+) -> None:
+    """Who expects to be dismissed holds back the last byte of a request that creates an heir."""
+    chief, leaver = await sign_in(Role.SUPER_ADMIN), await sign_in(Role.SUPER_ADMIN)
+    begun, end = asyncio.Event(), asyncio.Event()
+    heir = b'{"email": "heir@example.com", "full_name": "Heir", "role": "SUPER_ADMIN", "password": "%b"}'
+
+    async def held_back() -> AsyncIterator[bytes]:
+        begun.set()
+        await end.wait()
+        yield heir % PASSWORD.encode()
+
+    request = asyncio.create_task(leaver.post("/api/v1/users", content=held_back(), headers=_JSON))
+    await begun.wait()
+    match lost:
+        case "deactivated":
+            await owner.execute(f"update users set is_active = false where id = {leaver.user_id}")
+        case "demoted":
+            answer = await chief.post(f"/api/v1/users/{leaver.user_id}/role", json={"role": "ADMIN", "reason": "x"})
+            assert answer.status_code == 200
+        case "password reset":
+            reset = {"new_password": "a short walk by the lake"}
+            answer = await chief.post(f"/api/v1/users/{leaver.user_id}/reset-password", json=reset)
+            assert answer.status_code == 204
+        case "signed out":
+            assert (await leaver.post("/api/v1/auth/logout")).status_code == 204
+
+    async def over() -> bool:
+        return (await leaver.get("/api/v1/inventory/items")).status_code == 401
+
+    await eventually(over)
+    end.set()
+    assert (await request).status_code == 401
+    assert await owner.fetchval("select count(*) from users where email = 'heir@example.com'") == 0
+
+
+@pytest.mark.parametrize("path", ["/api/v1/users", "/api/v1/auth/register"])
+async def test_who_loses_the_role_while_a_password_is_hashed_creates_nobody(
+    app: Litestar, sign_in: SignIn, owner: asyncpg.Connection, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaver = await sign_in(Role.SUPER_ADMIN)
+    hash_ = HashSlot.hash
+
+    async def meanwhile_demoted(slot: HashSlot, password: str) -> str:
+        await owner.execute(f"update users set role = 'ADMIN' where id = {leaver.user_id}")
+        return await hash_(slot, password)
+
+    monkeypatch.setattr(HashSlot, "hash", meanwhile_demoted)
+    body = {"email": "heir@example.com", "full_name": "Heir", "role": "SUPER_ADMIN", "password": PASSWORD}
+    answer = await leaver.post(path, json=body)
+    assert (answer.status_code, answer.json()["type"]) == (403, "/problems/role-out-of-reach")
+    assert await owner.fetchval("select count(*) from users where email = 'heir@example.com'") == 0
 
 
 @post("/lines", role=PUBLIC, lines=True, status_code=200)
