@@ -141,7 +141,8 @@ class TooLarge(Refused):
 
 
 class UnsupportedMedia(Refused):
-    """The body is of a media type that this endpoint does not read. It reads JSON; log-in reads a form."""
+    """The body is of a media type that this endpoint does not read: it reads JSON; log-in reads a form. Or the body is
+    compressed."""
 
     status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
 

@@ -80,7 +80,10 @@ def exit_on_error(*kinds: type[Exception]) -> Iterator[None]:
         if sqlstate_of(exc) == UNDEFINED_TABLE:
             hint = " The database may lack its tables, or some of them: `erp migrate` brings them."
         elif sqlstate_of(exc) == INSUFFICIENT_PRIVILEGE:
-            hint = " That takes another user: ERP_MIGRATION_DATABASE_URL is the owner's address."
+            hint = (
+                " That takes another user: ERP_MIGRATION_DATABASE_URL is the owner's address, which `erp migrate` uses;"
+                " all other commands use ERP_DATABASE_URL, and what writes needs the rights of erp_api."
+            )
         elif is_unavailable(exc):
             hint = " ERP_DATABASE_URL says where it is."
         exit_with(FAILED, f"the database cannot be used: {_cause(exc)}.{hint}")

@@ -72,8 +72,8 @@ class WholeBody(ASGIMiddleware):
     pool has connections could hold all of them by sending nothing.
 
     Limits by `opt` of the route: `body_limit` in bytes, or None for `most`; `streams_body` for a handler that receives
-    the body itself. Raises errors.TooLarge, errors.TooSlow after `seconds`, and errors.Malformed if the client closes
-    the connection before the end of the body."""
+    the body itself. Raises errors.TooLarge, errors.TooSlow after `seconds`, errors.UnsupportedMedia for a body that is
+    compressed, and errors.Malformed if the client closes the connection before its end."""
 
     def __init__(self, *, most: int, seconds: float = BODY_SECONDS) -> None:
         self._most, self._seconds = most, seconds
@@ -88,6 +88,7 @@ class WholeBody(ASGIMiddleware):
         limit = self._most if limit is None else min(limit, self._most)
         if length is not None and length > limit:
             raise _too_large(limit)
+        _refuse_coding(scope["headers"])
         try:
             async with asyncio.timeout(self._seconds):
                 body = await _received(receive, limit)
@@ -112,6 +113,15 @@ def _body_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
             # the server has refused what is not a number
             length = int(value)
     return length
+
+
+def _refuse_coding(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raises errors.UnsupportedMedia that says what is taken (RFC 9110, 8.4 and 12.5.3)."""
+    codings = [value.strip().lower() for name, value in headers if name == b"content-encoding"]
+    if any(coding not in (b"", b"identity") for coding in codings):
+        raise errors.UnsupportedMedia(
+            "Send the body as it is, without Content-Encoding.", headers={"Accept-Encoding": "identity"}
+        )
 
 
 async def _received(receive: Receive, limit: int) -> bytes:

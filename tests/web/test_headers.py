@@ -105,6 +105,19 @@ async def test_a_body_that_says_it_is_no_json_is_415(client: httpx.AsyncClient, 
     assert (answer.status_code, answer.json()["type"]) == (415, "/problems/unsupported-media-type")
 
 
+@pytest.mark.parametrize("path", ["/api/v1/inventory/items", "/api/v1/auth/login", "/api/v1/auth/refresh"])
+@pytest.mark.parametrize("coding", ["gzip", "GZIP, identity", "br"])
+async def test_a_body_that_says_it_is_compressed_is_not_read_as_if_it_were_not(
+    client: httpx.AsyncClient, path: str, coding: str
+) -> None:
+    answer = await client.post(path, content=b"{}", headers={"Content-Encoding": coding})
+    assert (answer.status_code, answer.json()["type"]) == (415, "/problems/unsupported-media-type")
+    assert answer.headers["accept-encoding"] == "identity"
+    answer = await client.post(path, content=b"{}", headers={"Content-Encoding": "identity"})
+    assert answer.status_code in (415, 422)
+    assert "accept-encoding" not in answer.headers
+
+
 @pytest.mark.parametrize("media_type", [None, "application/json", "Application/JSON; charset=utf-8"])
 async def test_a_body_of_json_is_read(client: httpx.AsyncClient, media_type: str | None) -> None:
     headers = {"Content-Type": media_type} if media_type else {}
