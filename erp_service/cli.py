@@ -99,7 +99,8 @@ def main() -> None:
     \b
     Exit status of every command; those that have more say so in their help:
       0    done
-      1    refused, or something that is needed cannot be used; the message says what
+      1    refused, or something that is needed cannot be used; the message says
+           what
       2    the command line is wrong
       70   a fault of this program
       130  interrupted

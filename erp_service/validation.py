@@ -3,6 +3,7 @@
 msgspec stops at the first fault, and a person wants them all. It also reads `1_000`, `NaN` and Arabic digits as
 numbers, so types of numbers are our own (decimals.py)."""
 
+import enum
 import inspect
 import re
 import types
@@ -138,7 +139,7 @@ def _named(kind: Any, value: Any, at: str, form: _Form, message: str) -> Iterato
             yield fault
     if not named:
         message = without_path(message).replace("JsonNumber", "float").replace("`str`", "`string`")
-        yield Fault(_instead_of_pattern(kind, message) or message, pointer=at)
+        yield Fault(_instead_of_pattern(kind, message) or in_known_words(kind, message), pointer=at)
 
 
 _OF_LENGTH = re.compile(r"Expected `(array|object)` of length [<>]= [0-9]+")
@@ -150,6 +151,32 @@ def _instead_of_pattern(kind: Any, message: str) -> str | None:
         return None
     extras = [meta.extra or {} for meta in getattr(kind, "__metadata__", ()) if isinstance(meta, msgspec.Meta)]
     return next((extra["fault"] for extra in extras if "fault" in extra), None)
+
+
+def in_known_words(kind: Any, message: str) -> str:
+    """The message; msgspec's about a value that is none of an enumeration is replaced by one that names all of them."""
+    if not message.startswith("Invalid enum value"):
+        return message
+    # JSON shows where a comma among commas begins and ends, and that a character is a tab
+    known = [
+        str(word) if str(word).strip("-").isidentifier() else msgspec.json.encode(word).decode()
+        for word in _words(kind)
+    ]
+    return f"is not one of {', '.join(known)}" if known else message
+
+
+def _words(kind: Any) -> Iterator[Any]:
+    """The values of the enumerations in a type, in their order."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        yield from (argument for argument in arguments if argument is not None)
+    elif origin is typing.Annotated:
+        yield from _words(arguments[0])
+    elif origin in (typing.Union, types.UnionType):
+        for argument in arguments:
+            yield from _words(argument)
+    elif inspect.isclass(kind) and issubclass(kind, enum.Enum):
+        yield from (member.value for member in kind)
 
 
 def _parts(kind: Any, value: Any, at: str, form: _Form) -> Iterator[Fault]:

@@ -26,7 +26,8 @@ def command(email: str, role: str, name: str) -> None:
     \b
     Exit status:
       0    the user is created
-      1    the e-mail, the name or the password is refused, or the database cannot be used
+      1    the e-mail, the name or the password is refused, or the database cannot
+           be used
       2    the command line is wrong, or there is no password on standard input
     """
     with exit_on_error():

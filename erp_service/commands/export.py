@@ -62,14 +62,16 @@ def command(resume: UUID | None, cancel: UUID | None, **given: Any) -> None:
     \b
     erp export items -o items.csv
     erp export stock_movements --format xlsx --filter from=2026-01-01T00:00:00Z
-    erp export stock_movements --for excel-de --timezone Europe/Berlin --filter from=yesterday --filter to=today
+    erp export stock_movements --for excel-de --timezone Europe/Berlin \\
+        --filter from=yesterday --filter to=today
     erp export --all --format parquet -o everything.zip
     erp export items -o - | head
 
     \b
     Exit status:
       0    the file is complete, and its digest is right
-      1    the service refused, the export failed, or the file could not be written
+      1    the service refused, the export failed, or the file could not be
+           written
       2    the command line is wrong
       3    the digest is wrong; a file is removed, a pipe's reader has had it
       4    the service cannot be reached
@@ -106,6 +108,8 @@ class _Request:
     @property
     def outlook(self) -> str:
         """What becomes of the export when this process ends now."""
+        if self.job is not None and self.job["status"] == "succeeded":
+            return f"The service keeps the file until {self.job['expires_at']}."
         if self.job is not None:
             return f"The export goes on without you; --cancel {self.job['id']} stops it."
         if self.maybe_submitted:
@@ -261,7 +265,12 @@ def _submit(erp: Client, dataset: str, options: dict[str, Any], request: _Reques
 
 def _fetch(erp: Client, job: Job, request: _Request) -> None:
     with progress_display() as display:
-        job = erp.follow(job, show=display.job)
+
+        def show(state: Job) -> None:
+            request.job = state
+            display.job(state)
+
+        request.job = job = erp.follow(job, show=show)
         if request.output == "-":
             erp.download(job, sys.stdout.buffer, show=display.bytes)
             sys.stdout.buffer.flush()

@@ -17,7 +17,7 @@ from erp_service.commands.progress import TimeColumn
 from erp_service.commands.terminal import INTERRUPTED, exit_with, say
 from erp_service.imports.files.dialect import SEPARATORS, Dialect
 from erp_service.imports.files.faults import ImportRefused
-from erp_service.imports.service import Loaded, load
+from erp_service.imports.service import Loaded, counted, load
 from erp_service.imports.spool import CannotRead
 from erp_service.timestamps import parse_zone
 
@@ -78,7 +78,8 @@ def command(kind: Kind, file: str, *, delimiter: str | None, dry_run: bool, **gi
     \b
     Exit status:
       0    all of it was imported; with --dry-run, it would be
-      1    the file is refused, or it or the database cannot be used: nothing was imported
+      1    the file is refused, or it or the database cannot be used: nothing was
+           imported
       2    the command line is wrong
       130  interrupted: nothing was imported, unless the message says otherwise
     """
@@ -151,6 +152,5 @@ def _progress() -> Progress:
 
 def _outcome(result: Loaded, *, dry_run: bool) -> str:
     blank = f" Rows without any value: {result.blank_rows:,}, passed over." if result.blank_rows else ""
-    if dry_run:
-        return f"Nothing was imported. It would be {result.rows:,} {result.kind}.{blank}"
-    return f"Imported {result.rows:,} {result.kind}.{blank}"
+    count = counted(result.rows, result.kind)
+    return f"Nothing was imported. It would be {count}.{blank}" if dry_run else f"Imported {count}.{blank}"

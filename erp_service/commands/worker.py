@@ -23,7 +23,8 @@ def command(host: str | None, metrics_port: int | None, concurrency: int | None)
     \b
     Exit status:
       0    stopped by a signal, in order
-      1    a setting is missing or wrong, the database did not come, or a part of the worker failed
+      1    a setting is missing or wrong, the database did not come, or a part of
+           the worker failed
       2    the command line is wrong
     """
     options = {"host": host, "metrics_port": metrics_port, "worker_concurrency": concurrency}

@@ -120,6 +120,7 @@ class Table:
     def _records_at(self, positions: Iterable[Position]) -> Iterator[tuple[int, list[str]]]:
         for line, offset in positions:
             self._lines.seek(line, offset)
+            self._lines.record_length = 0
             yield line, next(self._reader)
 
 

@@ -48,6 +48,11 @@ Progress: TypeAlias = Callable[[int, int, str], None]
 "reading" counts bytes of the file, and is called from another thread; "checking" and "posting" count rows."""
 
 
+def counted(rows: int, kind: Kind) -> str:
+    """`1 item`, `2,000 items`."""
+    return f"{rows:,} {kind if rows != 1 else kind.removesuffix('s')}"
+
+
 class Loaded(msgspec.Struct, frozen=True):
     """What was imported: the number of rows, without the header, and the digest of the decompressed content."""
 
@@ -195,6 +200,6 @@ class _Claim:
         sha256, filename, imported_at, row_count = row
         saved_again = "" if sha256 == self._content.sha256 else " The rows are the same, though the bytes are not."
         raise ImportRefused.because(
-            f"This content was imported already: {row_count} {self._kind} from {filename},"
+            f"This content was imported already: {counted(row_count, self._kind)} from {filename},"
             f" on {imported_at:%Y-%m-%d at %H:%M:%S} UTC.{saved_again}"
         )

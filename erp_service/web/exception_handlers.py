@@ -15,7 +15,7 @@ from erp_service.db import outages
 from erp_service.errors import Fault, Refused
 from erp_service.observability import telemetry
 from erp_service.problems import MEDIA_TYPE, as_problem
-from erp_service.validation import without_path
+from erp_service.validation import in_known_words, without_path
 
 _OF_STATUS: dict[int, type[Refused]] = {
     400: errors.Malformed,
@@ -73,7 +73,7 @@ def on_refused(request: Request[Any, Any, Any], exc: Refused) -> Response[Any]:
 def on_http(request: Request[Any, Any, Any], exc: HTTPException) -> Response[Any]:
     """What the framework refuses by itself."""
     if isinstance(exc, ValidationException):
-        return answer(request, _invalid(exc))
+        return answer(request, _invalid(request, exc))
     if (kind := _OF_STATUS.get(exc.status_code)) is not None:
         return answer(request, kind(headers=dict(exc.headers or {})))
     if isinstance(exc, ClientException):
@@ -101,12 +101,17 @@ HANDLERS: ExceptionHandlersMap = {
 }
 
 
-def _invalid(exc: ValidationException) -> Refused:
+def _invalid(request: Request[Any, Any, Any], exc: ValidationException) -> Refused:
     faults = [fault for fault in exc.extra if isinstance(fault, dict)] if isinstance(exc.extra, list) else []
     # this is how the framework reports a request without a body
     if any(fault.get("key") == "data" for fault in faults):
         return errors.Malformed("The body is empty.")
-    named = [Fault(without_path(fault["message"]), parameter=fault.get("key")) for fault in faults]
+    fields = msgspec.structs.fields(request.route_handler.signature_model) if faults else ()
+    kinds: dict[str | None, Any] = {field.name: field.type for field in fields}
+    named = [
+        Fault(in_known_words(kinds.get(name := fault.get("key")), without_path(fault["message"])), parameter=name)
+        for fault in faults
+    ]
     return errors.Invalid(None if named else exc.detail, *named)
 
 

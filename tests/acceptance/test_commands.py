@@ -116,6 +116,13 @@ def test_help_cuts_no_sentence_at_any_width() -> None:
             assert all(" ".join(sentence.split()) in words for sentence in sentences), (width, shown.output)
 
 
+def test_help_fits_a_terminal_of_80_columns() -> None:
+    """A terminal breaks longer lines in the middle of a word, and click breaks no text that is set as it is written."""
+    for arguments in ([], ["queue"], *([name] for name in COMMANDS)):
+        shown = CliRunner().invoke(main, [*arguments, "--help"], terminal_width=80)
+        assert max(map(len, shown.output.splitlines())) <= 80, shown.output
+
+
 def test_settings_can_be_read_on_a_narrow_terminal() -> None:
     """A table of four columns in 40 columns of letters breaks every word."""
     row = Described("ERP_PORT", "the port that `erp serve` listens on", "8000", "8123")
@@ -266,13 +273,13 @@ async def test_import_takes_its_options_and_says_what_it_did(
     options = ["--encoding", "cp1252", "--decimal-comma", "--delimiter", "semicolon", "--keep-codes"]
     (tmp_path / "items.csv").write_bytes(items)
     tried = await invoked("import", "items", str(tmp_path / "items.csv"), *options, "--dry-run", env=env)
-    expected = "It would be 1 items. Rows without any value: 1, passed over.\n"
+    expected = "It would be 1 item. Rows without any value: 1, passed over.\n"
     warning = "warning: line 2, sku: '1E+05' is taken as it is, though it looks like a large number that a spreadsheet"
     assert tried.stderr.startswith(warning)
     assert (tried.exit_code, tried.stderr.splitlines(keepends=True)[1:]) == (0, [f"Nothing was imported. {expected}"])
     done = await invoked("import", "items", str(tmp_path / "items.csv"), *options, env=env)
     assert done.exit_code == 0
-    assert done.stderr.endswith("\nImported 1 items. Rows without any value: 1, passed over.\n")
+    assert done.stderr.endswith("\nImported 1 item. Rows without any value: 1, passed over.\n")
     moved = "occurred_at,type,sku,location,quantity\n2026-03-02 10:00,out,1E+05,L,1\n2026-03-01,in,1E+05,L,1\n"
     options = ["--timezone", "Europe/Berlin", "--sort", "occurred_at", "--history"]
     done = await invoked("import", "movements", "-", *options, env=env, given=moved)

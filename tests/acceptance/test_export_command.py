@@ -245,6 +245,9 @@ async def test_interrupted_download_goes_on_where_it_was(service: Service, job: 
             process.send_signal(signal.SIGINT)
             stopped = await ended(process)
         assert stopped.status == 130
+        # what has ended neither goes on nor can be canceled
+        assert f"The service keeps the file until {job['expires_at']}." in stopped.said
+        assert "goes on without you" not in stopped.said
         left = part.stat().st_size
         assert 0 < left < job["result"]["bytes"]
         slow.pause, slow.asked = 0, b""

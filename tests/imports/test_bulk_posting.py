@@ -265,7 +265,7 @@ async def test_a_second_import_is_refused_and_changes_nothing(load: Load, owner:
     assert told[-1] == (1, 1, "posting")
     assert [phase for _, _, phase in told] == ["reading", "checking", "posting"]
     (found,) = await refused(load(content))
-    assert "imported already: 1 movements from movements.csv" in found
+    assert "imported already: 1 movement from movements.csv" in found
     assert await balance(owner, "A", "MAIN") == "5 5"
     assert await owner.fetchval("select count(*) from audit_log where action = 'import.movements'") == 1
 

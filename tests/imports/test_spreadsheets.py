@@ -310,3 +310,15 @@ async def test_flags_as_spreadsheets_of_other_languages_save_them(load: Load, ow
     await load("locations", f"code,name,location_type,allow_negative_stock\n{rows}")
     found = await owner.fetch("select allow_negative_stock from locations order by id")
     assert [row[0] for row in found] == [True, False] * 5
+
+
+async def test_sorting_does_not_count_all_rows_as_one(load: Load, owner: asyncpg.Connection) -> None:
+    await stocked(owner, "A")
+    # more characters than one record may have
+    rows = "".join(
+        f'2026-03-01T{minute // 60:02}:{minute % 60:02}:00Z,IN,A,MAIN,1,2,"{"n" * 300}"\n'
+        for minute in reversed(range(500))
+    )
+    loaded = await load("movements", f"{MOVEMENTS.strip()},notes\n{rows}", Dialect(sort="occurred_at"))
+    assert loaded.rows == 500
+    assert await balance(owner, "A", "MAIN") == "500 1000"

@@ -196,6 +196,18 @@ async def test_limits_out_of_range_are_named(reader: httpx.AsyncClient) -> None:
         assert answer.json()["errors"][0]["parameter"] == "limit"
 
 
+async def test_a_word_that_is_not_known_is_answered_with_those_that_are(reader: httpx.AsyncClient) -> None:
+    for name, known in [("status", "ACTIVE, INACTIVE, DISCONTINUED"), ("sort", "id, -id, name, -name, sku, -sku")]:
+        answer = await reader.get("/api/v1/inventory/items", params={name: "x" * 300})
+        assert answer.json()["errors"] == [{"detail": f"is not one of {known}", "parameter": name}]
+    spec = {"dataset": "x" * 300, "format": "doc", "csv": {"delimiter": "x"}}
+    answer = await reader.post("/api/v1/exports/estimates", json=spec)
+    details = {fault["pointer"]: fault["detail"] for fault in answer.json()["errors"]}
+    assert "items, locations, stock_levels" in details["/dataset"]
+    assert details["/format"] == "is not one of csv, jsonl, xlsx, parquet"
+    assert details["/csv/delimiter"] == r'is not one of ",", ";", "|", tab, "\t"'
+
+
 async def test_a_conflict_over_a_role_is_told_apart(reader: httpx.AsyncClient) -> None:
     answer = await reader.post("/api/v1/inventory/items", json={"sku": "A", "name": "A", "unit": "PCS"})
     assert (answer.status_code, answer.json()["type"]) == (403, "/problems/forbidden")
