@@ -11,7 +11,7 @@ from erp_service.db.migrate import LOCK_SECONDS, script
 from erp_service.features import FEATURES
 from erp_service.registry.feature import load_models
 
-# Grants are made anew after every run, so that no migration can forget a table or a column.
+# Grants are made again after every run, so that no migration can forget a table or a column.
 _GRANTS = (Path(__file__).parent / "grants.sql").read_text()
 
 

@@ -32,8 +32,7 @@ def command() -> None:
     with exit_on_error():
         settings = load()
         url = settings.migration_database_url or settings.listen_url
-        found = asyncio.run(_migrate(url))
-        for line in look_alikes.report(found):
+        for line in look_alikes.report(asyncio.run(_migrate(url))):
             say(line)
         say("The database is up to date.")
 

@@ -59,7 +59,7 @@ async def test_old_texts_are_normalised_and_look_alikes_are_listed_and_never_mer
         assert json.loads(audited[0]["after"]) == {"sku": "CAF\u00c9-1"}
 
         found = await look_alikes.find(db)
-        assert [(each.id, each.twins) for each in found] == [(3, (2,)), (4, (5, 6)), (6, (4, 5)), (8, ())]
+        assert [(each.id, each.others) for each in found] == [(3, (2,)), (4, (5, 6)), (6, (4, 5)), (8, ())]
         lines = list(look_alikes.report(found))
         assert lines[1:5] == [
             "  item 3: 'THE\\u0301' is not in Unicode's composed form (NFC); it looks like item 2",
