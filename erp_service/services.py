@@ -66,8 +66,8 @@ def build_services(settings: Settings) -> Services:
     tokens, signed_urls = Tokens(settings), SignedUrls(settings)
     store = open_store(settings)
     # LiveStatus acts on the same notifications, and asks the authorities then: they must be notified first
-    ended = RevocationLoader(database)
-    revocations = Revocations(notifications, ended.recent, ended.is_revoked)
+    revocation_loader = RevocationLoader(database)
+    revocations = Revocations(notifications, revocation_loader.recent, revocation_loader.is_revoked)
     authorities = AuthorityCache(notifications, AuthorityLoader(database).load, revocations)
     probes = ProbeDatabase(settings)
     readiness = Readiness(probes, [StoreIdentityCheck(probes, store)])

@@ -3,14 +3,15 @@
 from pathlib import Path
 
 from alembic import context
+from sqlalchemy import text
 
 from erp_service.db import locks
 from erp_service.db.base import Base
-from erp_service.db.migrate import script
+from erp_service.db.migrate import LOCK_SECONDS, script
 from erp_service.features import FEATURES
 from erp_service.registry.feature import load_models
 
-# Grants are made anew after every run, so that no migration can forget a table or a column.
+# Grants are made again after every run, so that no migration can forget a table or a column.
 _GRANTS = (Path(__file__).parent / "grants.sql").read_text()
 
 
@@ -32,6 +33,10 @@ context.configure(
 with context.begin_transaction():
     # of two hosts that run `erp migrate` at once, the second waits, then finds nothing to do
     connection.execute(locks.statement(locks.MIGRATION))
+    # only now: the other host may need longer for its migrations than any lock of theirs may take
+    lock_seconds = context.config.attributes.get("lock_seconds", LOCK_SECONDS)
+    timeout = {"milliseconds": f"{lock_seconds * 1000:.0f}"}
+    connection.execute(text("select set_config('lock_timeout', :milliseconds, true)"), timeout)
     context.run_migrations()
     if context.config.attributes.get("grants", True):
         script(connection, _GRANTS)

@@ -35,7 +35,7 @@ class Revocations:
         self._gaps = 0
         self._complete = False
         self._loading = asyncio.Lock()
-        notifications.subscribe(CHANNEL, self._hear)
+        notifications.subscribe(CHANNEL, self._on_revocation)
 
     async def has(self, family: UUID) -> bool:
         """Whether the sign-in was ended. Raises what the database raises, if it must look it up."""
@@ -65,7 +65,7 @@ class Revocations:
             # race: after a gap during the load, a revocation may be neither in what was loaded nor notified
             self._complete = gaps == self._gaps
 
-    def _hear(self, payload: str | None) -> None:
+    def _on_revocation(self, payload: str | None) -> None:
         try:
             family = UUID(payload or "")
         except ValueError:

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from erp_service import errors
 from erp_service.commands.terminal import FAILED, exit_with, say
-from erp_service.db.connections import wait_until_up
+from erp_service.db.connections import wait_and_tell
 from erp_service.db.engine import Database
 from erp_service.db.outages import (
     DATABASE_ERRORS,
@@ -41,13 +41,11 @@ async def open_database(settings: Settings, name: str) -> AsyncIterator[Database
 
 async def wait_for_database(url: str, *, seconds: float) -> None:
     """Return when the database takes connections; says at once that it does not, and for how long it is tried."""
-    try:
-        await wait_until_up(url, seconds=0)
-    except DATABASE_ERRORS as exc:
-        if not is_unavailable(exc):
-            raise
+
+    def tell(exc: BaseException) -> None:
         say(f"The database does not answer ({_cause(exc)}). Trying again, for {seconds:.0f} s at most.")
-        await wait_until_up(url, seconds=seconds)
+
+    await wait_and_tell(url, tell, seconds=seconds)
 
 
 @contextmanager

@@ -20,19 +20,19 @@ def command() -> None:
     Lists skus and codes that look like others, from before such were refused, and what to do about them.
 
     Uses ERP_MIGRATION_DATABASE_URL, the address of the database's owner, or else ERP_DATABASE_URL. All of it happens in
-    one transaction: what fails or is interrupted has changed nothing.
+    one transaction: what fails or is interrupted has changed nothing. While others, such as exports, hold locks on the
+    tables, it is rolled back and tried again, for ten minutes at most.
 
     \b
     Exit status:
       0    the database is up to date
-      1    the database cannot be used, or its user may not change its schema
+      1    the database cannot be used, its user may not change its schema, or others hold locks on the tables
       130  interrupted
     """
     with exit_on_error():
         settings = load()
         url = settings.migration_database_url or settings.listen_url
-        found = asyncio.run(_migrate(url))
-        for line in look_alikes.report(found):
+        for line in look_alikes.report(asyncio.run(_migrate(url))):
             say(line)
         say("The database is up to date.")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -99,6 +99,18 @@ def detect_silence(connection: Any, _record: Any) -> None:
     ):
         if hasattr(socket, option):
             tcp.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+
+async def wait_and_tell(url: str, tell: Callable[[BaseException], object], *, seconds: float) -> None:
+    """`wait_until_up`, which calls `tell` with the first error as soon as it is certain that there is something to wait
+    for."""
+    try:
+        await wait_until_up(url, seconds=0)
+    except DATABASE_ERRORS as exc:
+        if not is_unavailable(exc):
+            raise
+        tell(exc)
+        await wait_until_up(url, seconds=seconds)
 
 
 async def wait_until_up(url: str, *, seconds: float) -> None:

@@ -1,5 +1,7 @@
 """The schema of the database: migrated to what this code needs, and compared with the models."""
 
+import asyncio
+from time import monotonic
 from typing import Any
 
 from alembic import command
@@ -9,8 +11,19 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
+from erp_service import errors
 from erp_service.db import revisions
+from erp_service.db.backoff import Backoff
 from erp_service.db.connections import engine_url
+from erp_service.db.outages import CONTENTION, DATABASE_ERRORS, sqlstate_of
+from erp_service.observability import telemetry
+
+LOCK_SECONDS = 2.0
+"""How long a migration waits for one lock. Requests for the tables that it has locked already wait behind it, and fail
+after 10 s (engine.py). After one second, Postgres cancels an autovacuum that is in the way."""
+
+RETRY_SECONDS = 600.0
+"""How long it is tried again: longer than most exports and imports take."""
 
 
 def _config() -> Config:
@@ -20,24 +33,45 @@ def _config() -> Config:
     return config
 
 
-async def migrate(url: str) -> None:
+async def migrate(url: str, *, lock_seconds: float = LOCK_SECONDS, retry_seconds: float = RETRY_SECONDS) -> None:
     """Bring the database to this code's head in one transaction; several at once wait for each other.
 
+    If others, such as an export, hold a lock for longer than `lock_seconds`, all is rolled back and tried again a while
+    later, so that the service is not kept waiting. Raises errors.Unavailable when that has lasted `retry_seconds`.
+
     A database that is ahead of this code is not changed."""
+    pauses, deadline = Backoff(1, 15), monotonic() + retry_seconds
+    while True:
+        try:
+            await _migrate_once(url, lock_seconds)
+            return
+        except DATABASE_ERRORS as exc:
+            if sqlstate_of(exc) not in CONTENTION:
+                raise
+            if monotonic() >= deadline:
+                raise errors.Unavailable(
+                    f"Nothing was migrated: for {retry_seconds:.0f} s, others have held locks on the tables. Wait for"
+                    " exports, imports and backups that run (pg_stat_activity lists them), then migrate again."
+                ) from exc
+            telemetry.log.warning("others hold locks on the tables, migrating again", error=exc)
+        await asyncio.sleep(pauses.next())
+
+
+async def _migrate_once(url: str, lock_seconds: float) -> None:
     engine = create_async_engine(engine_url(url), poolclass=NullPool, hide_parameters=True)
     try:
         async with engine.connect() as connection:
-            await connection.run_sync(_upgrade)
+            await connection.run_sync(_upgrade, lock_seconds)
             await connection.commit()
     finally:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, lock_seconds: float) -> None:
     if _is_ahead(connection):
         return
     config = _config()
-    config.attributes["connection"] = connection
+    config.attributes.update(connection=connection, lock_seconds=lock_seconds)
     command.upgrade(config, "head")
 
 

@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from erp_service.texts import nfc
+
 DEFAULT = "{dataset}-{snapshot}.{ext}"
 MOST_CHARACTERS = 200
 MOST_BYTES = 200  # in UTF-8: file systems accept 255, and clients append a suffix during the download
@@ -68,7 +70,7 @@ def fill_in(template: str | None, values: FilenameValues) -> str:
         "ext": values.extension,
     }
     name = _PLACEHOLDER.sub(lambda match: texts[match[1]], DEFAULT if template is None else template)
-    return _with_extension(unicodedata.normalize("NFC", name), values.extension)
+    return _with_extension(nfc(name), values.extension)
 
 
 # what Unicode does not decompose: letters with a stroke, ligatures, and letters of their own

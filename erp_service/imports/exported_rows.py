@@ -1,7 +1,7 @@
 """Rows of our own export of stock movements, read back as movements.
 
 An export has the ledger's entries, which are more than was posted: both ends of a transfer, and settlements. So the
-two ends become one movement again, settlements are left out, since posting makes them anew, and every movement is
+two ends become one movement again, settlements are left out, since posting makes them again, and every movement is
 posted at the value that it had. Documents keep their ids, so the same movement is never posted twice.
 """
 

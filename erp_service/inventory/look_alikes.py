@@ -22,29 +22,29 @@ _SUSPECTS = """
 select id, {word} from {table}
 where deleted_at is null and {word} collate "C" !~ '^[!-~]+( [!-~]+)*$' order by id
 """
-_TWINS = "select id, {word} from {table} where deleted_at is null and {word} = any($1)"
+_OTHERS = "select id, {word} from {table} where deleted_at is null and {word} = any($1)"
 _WORDS = (("item", "items", "sku"), ("location", "locations", "code"))
 
 
 class LookAlike(NamedTuple):
-    """An item or a location whose sku or code has a fault; `twins` are the ids of the others that look like it."""
+    """An item or a location whose sku or code has a fault; `others` are the ids of those that look like it."""
 
     entity: str
     id: int
     text: str
     fault: str
-    twins: tuple[int, ...]
+    others: tuple[int, ...]
 
     def __str__(self) -> str:
-        many = "s" if len(self.twins) > 1 else ""
-        others = f"; it looks like {self.entity}{many} {', '.join(map(str, self.twins))}" if self.twins else ""
+        many = "s" if len(self.others) > 1 else ""
+        others = f"; it looks like {self.entity}{many} {', '.join(map(str, self.others))}" if self.others else ""
         # escaped, since the difference is what nobody sees
         return f"{self.entity} {self.id}: {self.text!a} {self.fault}{others}"
 
 
 async def find(db: asyncpg.Connection) -> list[LookAlike]:
     """All of them, items first, by id. Changes nothing."""
-    return [found for words in _WORDS for found in await _of_table(db, *words)]
+    return [look_alike for words in _WORDS for look_alike in await _of_table(db, *words)]
 
 
 async def _of_table(db: asyncpg.Connection, entity: str, table: str, word: str) -> list[LookAlike]:
@@ -55,7 +55,7 @@ async def _of_table(db: asyncpg.Connection, entity: str, table: str, word: str) 
     alike: defaultdict[str, set[int]] = defaultdict(set)
     for id_, text, _ in faults:
         alike[appearance(text)].add(id_)
-    for id_, text in await db.fetch(_TWINS.format(table=table, word=word), list(alike)):
+    for id_, text in await db.fetch(_OTHERS.format(table=table, word=word), list(alike)):
         alike[text].add(id_)
     return [
         LookAlike(entity, id_, text, fault, tuple(sorted(alike[appearance(text)] - {id_})))
@@ -63,13 +63,13 @@ async def _of_table(db: asyncpg.Connection, entity: str, table: str, word: str) 
     ]
 
 
-def report(found: list[LookAlike]) -> Iterator[str]:
+def report(look_alikes: list[LookAlike]) -> Iterator[str]:
     """Lines for a terminal: the first of them, how many there are, and what to do."""
-    if found:
-        yield f"Some skus or codes look like others, or hold what nobody sees; {len(found)} in all:"
-        yield from (f"  {each}" for each in found[:MOST_ROWS])
-        if len(found) > MOST_ROWS:
-            yield f"  and {len(found) - MOST_ROWS} more; `erp verify` counts those that are left"
+    if look_alikes:
+        yield f"Some skus or codes look like others, or hold what nobody sees; {len(look_alikes)} in all:"
+        yield from (f"  {each}" for each in look_alikes[:MOST_ROWS])
+        if len(look_alikes) > MOST_ROWS:
+            yield f"  and {len(look_alikes) - MOST_ROWS} more; `erp verify` counts those that are left"
         yield WHAT_TO_DO
 
 

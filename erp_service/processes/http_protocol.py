@@ -239,7 +239,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """End the connection of a client that has taken nothing of its answer since `unread` bytes were left."""
         left = self.transport.get_write_buffer_size()
         if unread is not None and left >= unread:
-            telemetry.log.info("reader let go, it took nothing", seconds=self._limits.silence_seconds)
+            telemetry.log.info("connection ended, its reader took nothing", seconds=self._limits.silence_seconds)
             self.transport.abort()
             return
         if self._silence is not None:

@@ -7,9 +7,9 @@ import uvloop
 from procrastinate import Blueprint
 
 from erp_service.db import revisions
-from erp_service.db.connections import wait_until_up
+from erp_service.db.connections import wait_and_tell
 from erp_service.db.engine import Database
-from erp_service.db.outages import DATABASE_ERRORS, is_unavailable
+from erp_service.db.outages import is_unavailable
 from erp_service.exports.storage.registry import open_store, store_fault
 from erp_service.features import FEATURES
 from erp_service.observability import telemetry, tracing
@@ -74,13 +74,11 @@ async def _work(settings: Settings, wait_seconds: float) -> int:
 
 async def _wait_for_database(settings: Settings, seconds: float) -> None:
     """Says at once that the database does not answer, and for how long it is tried."""
-    try:
-        await wait_until_up(settings.listen_url, seconds=0)
-    except DATABASE_ERRORS as exc:
-        if not is_unavailable(exc):
-            raise
-        telemetry.log.warning("waiting", fault="The database does not answer.", seconds=seconds)
-        await wait_until_up(settings.listen_url, seconds=seconds)
+
+    def tell(exc: BaseException) -> None:
+        telemetry.log.warning("waiting", fault="The database does not answer.", error=exc, seconds=seconds)
+
+    await wait_and_tell(settings.listen_url, tell, seconds=seconds)
 
 
 async def _wait_until_ready(settings: Settings) -> None:

@@ -34,13 +34,7 @@ _OF_STATUS: dict[int, type[Refused]] = {
 
 def answer(request: Request[Any, Any, Any], refusal: Refused) -> Response[Any]:
     """The problem document of a refusal, with the headers that its status requires."""
-    headers = {"Cache-Control": "no-store", **refusal.headers}
-    if refusal.status == 401:
-        headers.setdefault("WWW-Authenticate", "Bearer")
-    if refusal.status == 503:
-        headers.setdefault("Retry-After", "2")
-    if "Retry-After" in headers:
-        refusal.members.setdefault("retry_after", int(headers["Retry-After"]))
+    headers = _headers_of(refusal)
     return Response(
         as_problem(refusal, telemetry.request_id(request.scope)),
         status_code=refusal.status,
@@ -49,14 +43,24 @@ def answer(request: Request[Any, Any, Any], refusal: Refused) -> Response[Any]:
     )
 
 
+def _headers_of(refusal: Refused) -> dict[str, str]:
+    """Those of the refusal, and those that its status requires; `Retry-After` becomes a member of the problem, too."""
+    headers = {"Cache-Control": "no-store", **refusal.headers}
+    if refusal.status == 401:
+        headers.setdefault("WWW-Authenticate", "Bearer")
+    if refusal.status == 503:
+        headers.setdefault("Retry-After", "2")
+    if "Retry-After" in headers:
+        refusal.members.setdefault("retry_after", int(headers["Retry-After"]))
+    return headers
+
+
 def rendered(refusal: Refused, request_id: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """The headers and the body of the same without the framework, but for the headers that every answer has."""
+    headers = _headers_of(refusal)
     body = msgspec.json.encode(as_problem(refusal, request_id))
-    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "cache-control": "no-store"}
-    if refusal.status == 503:
-        headers["retry-after"] = "2"
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    return [*raw, (b"connection", b"close")], body
+    headers |= {"Content-Type": MEDIA_TYPE, "Content-Length": str(len(body)), "Connection": "close"}
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()], body
 
 
 async def send_bare(refusal: Refused, scope: Scope, send: Send) -> None:

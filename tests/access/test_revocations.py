@@ -84,7 +84,7 @@ async def test_an_instance_that_starts_later_knows_the_sign_ins_that_were_ended_
     await end(one, pair, "logout")
     late = services_of(two.apps[1]).access.authorities.revocations
     late._families.clear()
-    late._hear(None)
+    late._on_revocation(None)
     await eventually(lambda: hears(two.apps[1]))
     assert (await me(other, pair)).status_code == 401
     assert len(late._families) == 1

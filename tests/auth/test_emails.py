@@ -6,20 +6,14 @@ from pathlib import Path
 import asyncpg
 import httpx
 import pytest
-from alembic import command
-from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from erp_service import errors
 from erp_service.access.roles import Role
 from erp_service.app import create_app
 from erp_service.auth.emails import email_key
 from erp_service.db import migrate as schema
-from erp_service.db.connections import engine_url
 from erp_service.db.engine import Database
 from erp_service.services import build_services
 from erp_service.standalone.postgres import Cluster
@@ -27,6 +21,7 @@ from tests.auth.people import HASH, Join, login, slug
 from tests.support.apps import running
 from tests.support.clients import UserClient, client_of
 from tests.support.databases import as_owner, connected
+from tests.support.schemas import migrate_to_before
 from tests.support.settings import settings_for
 from tests.support.users import make_user
 
@@ -76,25 +71,11 @@ async def locale_c(cluster: Cluster) -> AsyncIterator[str]:
     await as_owner(cluster, f"drop database {name} with (force)")
 
 
-async def migrate_to_the_version_before(url: str) -> None:
-    def upgrade(connection: Connection) -> None:
-        config = schema._config()
-        config.attributes["connection"] = connection
-        before = ScriptDirectory.from_config(config).get_revision("0010").down_revision
-        command.upgrade(config, str(before))
-
-    engine = create_async_engine(engine_url(url), poolclass=NullPool)
-    async with engine.connect() as connection:
-        await connection.run_sync(upgrade)
-        await connection.commit()
-    await engine.dispose()
-
-
 async def test_two_spellings_of_one_email_are_one_person_in_a_database_with_locale_c(
     cluster: Cluster, locale_c: str, tmp_path: Path
 ) -> None:
     url = cluster.owner_url(locale_c)
-    await migrate_to_the_version_before(url)
+    await migrate_to_before(url, "0010")
     async with connected(url) as owner:
         for email in ("jörg@example.com", "JÖRG@example.com", "ann@example.com"):
             await owner.execute(INSERT, email, HASH)

@@ -8,13 +8,16 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from erp_service import errors
 from erp_service.db import migrate as schema
 from erp_service.db import revisions
 from erp_service.db.connections import engine_url
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
-from tests.support.databases import as_owner
+from tests.support.databases import as_owner, connected, value_of
+from tests.support.schemas import migrate_to_before
+from tests.support.waiting import eventually
 
 
 async def test_models_and_migrations_agree(settings: Settings) -> None:
@@ -61,6 +64,32 @@ async def test_migrating_with_a_release_that_was_rolled_back_leaves_a_later_sche
     await schema.migrate(url)
     still = "do $$ begin assert (select version_num from alembic_version) = '9999'; end $$"
     await as_owner(cluster, still, database="migrated_ahead")
+
+
+async def test_migration_that_an_export_keeps_waiting_does_not_lock_users_meanwhile(cluster: Cluster) -> None:
+    """It held the locks of its first steps for as long as the export ran, and no request could be authenticated."""
+    name = "migrated_beside_export"
+    await as_owner(cluster, f"create database {name}")
+    url = cluster.owner_url(name)
+    await migrate_to_before(url, "0010")
+    async with connected(url) as export, connected(url) as request:
+        reading = export.transaction()
+        await reading.start()
+        await export.execute("select from items")
+        with pytest.raises(errors.Unavailable, match="Nothing was migrated"):
+            await schema.migrate(url, lock_seconds=0.2, retry_seconds=0)
+        assert await request.fetchval("select version_num from alembic_version") == "0009"
+
+        migration = asyncio.create_task(schema.migrate(url, lock_seconds=0.2))
+        await eventually(lambda: request.fetchval("select count(*) from pg_locks where not granted"))
+        await request.execute("set statement_timeout = '20s'")
+        await request.execute("select from users")
+        assert not migration.done()
+        await reading.rollback()
+        await migration
+    behind = "select count(*) from information_schema.columns where table_name = 'users' and column_name = 'email_key'"
+    assert await value_of(cluster, behind, name) == 1
+    await as_owner(cluster, f"drop database {name}")
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -6,19 +6,12 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from alembic import command
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from erp_service.db import migrate as schema
-from erp_service.db.connections import engine_url
 from erp_service.inventory import look_alikes
 from erp_service.standalone.postgres import Cluster
 from tests.support.databases import as_owner, connected
-
-REVISION = "0012"
+from tests.support.schemas import migrate_to_before
 
 ITEMS = [
     ("CAFE\u0301-1", "Cafe\u0301", "me\u0300tre", None),
@@ -33,25 +26,12 @@ ITEMS = [
 ]
 
 
-def _upgrade_to_the_one_before(connection: Connection) -> None:
-    config = schema._config()
-    config.attributes["connection"] = connection
-    script = ScriptDirectory.from_config(config).get_revision(REVISION)
-    assert script is not None
-    assert isinstance(script.down_revision, str)
-    command.upgrade(config, script.down_revision)
-
-
 @pytest.fixture
 async def old_database(cluster: Cluster) -> AsyncIterator[str]:
     """The address of a database of the release before, with texts that it took."""
     await as_owner(cluster, "create database old_texts")
     url = cluster.owner_url("old_texts")
-    engine = create_async_engine(engine_url(url), poolclass=NullPool)
-    async with engine.connect() as connection:
-        await connection.run_sync(_upgrade_to_the_one_before)
-        await connection.commit()
-    await engine.dispose()
+    await migrate_to_before(url, "0012")
     async with connected(url) as db:
         await db.executemany(
             "insert into items (sku, name, unit, deleted_at) values ($1, $2, $3, $4::text::timestamptz)", ITEMS
@@ -79,7 +59,7 @@ async def test_old_texts_are_normalised_and_look_alikes_are_listed_and_never_mer
         assert json.loads(audited[0]["after"]) == {"sku": "CAF\u00c9-1"}
 
         found = await look_alikes.find(db)
-        assert [(each.id, each.twins) for each in found] == [(3, (2,)), (4, (5, 6)), (6, (4, 5)), (8, ())]
+        assert [(each.id, each.others) for each in found] == [(3, (2,)), (4, (5, 6)), (6, (4, 5)), (8, ())]
         lines = list(look_alikes.report(found))
         assert lines[1:5] == [
             "  item 3: 'THE\\u0301' is not in Unicode's composed form (NFC); it looks like item 2",

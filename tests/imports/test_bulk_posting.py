@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -18,18 +17,16 @@ import pytest
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.imports import service
-from erp_service.imports.files.faults import ImportRefused
 from erp_service.imports.movement_rows import LAYOUT
 from erp_service.imports.service import Loaded
 from erp_service.inventory import ledger, row_locks
 from erp_service.inventory.problems import InsufficientStock
 from erp_service.settings import Settings
+from tests.imports.loading import Load, refused
 from tests.inventory.books import assert_books, balance, stocked
 
 HEADER = "occurred_at,type,sku,location,quantity,to_location,unit_cost,reference_no,notes,reason\n"
 AT = "2026-01-15T12:00:00Z"
-
-Load = Callable[..., Awaitable[Loaded]]
 
 
 @pytest.fixture
@@ -40,12 +37,6 @@ def load(settings: Settings, tmp_path: Path) -> Load:
         return await service.load(settings.database_url, "movements", path, who=system("test"), **more)
 
     return load
-
-
-async def refused(service: Awaitable[Loaded]) -> list[str]:
-    with pytest.raises(ImportRefused) as caught:
-        await service
-    return [str(fault) for fault in caught.value.faults]
 
 
 async def test_each_kind_of_movement_becomes_its_entries(load: Load, owner: asyncpg.Connection) -> None:

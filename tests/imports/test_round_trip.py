@@ -2,50 +2,27 @@
 
 import csv
 import io
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import msgspec
-import pytest
 
 from erp_service import validation
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.exports.formats.csv_format import CSV
 from erp_service.exports.formats.csv_options import CsvOptions
-from erp_service.imports import service
 from erp_service.imports.files.dialect import Dialect
-from erp_service.imports.files.faults import ImportRefused
-from erp_service.imports.service import Kind, Loaded
+from erp_service.imports.service import Kind
 from erp_service.inventory import stock
 from erp_service.inventory.datasets import ITEMS, LOCATIONS, STOCK_MOVEMENTS
 from erp_service.inventory.stock_schemas import Reversal
 from erp_service.registry.datasets import Dataset
-from erp_service.settings import Settings
+from tests.imports.loading import Load, refused
 from tests.inventory.books import assert_books
 
 AT = "2026-01-15T12:00:00Z"
 MADE_ANEW = {"id", "parent_id", "created_at", "updated_at", "recorded_at", "user_id"}
-
-Load = Callable[..., Awaitable[Loaded]]
-
-
-@pytest.fixture
-def load(settings: Settings, tmp_path: Path) -> Load:
-    async def load(kind: Kind, content: str, dialect: Dialect = Dialect(), **more: Any) -> Loaded:  # noqa: B008
-        path = tmp_path / "file.csv"
-        path.write_text(content)
-        return await service.load(settings.database_url, kind, path, who=system("test"), dialect=dialect, **more)
-
-    return load
-
-
-async def refused(service: Awaitable[Loaded]) -> list[str]:
-    with pytest.raises(ImportRefused) as caught:
-        await service
-    return [str(fault) for fault in caught.value.faults]
 
 
 async def exported(owner: asyncpg.Connection, dataset: Dataset, order: str = "", **options: Any) -> str:

@@ -6,9 +6,8 @@ import gzip
 import io
 import lzma
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import hypothesis
@@ -23,31 +22,13 @@ from erp_service.imports.csv_table import Table
 from erp_service.imports.files.faults import MAX_FAULTS, Faults, ImportRefused
 from erp_service.imports.files.header import Layout
 from erp_service.imports.files.text_lines import MAX_RECORD
-from erp_service.imports.service import Kind, Loaded
+from erp_service.imports.service import Loaded
 from erp_service.imports.spool import CannotRead
 from erp_service.settings import Settings
 from erp_service.texts import nfc
+from tests.imports.loading import Load, refused
 
 ITEMS = "sku,name,unit\nA,Apple,pcs\nB,Pear,pcs\n"
-
-Load = Callable[..., Awaitable[Loaded]]
-
-
-@pytest.fixture
-def load(settings: Settings, tmp_path: Path) -> Load:
-    async def load(kind: Kind, content: str | bytes, **more: Any) -> Loaded:
-        path = tmp_path / "file.csv"
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return await service.load(settings.database_url, kind, path, who=system("test"), **more)
-
-    return load
-
-
-async def refused(service: Awaitable[Loaded]) -> list[str]:
-    with pytest.raises(ImportRefused) as caught:
-        await service
-    assert caught.value.total >= len(caught.value.faults) > 0
-    return [str(fault) for fault in caught.value.faults]
 
 
 async def test_items_are_stored_in_file_order_with_one_audit_entry(load: Load, owner: asyncpg.Connection) -> None:

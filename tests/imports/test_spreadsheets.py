@@ -1,45 +1,20 @@
 """Files as spreadsheets save them: what is recognised, what needs a word of the caller, and the sentence that asks."""
 
 import gzip
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import asyncpg
-import pytest
 
-from erp_service.access.principals import system
-from erp_service.imports import service
 from erp_service.imports.files.dialect import Dialect
-from erp_service.imports.files.faults import ImportRefused
 from erp_service.imports.identifiers import damage, on_paper
-from erp_service.imports.service import Kind, Loaded
-from erp_service.settings import Settings
+from erp_service.imports.service import Kind
+from tests.imports.loading import Load, refused
 from tests.inventory.books import assert_books, balance, stocked
 
 PLAIN = "sku,name,unit,reorder_point\nC-100,Mug,pcs,10\nC-101,Bowl,pcs,\n"
 MOVEMENTS = "occurred_at,type,sku,location,quantity,unit_cost\n"
 BERLIN = Dialect(zone=ZoneInfo("Europe/Berlin"))
-
-Load = Callable[..., Awaitable[Loaded]]
-
-
-@pytest.fixture
-def load(settings: Settings, tmp_path: Path) -> Load:
-    async def load(kind: Kind, content: str | bytes, dialect: Dialect = Dialect(), **more: Any) -> Loaded:  # noqa: B008
-        path = tmp_path / "file.csv"
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return await service.load(settings.database_url, kind, path, who=system("test"), dialect=dialect, **more)
-
-    return load
-
-
-async def refused(service: Awaitable[Loaded]) -> list[str]:
-    with pytest.raises(ImportRefused) as caught:
-        await service
-    return [str(fault) for fault in caught.value.faults]
 
 
 async def items(owner: asyncpg.Connection) -> list[tuple[str, ...]]:

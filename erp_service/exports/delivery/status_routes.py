@@ -142,7 +142,7 @@ class EventStream(Stream):
                 try:
                     await response(scope, receive, send_in_time)
                 except* TimeoutError:
-                    log.info("listener let go, it took nothing", seconds=self._send_seconds)
+                    log.info("stream ended, its listener took nothing", seconds=self._send_seconds)
 
         return respond
 

@@ -1,4 +1,4 @@
-"""As whom a schedule runs: as its owner, and with no more rights than whoever makes it run.
+"""The principal of a schedule's run: its owner, with no more rights than whoever makes it run.
 
 An ADMIN who writes or runs the schedule of a SUPER_ADMIN must not export what only a SUPER_ADMIN may."""
 

@@ -1,0 +1,19 @@
+"""Importing a file in a test."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from erp_service.imports.files.faults import ImportRefused
+from erp_service.imports.service import Loaded
+
+Load = Callable[..., Awaitable[Loaded]]
+"""Takes the kind of the file and its content, then what service.load takes."""
+
+
+async def refused(service: Awaitable[Loaded]) -> list[str]:
+    """The faults for which the import is refused."""
+    with pytest.raises(ImportRefused) as caught:
+        await service
+    assert caught.value.total >= len(caught.value.faults) > 0
+    return [str(fault) for fault in caught.value.faults]
