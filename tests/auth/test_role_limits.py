@@ -14,6 +14,7 @@ from erp_service.auth import users
 from erp_service.auth.problems import LastSuperAdmin, RoleOutOfReach
 from erp_service.auth.schemas import ReasonText, RoleChange
 from erp_service.db.engine import Database
+from erp_service.errors import PasswordChangeRequired as MustChange
 from erp_service.errors import Unauthorized
 from erp_service.settings import Settings
 from tests.auth.people import OTHER_PASSWORD, PASSWORD, actions, bearer, me, slug
@@ -136,6 +137,20 @@ async def test_who_lost_the_role_a_moment_ago_has_lost_it_though_the_instance_ha
     target = await make_user(database, Role.SUPER_ADMIN)
     for lost, refusal in (("is_active = false", Unauthorized), ("is_active = true, role = 'ADMIN'", RoleOutOfReach)):
         await owner.execute(f"update users set {lost} where id = {who.user_id}")
+        with pytest.raises(refusal):
+            async with database.write() as db:
+                await users.lock_for_update(db, who, target)
+
+
+async def test_who_is_no_admin_any_more_changes_nobody_though_a_reset_waited_for_its_hash(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    """A role that is lower than when the request came, but for a target that is within every ADMIN's reach."""
+    who = Principal(await make_user(database, Role.SUPER_ADMIN), Role.SUPER_ADMIN)
+    target = await make_user(database, Role.STAFF)
+    lost = (("role = 'VIEWER'", RoleOutOfReach), ("must_change_password = true, role = 'SUPER_ADMIN'", MustChange))
+    for change, refusal in lost:
+        await owner.execute(f"update users set {change} where id = {who.user_id}")
         with pytest.raises(refusal):
             async with database.write() as db:
                 await users.lock_for_update(db, who, target)
