@@ -32,12 +32,18 @@ _DROPPED = (
 _START = f"^(?:[{_escaped(FORMULA_STARTS)}]|{_DROPPED}*[{_escaped(_SIGNS)}]|[sS][eE][pP]=)"
 _MIDDLE = f"({_SEPARATORS})(?={_DROPPED}*[{_escaped(_SIGNS)}])"
 _AT_START, _IN_THE_MIDDLE = re.compile(_START), re.compile(_MIDDLE)
+_GUARDED = re.compile(f"^'{_START.removeprefix('^')}|{_SEPARATORS}'{_DROPPED}*[{_escaped(_SIGNS)}]")
 
 
 def guarded(text: str) -> str:
     """The text with an apostrophe before all that could be the beginning of a formula."""
     start = "'" if _AT_START.match(text) else ""
     return start + _IN_THE_MIDDLE.sub(r"\1'", text)
+
+
+def looks_guarded(text: str) -> bool:
+    """Whether `guarded` could have written this. It may be the text itself as well: an apostrophe does not tell."""
+    return "'" in text and _GUARDED.search(text) is not None
 
 
 def guarded_sql(cell: str) -> str:

@@ -34,7 +34,7 @@ class BearerAuth(AbstractAuthenticationMiddleware):
         if authority is None:
             raise refusal
         if authority.must_change_password and not connection.route_handler.opt.get("while_password_expired"):
-            raise errors.PasswordChangeRequired
+            raise errors.PasswordChangeRequired("PUT /api/v1/auth/me/password changes it, and answers with new tokens.")
         client = connection.client
         who = Principal(
             user_id=credential.user_id,

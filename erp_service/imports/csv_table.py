@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import BinaryIO, TypeAlias
 
+from erp_service.formulas import looks_guarded
 from erp_service.imports.files.dialect import Dialect, certain_separator, header_names, separator_line
 from erp_service.imports.files.faults import Faults, ImportRefused
 from erp_service.imports.files.header import Layout, check_header
@@ -37,6 +38,7 @@ class Table:
         self._faults = faults
         self.dialect = dialect
         self.blank_rows = 0
+        self._warned = False  # once for a file, which may be read twice
         self._lines = TextLines(file, faults)
         self._reader = csv.reader(self._lines, strict=True, delimiter=self._separator(layouts))
         first = next(self._records(), None)
@@ -94,6 +96,9 @@ class Table:
                 for index in self._unnamed:
                     if record[index]:
                         add(line, f"column {index + 1}", f"has no name in the header, and holds {record[index]!r}")
+                if "'" in text and not self._warned and any(map(looks_guarded, record)):
+                    self._warned = True
+                    self._faults.warn(line, None, _GUARDED)
                 record.append("")
                 yield line, pick(record), record
 
@@ -122,6 +127,12 @@ class Table:
             self._lines.seek(line, offset)
             self._lines.record_length = 0
             yield line, next(self._reader)
+
+
+_GUARDED = (
+    "has an apostrophe before what would be a formula, as an export with `formula_guard` or `for` writes it, and is"
+    " taken as it is: export without these to import it elsewhere. There may be more such lines"
+)
 
 
 def _explanation(error: str) -> str:

@@ -158,7 +158,11 @@ def timestamp_reader(now: datetime, zone: ZoneInfo | None) -> CellReader:
             if _TIMESTAMP.fullmatch(text) is not None:
                 timestamp = datetime.fromisoformat(text).astimezone(UTC)
             elif _LOCAL.fullmatch(text) is None:
-                raise _NotATime("is not a time with its zone such as 2011-12-09T12:50:00Z (RFC 3339)")
+                raise _NotATime(
+                    "is not a time with the year first, such as 2026-03-01T10:00:00Z, or with --timezone"
+                    " 2026-03-01 10:00: in a spreadsheet, give the column the format yyyy-mm-dd hh:mm:ss before you"
+                    " save it"
+                )
             elif zone is None:
                 raise _NotATime("is not a time with its zone: --timezone Europe/Berlin, or another, says which one")
             else:

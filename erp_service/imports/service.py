@@ -63,7 +63,7 @@ class Loaded(msgspec.Struct, frozen=True):
     blank_rows: int = 0
     """Rows without any value, which are passed over."""
     warnings: tuple[str, ...] = ()
-    """What was taken although it looks wrong, since the caller said so: the first hundred, with their lines."""
+    """What was taken although it looks wrong: the first hundred, with their lines."""
 
 
 def _silent(_done: int, _total: int, _phase: str) -> None:

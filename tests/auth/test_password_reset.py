@@ -44,6 +44,8 @@ async def test_a_reset_password_must_be_changed_before_anything_else_on_every_in
         ):
             answer = await client.request(method, path, headers=bearer(pair))
             assert (answer.status_code, slug(answer)) == (403, "password-change-required"), path
+            # it says what to do next, also to who reads no documentation
+            assert "PUT /api/v1/auth/me/password" in answer.json()["detail"]
     refreshed = (await refresh(other, pair["refresh_token"])).json()
     assert slug(await me(other, refreshed)) == "password-change-required"
     fresh = (await change(other, refreshed, OTHER_PASSWORD, NEW_PASSWORD)).json()

@@ -229,6 +229,32 @@ async def test_times_without_a_zone_need_the_name_of_one(load: Load, owner: asyn
         assert only.startswith(f"line 2, occurred_at: is a time that the clocks of Europe/Berlin {change}")
 
 
+async def test_times_as_a_spreadsheet_shows_them_are_refused_with_the_format_that_is_read(
+    load: Load, owner: asyncpg.Connection
+) -> None:
+    """Which of 01.03. and 03/01 is the month, no file tells, and 46082 is a day only for a spreadsheet."""
+    await stocked(owner, "A")
+    times = ("01.03.2026 10:00", "03/01/2026", "46082", "1 Mar 2026")
+    rows = "".join(f"{time},IN,A,MAIN,1,1\n" for time in times)
+    for dialect in (Dialect(), BERLIN):
+        found = await refused(load("movements", MOVEMENTS + rows, dialect))
+        assert [fault.partition(":")[0] for fault in found] == [f"line {2 + n}, occurred_at" for n in range(len(times))]
+        assert all("--timezone 2026-03-01 10:00" in fault and "yyyy-mm-dd hh:mm:ss" in fault for fault in found)
+
+
+async def test_what_a_formula_guard_has_changed_is_not_imported_in_silence(
+    load: Load, owner: asyncpg.Connection
+) -> None:
+    for guarded in ("'=1+2", "a;'=1+2;b", "'-A", "'@x", "x\n'=cmd"):
+        loaded = await load("items", f'sku,name,unit\nA,"{guarded}",pcs\nB,"{guarded}",pcs\n')
+        (warning,) = loaded.warnings
+        assert warning.startswith("line 2: has an apostrophe before what would be a formula")
+        assert [name for _, name, _ in await items(owner)] == [guarded, guarded]
+    for plain in ("rock 'n' roll", "5' tube", "'tis", "=1+2", "a;b's"):
+        assert (await load("items", f'sku,name,unit\nA,"{plain}",pcs\n')).warnings == ()
+        await items(owner)
+
+
 async def test_a_receipt_may_state_what_all_of_it_cost(load: Load, owner: asyncpg.Connection) -> None:
     """37.00 for 24 pieces is no unit cost of four decimals."""
     await stocked(owner, "A", places=("MAIN", "OWED-"))

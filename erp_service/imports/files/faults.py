@@ -40,9 +40,9 @@ class Faults:
         self.first: list[LineFault] = []
         self.total = 0
         self.warnings: list[LineFault] = []
-        """What was taken although it looks wrong, since the caller said so: the first hundred."""
+        """What was taken although it looks wrong: the first hundred."""
 
-    def warn(self, line: int, column: str, detail: str) -> None:
+    def warn(self, line: int, column: str | None, detail: str) -> None:
         if len(self.warnings) < MAX_FAULTS:
             self.warnings.append(LineFault(detail, line, column))
 
