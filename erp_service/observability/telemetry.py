@@ -33,7 +33,7 @@ ProcessCollector(registry=REGISTRY)
 requests = Counter("erp_requests", "Answered requests", ["method", "route", "status"], registry=REGISTRY)
 seconds = Histogram("erp_request_seconds", "Seconds until the response started", ["method", "route"], registry=REGISTRY)
 failed_open = Counter(
-    "erp_limits_failed_open", "Requests let through because a limit could not be read", ["limit"], registry=REGISTRY
+    "erp_limits_failed_open", "Successes whose attempt a limit could not give back", ["limit"], registry=REGISTRY
 )
 pool_in_use = Gauge("erp_pool_connections_in_use", "Database connections in use", registry=REGISTRY)
 pool_size = Gauge("erp_pool_connections", "Database connections that this instance may open", registry=REGISTRY)

@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import astuple
 from sqlalchemy import exists, select
 
-from erp_service.access.principals import command, system
+from erp_service.access.principals import command
 from erp_service.access.roles import Role
 from erp_service.auth import users
 from erp_service.auth.emails import email_key
@@ -94,7 +94,7 @@ async def load_colleague(database: Database) -> None:
     one before an administrator sets a password."""
     async with database.write() as db:
         if not await db.scalar(select(exists(select(User.id).where(User.email_key == email_key(COLLEAGUE))))):
-            who = system("erp demo")
+            who = command("erp demo")
             await users.create_user(
                 db, who, email=COLLEAGUE, full_name="Sam Okafor", role=Role.STAFF, password_hash=_NO_HASH
             )

@@ -31,9 +31,7 @@ def at_most(limit: str, setting: Callable[[Settings], int], *, seconds: int, wha
         services = services_of(connection.app)
         most = setting(services.find(Settings))
         try:
-            await rate_limits.take(
-                services.find(Database), limit, connection.user.user_id, most=most, seconds=seconds, fail="closed"
-            )
+            await rate_limits.take(services.find(Database), limit, connection.user.user_id, most=most, seconds=seconds)
         except errors.TooMany as exc:
             wait = exc.headers["Retry-After"]
             raise errors.TooMany(

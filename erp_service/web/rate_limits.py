@@ -5,7 +5,7 @@ It runs outside the transaction of the request, so that a use counts even if the
 import math
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Double, Integer, Text, bindparam, func, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -92,20 +92,14 @@ class Delays(NamedTuple):
     forgotten_after: float
 
 
-async def take(
-    database: Database, limit: str, key: object, *, most: int, seconds: float, fail: Literal["open", "closed"]
-) -> None:
-    """Count one use of `key`. Raises errors.TooMany, with `Retry-After`, for more than `most` in `seconds`.
-
-    While the counts cannot be written, `open` lets requests through, and a metric counts them: for what only shapes.
-    `closed` raises errors.Unavailable: for what guards."""
+async def take(database: Database, limit: str, key: object, *, most: int, seconds: float) -> None:
+    """Count one use of `key`. Raises errors.TooMany, with `Retry-After`, for more than `most` in `seconds`, and
+    errors.Unavailable while the counts cannot be written."""
     try:
         async with database.autocommit() as db:
             await count(db, [Window(f"{limit}:{key}", most, seconds)])
     except DATABASE_ERRORS as exc:
-        if fail == "closed":
-            raise uncounted() from exc
-        telemetry.failed_open.labels(limit).inc()
+        raise uncounted() from exc
 
 
 def uncounted() -> errors.Unavailable:

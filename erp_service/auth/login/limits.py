@@ -106,4 +106,4 @@ async def count_sign_in(database: Database, settings: Settings, user_id: int) ->
     """Each sign-in that succeeds leaves an audit entry and a family of tokens for good. Only who knows the password can
     use this up. Raises errors.TooMany, errors.Unavailable."""
     most = settings.sign_ins_per_account
-    await rate_limits.take(database, "sign-ins", user_id, most=most, seconds=_MINUTE_SECONDS, fail="closed")
+    await rate_limits.take(database, "sign-ins", user_id, most=most, seconds=_MINUTE_SECONDS)
