@@ -26,7 +26,8 @@ def command() -> None:
     \b
     Exit status:
       0    the database is up to date
-      1    the database cannot be used, its user may not change its schema, or others hold locks on the tables
+      1    the database cannot be used, its user may not change its
+           schema, or others hold locks on the tables
       130  interrupted
     """
     with exit_on_error():
