@@ -60,7 +60,7 @@ async def test_a_second_import_is_refused_with_its_reason_and_changes_nothing(
     )
     before = await owner.fetchrow(counts)
     for kind, file in FILES.items():
-        with pytest.raises(ImportRefused, match=r"This content was imported already: \d+ \w+ from .* on 20"):
+        with pytest.raises(ImportRefused, match=r"This content was imported already: [\d,]+ \w+ from .* on 20"):
             await load(settings.database_url, kind, DATA / file, who=system("erp import"))
     assert await owner.fetchrow(counts) == before
 
