@@ -26,7 +26,7 @@ from erp_service.auth.strength import rules
 from erp_service.auth.tokens import Claims, Tokens
 from erp_service.db.engine import Database
 from erp_service.db.outages import DATABASE_ERRORS
-from erp_service.db.sessions import AutocommitSession, ReadSession, WriteSession
+from erp_service.db.sessions import AutocommitSession, WriteSession
 from erp_service.errors import Fault, Refused
 from erp_service.settings import Settings
 from erp_service.web import rate_limits
@@ -50,7 +50,7 @@ async def sign_in(login: LoginContext, anonymous: Principal, credentials: LoginC
     networks = networks_of(anonymous.address)
     with login.passwords.slot() as slot:
         async with _counting(login) as db:
-            account = await queries.account_by_email(ReadSession(db), credentials.email, networks)
+            account = await queries.account_by_email(db, credentials.email, networks)
             known = account is not None and account.known_network
             attempt = limits.attempt_on(credentials.email, networks, known=known)
             await limits.count(db, login.settings, attempt)
@@ -90,14 +90,12 @@ async def _start_session(
 ) -> TokenPair | None:
     """None if the user was deactivated or has another password by now."""
     # the row is locked and compared again: a reset or a deactivation may have committed while we hashed
-    authority_version = (
-        await db.execute(
-            update(User)
-            .where(User.id == account.id, User.is_active, queries.password_hash() == account.password_hash)
-            .values(last_login_at=func.now(), password_hash=new_hash or account.password_hash)
-            .returning(User.authority_version)
-        )
-    ).scalar_one_or_none()
+    authority_version = await db.scalar(
+        update(User)
+        .where(User.id == account.id, User.is_active, queries.password_hash() == account.password_hash)
+        .values(last_login_at=func.now(), password_hash=new_hash or account.password_hash)
+        .returning(User.authority_version)
+    )
     if authority_version is None:
         return None
     await remember(db, account.id, networks_of(anonymous.address))
@@ -209,14 +207,12 @@ async def _replace_password(
     """None if the user was deactivated or has another password by now. Raises errors.Unauthorized if the sign-in was
     ended by now."""
     values = {"password_hash": new_hash, "must_change_password": False}
-    version = (
-        await db.execute(
-            update(User)
-            .where(User.id == account.id, User.is_active, queries.password_hash() == account.password_hash)
-            .values(values | {"authority_version": User.authority_version + 1})
-            .returning(User.authority_version)
-        )
-    ).scalar_one_or_none()
+    version = await db.scalar(
+        update(User)
+        .where(User.id == account.id, User.is_active, queries.password_hash() == account.password_hash)
+        .values(values | {"authority_version": User.authority_version + 1})
+        .returning(User.authority_version)
+    )
     if version is None:
         return None
     if not await families.lock_if_live(db, account.id, family_id):

@@ -62,7 +62,7 @@ async def register(db: WriteSession, who: Principal, new: NewUser, password_hash
 async def create_user(
     db: WriteSession, who: Principal, *, email: str, full_name: str, role: Role, password_hash: str
 ) -> UserOut:
-    """Raises IntegrityError for the constraint `users_email_key`, which routes answer with EmailTaken."""
+    """Raises UniqueViolationError for the constraint `users_email_key`, which routes answer with EmailTaken."""
     values = {"email": email, "email_key": email_key(email), "full_name": full_name, "role": role}
     values["password_hash"] = password_hash
     user = as_user(*(await db.execute(insert(User).values(values).returning(*USER_COLUMNS))).one())
@@ -185,14 +185,9 @@ async def _apply(
         values = {**values, "authority_version": User.authority_version + 1}
     if after.email != before.email:
         values = {**values, "email_key": email_key(after.email)}
-    version = (
-        await db.execute(
-            update(User)
-            .where(User.id == before.id)
-            .values(values | {"version": User.version + 1})
-            .returning(User.version)
-        )
-    ).scalar_one()
+    version = await db.scalar(
+        update(User).where(User.id == before.id).values(values | {"version": User.version + 1}).returning(User.version)
+    )
     if authority_changed:
         await sessions.end_all(db, before.id, action)
     await record(db, who, action, before.id, before=_audited(before), after=_audited(after), reason=reason)
@@ -212,7 +207,8 @@ async def _check_authority_change(db: WriteSession, who: Principal, locked: Lock
 async def _active_super_admins(db: WriteSession, *, except_id: int) -> int:
     """How many there are, not counting the user with this id."""
     statement = select(func.count()).where(User.role == Role.SUPER_ADMIN, User.is_active, User.id != except_id)
-    return (await db.execute(statement)).scalar_one()
+    count: int = await db.scalar(statement)
+    return count
 
 
 def _require_reach(caller_role: Role, role: Role) -> None:

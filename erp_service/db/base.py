@@ -3,15 +3,18 @@
 The last of them depend on no locale: identifiers compare byte by byte, and what is searched and sorted is computed by
 functions of ours (migration 0012)."""
 
+from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from sqlalchemy import ColumnElement, Computed, DateTime, MetaData, Numeric, Text, func
+from sqlalchemy import ARRAY, ColumnElement, Computed, DateTime, MetaData, Numeric, Text, any_, func, literal
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, MappedColumn, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from erp_service.decimals import MONEY_SCALE, PRECISION, QUANTITY_SCALE
+
+T = TypeVar("T")
 
 
 class Base(DeclarativeBase):
@@ -65,6 +68,12 @@ def search_column(*columns: str) -> MappedColumn[str]:
 def sort_key_column(column: str) -> MappedColumn[str]:
     """What the texts of `column` are sorted by, in the order in which people sort; see `sort_key`."""
     return mapped_column(by_bytes(), Computed(f"erp_sort_key({column})", persisted=True))
+
+
+def among(column: InstrumentedAttribute[T], values: Collection[T]) -> ColumnElement[bool]:
+    """Whether the column has one of the values. They are one parameter, an array: so unlike with `in_`, the text of the
+    statement does not depend on how many they are."""
+    return column == any_(literal(list(values), ARRAY(column.type)))
 
 
 def has(search: InstrumentedAttribute[str] | ColumnElement[str], part: str) -> ColumnElement[bool]:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
+import msgspec
 from sqlalchemy.engine import make_url
 
 from erp_service.db.backoff import Backoff
@@ -68,6 +69,31 @@ async def connect(url: str, *, name: str, **server_settings: str) -> asyncpg.Con
         )
 
 
+async def connect_for_sessions(url: str, *, record_class: type[asyncpg.Record], **arguments: Any) -> asyncpg.Connection:
+    """A connection for the sessions of db/sessions.py, with further arguments of asyncpg. Raises what `connect` raises.
+
+    Values of type jsonb are Python's own types; what is a text already, is JSON already."""
+    with as_connection_error():
+        connection = await asyncpg.connect(**asyncpg_arguments(url), timeout=5, record_class=record_class, **arguments)
+        detect_silence(connection)
+        # binary, since asyncpg takes no composite type with a part that is sent as text
+        await connection.set_type_codec(
+            "jsonb", schema="pg_catalog", encoder=_jsonb, decoder=_from_jsonb, format="binary"
+        )
+        return connection
+
+
+_JSONB_VERSION = b"\x01"  # the first byte of a value (jsonb_recv in the server's jsonb.c)
+
+
+def _jsonb(value: object) -> bytes:
+    return _JSONB_VERSION + (value.encode() if isinstance(value, str) else msgspec.json.encode(value))
+
+
+def _from_jsonb(value: bytes) -> Any:
+    return msgspec.json.decode(memoryview(value)[1:])
+
+
 @contextmanager
 def as_connection_error(*more: type[Exception]) -> Iterator[None]:
     """Raise ConnectionError when no server can be reached, so that a missing socket is not taken for a missing file.
@@ -82,12 +108,12 @@ def as_connection_error(*more: type[Exception]) -> Iterator[None]:
         raise ConnectionError(f"the database cannot be reached: {str(exc) or 'no answer in time'}") from exc
 
 
-def detect_silence(connection: Any, _record: Any) -> None:
+def detect_silence(connection: asyncpg.Connection) -> None:
     """Set keepalives on our side of a new connection: a request to a server that vanished fails after LOST_SECONDS.
 
     Otherwise it would wait for the whole command_timeout. asyncpg has no setting for them and does not give out its
     socket. An option that the operating system does not have is left out."""
-    tcp = connection.driver_connection._transport.get_extra_info("socket")
+    tcp = connection._transport.get_extra_info("socket")
     if tcp.family == socket.AF_UNIX:
         return
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -2,8 +2,8 @@
 
 asyncpg raises three unrelated families: PostgresError, which the server sent and which has an SQLSTATE; InterfaceError,
 such as for a connection that is closed; and InternalClientError, when a connection breaks between two steps of one
-statement. SQLAlchemy wraps them, but not OSError and TimeoutError. A list that forgets one of them turns an outage
-into a fault of ours. For psycopg, which only the queue and `erp up` use, see queue/outages.py.
+statement; and OSErrors. A list that forgets one of them turns an outage into a fault of ours. SQLAlchemy, which only
+Alembic connects with, wraps them. For psycopg, which only the queue and `erp up` use, see queue/outages.py.
 
 The SQLSTATEs are those of https://www.postgresql.org/docs/current/errcodes-appendix.html; the first two characters of
 one are its class."""
@@ -12,11 +12,15 @@ from collections.abc import Iterator
 
 from asyncpg import InterfaceError, InternalClientError, PostgresError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+
+class PoolTimeout(Exception):
+    """All connections of the pool were in use for too long."""
+
 
 _DRIVER_ERRORS = (InterfaceError, InternalClientError)
 
-CONNECTION_ERRORS = (OSError, *_DRIVER_ERRORS)
+CONNECTION_ERRORS = (OSError, *_DRIVER_ERRORS, PoolTimeout)
 """What asyncpg raises if no server answers, without an SQLSTATE. ConnectionError and TimeoutError are OSErrors."""
 
 DATABASE_ERRORS = (*CONNECTION_ERRORS, PostgresError, SQLAlchemyError)
@@ -24,7 +28,7 @@ DATABASE_ERRORS = (*CONNECTION_ERRORS, PostgresError, SQLAlchemyError)
 
 Wider than `is_unavailable`: a statement that is wrong is one of these too."""
 
-DATABASE_ONLY_ERRORS = (ConnectionError, TimeoutError, *_DRIVER_ERRORS, PostgresError, SQLAlchemyError)
+DATABASE_ONLY_ERRORS = (ConnectionError, TimeoutError, PoolTimeout, *_DRIVER_ERRORS, PostgresError, SQLAlchemyError)
 """Those of them that no file can raise, for code that uses files too."""
 
 DATA_EXCEPTION = "22"
@@ -61,6 +65,9 @@ def is_unavailable(exc: BaseException) -> bool:
     `connections.connect` raise ConnectionError for all that keeps them from the server."""
     if isinstance(exc, PostgresError | DBAPIError) and (state := sqlstate_of(exc)):
         return state_is_unavailable(state) or (isinstance(exc, DBAPIError) and exc.connection_invalidated)
+    # asyncpg's word for an argument that is not of the type of its parameter
+    if isinstance(exc, InterfaceError) and isinstance(exc, ValueError):
+        return False
     lost = PoolTimeout | DBAPIError | ConnectionError | TimeoutError | InterfaceError | InternalClientError
     return isinstance(exc, lost)
 

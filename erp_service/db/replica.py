@@ -16,11 +16,11 @@ from typing import Annotated, TypeVar
 import asyncpg
 import msgspec
 from msgspec import Meta
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from erp_service.db import replica_state
 from erp_service.db.backoff import Backoff
 from erp_service.db.outages import DATABASE_ERRORS, STATEMENT_CANCELED, is_server_failure, sqlstate_of
+from erp_service.db.pool import Pool
 from erp_service.db.replica_state import AWAY, BEHIND, BUSY, FORKED, PROMOTED, UNKNOWN, LagMeter, Mark, Row
 from erp_service.observability import telemetry
 
@@ -53,9 +53,8 @@ class ReplicaNow(msgspec.Struct):
 class Replica:
     """`slots` is how many sessions may read at once; those beyond it read the primary."""
 
-    def __init__(self, engine: AsyncEngine, query_primary: QueryPrimary, *, slots: int) -> None:
-        self._engine, self._query_primary, self._slots = engine, query_primary, slots
-        self._host = engine.url.host or "local"
+    def __init__(self, pool: Pool, query_primary: QueryPrimary, *, slots: int, host: str) -> None:
+        self._pool, self._query_primary, self._slots, self._host = pool, query_primary, slots, host
         telemetry.replica_in_use.labels(self._host).set(0)
         self._fault: str | None = UNKNOWN
         self._timeline = 0
@@ -70,7 +69,7 @@ class Replica:
         size, seconds = self._lag or (None, None)
         return ReplicaNow(in_use=self._fault is None, fault=self._fault, lag_bytes=size, lag_seconds=seconds)
 
-    async def reading(self, read: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+    async def reading(self, read: Callable[[asyncpg.Connection], Awaitable[T]]) -> T:
         """The result of `read` on the replica. Raises ReplicaUnavailable, and what `read` itself raises."""
         self._require_use()
         if self._taken_slots >= self._slots:
@@ -78,8 +77,8 @@ class Replica:
         self._taken_slots += 1
         try:
             mark = await self._mark()
-            async with self._as_unavailable(), self._connected() as (connection, driver):
-                await self._catch_up(driver, mark)
+            async with self._as_unavailable(), self._connected() as connection:
+                await self._catch_up(connection, mark)
                 return await read(connection)
         finally:
             self._taken_slots -= 1
@@ -99,9 +98,9 @@ class Replica:
         return connection, mark
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[AsyncConnection]:
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
         """For what only the replica knows, however far behind it is."""
-        async with self._connected() as (connection, _):
+        async with self._connected() as connection:
             yield connection
 
     async def close(self) -> None:
@@ -109,7 +108,7 @@ class Replica:
             self._checks.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._checks
-        await self._engine.dispose()
+        await self._pool.close()
 
     def _require_use(self) -> None:
         self._start_checks()
@@ -120,21 +119,19 @@ class Replica:
         return replica_state.mark_of(await self._query_primary(replica_state.MARK))
 
     @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[tuple[AsyncConnection, asyncpg.Connection]]:
-        connection = self._engine.connect()
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            await connection.start()
-        driver: asyncpg.Connection = (await connection.get_raw_connection()).driver_connection
-        self._connections.add(driver)
-        try:
-            yield connection, driver
-        except (*DATABASE_ERRORS, asyncio.CancelledError):
-            # an orderly return to the pool would hang on a server that hangs
-            driver.terminate()
-            raise
-        finally:
-            self._connections.discard(driver)
-            await connection.close()
+    async def _connected(self) -> AsyncIterator[asyncpg.Connection]:
+        async with contextlib.AsyncExitStack() as stack:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                connection = await stack.enter_async_context(self._pool.connection())
+            self._connections.add(connection)
+            try:
+                yield connection
+            except (*DATABASE_ERRORS, asyncio.CancelledError):
+                # to end a statement in an orderly way would hang on a server that hangs
+                connection.terminate()
+                raise
+            finally:
+                self._connections.discard(connection)
 
     @asynccontextmanager
     async def _as_unavailable(self) -> AsyncIterator[None]:
@@ -202,7 +199,7 @@ class Replica:
         mark = replica_state.mark_of(primary)
         self._meter.note_primary(mark)
         try:
-            async with asyncio.timeout(_CHECK_SECONDS), self._connected() as (_, driver):
+            async with asyncio.timeout(_CHECK_SECONDS), self._connected() as driver:
                 row = await driver.fetchrow(replica_state.REPLICA)
                 self._show_lag(*self._meter.of(mark, row))
                 if (fault := replica_state.mismatch(mark, primary, row)) is not None:

@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from asyncpg import UndefinedTableError
 from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
 
 from erp_service.db.sessions import ReadSession
 
@@ -33,7 +33,7 @@ async def behind(db: ReadSession) -> str | None:
     head, known = ours()
     try:
         present = await db.scalar(text("select version_num from alembic_version"))
-    except ProgrammingError:
+    except UndefinedTableError:
         present = None
     if present is None:
         return "The database is empty: run `erp migrate`."

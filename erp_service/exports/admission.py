@@ -55,7 +55,7 @@ async def admit(db: WriteSession, most_running: int) -> int:
     Whatever ends an export calls this in the same transaction. Returns how many were admitted."""
     await lock(db)
     # a locked row is just being canceled; that transaction calls this next
-    admissible = (await db.execute(_ADMISSIBLE, {"most": most_running})).all()
+    admissible = await db.execute(_ADMISSIBLE, {"most": most_running})
     for export_id, is_small in admissible:
         job_id = await enqueue(db, export_id, is_small=is_small)
         await db.execute(update(ExportJob).where(ExportJob.id == export_id).values(queue_job_id=job_id))
@@ -150,7 +150,7 @@ _COUNTS = text("""
 
 
 async def counts(db: Session) -> Counts:
-    return Counts(**(await db.execute(_COUNTS)).mappings().one())
+    return Counts(**(await db.execute(_COUNTS)).one())
 
 
 _GAUGES = {

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, func, select, text, update
 
 from erp_service.access import principals
 from erp_service.audit.record import record
+from erp_service.db.base import among
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Refused
 from erp_service.exports import admission
@@ -99,7 +100,7 @@ async def claim(db: WriteSession, run: Run, *, most_running: int) -> Claimed | N
         "recent_rows": 0.0,
         "recent_seconds": 0.0,
     }
-    begin = update(job).where(*later, job.status.in_((Status.QUEUED, Status.RUNNING))).values(values)
+    begin = update(job).where(*later, among(job.status, (Status.QUEUED, Status.RUNNING))).values(values)
     row = (
         await db.execute(
             begin.returning(job.user_id, job.dataset, job.format, job.compression, job.spec, job.retention_hours)
@@ -249,7 +250,7 @@ async def abandon(db: WriteSession, queue_job_id: int, *, most_running: int) -> 
     if await _set(db, [*admitted, job.status == Status.CANCELING], status=Status.CANCELED, finished_at=_NOW):
         await admission.admit(db, most_running)
         return True
-    where = [*admitted, job.status.in_((Status.QUEUED, Status.RUNNING))]
+    where = [*admitted, among(job.status, (Status.QUEUED, Status.RUNNING))]
     return await _fail(db, where, export_id, ExportAbandoned(), most_running)
 
 

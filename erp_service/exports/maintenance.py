@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import select, text, update
 
+from erp_service.db.base import among
 from erp_service.db.engine import Database
 from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.exports import admission, lifecycle
@@ -73,7 +74,7 @@ async def expire(database: Database) -> None:
     changed = BATCH
     while changed == BATCH:
         async with database.write() as db:
-            changed = (await db.execute(_EXPIRE, {"batch": BATCH})).rowcount
+            changed = await db.row_count(_EXPIRE, {"batch": BATCH})
 
 
 async def remove_expired_files(database: Database, store: Store) -> None:
@@ -82,7 +83,7 @@ async def remove_expired_files(database: Database, store: Store) -> None:
         ExportJob.status == Status.EXPIRED, ExportJob.file_key.is_not(None)
     )
     async with database.read() as db:
-        rows = (await db.execute(expired.order_by(ExportJob.expires_at).limit(BATCH))).all()
+        rows = await db.execute(expired.order_by(ExportJob.expires_at).limit(BATCH))
     for export_id, name in rows:
         if name is not None and (key := FileKey.read(name)) is not None:
             await remove_file(database, store, key)
@@ -122,7 +123,7 @@ async def remove_orphans(database: Database, store: Store, *, older_than: dateti
 async def _remove_unnamed(database: Database, store: Store, batch: list[StoredFile]) -> int:
     job, ids = ExportJob, {file.key.export_id for file in batch}
     async with database.read() as db:
-        statement = select(job.id, job.status, job.attempt, job.file_key).where(job.id.in_(ids))
+        statement = select(job.id, job.status, job.attempt, job.file_key).where(among(job.id, ids))
         rows = {row.id: row for row in await db.execute(statement)}
     removed = 0
     for file in batch:

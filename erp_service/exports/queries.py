@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
+from erp_service.db.base import among
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session
 from erp_service.exports.catalogue import DATASETS
@@ -154,13 +155,13 @@ async def owner_load(db: Session, user_id: int, *, twin_of: Mapping[str, object]
     unadmitted = and_(ExportJob.status == Status.QUEUED, ExportJob.queue_job_id.is_(None))
     counts = (
         select(func.count().filter(unadmitted).label("waiting"), func.count(ExportJob.queue_job_id).label("admitted"))
-        .where(own, ExportJob.status.in_(OPEN))
+        .where(own, among(ExportJob.status, OPEN))
         .subquery("counts")
     )
     if twin_of is None:
         return OwnerLoad(*(await db.execute(select(counts))).one())
     same = [ExportJob.__table__.c[name] == value for name, value in twin_of.items()]
-    open_twin = select(*EXPORT_COLUMNS).where(own, ExportJob.status.in_((Status.QUEUED, Status.RUNNING)), *same)
+    open_twin = select(*EXPORT_COLUMNS).where(own, among(ExportJob.status, (Status.QUEUED, Status.RUNNING)), *same)
     oldest = open_twin.order_by(ExportJob.id).limit(1).subquery("twin")
     statement = select(counts.c.waiting, counts.c.admitted, *oldest.c).select_from(counts.outerjoin(oldest, true()))
     waiting, admitted, *values = (await db.execute(statement)).one()

@@ -140,7 +140,7 @@ async def _lock(db: WriteSession, names: Names, faults: Faults) -> tuple[LockedR
 
 
 async def _copy_all(db: WriteSession, batches: Iterator[Batch], faults: Faults, progress: RowProgress) -> int:
-    driver: asyncpg.Connection = (await db.get_raw_connection()).driver_connection
+    driver: asyncpg.Connection = db.driver
     count = 0
     batch = await asyncio.to_thread(next, batches, None)
     while batch is not None:

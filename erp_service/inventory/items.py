@@ -74,7 +74,7 @@ async def _refuse_stock(db: WriteSession, item: ItemOut) -> None:
         .order_by(Location.id)
         .limit(_LISTED)
     )
-    if rows := (await db.execute(statement)).all():
+    if rows := await db.execute(statement):
         count = rows[0][3]
         raise ItemHasStock(
             f"There is stock of {item.sku} at {count} {'location' if count == 1 else 'locations'}.",

@@ -233,4 +233,4 @@ async def _write(
         "averages": [balance.last_average for balance in balances.values()],
         "entries": msgspec.json.encode([entry.keywords for entry in entries]).decode(),
     }
-    return (await db.execute(_WRITE, parameters)).all()
+    return await db.execute(_WRITE, parameters)

@@ -109,7 +109,7 @@ async def _height(db: WriteSession, location_id: int | None) -> int:
     tree_cte = tree.cte("below", recursive=True)
     further = select(Location.id, tree_cte.c.depth + 1).where(Location.parent_id == tree_cte.c.id)
     tree_cte = tree_cte.union_all(further.where(Location.deleted_at.is_(None), tree_cte.c.depth <= DEEPEST))
-    return int((await db.execute(select(func.max(tree_cte.c.depth)))).scalar_one())
+    return int(await db.scalar(select(func.max(tree_cte.c.depth))))
 
 
 async def _allow_negative(db: WriteSession, location: LocationOut, *, allow: bool) -> None:
@@ -154,7 +154,7 @@ async def _stock(db: WriteSession, location: LocationOut, *, below_zero: bool = 
         .order_by(Item.id)
         .limit(_LISTED)
     )
-    if not (rows := (await db.execute(statement)).all()):
+    if not (rows := await db.execute(statement)):
         return None
     return _Stock(rows[0][3], [{"item_id": id_, "sku": sku, "on_hand": quantity} for id_, sku, quantity, _ in rows])
 
@@ -166,7 +166,7 @@ async def _refuse_children(db: WriteSession, location: LocationOut) -> None:
         .order_by(Location.id)
         .limit(_LISTED)
     )
-    if rows := (await db.execute(statement)).all():
+    if rows := await db.execute(statement):
         count = rows[0][2]
         raise LocationHasChildren(
             f"{_counted(count, 'location')} {'is' if count == 1 else 'are'} part of it.",

@@ -101,9 +101,9 @@ async def lock_balances(db: WriteSession, locations: Mapping[BalanceKey, LockedL
     columns = {"items": [item_id for item_id, _ in keys], "locations": [location_id for _, location_id in keys]}
     # Several rows: the missing ones are inserted first, and in order. An insert while other rows are locked already
     # can deadlock. A single row cannot, and it mostly exists: it is locked first, which saves a statement.
-    rows = (await db.execute(_LOCK_BALANCES, columns)).all() if len(keys) == 1 else []
+    rows = await db.execute(_LOCK_BALANCES, columns) if len(keys) == 1 else []
     if not rows:
         flags = [locations[key].allows_negative for key in keys]
         await db.execute(_INSERT_MISSING_BALANCES, {**columns, "allows_negative": flags})
-        rows = (await db.execute(_LOCK_BALANCES, columns)).all()
+        rows = await db.execute(_LOCK_BALANCES, columns)
     return {(item_id, location_id): Balance(*state) for item_id, location_id, *state in rows}

@@ -34,7 +34,7 @@ class Housekeeping:
         total, deleted = 0, self._batch
         while deleted == self._batch and total < MOST_PRUNED:
             async with database.write() as db:
-                deleted = (await db.execute(pruning.statement, {"batch": self._batch})).rowcount
+                deleted = await db.row_count(pruning.statement, {"batch": self._batch})
             total += deleted
         if total:
             log.info("pruned", rows_of=pruning.rows, rows=total)

@@ -99,10 +99,10 @@ async def read_overview(db: Session, settings: Settings) -> Overview:
         depths=await queue.depths(db),
         jobs=await queue.jobs(db, stalled=settings.stalled_seconds),
         oldest_waiting=(await queue.waiting(db))[1],
-        exports=[ExportNow(**row) for row in (await db.execute(_EXPORTS, most)).mappings()],
-        owners=[Owner(**row) for row in (await db.execute(_OWNERS, most)).mappings()],
+        exports=[ExportNow(**row) for row in await db.execute(_EXPORTS, most)],
+        owners=[Owner(**row) for row in await db.execute(_OWNERS, most)],
         failed_jobs=await queue.failed(db),
-        failed_exports=[FailedExport(**row) for row in (await db.execute(_FAILED, most)).mappings()],
+        failed_exports=[FailedExport(**row) for row in await db.execute(_FAILED, most)],
         deaths=await queue.deaths(db),
     )
 

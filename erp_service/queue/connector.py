@@ -16,6 +16,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import psycopg
 import psycopg_pool
 from procrastinate import PsycopgConnector, exceptions, manager, tasks
@@ -24,13 +25,11 @@ from procrastinate.types import JSONValue
 from psycopg import sql
 from psycopg.rows import DictRow
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from erp_service.db.backoff import Backoff
 from erp_service.db.connections import KEEPALIVE as SERVER_KEEPALIVE
 from erp_service.db.outages import constraint_of
-from erp_service.db.sessions import WriteSession
+from erp_service.db.sessions import Session, WriteSession
 from erp_service.queue.outages import PSYCOPG_ERRORS
 
 log = logging.getLogger(__name__)
@@ -70,7 +69,7 @@ def _pool(**arguments: Any) -> _Pool:
 
 
 class JoiningConnector(PsycopgConnector):
-    """Uses the caller's SQLAlchemy connection over asyncpg where one is given, else, in workers, a pool of its own to
+    """Uses the caller's session, which is over asyncpg, where one is given, else, in workers, a pool of its own to
     `url` (a `postgresql://` address, `?host=/socket/dir` included)."""
 
     def __init__(self, url: str, *, name: str = "erp worker", pool_size: int = 6) -> None:
@@ -106,17 +105,16 @@ class JoiningConnector(PsycopgConnector):
                 yield cursor
 
     async def execute_query_all_async_with_connection(
-        self, connection: AsyncConnection, query: str, **arguments: Any
+        self, connection: Session, query: str, **arguments: Any
     ) -> list[dict[str, Any]]:
-        """Issue #417: upstream does not support asyncpg. Raises UniqueViolation, and else what SQLAlchemy raises: the
+        """Issue #417: upstream does not support asyncpg. Raises UniqueViolation, and else what asyncpg raises: the
         owner of the transaction knows what a lost connection means for it."""
         statement, parameters = _numbered(query, arguments)
         with _as_unique_violation():
-            result = await connection.exec_driver_sql(statement, parameters)
-            return [dict(row) for row in result.mappings()]
+            return [dict(row) for row in await connection.fetch(statement, *parameters)]
 
     async def execute_query_one_async_with_connection(
-        self, connection: AsyncConnection, query: str, **arguments: Any
+        self, connection: Session, query: str, **arguments: Any
     ) -> dict[str, Any]:
         """The same for one row; raises NoResult when there is none, as upstream does."""
         rows = await self.execute_query_all_async_with_connection(connection, query, **arguments)
@@ -187,7 +185,7 @@ def _numbered(query: str, arguments: Mapping[str, Any]) -> tuple[str, tuple[Any,
 
 
 def _plain(value: Any) -> Any:
-    """A value as asyncpg takes it: SQLAlchemy's jsonb codec takes text, and a composite value is a tuple."""
+    """A value as asyncpg takes it: jsonb takes text, and a composite value is a tuple."""
     if isinstance(value, dict):
         return json.dumps(value)
     if isinstance(value, list):
@@ -202,8 +200,8 @@ def _as_unique_violation() -> Iterator[None]:
     """Raise what Procrastinate raises for a constraint of its tables."""
     try:
         yield
-    except IntegrityError as exc:
-        key = _LOCK_IN_DETAIL.search(getattr(exc.orig, "detail", None) or "")
+    except asyncpg.IntegrityConstraintViolationError as exc:
+        key = _LOCK_IN_DETAIL.search(exc.detail or "")
         raise exceptions.UniqueViolation(
             constraint_name=constraint_of(exc), queueing_lock=key[1] if key else None
         ) from exc

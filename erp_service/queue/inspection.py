@@ -157,17 +157,17 @@ class Ended(errors.Conflict):
 
 async def workers(db: Session) -> list[WorkerNow]:
     rows = await db.execute(_WORKERS, {"most": MOST})
-    return [WorkerNow(**row) for row in rows.mappings()]
+    return [WorkerNow(**row) for row in rows]
 
 
 async def depths(db: Session) -> list[Depth]:
-    return [Depth(**row) for row in (await db.execute(_DEPTHS)).mappings()]
+    return [Depth(**row) for row in await db.execute(_DEPTHS)]
 
 
 async def jobs(db: Session, *, stalled: float) -> list[JobNow]:
     """First those that run, then those that could, in the order in which they will begin."""
     rows = await db.execute(_JOBS, {"stalled": stalled, "most": MOST})
-    return [JobNow(**row) for row in rows.mappings()]
+    return [JobNow(**row) for row in rows]
 
 
 async def waiting(db: Session) -> tuple[int, float | None]:
@@ -177,11 +177,11 @@ async def waiting(db: Session) -> tuple[int, float | None]:
 
 
 async def failed(db: Session) -> list[Failed]:
-    return [Failed(**row) for row in (await db.execute(_FAILED, {"most": MOST})).mappings()]
+    return [Failed(**row) for row in await db.execute(_FAILED, {"most": MOST})]
 
 
 async def deaths(db: Session) -> list[Deaths]:
-    return [Deaths(**row) for row in (await db.execute(_DEATHS, {"most": MOST})).mappings()]
+    return [Deaths(**row) for row in await db.execute(_DEATHS, {"most": MOST})]
 
 
 async def retry(db: WriteSession, job_id: int) -> None:

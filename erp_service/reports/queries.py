@@ -18,6 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.selectable import LateralFromClause
 
+from erp_service.db.base import among
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session
 from erp_service.inventory.models import Item, Location, StockBalance, StockEntry
@@ -108,7 +109,7 @@ def _sums_of_item(period: Period, span: Span, location_id: int | None) -> Latera
     def total(column: SQLColumnExpression[Decimal], *entry_types: str) -> ColumnElement[Decimal]:
         total: ColumnElement[Any] = func.sum(column)
         if entry_types:
-            total = func.sum(column).filter(e.entry_type.in_(entry_types))
+            total = func.sum(column).filter(among(e.entry_type, entry_types))
         return func.trim_scale(func.coalesce(total, 0))
 
     sums = (

@@ -4,11 +4,11 @@ bugs."""
 from typing import Any
 
 import msgspec
+from asyncpg import IntegrityConstraintViolationError
 from litestar import Request
 from litestar.exceptions import ClientException, HTTPException, ValidationException
 from litestar.response import Response
 from litestar.types import ExceptionHandlersMap, Scope, Send
-from sqlalchemy.exc import IntegrityError
 
 from erp_service import errors
 from erp_service.db import outages
@@ -87,7 +87,7 @@ def on_http(request: Request[Any, Any, Any], exc: HTTPException) -> Response[Any
 
 def on_database(request: Request[Any, Any, Any], exc: Exception) -> Response[Any]:
     """What the database refuses: a rule that it enforces is the caller's conflict, and an outage is nobody's fault."""
-    refusal = _violation(exc) if isinstance(exc, IntegrityError) else _database_refusal(exc)
+    refusal = _violation(exc) if isinstance(exc, IntegrityConstraintViolationError) else _database_refusal(exc)
     return on_bug(request, exc) if refusal is None else answer(request, refusal)
 
 
@@ -119,7 +119,7 @@ def _invalid(request: Request[Any, Any, Any], exc: ValidationException) -> Refus
     return errors.Invalid(None if named else exc.detail, *named)
 
 
-def _violation(exc: IntegrityError) -> Refused:
+def _violation(exc: IntegrityConstraintViolationError) -> Refused:
     name = outages.constraint_of(exc)
     if (refusal := errors.meaning_of(name)) is not None:
         return refusal

@@ -6,7 +6,6 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from sqlalchemy.exc import SQLAlchemyError
 
 from erp_service.access.principals import Principal, system
 from erp_service.access.roles import Role
@@ -120,9 +119,9 @@ async def test_the_database_itself_refuses_every_change(owner: asyncpg.Connectio
         with pytest.raises(asyncpg.PostgresError) as by_trigger:
             await owner.execute(statement)
         assert "append-only" in str(by_trigger.value)
-        with pytest.raises(SQLAlchemyError) as by_grant:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError) as by_grant:
             async with database.write() as db:
-                await db.exec_driver_sql(statement)
+                await db.run(statement)
         assert "permission denied" in str(by_grant.value)
     assert await owner.fetchval("select count(*) from audit_log") == 1
 

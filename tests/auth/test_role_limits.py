@@ -127,7 +127,7 @@ async def test_the_last_active_super_admin_stays(two: Instances, settings: Setti
         assert statuses[0] in (200, 204)
         assert statuses[1] in (401, 403, 409), answers[1].text
         async with database.write() as db:
-            await db.exec_driver_sql(f"update users set is_active = false where id in ({first}, {second})")
+            await db.run(f"update users set is_active = false where id in ({first}, {second})")
 
 
 async def test_who_lost_the_role_a_moment_ago_has_lost_it_though_the_instance_has_not_heard(

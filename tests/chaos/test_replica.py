@@ -60,7 +60,7 @@ class Reports:
             assert [row.on_hand for row in page.items] == [Decimal(n)]
 
     async def _report(self, db: ReadSession) -> SnapshotPage:
-        driver = (await db.get_raw_connection()).driver_connection
+        driver = db.driver
         assert isinstance(driver, asyncpg.Connection)
         # the server reports at connection whether it is in recovery
         self.on_replica += getattr(driver.get_settings(), "in_hot_standby", "off") == "on"

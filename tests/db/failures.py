@@ -8,11 +8,10 @@ import psycopg
 import psycopg_pool
 import pytest
 from sqlalchemy import text
-from sqlalchemy.dialects.postgresql import asyncpg as dialect
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from erp_service.db.engine import Database
+from erp_service.db.outages import PoolTimeout
+from erp_service.db.sessions import Session
 
 Failure = Callable[[], Exception]
 
@@ -85,20 +84,14 @@ def each(failures: dict[str, Failure]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("failure", failures.values(), ids=failures.keys())
 
 
-def inject(monkeypatch: pytest.MonkeyPatch, failure: Failure, *, bare: bool = False) -> None:
-    """From now on every statement of a pool fails so.
-
-    Where asyncpg would raise it, so that SQLAlchemy wraps what it wraps; `bare` as SQLAlchemy lets it through when it
-    comes at another moment, such as while a new connection is set up."""
+def inject(monkeypatch: pytest.MonkeyPatch, failure: Failure) -> None:
+    """From now on every statement of a session fails so."""
 
     async def fail(*_: object, **__: object) -> None:
         raise failure()
 
-    if bare:
-        for method in ("execute", "scalar", "scalars"):
-            monkeypatch.setattr(AsyncConnection, method, fail)
-    else:
-        monkeypatch.setattr(dialect.AsyncAdapt_asyncpg_connection, "_prepare", fail)
+    for method in ("fetch", "fetch_value", "run"):
+        monkeypatch.setattr(Session, method, fail)
 
 
 async def as_a_session_raises(database: Database, failure: Failure) -> Exception:

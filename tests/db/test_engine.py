@@ -6,11 +6,10 @@ import asyncpg
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from erp_service import errors
 from erp_service.db.engine import Database
+from erp_service.db.outages import DATABASE_ERRORS, PoolTimeout
 from erp_service.db.sessions import Session
 from erp_service.settings import Settings
 
@@ -40,7 +39,7 @@ async def test_commit_that_cannot_be_made_is_not_taken_for_one(database: Databas
             await db.execute(text("insert into procrastinate_workers default values"))
             await cut_off(db, owner)
 
-    with pytest.raises(DBAPIError):
+    with pytest.raises(DATABASE_ERRORS):
         await written()
     assert await owner.fetchval("select count(*) from procrastinate_workers") == 0
 
@@ -53,7 +52,7 @@ async def test_session_after_one_that_was_cut_off_works(database: Database, owne
 
 
 async def test_whoever_waits_for_a_connection_gets_it_before_those_who_come_later(settings: Settings) -> None:
-    """In SQLAlchemy's pool a request that arrives just when a connection is returned overtakes all that wait."""
+    """In other pools a request that arrives just when a connection is returned overtakes all that wait."""
     database = Database(replace(settings, pool_size=1), name="erp test")
     order: list[str] = []
     begun = asyncio.Event()

@@ -14,7 +14,6 @@ import msgspec
 import pytest
 from litestar import Litestar
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from erp_service.db import replica as replicas
 from erp_service.db import replica_state
@@ -301,7 +300,7 @@ async def test_a_read_that_takes_too_long_is_not_repeated(settings: Settings) ->
     try:
         await in_use(database)
         runs: list[bool] = []
-        with pytest.raises(DBAPIError, match="statement timeout"):
+        with pytest.raises(asyncpg.QueryCanceledError, match="statement timeout"):
             await database.reading(sleeping(runs))
         assert runs == [True]
     finally:

@@ -1,6 +1,7 @@
 """Admission of exports: who may run, and when the next one may."""
 
 import asyncio
+import contextlib
 from uuid import UUID
 
 import asyncpg
@@ -9,6 +10,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.engine import Database
@@ -139,10 +141,11 @@ async def test_owners_with_the_fewest_running_come_first(
 async def test_row_and_queue_job_are_there_together_or_not_at_all(
     ending: str, database: Database, settings: Settings, owner: asyncpg.Connection, user: int
 ) -> None:
-    async with database.write() as db:
-        await service.submit(db, Principal(user, Role.VIEWER), settings, ExportRequest(dataset="items"))
-        if ending == "rollback":
-            await db.rollback()
+    with contextlib.suppress(errors.Unavailable):
+        async with database.write() as db:
+            await service.submit(db, Principal(user, Role.VIEWER), settings, ExportRequest(dataset="items"))
+            if ending == "rollback":
+                raise errors.Unavailable
     expected = 1 if ending == "commit" else 0
     assert await owner.fetchval("select count(*) from export_jobs") == expected
     assert await owner.fetchval("select count(*) from procrastinate_jobs") == expected

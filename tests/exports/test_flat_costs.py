@@ -7,8 +7,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
@@ -21,6 +19,7 @@ from erp_service.queue.connector import defer
 from erp_service.registry.housekeeping import Pruning
 from erp_service.services import WorkerServices
 from erp_service.settings import Settings
+from tests.support.statements import Statement, sent_statements
 
 MANY = 10_000
 EXPLAIN = "explain (analyze, buffers, format json) "
@@ -58,53 +57,35 @@ async def live_long(owner: asyncpg.Connection) -> None:
         await owner.execute(statement)
 
 
-Statement = tuple[str, Any]
-
-
 def touched(plan: dict[str, Any]) -> int:
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
-
-
-async def statements(db: AsyncConnection, work: Callable[[], Awaitable[object]]) -> list[Statement]:
-    """The statements that `work` sends to the server."""
-    seen: list[Statement] = []
-
-    def note(_conn: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
-        seen.append((statement, parameters))
-
-    assert db.sync_connection is not None
-    event.listen(db.sync_connection, "before_cursor_execute", note)
-    try:
-        await work()
-    finally:
-        event.remove(db.sync_connection, "before_cursor_execute", note)
-    return seen
 
 
 async def pages(database: Database, work: Callable[[WriteSession], Awaitable[object]]) -> int:
     """The number of pages that the statements of `work` touch, as the server counts them; all is rolled back."""
 
-    async def once(*, explain: list[Statement] | None = None) -> Any:
-        async with database.write() as db:
-            savepoint = await db.begin_nested()
-            if explain is None:
-                found: Any = await statements(db, lambda: work(db))
-            else:
-                found = 0
-                for statement, parameters in explain:
-                    word = statement.split()[0].lower()
-                    if word in ("savepoint", "release", "rollback", "set"):
-                        await db.exec_driver_sql(statement)
-                    elif word != "explain":
-                        said = (await db.exec_driver_sql(EXPLAIN + statement, parameters)).scalar_one()
-                        found += touched((json.loads(said) if isinstance(said, str) else said)[0]["Plan"])
-            await savepoint.rollback()
-            return found
+    async def sent() -> list[Statement]:
+        async with database.write() as db, db.savepoint(keep=False):
+            with sent_statements(in_transactions=True) as statements:
+                await work(db)
+        return statements
 
-    sent = await once()
+    async def count(statements: list[Statement]) -> int:
+        total = 0
+        async with database.write() as db, db.savepoint(keep=False):
+            for statement in statements:
+                word = statement.text.split()[0].lower()
+                if word in ("savepoint", "release", "rollback", "set"):
+                    await db.run(statement.text)
+                elif word != "explain":
+                    answer = await db.fetch_value(EXPLAIN + statement.text, *statement.parameters)
+                    total += touched(json.loads(answer)[0]["Plan"])
+        return total
+
+    statements = await sent()
     # measured the second time, since the first fills the server's catalogue caches
-    await once(explain=sent)
-    return int(await once(explain=sent))
+    await count(statements)
+    return await count(statements)
 
 
 @pytest.fixture
@@ -122,7 +103,7 @@ async def all_costs(database: Database, settings: Settings, who: Principal) -> d
 
     async def fetch(db: WriteSession) -> None:
         await defer(db, "exports:run", queue="exports", arguments={})
-        await db.exec_driver_sql("select procrastinate_fetch_job_v2(null, null)", ())
+        await db.run("select procrastinate_fetch_job_v2(null, null)")
 
     works: dict[str, Callable[[WriteSession], Awaitable[object]]] = {
         "submit": submit,

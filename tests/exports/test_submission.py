@@ -1,15 +1,12 @@
 """How many statements a submission sends. Each is a round trip, and the last ones are sent under the lock of all."""
 
 import asyncio
-import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import asyncpg
 import httpx
 import pytest
 from litestar import Litestar
-from sqlalchemy import event
 
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
@@ -20,7 +17,7 @@ from erp_service.exports.schemas import ExportRequest
 from erp_service.settings import Settings
 from tests.exports.data import many_items
 from tests.exports.jobs import JOBS, submitted
-from tests.support.apps import services_of
+from tests.support.statements import noting_statements
 
 MOST = 11  # for one dataset as CSV
 PLAIN = [
@@ -40,10 +37,10 @@ MEANING = {
     "WITH": "own exports",
     "SELECT counts": "own exports",
     "select coalesce((select bytes": "kept files",
-    "SAVEPOINT": "savepoint",
+    "savepoint": "savepoint",
     "select set_config": "timeouts",
     "explain": "explain",
-    "ROLLBACK TO SAVEPOINT": "rollback to savepoint",
+    "rollback to savepoint": "rollback to savepoint",
     "select pg_advisory_xact_lock": "lock",
     "SELECT unnest( procrastinate_defer_jobs_v1": "defer",
     "INSERT INTO export_jobs": "insert export",
@@ -64,16 +61,8 @@ def meaning(statement: str) -> str:
 def statements(app: Litestar) -> Iterator[list[str]]:
     """What the transactions of the app send, without BEGIN and COMMIT; the look-up of a role has a connection of its
     own, in autocommit, and is often spared by a cache."""
-    engine = services_of(app).database._primary.sync_engine
     sent: list[str] = []
-
-    def note(connection: Any, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool) -> None:
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-            sent.append(meaning(statement))
-
-    event.listen(engine, "before_cursor_execute", note)
-    with contextlib.closing(contextlib.ExitStack()) as stack:
-        stack.callback(event.remove, engine, "before_cursor_execute", note)
+    with noting_statements(lambda statement: sent.append(meaning(statement.text)), in_transactions=True):
         yield sent
 
 
@@ -157,13 +146,13 @@ async def test_planner_leaves_neither_timeouts_nor_locks_on_tables_behind(databa
     settings = "select current_setting('lock_timeout'), current_setting('statement_timeout')"
     locks = "select count(*) from pg_locks where relation = 'items'::regclass and pid = pg_backend_pid()"
     async with database.write() as db:
-        before = (await db.exec_driver_sql(settings)).one()
-        assert await planner.with_short_timeouts(db, lambda: db.exec_driver_sql("select from items"))
-        assert (await db.exec_driver_sql(settings)).one() == before
-        assert (await db.exec_driver_sql(locks)).scalar_one() == 0
+        before = await db.fetch(settings)
+        assert await planner.with_short_timeouts(db, lambda: db.fetch("select from items"))
+        assert await db.fetch(settings) == before
+        assert await db.fetch_value(locks) == 0
         # what fails is no answer, and the transaction goes on
-        assert await planner.with_short_timeouts(db, lambda: db.exec_driver_sql("select from nothing")) is None
-        assert (await db.exec_driver_sql(settings)).one() == before
+        assert await planner.with_short_timeouts(db, lambda: db.fetch("select from nothing")) is None
+        assert await db.fetch(settings) == before
 
 
 async def test_same_request_many_times_at_once_is_one_job(viewer: httpx.AsyncClient, owner: asyncpg.Connection) -> None:

@@ -193,8 +193,8 @@ async def test_any_moves_at_once_leave_a_tree(
     ids = []
     for body in bodies:
         async with database.write() as db:
-            found = await db.exec_driver_sql("select id from locations where code = $1", (body.code,))
-            if (id_ := found.scalar()) is None:
+            id_ = await db.fetch_value("select id from locations where code = $1", body.code)
+            if id_ is None:
                 id_ = (await locations.create(db, system("test"), body)).id
             else:
                 await locations.replace(db, system("test"), await locations.lock_for_update(db, id_), body)
@@ -300,9 +300,7 @@ async def test_a_delete_waits_for_a_receipt_that_is_being_committed_and_is_refus
         await row_locks.lock_for_share(db, ["BOLT"], ["MAIN"])
         deleting = asyncio.create_task(admin.delete(f"{LOCATIONS}/{main}"))
         await eventually(waiting)
-        await db.exec_driver_sql(
-            "insert into stock_balances (item_id, location_id, on_hand) values ($1, $2, 1)", (item, main)
-        )
+        await db.run("insert into stock_balances (item_id, location_id, on_hand) values ($1, $2, 1)", item, main)
     assert (await deleting).json()["type"] == "/problems/location-has-stock"
 
 
@@ -348,9 +346,10 @@ async def test_switching_the_policy_off_waits_for_an_issue_that_is_being_committ
         await row_locks.lock_for_share(db, ["BOLT"], ["MAIN"])
         switching = asyncio.create_task(put(admin, main))
         await eventually(waiting)
-        await db.exec_driver_sql(
+        await db.run(
             "insert into stock_balances (item_id, location_id, on_hand, allows_negative) values ($1, $2, -1, true)",
-            (item, main),
+            item,
+            main,
         )
     assert (await switching).json()["type"] == "/problems/negative-stock"
 

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 import psycopg
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from erp_service.db.connections import connect
 from erp_service.db.engine import Database
@@ -70,7 +69,7 @@ def _statement(sql: str) -> Fault:
         async with database.write() as db:
             # the literals are text of the test's own, in which a colon is no parameter
             statement = text(sql) if bound else text(sql.replace(":", "\\:"))
-            await AsyncConnection.execute(db, statement, bound)
+            await db.execute(statement, bound)
 
     return run
 
@@ -78,13 +77,13 @@ def _statement(sql: str) -> Fault:
 async def _argument(database: Database, _settings: Settings) -> None:
     """Refused by the driver, before anything is sent."""
     async with database.write() as db:
-        await AsyncConnection.execute(db, text("select cast(:hash as integer)"), {"hash": HASH})
+        await db.execute(text("select cast(:hash as integer)"), {"hash": HASH})
 
 
 async def _timeout(database: Database, _settings: Settings) -> None:
     async with database.write() as db:
-        await AsyncConnection.execute(db, text("set local statement_timeout = 1"))
-        await AsyncConnection.execute(db, text("select pg_sleep(1), cast(:hash as text)"), {"hash": HASH})
+        await db.execute(text("set local statement_timeout = 1"))
+        await db.execute(text("select pg_sleep(1), cast(:hash as text)"), {"hash": HASH})
 
 
 async def _copy_in(_database: Database, settings: Settings) -> None:

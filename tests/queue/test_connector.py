@@ -52,9 +52,9 @@ async def test_job_arrives_as_it_was_deferred(db: WriteSession) -> None:
 async def test_conflict_in_a_savepoint_leaves_the_transaction_usable(db: WriteSession) -> None:
     first = await defer(db, "any", queue="work", arguments={}, queueing_lock="only (one), = so")
     with pytest.raises(exceptions.AlreadyEnqueued, match=r"only \(one\), = so"):
-        async with db.begin_nested():
+        async with db.savepoint():
             await defer(db, "any", queue="work", arguments={}, queueing_lock="only (one), = so")
-    assert (await db.execute(text("select id from procrastinate_jobs"))).scalars().all() == [first]
+    assert await db.scalars(text("select id from procrastinate_jobs")) == [first]
 
 
 async def test_lost_connection_while_deferring_that_looked_like_a_fault_of_ours(

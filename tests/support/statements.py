@@ -1,11 +1,13 @@
-"""The statements that SQLAlchemy sends, their plans, and those that wait for a lock."""
+"""The statements that sessions send, their plans, and those that wait for a lock."""
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 import asyncpg
-from sqlalchemy import Engine, event
+import pytest
+
+from erp_service.db.sessions import Session, WriteSession
 
 
 class Statement(NamedTuple):
@@ -14,18 +16,30 @@ class Statement(NamedTuple):
 
 
 @contextlib.contextmanager
-def sent_statements() -> Iterator[list[Statement]]:
-    """Every statement that any engine of this process sends inside, in order."""
+def noting_statements(note: Callable[[Statement], None], *, in_transactions: bool = False) -> Iterator[None]:
+    """Calls `note` with every statement that any session of this process sends inside, in order; or only with those in
+    transactions. Those that begin and end a transaction do not count."""
+
+    def noting(method: Callable[..., Any]) -> Callable[..., Any]:
+        async def noted(session: Session, text: str, *arguments: Any) -> Any:
+            if isinstance(session, WriteSession) or not in_transactions:
+                note(Statement(text, arguments))
+            return await method(session, text, *arguments)
+
+        return noted
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fetch", "fetch_value", "run"):
+            patch.setattr(Session, name, noting(getattr(Session, name)))
+        yield
+
+
+@contextlib.contextmanager
+def sent_statements(*, in_transactions: bool = False) -> Iterator[list[Statement]]:
+    """The same as a list that grows."""
     sent: list[Statement] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
-        sent.append(Statement(statement, parameters))
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
+    with noting_statements(sent.append, in_transactions=in_transactions):
         yield sent
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
 
 
 Plans = Callable[[], Awaitable[str]]

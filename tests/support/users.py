@@ -25,7 +25,8 @@ async def make_user(database: Database, role: Role, email: str | None = None, pa
         "password_hash": password_hash,
     }
     async with database.write() as db:
-        return (await db.execute(insert(User).values(values).returning(User.id))).scalar_one()
+        user_id: int = await db.scalar(insert(User).values(values).returning(User.id))
+    return user_id
 
 
 def token_of(settings: Settings, user_id: int, version: int = 1) -> str:

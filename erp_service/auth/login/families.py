@@ -10,6 +10,7 @@ from uuid_utils.compat import uuid7
 from erp_service.auth.models import RefreshFamily, RefreshToken
 from erp_service.auth.schemas import TokenPair
 from erp_service.auth.tokens import Claims, Tokens
+from erp_service.db.base import among
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.settings import Settings
 
@@ -28,19 +29,17 @@ async def issue(db: WriteSession, settings: Settings, tokens: Tokens, claims: Cl
     """A new pair of tokens; the family expires with its refresh token."""
     refresh_token = secrets.token_urlsafe(32)
     seconds = settings.refresh_token_seconds
-    expires_at = (
-        await db.execute(
-            update(RefreshFamily)
-            .where(RefreshFamily.id == claims.family)
-            .values(
-                expires_at=func.least(
-                    func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds),
-                    RefreshFamily.created_at + func.make_interval(0, 0, 0, FAMILY_DAYS),
-                )
+    expires_at = await db.scalar(
+        update(RefreshFamily)
+        .where(RefreshFamily.id == claims.family)
+        .values(
+            expires_at=func.least(
+                func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds),
+                RefreshFamily.created_at + func.make_interval(0, 0, 0, FAMILY_DAYS),
             )
-            .returning(RefreshFamily.expires_at)
         )
-    ).scalar_one()
+        .returning(RefreshFamily.expires_at)
+    )
     values = {"digest": digest(refresh_token), "family_id": claims.family, "expires_at": expires_at}
     await db.execute(insert(RefreshToken).values(values))
     return TokenPair(
@@ -66,18 +65,20 @@ async def lock_if_live(db: WriteSession, user_id: int, family_id: UUID) -> bool:
 
 async def revoke(db: WriteSession, reason: str, *conditions: ColumnElement[bool]) -> int:
     """Returns how many families were revoked. A trigger notifies all instances of each."""
-    revoked = await db.execute(
+    families = await db.execute(
         update(RefreshFamily)
         .where(RefreshFamily.revoked_at.is_(None), *conditions)
         .values(revoked_at=func.now(), revoked_because=reason)
         .returning(RefreshFamily.id)
     )
-    return len(revoked.all())
+    return len(families)
 
 
 async def revoked(db: Session, family_ids: list[UUID]) -> dict[UUID, bool]:
     """True for each of these families that is revoked; the others are missing from the result."""
-    statement = select(RefreshFamily.id).where(RefreshFamily.id.in_(family_ids), RefreshFamily.revoked_at.is_not(None))
+    statement = select(RefreshFamily.id).where(
+        among(RefreshFamily.id, family_ids), RefreshFamily.revoked_at.is_not(None)
+    )
     return {row.id: True for row in await db.execute(statement)}
 
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from asyncpg import PostgresError
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from erp_service import errors
 from erp_service.db.sessions import Session, WriteSession
@@ -68,13 +68,11 @@ async def with_short_timeouts(db: WriteSession, read: Callable[[], Awaitable[T]]
 
     Its savepoint is rolled back in any case: that restores the timeouts, and releases the locks on the tables."""
     try:
-        async with db.begin_nested() as savepoint:
+        async with db.savepoint(keep=False):
             await db.execute(_SHORT_TIMEOUTS)
-            answer = await read()
-            await savepoint.rollback()
-            return answer
-    except DBAPIError as exc:
-        if exc.connection_invalidated:
+            return await read()
+    except PostgresError:
+        if db.driver.is_closed():
             raise
         return None
 
@@ -122,6 +120,6 @@ async def require_rows_fit(
 
 def _values(db: Session) -> FetchValue:
     async def fetch_value(sql: str, *arguments: Value) -> Any:
-        return (await db.exec_driver_sql(sql, arguments)).scalar_one()
+        return await db.fetch_value(sql, *arguments)
 
     return fetch_value

@@ -91,7 +91,8 @@ async def _end_failed(exports: ExportContext, run: Run, claimed: Claimed, key: F
 async def trace_of(exports: ExportContext, run: Run) -> str | None:
     """The `traceparent` of the trace that the submission began."""
     async with exports.database.read() as db:
-        return await db.scalar(select(ExportJob.trace).where(ExportJob.id == run.export_id))
+        trace: str | None = await db.scalar(select(ExportJob.trace).where(ExportJob.id == run.export_id))
+    return trace
 
 
 async def stop(exports: ExportContext, run: Run, why: Stop) -> None:

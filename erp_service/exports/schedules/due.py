@@ -9,8 +9,8 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
+from asyncpg import PostgresError
 from sqlalchemy import func, or_, select, update
-from sqlalchemy.exc import DBAPIError
 
 from erp_service import errors
 from erp_service.audit.record import record
@@ -85,9 +85,9 @@ async def run_next(exports: ExportContext) -> bool:
             return False
         due = DueSchedule(*row)
         try:
-            async with db.begin_nested():
+            async with db.savepoint():
                 await _run(db, exports.settings, due)
-        except (Refused, DBAPIError) as exc:
+        except (Refused, PostgresError) as exc:
             if is_unavailable(exc):
                 raise
             await _refuse(db, due, exc)

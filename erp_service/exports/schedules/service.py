@@ -135,7 +135,7 @@ async def run(db: WriteSession, who: Principal, settings: Settings, present: Ver
     Raises errors.Forbidden, errors.Invalid, TooManyExports."""
     out = present.schedule
     owner = await as_owner(db, out, who, most=who.role.at_most(out.most_role))
-    now = (await db.execute(select(func.now()))).scalar_one()
+    now = await db.scalar(select(func.now()))
     export = await submit_export(db, owner, settings, out.spec, _moment(out.timezone, now))
     await record_run(db, out.id, export_id=export.job.id)
     await record(db, owner, "schedule.run", out.id, after={"export_id": str(export.job.id)})
@@ -193,7 +193,7 @@ def timing(
 
 async def _next_run(db: WriteSession, body: ScheduleBody) -> datetime | None:
     """By the clock of the database, since those of the instances may differ. None for an inactive schedule."""
-    now = (await db.execute(select(func.now()))).scalar_one()
+    now = await db.scalar(select(func.now()))
     run_at = timing(body.cron, body.timezone, now)
     return run_at if body.is_active else None
 

@@ -105,7 +105,7 @@ class PostgresStore:
         while True:
             with _translated():
                 async with self._database.read() as db:
-                    rows = (await db.execute(_LIST, {"after": after, "most": self._listed})).all()
+                    rows = await db.execute(_LIST, {"after": after, "most": self._listed})
             for name, state, written_at, size in rows:
                 after = name
                 if (key := FileKey.read(name)) is not None:
@@ -117,7 +117,7 @@ class PostgresStore:
         """Made from the database's id alone. A copy of the database has the same one, and the files too."""
         with _translated():
             async with self._database.read() as db:
-                database_id: UUID = (await db.execute(select(ExportStore.database_id))).scalar_one()
+                database_id: UUID = await db.scalar(select(ExportStore.database_id))
                 return f"{database_id}/{database_id}"
 
     async def claim(self, identity: str) -> str:
@@ -166,7 +166,7 @@ async def _changed(database: Database, statement: TextClause, **values: object) 
     """Run the statement in a transaction of its own; returns the number of rows."""
     with _translated():
         async with database.write() as db:
-            return (await db.execute(statement, values)).rowcount
+            return await db.row_count(statement, values)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ import httpx
 import msgspec
 import pytest
 from litestar import Litestar
-from sqlalchemy import event
 
 from erp_service.access.roles import Role
 from erp_service.app import create_app
@@ -31,6 +30,7 @@ from tests.exports.delivery.listening import SOON, Listener, bearer, followed, l
 from tests.exports.jobs import JOBS, submitted
 from tests.support.apps import running, services_of
 from tests.support.clients import SignIn, UserClient, client_of
+from tests.support.statements import sent_statements
 from tests.support.users import make_user, token_of
 from tests.support.waiting import eventually
 from tests.support.workers import Work
@@ -385,22 +385,6 @@ async def test_places_are_limited_for_each_user_and_each_instance_and_given_back
             await again.event(0)
 
 
-@contextlib.contextmanager
-def counted(app: Litestar) -> Any:
-    """The statements that the app sends while it is open."""
-    statements: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        statements.append(statement)
-
-    engine = services_of(app).database._primary.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-
-
 def crowded(settings: Settings, **more: Any) -> Litestar:
     """An instance with room for a thousand listeners of one user, and with one connection in its pool."""
     room = {"event_streams": 1000, "event_streams_per_user": 1000, "pool_size": 1, "pool_timeout_seconds": 60}
@@ -417,7 +401,7 @@ async def test_thousand_listeners_cost_one_connection_and_one_query_for_each_cha
         listeners = [await stack.enter_async_context(listening(app, paths[n % 2], bearer(viewer))) for n in range(1000)]
         for listener in listeners:
             await listener.event(0, seconds=60)
-        with counted(app) as statements:
+        with sent_statements() as statements:
             began = monotonic()
             for change in (1, 2):
                 await advanced(database, run, change)
@@ -454,7 +438,7 @@ async def test_many_listeners_on_an_instance_without_notices_look_up_their_right
         ]
         for listener in listeners:
             await listener.event(0, seconds=60)
-        with counted(app) as statements:
+        with sent_statements() as statements:
             await advanced(database, run, 1)
             for listener in listeners:
                 await listener.event(1, seconds=30)

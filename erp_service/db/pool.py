@@ -1,0 +1,139 @@
+"""The connections of one process to one server.
+
+Not asyncpg's own pool: that one sends a reset after each use and starts a task for it, lets a newcomer overtake those
+who wait, and does not notice connections that died while they were idle."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import NamedTuple
+
+import asyncpg
+
+from erp_service.db.outages import DATABASE_ERRORS, PoolTimeout
+
+PING_SECONDS = 2.0
+
+
+class _Idle(NamedTuple):
+    connection: asyncpg.Connection
+    since: float
+
+
+class Pool:
+    """At most `size` connections, opened when they are needed. The one that was used last is used first.
+
+    Whoever must wait is served in turn, and raises PoolTimeout after `wait_seconds`. A connection that was used within
+    `sure_seconds` is not asked whether it lives: if the server was shut down, it has closed the connection, which is
+    known without asking. Only a host that vanished has not."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[asyncpg.Connection]],
+        *,
+        size: int,
+        wait_seconds: float,
+        sure_seconds: float = 1.0,
+    ) -> None:
+        self.size, self.in_use = size, 0
+        self._connect, self._wait_seconds, self._sure_seconds = connect, wait_seconds, sure_seconds
+        self._slots = asyncio.Semaphore(size)
+        self._idle: deque[_Idle] = deque()
+        self._closed = False
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection that was alive a moment ago, outside a transaction.
+
+        Raises what `connect` raises. If the body leaves a transaction open, it is rolled back."""
+        await self._take_slot()
+        try:
+            connection = await self._living() or await self._connect()
+            self.in_use += 1
+            try:
+                yield connection
+            except BaseException as exc:
+                await _settle(connection, exc)
+                raise
+            finally:
+                self.in_use -= 1
+                self._put_back(connection)
+        finally:
+            self._slots.release()
+
+    async def close(self) -> None:
+        """Close the idle connections; those in use are closed when they are given back."""
+        self._closed = True
+        while self._idle:
+            await _close(self._idle.pop().connection)
+
+    async def _take_slot(self) -> None:
+        if not self._slots.locked():
+            # does not wait, so it needs no time limit
+            await self._slots.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise PoolTimeout(f"no connection was given back within {self._wait_seconds} s") from None
+
+    async def _living(self) -> asyncpg.Connection | None:
+        """None if a new connection is needed."""
+        while self._idle:
+            connection, since = self._idle.pop()
+            if connection.is_closed():
+                continue
+            if monotonic() - since < self._sure_seconds or await _answers(connection):
+                return connection
+            # those that were idle for longer are as dead, and each would have to be found out by itself
+            for idle in self._idle:
+                idle.connection.terminate()
+            self._idle.clear()
+        return None
+
+    def _put_back(self, connection: asyncpg.Connection) -> None:
+        if connection.is_closed():
+            return
+        if self._closed or connection.is_in_transaction():
+            connection.terminate()
+        else:
+            self._idle.append(_Idle(connection, monotonic()))
+
+
+async def _answers(connection: asyncpg.Connection) -> bool:
+    try:
+        await connection.execute("select", timeout=PING_SECONDS)
+    except DATABASE_ERRORS:
+        connection.terminate()
+        return False
+    except BaseException:
+        connection.terminate()
+        raise
+    return True
+
+
+async def _settle(connection: asyncpg.Connection, exc: BaseException) -> None:
+    """End what the connection was doing when `exc` came: a transaction, or a statement that was canceled."""
+    if connection.is_closed() or not (
+        connection.is_in_transaction() or isinstance(exc, TimeoutError | asyncio.CancelledError)
+    ):
+        return
+    try:
+        await connection.execute("rollback", timeout=PING_SECONDS)
+    except DATABASE_ERRORS:
+        # it must not hide the first error from the caller
+        connection.terminate()
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+async def _close(connection: asyncpg.Connection) -> None:
+    with contextlib.suppress(*DATABASE_ERRORS):
+        await connection.close(timeout=PING_SECONDS)
+    if not connection.is_closed():
+        connection.terminate()
