@@ -30,6 +30,16 @@ class Call(NamedTuple):
         return f"{self.method}\t{self.path}\t{body}\n"
 
 
+class Work(NamedTuple):
+    """The calls are sent in turn, over so many connections. `keyed`: each with an Idempotency-Key of its own, unique
+    across runs; `once`: each call once at most."""
+
+    calls: Sequence[Call]
+    connections: int = CONNECTIONS
+    keyed: bool = False
+    once: bool = False
+
+
 class Target(NamedTuple):
     """A server under load; `processes` are those whose CPU time counts as its own."""
 
@@ -69,30 +79,18 @@ class Caller(NamedTuple):
     token: str
     postmaster: int
 
-    async def load(
-        self,
-        target: Target,
-        calls: Sequence[Call],
-        seconds: float,
-        *,
-        connections: int = CONNECTIONS,
-        keyed: bool = False,
-        once: bool = False,
-    ) -> Load:
-        """Send the calls in turn, for so many seconds. `keyed`: each with an Idempotency-Key of its own, unique across
-        runs; `once`: each call once at most.
-
-        Raises NotMeasured if any answer was no success or any connection broke."""
+    async def load(self, target: Target, work: Work, seconds: float) -> Load:
+        """Raises NotMeasured if any answer was no success or any connection broke."""
         with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
-            file.writelines(call.line() for call in calls)
+            file.writelines(call.line() for call in work.calls)
             file.flush()
-            arguments = [file.name, f"{uuid4()}-" if keyed else "-", *(["once"] if once else [])]
+            arguments = [file.name, f"{uuid4()}-" if work.keyed else "-", *(["once"] if work.once else [])]
             cpu, server = self._cpu(target)
-            summary = await self._wrk(target, seconds, connections, arguments)
+            summary = await self._wrk(target, seconds, work.connections, arguments)
         cpu_after, server_after = self._cpu(target)
         if summary.refused or summary.broken or not summary.requests:
             raise NotMeasured(
-                f"{target.way}, {calls[0].method} {calls[0].path}: of {summary.requests} answers {summary.refused} were"
+                f"{work.calls[0].method} {work.calls[0].path}: of {summary.requests} answers {summary.refused} were"
                 f" no success, and {summary.broken} connections broke"
             )
         each = 1000 / summary.requests

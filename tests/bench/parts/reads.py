@@ -2,13 +2,13 @@
 
 import base64
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 
 import msgspec
 
 from tests.bench.bench import Bench
-from tests.bench.load import Call, NotMeasured, Target
+from tests.bench.load import Call, NotMeasured, Target, Work
 from tests.bench.peers.web import BARE, PEOPLE, peer
 from tests.bench.recorder import Recorder
 from tests.bench.stage import Stage, answer, stage
@@ -26,14 +26,14 @@ async def run(bench: Bench) -> Recorder:
     data = await bench.main_data()
     async with stage(bench.cluster, data, bench.directory) as ours, contextlib.AsyncExitStack() as stack:
         calls = await reads(ours, bench.sizes.deep_page)
-        work: list[tuple[str, Target, Sequence[Call]]] = [(what, ours.ours, calls[what]) for what in calls]
+        work: list[tuple[str, Target, Work]] = [(what, ours.ours, calls[what]) for what in calls]
         for name, shared in ((BARE, (ITEM, ITEMS, LIVE)), (PEOPLE, (ITEM, ITEMS))):
             target = await stack.enter_async_context(peer(name, data, bench.directory))
             work += [(what, target, calls[what]) for what in shared]
         work.sort(key=lambda one: one[0])
         for what, target, kind in work:
             with recorder.figure(what, target.way):
-                await _check(ours, target, kind[0])
+                await _check(ours, target, kind.calls[0])
                 await ours.caller.load(target, kind, WARM_SECONDS)
         for number in range(bench.sizes.rounds):
             recorder.say(f"round {number + 1} of {bench.sizes.rounds}")
@@ -43,19 +43,19 @@ async def run(bench: Bench) -> Recorder:
     return recorder
 
 
-async def reads(ours: Stage, deep_page: int) -> dict[str, Sequence[Call]]:
+async def reads(ours: Stage, deep_page: int) -> dict[str, Work]:
     """What is read, by its name. Single items are spread over all of them."""
     items = [Call("GET", f"{API}/items/{1 + n * 7 % ours.data.items}") for n in range(1000)]
     ledger = f"{API}/stock/ledger?limit={PAGE}"
     job = (await answer(ours, Call("POST", "/api/v1/exports/jobs", {"dataset": "items", "force_new": True}))).json()
     return {
-        ITEM: items,
-        ITEMS: [Call("GET", f"{API}/items?limit={PAGE}")],
-        LIVE: [Call("GET", LIVE)],
-        STOCK: [Call("GET", f"{API}/stock/current?limit={PAGE}")],
-        LEDGER: [Call("GET", ledger)],
-        DEEP: [Call("GET", f"{ledger}&cursor={await ledger_cursor(ours, deep_page)}")],
-        JOB: [Call("GET", f"/api/v1/exports/jobs/{job['id']}")],
+        ITEM: Work(items),
+        ITEMS: Work([Call("GET", f"{API}/items?limit={PAGE}")]),
+        LIVE: Work([Call("GET", LIVE)]),
+        STOCK: Work([Call("GET", f"{API}/stock/current?limit={PAGE}")]),
+        LEDGER: Work([Call("GET", ledger)]),
+        DEEP: Work([Call("GET", f"{ledger}&cursor={await ledger_cursor(ours, deep_page)}")]),
+        JOB: Work([Call("GET", f"/api/v1/exports/jobs/{job['id']}")]),
     }
 
 
