@@ -15,9 +15,9 @@ from rich.console import Console
 from erp_service.standalone import postgres
 from erp_service.standalone.postgres_directory import Setting
 from tests.bench.bench import QUICK, WHOLE, Bench, Sizes
-from tests.bench.parts import postings, reads
+from tests.bench.parts import cost, exports, growth, mixed, postings, queue, reads
 
-PARTS = {reads.PART: reads.run, postings.PART: postings.run}
+PARTS = {p.PART: p.run for p in (reads, postings, exports, queue, mixed, cost, growth)}
 # Durability is off, since the speed of a disk would hide what the code costs: this is the stricter comparison.
 SERVER: Mapping[str, Setting] = {
     "fsync": False,

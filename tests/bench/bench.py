@@ -22,11 +22,15 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """Of one load in one round."""
     deep_page: int
     """The ledger page that is compared with the first one."""
-    grown: tuple[tuple[int, int], ...]
-    """Movements and items of the databases that are compared, smallest first."""
+    ledgers: dict[str, tuple[int, int]]
+    """Movements and items of the databases whose growth is compared, smallest first."""
     waiting: int
     finished: int
-    """Exports in the queue, and in the past, of the database with a long history."""
+    """Exports that wait, and that have ended, of the database with a long past."""
+    running: int = 20
+    """Exports of one user that run at once, in the queue's part."""
+    exports: int
+    """Exports in one round of that part."""
 
 
 WHOLE = Sizes(
@@ -34,18 +38,20 @@ WHOLE = Sizes(
     rounds=3,
     seconds=3,
     deep_page=10_000,
-    grown=((10_000, 4_000), (1_000_000, 4_000), (10_000_000, 100_000)),
+    ledgers={"small": (10_000, 4_000), "middle": (1_000_000, 4_000), "large": (10_000_000, 100_000)},
     waiting=10_000,
     finished=1_000_000,
+    exports=30,
 )
 QUICK = Sizes(
     rows=60_000,
     rounds=2,
     seconds=1,
     deep_page=1_000,
-    grown=((10_000, 4_000), (200_000, 10_000)),
+    ledgers={"small": (10_000, 4_000), "large": (200_000, 10_000)},
     waiting=1_000,
     finished=50_000,
+    exports=10,
 )
 
 

@@ -1,12 +1,16 @@
 -- What tests/bench/load.py gives to wrk. The first argument is a file of requests: one a line, method, path and body
--- separated by tabs. With a second argument, each request gets an Idempotency-Key of its own that begins with it.
--- With a third one, each request is sent once: a thread stops after the last.
+-- separated by tabs. With a second one, each request gets an Idempotency-Key of its own that begins with it.
+-- With "once" after it, each request is sent once: a thread stops after the last. A fourth one is the pause in
+-- milliseconds between an answer and the next request of the connection.
 local requests = {}
 local prefix, once
 local sent = 0
 
 function init(args)
-  prefix, once = args[2] ~= "-" and args[2] or nil, args[3] ~= nil
+  prefix, once = args[2] ~= "-" and args[2] or nil, args[3] == "once"
+  local pause = tonumber(args[4])
+  -- wrk looks whether there is such a function, and asks it each time
+  if pause > 0 then delay = function() return pause end end
   for line in io.lines(args[1]) do
     local method, path, body = line:match("^([^\t]*)\t([^\t]*)\t(.*)$")
     if body == "" then body = nil else wrk.headers["Content-Type"] = "application/json" end

@@ -38,6 +38,7 @@ class Work(NamedTuple):
     connections: int = CONNECTIONS
     keyed: bool = False
     once: bool = False
+    pause: int = 0
 
 
 class Target(NamedTuple):
@@ -84,7 +85,7 @@ class Caller(NamedTuple):
         with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
             file.writelines(call.line() for call in work.calls)
             file.flush()
-            arguments = [file.name, f"{uuid4()}-" if work.keyed else "-", *(["once"] if work.once else [])]
+            arguments = [file.name, f"{uuid4()}-" if work.keyed else "-", "once" if work.once else "-", str(work.pause)]
             cpu, server = self._cpu(target)
             summary = await self._wrk(target, seconds, work.connections, arguments)
         cpu_after, server_after = self._cpu(target)

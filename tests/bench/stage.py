@@ -1,5 +1,6 @@
 """What a part is measured on: a cluster, a database with movements, an instance of the service, and the peers."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -62,9 +63,10 @@ def postmaster(cluster: Cluster) -> int:
 async def made(cluster: Cluster, directory: Path, name: str, rows: int, items: int = 4000) -> Data:
     """Documents have about ten lines each."""
     documents = max(10, rows // 10)
-    settings, user_id = await ground.made(
-        cluster, directory, rows, database_name=name, items=items, documents=documents
-    )
+    # a directory of export files belongs to one database
+    own = directory / name
+    await asyncio.to_thread(own.mkdir)
+    settings, user_id = await ground.made(cluster, own, rows, database_name=name, items=items, documents=documents)
     return Data(name, rows, items, for_load(settings), user_id)
 
 
