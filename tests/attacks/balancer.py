@@ -8,7 +8,7 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -37,14 +37,14 @@ def configuration(port: int, instances: Sequence[str]) -> str:
 
 
 @contextlib.asynccontextmanager
-async def balanced(urls: Sequence[str], directory: Path) -> AsyncIterator[str]:
+async def balanced(urls: Sequence[str], directory: Path, limits: Mapping[str, str] = LIMITS) -> AsyncIterator[str]:
     """The URL of a balancer before these instances, which are ready."""
     program = shutil.which("haproxy", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
     assert program, "haproxy is not installed: ops/test-attacks does that"
     port = free_port()
     file, log = directory / "haproxy.cfg", directory / "haproxy.log"
     file.write_text(configuration(port, [url.removeprefix("http://") for url in urls]))
-    environment = {**os.environ, **LIMITS, "TLS_CERTIFICATE": "", "PUBLIC_URL": ""}
+    environment = {**os.environ, **limits, "TLS_CERTIFICATE": "", "PUBLIC_URL": ""}
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             program, "-db", "-f", str(file), env=environment, stdout=output, stderr=output

@@ -18,27 +18,27 @@ DATABASE = "bench"
 
 _MASTERS = """
 insert into items (sku, name, unit, description, reorder_point)
-  select 'SKU-' || n, 'Item no. ' || n || case when n % 5 = 0 then ', "größer"' else '' end, 'PCS', null, n % 90
-  from generate_series(1, 4000) n;
+  select 'SKU-' || n, 'Item no. ' || n || case when n %% 5 = 0 then ', "größer"' else '' end, 'PCS', null, n %% 90
+  from generate_series(1, %(items)s) n;
 insert into locations (code, name, location_type)
   select 'L' || n, 'Location ' || n, 'WAREHOUSE' from generate_series(1, 7) n;
-insert into stock_transactions (id, user_id) select gen_random_uuid(), 1 from generate_series(1, 1000);
+insert into stock_transactions (id, user_id) select gen_random_uuid(), 1 from generate_series(1, %(documents)s);
 """
 # The window function makes the running sums right, and the references are right by construction: triggers are off.
 _MOVEMENTS = """
 set session_replication_role = replica;
 insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, unit_cost, value,
     on_hand_after, value_after, occurred_at, reference_no, notes, metadata, user_id)
-  select t.id, 1 + n / 1000, item, location, 'IN', quantity, cost, value,
+  select t.id, 1 + n / %(documents)s, item, location, 'IN', quantity, cost, value,
     sum(quantity) over place, sum(value) over place,
     '2024-01-01'::timestamptz + n * interval '7 s', 'PO-' || n / 10,
     case when n %% 5 = 0 then 'brought by hand, no. ' || n end,
     jsonb_build_object('customer', (n %% 5000)::text, 'unit_price', cost::text), 1
   from (
-    select n, 1 + n %% 4000 as item, 1 + n %% 7 as location, (1 + n %% 1000) / 8.0 as quantity,
+    select n, 1 + n %% %(items)s as item, 1 + n %% 7 as location, (1 + n %% 1000) / 8.0 as quantity,
       (1 + n %% 300) * 0.25 as cost, round((1 + n %% 1000) / 8.0 * (1 + n %% 300) * 0.25, 4) as value
     from generate_series(0, %(last)s) n
-  ) made join (select id, row_number() over () - 1 as at from stock_transactions) t on t.at = n %% 1000
+  ) made join (select id, row_number() over () - 1 as at from stock_transactions) t on t.at = n %% %(documents)s
   window place as (partition by item, location order by n)
   order by n;
 insert into stock_balances (item_id, location_id, on_hand, value)
@@ -47,20 +47,46 @@ set session_replication_role = default;
 """
 
 
-async def made(cluster: Cluster, directory: Path, rows: int) -> tuple[Settings, int]:
+async def made(
+    cluster: Cluster,
+    directory: Path,
+    rows: int,
+    *,
+    database_name: str = DATABASE,
+    items: int = 4000,
+    documents: int = 1000,
+) -> tuple[Settings, int]:
     """Makes the movements; returns the database and the id of an administrator."""
-    await asyncio.to_thread(cluster.create_database, DATABASE)
-    await schema.migrate(cluster.owner_url(DATABASE))
-    settings = settings_for(cluster, DATABASE, directory)
+    await asyncio.to_thread(cluster.create_database, database_name)
+    await schema.migrate(cluster.owner_url(database_name))
+    settings = settings_for(cluster, database_name, directory)
     database = Database(settings, name="erp bench")
     user_id = await make_user(database, Role.ADMIN)
     await database.close()
-    connection = await asyncpg.connect(**asyncpg_arguments(cluster.owner_url(DATABASE)))
+    sizes = {"last": rows - 1, "items": items, "documents": documents}
+    connection = await asyncpg.connect(**asyncpg_arguments(cluster.owner_url(database_name)))
     try:
-        await connection.execute(_MASTERS)
-        await connection.execute(_MOVEMENTS % {"last": rows - 1})
+        await connection.execute(_MASTERS % sizes)
+        indexes = await _without_indexes(connection)
+        await connection.execute(_MOVEMENTS % sizes)
+        for index in indexes:
+            await connection.execute(index)
         await connection.execute("vacuum analyze")
         await connection.execute("checkpoint")
     finally:
         await connection.close()
     return settings, user_id
+
+
+async def _without_indexes(connection: asyncpg.Connection) -> list[str]:
+    """Drops the ledger's plain indexes; returns the statements that make them again, which is faster than to keep them
+    up to date row by row."""
+    plain = await connection.fetch("""
+        select i.indexrelid::regclass::text as name, pg_get_indexdef(i.indexrelid) as definition from pg_index i
+        where i.indrelid = 'stock_ledger'::regclass
+          and not exists (select from pg_constraint c where c.conindid = i.indexrelid)
+    """)
+    for index in plain:
+        await connection.execute(f"drop index {index['name']}")
+    await connection.execute("set maintenance_work_mem = '512MB'")
+    return [index["definition"] for index in plain]

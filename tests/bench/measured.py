@@ -38,6 +38,12 @@ def memory_of(pid: int, what: str = "VmHWM") -> float:
     return next((int(words[1]) for words in lines if words[0] == f"{what}:"), 0) / 1024
 
 
+def pss_of(pid: int) -> float:
+    """MiB: what it has for itself, and its share of what it has in common with others."""
+    lines = (line.split() for line in _read(pid, "smaps_rollup").splitlines())
+    return next(int(words[1]) for words in lines if words[0] == "Pss:") / 1024
+
+
 def reset_peak(pid: int) -> None:
     # proc_pid_clear_refs(5)
     Path(f"/proc/{pid}/clear_refs").write_text("5")

@@ -1,0 +1,108 @@
+"""What an instance and a worker use of the machine: idle, at the start, and for a thousand requests of each kind."""
+
+import asyncio
+import json
+import shutil
+from time import perf_counter
+
+from tests.acceptance.instances import Process, worker
+from tests.bench.bench import Bench
+from tests.bench.load import Call, NotMeasured, Work
+from tests.bench.measured import cpu_of, cpu_of_server, memory_of, pss_of
+from tests.bench.parts.postings import LINES_ALONE, SPREAD, documents, postings
+from tests.bench.parts.reads import API, PAGE, reads
+from tests.bench.recorder import CPU, SERVER_CPU, Recorder
+from tests.bench.records import OURS
+from tests.bench.stage import Data, Stage, answer, postmaster, stage
+from tests.support.waiting import eventually
+
+PART = "cost"
+IDLE_INSTANCE, IDLE_WORKER = "an instance, idle", "a worker, idle"
+START_INSTANCE, START_WORKER = "start of an instance until it is ready", "start of a worker until an export has ended"
+IMAGE = "the image"
+RSS, PSS, SECONDS, CPU_SHARE = "RSS MiB", "PSS MiB", "s", "CPU ms a second"
+SERVER_SHARE, GROWTH, MEBIBYTES = "Postgres CPU ms a second", "MiB for 1,000 requests", "MiB"
+IDLE_SECONDS = 4.0
+WARM_SECONDS = 2.0
+_IMAGE_NAME = "localhost/erp:latest"
+
+
+async def run(bench: Bench) -> Recorder:
+    recorder = bench.recorder(PART)
+    data = await bench.main_data()
+    for number in range(bench.sizes.rounds):
+        recorder.say(f"round {number + 1} of {bench.sizes.rounds}")
+        await _idle_instance(bench, data, recorder)
+        await _idle_worker(bench, data, recorder)
+    async with stage(bench.cluster, data, bench.directory) as ours:
+        for what, work in (await _kinds(ours, bench.sizes.deep_page)).items():
+            with recorder.figure(what, OURS):
+                await ours.caller.load(ours.ours, work, WARM_SECONDS)
+                for _ in range(bench.sizes.rounds):
+                    before = memory_of(ours.server.pid, "VmRSS")
+                    load = await ours.caller.load(ours.ours, work, bench.sizes.seconds)
+                    grown = memory_of(ours.server.pid, "VmRSS") - before
+                    recorder.add(what, OURS, CPU, load.cpu)
+                    recorder.add(what, OURS, SERVER_CPU, load.server_cpu)
+                    recorder.add(what, OURS, GROWTH, 1000 * grown / load.requests)
+    await _image(recorder)
+    return recorder
+
+
+async def _kinds(ours: Stage, deep_page: int) -> dict[str, Work]:
+    lines = Work(documents(ours.data), connections=1, keyed=True)
+    submission = Call("POST", "/api/v1/exports/jobs", {"dataset": "items", "filter": {"sku": "SKU-1"}})
+    report = Work([Call("GET", f"{API}/reports/snapshot?limit={PAGE}")])
+    more = {SPREAD: postings(ours.data)[SPREAD], LINES_ALONE: lines, "snapshot report, 50": report}
+    return {**await reads(ours, deep_page), **more, "submission of an export that waits already": Work([submission])}
+
+
+async def _idle_instance(bench: Bench, data: Data, recorder: Recorder) -> None:
+    began = perf_counter()
+    async with stage(bench.cluster, data, bench.directory) as ours:
+        recorder.add(START_INSTANCE, OURS, SECONDS, perf_counter() - began)
+        await answer(ours, Call("GET", f"{API}/items/1"))
+        await _idle(bench, ours.server, IDLE_INSTANCE, recorder)
+
+
+async def _idle_worker(bench: Bench, data: Data, recorder: Recorder) -> None:
+    async with stage(bench.cluster, data, bench.directory) as ours:
+        submission = Call("POST", "/api/v1/exports/jobs", {"dataset": "locations", "force_new": True})
+        job = (await answer(ours, submission)).json()["id"]
+
+        async def ended() -> bool:
+            state = (await answer(ours, Call("GET", f"/api/v1/exports/jobs/{job}"))).json()["status"]
+            if state not in ("queued", "running", "succeeded"):
+                raise NotMeasured(f"an export of the locations is {state}")
+            return bool(state == "succeeded")
+
+        began = perf_counter()
+        async with worker(data.settings, bench.directory / "worker.log") as process:
+            await eventually(ended)
+            recorder.add(START_WORKER, OURS, SECONDS, perf_counter() - began)
+            await _idle(bench, process, IDLE_WORKER, recorder)
+
+
+async def _idle(bench: Bench, process: Process, what: str, recorder: Recorder) -> None:
+    before = cpu_of(process.pid), cpu_of_server(postmaster(bench.cluster))
+    await asyncio.sleep(IDLE_SECONDS)
+    after = cpu_of(process.pid), cpu_of_server(postmaster(bench.cluster))
+    recorder.add(what, OURS, RSS, memory_of(process.pid, "VmRSS"))
+    recorder.add(what, OURS, PSS, pss_of(process.pid))
+    recorder.add(what, OURS, CPU_SHARE, (after[0] - before[0]) * 1000 / IDLE_SECONDS)
+    recorder.add(what, OURS, SERVER_SHARE, (after[1] - before[1]) * 1000 / IDLE_SECONDS)
+
+
+async def _image(recorder: Recorder) -> None:
+    podman = shutil.which("podman")
+    if podman is None:
+        recorder.note("the size of the image was not measured: podman is not installed")
+        return
+    process = await asyncio.create_subprocess_exec(
+        podman, "image", "inspect", _IMAGE_NAME, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        recorder.note(f"the size of the image was not measured: there is no {_IMAGE_NAME}")
+        return
+    recorder.add(IMAGE, OURS, MEBIBYTES, json.loads(output)[0]["Size"] / 2**20)

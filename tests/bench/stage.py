@@ -1,0 +1,100 @@
+"""What a part is measured on: a cluster, a database with movements, an instance of the service, and the peers."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+import httpx
+from msgspec.structs import replace
+
+from erp_service.db.connections import asyncpg_arguments
+from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
+from tests.acceptance.instances import Process, instance
+from tests.bench import ground
+from tests.bench.load import Call, Caller, NotMeasured, Target
+from tests.bench.records import OURS
+from tests.support.users import token_of
+
+LOCATIONS = 7
+TOKEN_SECONDS = 6 * 3600
+
+
+class Data(NamedTuple):
+    """A database with so many movements of so many items, and an administrator."""
+
+    name: str
+    rows: int
+    items: int
+    settings: Settings
+    user_id: int
+
+
+class Stage(NamedTuple):
+    cluster: Cluster
+    data: Data
+    directory: Path
+    server: Process
+    client: httpx.AsyncClient
+    caller: Caller
+
+    @property
+    def ours(self) -> Target:
+        return Target(OURS, self.server.url, (self.server.pid,))
+
+    @contextlib.asynccontextmanager
+    async def sql(self) -> AsyncIterator[asyncpg.Connection]:
+        """As the owner."""
+        connection = await asyncpg.connect(**asyncpg_arguments(self.cluster.owner_url(self.data.name)))
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+def postmaster(cluster: Cluster) -> int:
+    assert cluster.pid is not None
+    return cluster.pid
+
+
+async def made(cluster: Cluster, directory: Path, name: str, rows: int, items: int = 4000) -> Data:
+    """Documents have about ten lines each."""
+    documents = max(10, rows // 10)
+    # a directory of export files belongs to one database
+    own = directory / name
+    await asyncio.to_thread(own.mkdir)
+    settings, user_id = await ground.made(cluster, own, rows, database_name=name, items=items, documents=documents)
+    return Data(name, rows, items, for_load(settings), user_id)
+
+
+def for_load(settings: Settings) -> Settings:
+    """One user sends everything, for longer than a token usually lasts."""
+    return replace(
+        settings,
+        access_token_seconds=TOKEN_SECONDS,
+        exports_running_per_user=100,
+        exports_waiting_per_user=10_000,
+        heartbeat_seconds=5,
+        stalled_seconds=15,
+    )
+
+
+@contextlib.asynccontextmanager
+async def stage(cluster: Cluster, data: Data, directory: Path) -> AsyncIterator[Stage]:
+    token = token_of(data.settings, data.user_id)
+    async with (
+        instance(data.settings, directory / f"serve-{data.name}.log") as server,
+        httpx.AsyncClient(base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client,
+    ):
+        yield Stage(cluster, data, directory, server, client, Caller(token, postmaster(cluster)))
+
+
+async def answer(stage: Stage, call: Call, url: str = "") -> httpx.Response:
+    """Raises NotMeasured unless it is a success."""
+    response = await stage.client.request(call.method, url + call.path, json=call.body)
+    if not response.is_success:
+        raise NotMeasured(f"{call.method} {call.path} answers {response.status_code}: {response.text[:300]}")
+    return response
