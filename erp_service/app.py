@@ -19,11 +19,11 @@ from erp_service.services import Services, running
 from erp_service.settings import Settings
 from erp_service.web import exception_handlers, idempotency
 from erp_service.web.dependencies import principal, read_session, service, services_of
-from erp_service.web.middleware import NormalisedQuery, RequestContext, ShutdownGuard, WholeBody
+from erp_service.web.middleware import NormalisedQuery, RequestContext, WholeBody
 from erp_service.web.openapi import config, page, schema_plugins
 from erp_service.web.requests import ApiRequest
 from erp_service.web.responses import ApiResponse
-from erp_service.web.routing import RolesDeclared
+from erp_service.web.routing import AsDeclared, RolesDeclared
 
 
 def create_app(services: Services) -> Litestar:
@@ -34,18 +34,18 @@ def create_app(services: Services) -> Litestar:
         state=State({"services": services}),
         lifespan=[_running],
         middleware=[
-            RequestContext(),
-            NormalisedQuery(),
-            ShutdownGuard(),
-            DefineMiddleware(BearerAuth, exclude_from_auth_key="exclude_from_auth"),
-            WholeBody(most=services.settings.body_limit),
-            StillSignedIn(),
+            RequestContext,
+            NormalisedQuery,
+            BearerAuth,
+            AsDeclared,
+            DefineMiddleware(WholeBody, most=services.settings.body_limit),
+            StillSignedIn,
         ],
         before_send=[telemetry.before_send],
         dependencies={
-            "read": Provide(read_session),
+            "read": Provide(read_session, sync_to_thread=False),
             "write": Provide(idempotency.write_session),
-            "who": Provide(principal),
+            "who": Provide(principal, sync_to_thread=False),
             **{name: Provide(service(name), sync_to_thread=False) for name in Services.__struct_fields__},
         },
         exception_handlers={**exception_handlers.HANDLERS, **idempotency.HANDLERS},

@@ -1,4 +1,5 @@
-"""The middleware that turns `Authorization: Bearer`, or the signature of a signed URL, into a Principal.
+"""The middleware that turns `Authorization: Bearer`, or the signature of a signed URL, into a Principal, and refuses
+whom the route is not for.
 
 We do not use the framework's own: it also takes tokens from cookies, ignores the scheme and allows no leeway.
 """
@@ -6,11 +7,11 @@ We do not use the framework's own: it also takes tokens from cookies, ignores th
 from typing import Any
 
 from litestar.connection import ASGIConnection
-from litestar.middleware import AbstractAuthenticationMiddleware, ASGIMiddleware, AuthenticationResult
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from erp_service import errors
 from erp_service.access.principals import SIGNED_ADDRESS, Actor, Principal
+from erp_service.access.roles import Role
 from erp_service.auth.credentials import Access, Credential, authority_of, rights_changed
 from erp_service.auth.problems import AddressRefused
 from erp_service.observability import telemetry
@@ -20,65 +21,87 @@ from erp_service.web.middleware import has_body
 _LONGEST_TOKEN = 4096  # characters; ours have about 330
 
 
-class BearerAuth(AbstractAuthenticationMiddleware):
-    """Lets a request through if its credential is valid, its user is active, and the user's authority is still the one
-    that the credential was issued for. Else raises errors.Unauthorized, or AddressRefused for a signature.
+class BearerAuth:
+    """Lets a request through if its credential is valid, its user is active, the user's authority is still the one that
+    the credential was issued for, and their role includes the one that the route declares.
 
-    Raises errors.PasswordChangeRequired for a user who must change the password first, except where a route is declared
-    for that."""
+    Else raises errors.Unauthorized, AddressRefused for a signature, or errors.Forbidden. Raises
+    errors.PasswordChangeRequired for a user who must change the password first, except where a route is declared for
+    that."""
 
-    async def authenticate_request(self, connection: ASGIConnection[Any, Any, Any, Any]) -> AuthenticationResult:
-        access = services_of(connection.app).find(Access)
-        credential, refusal = _credential(connection, access)
-        authority = await authority_of(access.authorities, credential)
-        if authority is None:
-            raise refusal
-        if authority.must_change_password and not connection.route_handler.opt.get("while_password_expired"):
-            raise errors.PasswordChangeRequired("PUT /api/v1/auth/me/password changes it, and answers with new tokens.")
-        client = connection.client
-        who = Principal(
-            user_id=credential.user_id,
-            role=authority.role,
-            request_id=telemetry.request_id(connection.scope),
-            address=client.host if client else None,
-            actor=Actor(credential.user_id, SIGNED_ADDRESS) if _is_signed(connection) else None,
-        )
-        return AuthenticationResult(user=who, auth=credential)
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        opt = scope["route_handler"].opt
+        # the framework's own handlers, which answer OPTIONS, declare none
+        least: Role | None = opt.get("role")
+        if least is not None:
+            who, scope["auth"] = await _principal(scope, opt)
+            if not who.role.includes(least):
+                raise errors.Forbidden(f"This needs the role {least} or a higher one; yours is {who.role}.")
+            scope["user"] = who
+        await self._app(scope, receive, send)
 
 
-class StillSignedIn(ASGIMiddleware):
+class StillSignedIn:
     """Checks the credential again once the body has come, which takes as long as the client likes.
 
     Else whoever expects to lose the account keeps a request open that lacks its last byte, such as one that creates
     another administrator, and sends that afterwards. Raises errors.Unauthorized, errors.PasswordChangeRequired."""
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (credential := scope.get("auth")) is not None and has_body(scope):
-            app = ASGIConnection[Any, Any, Any, Any](scope).app
-            authorities = services_of(app).find(Access).authorities
+            authorities = services_of(scope["litestar_app"]).find(Access).authorities
             authority = await authority_of(authorities, credential)
             if authority is None:
                 raise rights_changed()
             if authority.must_change_password and not scope["route_handler"].opt.get("while_password_expired"):
                 raise errors.PasswordChangeRequired
-        await next_app(scope, receive, send)
+        await self._app(scope, receive, send)
 
 
-def _is_signed(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
-    return bool(connection.route_handler.opt.get("signed")) and "signature" in connection.query_params
+async def _principal(scope: Scope, opt: dict[str, Any]) -> tuple[Principal, Credential]:
+    access = services_of(scope["litestar_app"]).find(Access)
+    signature = _signature(scope) if opt.get("signed") else None
+    if signature is None:
+        credential: Credential = access.tokens.read(_token(scope))
+    else:
+        # a signature that is present is the only credential that counts
+        credential = access.signed_urls.read(signature, scope["path"])
+    authority = await authority_of(access.authorities, credential)
+    if authority is None:
+        if signature is None:
+            raise rights_changed()
+        raise AddressRefused("The user for whom the URL was signed has signed out, or their rights have changed.")
+    if authority.must_change_password and not opt.get("while_password_expired"):
+        raise errors.PasswordChangeRequired("PUT /api/v1/auth/me/password changes it, and answers with new tokens.")
+    client = scope["client"]
+    who = Principal(
+        user_id=credential.user_id,
+        role=authority.role,
+        request_id=telemetry.request_id(scope),
+        address=client[0] if client else None,
+        actor=None if signature is None else Actor(credential.user_id, SIGNED_ADDRESS),
+    )
+    return who, credential
 
 
-def _credential(connection: ASGIConnection[Any, Any, Any, Any], access: Access) -> tuple[Credential, errors.Refused]:
-    """The credential, and the refusal to raise if the user's authority has changed since.
+def _signature(scope: Scope) -> str | None:
+    """The `signature` of the query."""
+    return ASGIConnection[Any, Any, Any, Any](scope).query_params.get("signature")
 
-    On a route that takes signatures, a signature that is present is the only credential that counts."""
-    if _is_signed(connection):
-        signature = connection.query_params["signature"]
-        changed = AddressRefused("The user for whom the URL was signed has signed out, or their rights have changed.")
-        return access.signed_urls.read(signature, connection.scope["path"]), changed
-    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+
+def _token(scope: Scope) -> str:
+    """Raises errors.Unauthorized."""
+    header = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
+    scheme, _, token = header.partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
         raise errors.Unauthorized("Send `Authorization: Bearer <access token>`.")
     if len(token) > _LONGEST_TOKEN:
         raise errors.Unauthorized("The access token is not valid.")
-    return access.tokens.read(token.strip()), rights_changed()
+    return token

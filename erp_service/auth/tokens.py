@@ -3,6 +3,7 @@ that it can be taken away."""
 
 import hashlib
 import time
+from collections import OrderedDict
 from typing import Annotated
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from erp_service.settings import Settings
 ISSUER = "erp_service"
 AUDIENCE = "erp_service/api"
 LEEWAY = 10  # seconds by which the clocks of two hosts may differ
+_MOST_VERIFIED = 4096  # tokens that are remembered; nobody can add one who has none
 
 
 class Claims(msgspec.Struct, frozen=True):
@@ -46,6 +48,7 @@ class Tokens:
         self._secrets = {key_id(secret): secret for secret in settings.jwt_secrets}
         self._newest = key_id(settings.jwt_secrets[0])
         self.seconds = settings.access_token_seconds
+        self._verified: OrderedDict[str, TokenClaims] = OrderedDict()
 
     def issue(self, claims: Claims, *, now: float | None = None) -> str:
         issued_at = int(time.time() if now is None else now)
@@ -62,7 +65,20 @@ class Tokens:
         return jwt.encode(payload, self._secrets[self._newest], "HS256", headers={"kid": self._newest})
 
     def read(self, token: str) -> TokenClaims:
-        """Raises errors.Unauthorized for a token that is expired, forged, malformed or of another kind."""
+        """Raises errors.Unauthorized for a token that is expired, forged, malformed or of another kind.
+
+        A token that was verified once stays verified until it expires, since its signature does not change."""
+        claims = self._verified.get(token)
+        if claims is None:
+            claims = self._verified[token] = self._verify(token)
+            if len(self._verified) > _MOST_VERIFIED:
+                self._verified.popitem(last=False)
+        elif claims.expires_at + LEEWAY <= time.time():
+            del self._verified[token]
+            raise _expired()
+        return claims
+
+    def _verify(self, token: str) -> TokenClaims:
         try:
             secret = self._secrets[jwt.get_unverified_header(token)["kid"]]
             payload = jwt.decode(
@@ -81,7 +97,7 @@ class Tokens:
             claims = {"user_id": int(payload["sub"]), "version": payload["ver"], "family": payload["fam"]}
             return msgspec.convert({**claims, "expires_at": int(payload["exp"])}, TokenClaims)
         except jwt.ExpiredSignatureError:
-            raise _refused("The access token has expired.") from None
+            raise _expired() from None
         except (
             jwt.InvalidTokenError,
             KeyError,
@@ -96,6 +112,10 @@ class Tokens:
 
 def _is_time(value: object) -> bool:
     return isinstance(value, int) and 0 <= value <= INTEGER_LIMIT
+
+
+def _expired() -> errors.Unauthorized:
+    return _refused("The access token has expired.")
 
 
 def _refused(detail: str) -> errors.Unauthorized:

@@ -11,7 +11,7 @@ import asyncpg
 from erp_service.db.connections import KEEPALIVE, POOL_KEEPALIVE, connect, connect_for_sessions
 from erp_service.db.pool import Pool
 from erp_service.db.replica import Replica, ReplicaNow, ReplicaUnavailable
-from erp_service.db.sessions import AutocommitSession, ReadSession, Row, WriteSession
+from erp_service.db.sessions import AutocommitSession, PoolReadSession, ReadSession, Row, WriteSession
 from erp_service.observability import telemetry
 from erp_service.settings import Settings
 
@@ -30,13 +30,14 @@ class OnReplica(NamedTuple):
 
 
 class Database:
-    """The pools of one process. The first session opens the first connection."""
+    """The pools of one process. The first session opens the first connection. `reader` reads the primary."""
 
     def __init__(self, settings: Settings, *, name: str = "erp") -> None:
         self._primary = _pool(settings.database_url, settings, name, pooled=settings.pooled)
         self._begin = "begin" + "".join(
             f"; set local {limit} = {value}" for limit, value in _limits(settings).items() if settings.pooled
         )
+        self.reader: ReadSession = PoolReadSession(self._primary)
         self._replica: Replica | None = None
         if settings.replica_url is not None:
             self._replica_url = settings.replica_url
@@ -57,7 +58,7 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
-        """On the primary."""
+        """Several statements on one connection to the primary; without that need, use `reader`."""
         async with self._primary.connection() as connection:
             yield ReadSession(connection)
 

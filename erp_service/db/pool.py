@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -49,20 +49,44 @@ class Pool:
         """A connection that was alive a moment ago, outside a transaction.
 
         Raises what `connect` raises. If the body leaves a transaction open, it is rolled back."""
+        connection = await self._take()
+        try:
+            yield connection
+        except BaseException as exc:
+            await _settle(connection, exc)
+            raise
+        finally:
+            self._give_back(connection)
+
+    async def call(self, method: Callable[..., Awaitable[Any]], *arguments: object) -> Any:
+        """A method of asyncpg.Connection on a connection that is taken for it alone."""
+        connection = await self._take()
+        try:
+            return await method(connection, *arguments)
+        except BaseException as exc:
+            await _settle(connection, exc)
+            raise
+        finally:
+            self._give_back(connection)
+
+    async def _take(self) -> asyncpg.Connection:
         await self._take_slot()
         try:
             connection = await self._living() or await self._connect()
-            self.in_use += 1
-            try:
-                yield connection
-            except BaseException as exc:
-                await _settle(connection, exc)
-                raise
-            finally:
-                self.in_use -= 1
-                self._put_back(connection)
-        finally:
+        except BaseException:
             self._slots.release()
+            raise
+        self.in_use += 1
+        return connection
+
+    def _give_back(self, connection: asyncpg.Connection) -> None:
+        self.in_use -= 1
+        if not connection.is_closed():
+            if self._closed or connection.is_in_transaction():
+                connection.terminate()
+            else:
+                self._idle.append(_Idle(connection, monotonic()))
+        self._slots.release()
 
     async def close(self) -> None:
         """Close the idle connections; those in use are closed when they are given back."""
@@ -94,14 +118,6 @@ class Pool:
                 idle.connection.terminate()
             self._idle.clear()
         return None
-
-    def _put_back(self, connection: asyncpg.Connection) -> None:
-        if connection.is_closed():
-            return
-        if self._closed or connection.is_in_transaction():
-            connection.terminate()
-        else:
-            self._idle.append(_Idle(connection, monotonic()))
 
 
 async def _answers(connection: asyncpg.Connection) -> bool:

@@ -1,11 +1,12 @@
 """Sessions: a connection, and what it may be used for."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
 
+from erp_service.db.pool import Pool
 from erp_service.db.statements import NO_PARAMETERS, Parameters, Statement, sql_of
 
 
@@ -63,21 +64,37 @@ class Session:
         return int((await self.run(sql.text, *sql.arguments)).rpartition(" ")[2])
 
     async def fetch(self, text: str, *arguments: object) -> Rows:
-        return Rows(await self.driver.fetch(text, *arguments))
+        return Rows(await self._call(asyncpg.Connection.fetch, text, *arguments))
 
     async def fetch_value(self, text: str, *arguments: object) -> Any:
-        return await self.driver.fetchval(text, *arguments)
+        return await self._call(asyncpg.Connection.fetchval, text, *arguments)
 
     async def run(self, text: str, *arguments: object) -> str:
         """Several statements at once, if there are no arguments. Returns the tag of the last, such as `UPDATE 3`."""
-        tag: str = await self.driver.execute(text, *arguments)
+        tag: str = await self._call(asyncpg.Connection.execute, text, *arguments)
         return tag
+
+    async def _call(self, method: Callable[..., Awaitable[Any]], *arguments: object) -> Any:
+        return await method(self.driver, *arguments)
 
 
 class ReadSession(Session):
     """Autocommit: each statement sees what is committed when it starts. May be a replica. Never writes."""
 
     __slots__ = ()
+
+
+class PoolReadSession(ReadSession):
+    """The same without a connection of its own: each statement takes one from the pool, and gives it back before its
+    rows are looked at. So it needs no end, and whatever a request does between its statements holds nothing."""
+
+    __slots__ = ("_pool",)
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def _call(self, method: Callable[..., Awaitable[Any]], *arguments: object) -> Any:
+        return await self._pool.call(method, *arguments)
 
 
 class AutocommitSession(Session):

@@ -1,6 +1,8 @@
 """The services of one process, found by their type."""
 
-from typing import TypeVar
+from collections.abc import Hashable
+from functools import cache
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -13,7 +15,13 @@ class ServiceSet(msgspec.Struct, frozen=True):
 
     def find(self, kind: type[T]) -> T:
         """Raises LookupError if this process has none."""
-        for name in self.__struct_fields__:
-            if isinstance(service := getattr(self, name), kind):
-                return service
-        raise LookupError(f"{type(self).__name__} has no {kind.__name__}")
+        service: T = getattr(self, _field_of(type(self), cast(Hashable, kind)))
+        return service
+
+
+@cache
+def _field_of(services: type[ServiceSet], kind: Any) -> str:
+    for field in msgspec.structs.fields(services):
+        if isinstance(field.type, type) and issubclass(field.type, kind):
+            return field.name
+    raise LookupError(f"{services.__name__} has no {kind.__name__}")

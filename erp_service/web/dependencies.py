@@ -2,11 +2,10 @@
 
 The one module that reads the `state` of the framework's app, which has no types."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Any
 
 from litestar import Litestar, Request
-from litestar.datastructures import State
 
 from erp_service.access.principals import Principal
 from erp_service.db.engine import Database
@@ -19,22 +18,21 @@ def services_of(app: Litestar) -> ServiceSet:
     return app.state["services"]  # type: ignore[no-any-return]
 
 
-def service(name: str) -> Callable[[State], Any]:
+def service(name: str) -> Callable[[Request[Any, Any, Any]], Any]:
     """A dependency that returns one field of the services; a test compares each handler's annotation with its type."""
 
-    def provided(state: State) -> Any:
-        return getattr(state["services"], name)
+    def provided(request: Request[Any, Any, Any]) -> Any:
+        return getattr(services_of(request.app), name)
 
     return provided
 
 
-async def read_session(request: Request[Any, Any, Any]) -> AsyncGenerator[ReadSession, None]:
-    """The dependency `read`. A handler may have one generator dependency at most (with two, ExceptionGroup)."""
-    async with services_of(request.app).find(Database).read() as db:
-        yield db
+def read_session(request: Request[Any, Any, Any]) -> ReadSession:
+    """The dependency `read`: on the primary. It holds no connection between its statements."""
+    return services_of(request.app).find(Database).reader
 
 
-async def principal(request: Request[Any, Any, Any]) -> Principal:
+def principal(request: Request[Any, Any, Any]) -> Principal:
     """The dependency `who`. It cannot fail where a role is declared, so it cannot make the session of the same handler
     leak."""
     return request.user  # type: ignore[no-any-return]

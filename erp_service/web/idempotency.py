@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 from litestar import Request
 from litestar.response import Response
-from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -24,7 +23,7 @@ from erp_service.errors import Fault
 from erp_service.settings import Settings
 from erp_service.web.dependencies import services_of
 from erp_service.web.idempotency_models import KEPT_HOURS, IdempotencyRecord
-from erp_service.web.responses import rendered_answer
+from erp_service.web.responses import Answer, rendered_answer
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _HEADERS = frozenset({"content-type", "location", "etag", "retry-after"})
@@ -95,8 +94,8 @@ def _digests(request: Request[Any, Any, Any], body: bytes) -> list[bytes]:
     ]
 
 
-async def _record(db: WriteSession, claim: Claim, answer: ASGIResponse) -> None:
-    headers = {name.decode(): value.decode("latin-1") for name, value in answer.encode_headers()}
+async def _record(db: WriteSession, claim: Claim, answer: Answer) -> None:
+    headers = {name.decode(): value.decode("latin-1") for name, value in answer.headers}
     values = {
         "digest": claim.digest,
         "status": answer.status_code,

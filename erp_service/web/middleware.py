@@ -1,5 +1,5 @@
-"""Middleware: the id and the span of each request, its query in NFC, an answer for a request that a shutdown cancels,
-and the whole body before anything that is scarce is taken."""
+"""Middleware: the id and the span of each request, an answer if a shutdown cancels it, its query in NFC, and the whole
+body before anything that is scarce is taken. Plain ASGI, since each request passes all of it."""
 
 import asyncio
 import re
@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from time import perf_counter
 from urllib.parse import parse_qsl, urlencode
 
-from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPRequestEvent, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPReceiveMessage, HTTPRequestEvent, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from erp_service import errors
 from erp_service.observability import telemetry, tracing
@@ -22,52 +22,53 @@ BODY_SECONDS = 10.0
 _BEYOND_ASCII = re.compile(rb"%[89A-Fa-f]")
 
 
-class RequestContext(ASGIMiddleware):
-    """Notes when a request started, binds its id into every log line until its end, and makes it a span of a trace."""
+class RequestContext:
+    """Notes when a request started, binds its id into every log line until its end, and makes it a span of a trace.
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        scope["state"]["started"] = perf_counter()
+    Answers 503 to a request that takes longer than the grace of a drain; uvicorn, which cancels it, would answer a bare
+    500."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state = scope["state"]
+        state["started"] = perf_counter()
         request_id = telemetry.request_id(scope)
-        with telemetry.bound(request_id=request_id), tracing.request(scope, request_id=request_id):
-            await next_app(scope, receive, send)
+        tokens = bind_contextvars(request_id=request_id)
+        try:
+            if tracing.is_on():
+                with tracing.request(scope, request_id=request_id):
+                    await self._app(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if "status" in state:  # the answer has begun
+                raise
+            refusal = errors.Unavailable("This instance is stopping and cannot finish the request. Another can.")
+            await exception_handlers.send_bare(refusal, scope, send)
+        finally:
+            reset_contextvars(**tokens)
 
 
-class NormalisedQuery(ASGIMiddleware):
+class NormalisedQuery:
     """The query string with every name and value in NFC. Done before anything reads it, so that no filter can forget
     it; filters on what was stored in NFC find nothing else."""
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         query = scope["query_string"]
-        if _BEYOND_ASCII.search(query) is not None:
+        if query and _BEYOND_ASCII.search(query) is not None:
             parsed = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
             composed = [(nfc(name), nfc(value)) for name, value in parsed]
             if composed != parsed:
                 scope["query_string"] = urlencode(composed).encode()
-        await next_app(scope, receive, send)
+        await self._app(scope, receive, send)
 
 
-class ShutdownGuard(ASGIMiddleware):
-    """Answers 503 to a request that takes longer than the grace of a drain; uvicorn, which cancels it, would answer a
-    bare 500."""
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        answer_started = False
-
-        async def watched_send(message: Message) -> None:
-            nonlocal answer_started
-            answer_started = True
-            await send(message)
-
-        try:
-            await next_app(scope, receive, watched_send)
-        except asyncio.CancelledError:
-            if answer_started:
-                raise
-            refusal = errors.Unavailable("This instance is stopping and cannot finish the request. Another can.")
-            await exception_handlers.send_bare(refusal, scope, send)
-
-
-class WholeBody(ASGIMiddleware):
+class WholeBody:
     """Receives the whole body before the handler's dependencies take a database connection: else as many clients as the
     pool has connections could hold all of them by sending nothing.
 
@@ -75,14 +76,14 @@ class WholeBody(ASGIMiddleware):
     the body itself. Raises errors.TooLarge, errors.TooSlow after `seconds`, errors.UnsupportedMedia for a body that is
     compressed, and errors.Malformed if the client closes the connection before its end."""
 
-    def __init__(self, *, most: int, seconds: float = BODY_SECONDS) -> None:
-        self._most, self._seconds = most, seconds
+    def __init__(self, app: ASGIApp, *, most: int, seconds: float = BODY_SECONDS) -> None:
+        self._app, self._most, self._seconds = app, most, seconds
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = _body_length(scope["headers"])
         opt = scope["route_handler"].opt
         if length == 0 or opt.get("streams_body"):
-            await next_app(scope, receive, send)
+            await self._app(scope, receive, send)
             return
         limit = opt.get("body_limit", BODY_BEFORE_SIGN_IN)
         limit = self._most if limit is None else min(limit, self._most)
@@ -95,7 +96,7 @@ class WholeBody(ASGIMiddleware):
         except TimeoutError:
             detail = f"The whole body must arrive within {self._seconds:g} seconds."
             raise errors.TooSlow(detail, headers={"Connection": "close"}) from None
-        await next_app(scope, _replay(body, receive), send)
+        await self._app(scope, _replay(body, receive), send)
 
 
 def has_body(scope: Scope) -> bool:

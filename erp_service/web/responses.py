@@ -3,47 +3,96 @@
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlencode
 
 from litestar import MediaType, Request
+from litestar.background_tasks import BackgroundTask, BackgroundTasks
 from litestar.response import Response
-from litestar.response.base import ASGIResponse
+from litestar.serialization import default_serializer
+from litestar.types import Receive, Scope, Send
 
 from erp_service import errors
 from erp_service.db.pagination import Page
 from erp_service.web.routing import T
 
+Background: TypeAlias = BackgroundTask | BackgroundTasks
+
 _HEADERS_OF_304 = ("Preference-Applied", "Vary", "Retry-After", "Cache-Control")
+_WITHOUT_BODY = frozenset({204, 304})
 _INLINE = re.compile(r"<(script|style)>(.*?)</\1>", re.DOTALL)
+
+
+class Answer:
+    """A response as it is sent. The framework's own takes as long to build as the rest of a short answer."""
+
+    __slots__ = ("_background", "body", "headers", "status_code")
+
+    def __init__(
+        self, status_code: int, headers: list[tuple[bytes, bytes]], body: bytes, background: Background | None = None
+    ) -> None:
+        self.status_code, self.headers, self.body = status_code, headers, body
+        self._background = background
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+        if self._background is not None:
+            await self._background()
 
 
 class ApiResponse(Response[T]):
     """The only response class of routes. It keeps the answer for the Idempotency-Key, answers 304 for an ETag that the
     client has, links the next page, and lets nobody store what does not say otherwise."""
 
-    def to_asgi_response(self, *, request: Request[Any, Any, Any], **options: Any) -> ASGIResponse:  # type: ignore[override]
+    def to_asgi_response(  # type: ignore[override]
+        self,
+        *,
+        request: Request[Any, Any, Any],
+        status_code: int | None = None,
+        media_type: MediaType | str | None = None,
+        **_: Any,
+    ) -> Answer:
+        scope, headers = request.scope, self.headers
         if isinstance(self.content, Page) and self.content.next_cursor is not None:
             others = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
             query = urlencode([*others, ("cursor", self.content.next_cursor)])
-            self.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
-        self.headers.setdefault("Cache-Control", "no-store")
-        answer = super().to_asgi_response(request=request, **options)
-        etag = self.headers.get("ETag")
-        if request.method == "GET" and etag and etag_matches(request.headers.get("If-None-Match"), etag):
-            headers = {name: self.headers[name] for name in _HEADERS_OF_304 if name in self.headers}
-            answer = ASGIResponse(status_code=304, headers={"ETag": etag, **headers})
-        request.state.answer = answer
+            headers["Link"] = f'<{scope["path"]}?{query}>; rel="next"'
+        headers.setdefault("Cache-Control", "no-store")
+        status = self.status_code or status_code or 200
+        etag = headers.get("ETag")
+        if etag and scope["method"] == "GET" and etag_matches(request.headers.get("If-None-Match"), etag):
+            kept = {"ETag": etag} | {name: headers[name] for name in _HEADERS_OF_304 if name in headers}
+            answer = Answer(304, _encoded(kept), b"")
+        elif status in _WITHOUT_BODY:
+            answer = Answer(status, _encoded(headers), b"", self.background)
+        else:
+            media_type = self.media_type or media_type or MediaType.JSON
+            body = self.render(self.content, media_type, default_serializer)
+            headers.setdefault("Content-Type", _content_type(media_type))
+            headers.setdefault("Content-Length", str(len(body)))
+            answer = Answer(status, _encoded(headers), body, self.background)
+        scope["state"]["answer"] = answer
         return answer
 
 
-def rendered_answer(request: Request[Any, Any, Any]) -> ASGIResponse:
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+@cache
+def _content_type(media_type: str) -> str:
+    return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else str(media_type)
+
+
+def rendered_answer(request: Request[Any, Any, Any]) -> Answer:
     """What ApiResponse rendered for this request: its status, body and headers as they will be sent.
 
-    With `ApiResponse` the one user of the framework's untyped `request.state`. Raises AttributeError if the handler
-    answered with another class: a request with an Idempotency-Key then fails, and its transaction is rolled back."""
-    return request.state.answer  # type: ignore[no-any-return]
+    Raises KeyError if the handler answered with another class: a request with an Idempotency-Key then fails, and its
+    transaction is rolled back."""
+    return request.scope["state"]["answer"]  # type: ignore[no-any-return]
 
 
 def html_page(page: str, *, style_attributes: bool = False) -> ApiResponse[str]:

@@ -8,12 +8,13 @@ from typing import Annotated, Any, TypeVar
 import litestar
 from litestar.connection import ASGIConnection
 from litestar.exceptions import ImproperlyConfiguredException
-from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, PathParameter
 from litestar.plugins import ReceiveRoutePlugin
 from litestar.response import Response
 from litestar.routes import BaseRoute
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from erp_service import errors
 from erp_service.access.roles import Role
@@ -109,7 +110,6 @@ def _route(
             path,
             opt={
                 "role": role,
-                "exclude_from_auth": role is PUBLIC,
                 "idempotent": idempotent,
                 "signed": signed,
                 "while_password_expired": while_password_expired,
@@ -117,7 +117,6 @@ def _route(
                 **body,
             },
             operation_id=declaration.operation_id(operation_name or handler.__name__),
-            guards=[*([] if role is PUBLIC else [_least_role]), _as_declared, *options.pop("guards", [])],
             security=[{}] if role is PUBLIC else [{"password": []}, *([{"signature": []}] if signed else [])],
             description=_description(handler, role, idempotent=idempotent),
             responses=_documented(kinds) | _without_random_examples(options.pop("responses", {})),
@@ -155,17 +154,32 @@ _MOST_NAMED = 20  # parameters in one answer
 _KEY_PROBLEMS = (errors.KeyReused, errors.StillRunning)
 
 
-def _least_role(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    if not connection.user.role.includes(role := handler.opt["role"]):
-        raise errors.Forbidden(f"This needs the role {role} or a higher one; yours is {connection.user.role}.")
+class AsDeclared:
+    """Middleware that refuses what the framework accepts: unknown query parameters, as a misspelt filter must not list
+    everything, and ids such as `/items/1_0`, which `int()` reads."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["query_string"] and (faults := _faults_of_query(scope)):
+            raise errors.Invalid(None, *faults)
+        parameters: Mapping[str, Any] = scope["path_params"]
+        ids = [value for value in parameters.values() if isinstance(value, int)]
+        if ids:
+            segments = scope["path"].split("/")
+            if any(str(value) not in segments or not 0 < value <= INTEGER_LIMIT for value in ids):
+                raise errors.NotFound
+        await self._app(scope, receive, send)
 
 
-def _as_declared(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Refuses what the framework accepts: unknown query parameters, as a misspelt filter must not list everything, and
-    ids such as `/items/1_0`, which `int()` reads."""
-    takes_text: Mapping[str, bool] = handler.opt["query"]
+def _faults_of_query(scope: Scope) -> list[Fault]:
+    # the framework's own handlers, which answer OPTIONS, declare nothing
+    takes_text: Mapping[str, bool] | None = scope["route_handler"].opt.get("query")
     faults: list[Fault] = []
-    for name, values in connection.query_params.dict().items():
+    if takes_text is None:
+        return faults
+    for name, values in ASGIConnection[Any, Any, Any, Any](scope).query_params.dict().items():
         # a query of 32 KiB may have ten thousand names
         if len(faults) == _MOST_NAMED:
             break
@@ -177,12 +191,7 @@ def _as_declared(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRo
         elif not takes_text[name] and str(values[0]).lower() == "null":
             # the framework reads it as None, which would switch the filter off
             faults.append(Fault("is not a value: leave the parameter out instead", parameter=name))
-    if faults:
-        raise errors.Invalid(None, *faults)
-    ids = [value for value in connection.path_params.values() if isinstance(value, int)]
-    segments = connection.scope["path"].split("/")
-    if any(str(value) not in segments or not 0 < value <= INTEGER_LIMIT for value in ids):
-        raise errors.NotFound
+    return faults
 
 
 def _allowing(methods: Iterable[str]) -> Callable[[Any], Awaitable[Response[None]]]:

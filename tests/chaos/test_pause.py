@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from erp_service.db.engine import Database
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.exports import admission
 from tests.chaos.after import lives_on, never_back
 from tests.chaos.ground import Ground, since
@@ -100,6 +100,6 @@ async def test_process_paused_in_the_middle_of_an_admission(ground: Ground, data
     waited = since(held)
     effects = await ground.proven(export)
     woken.set()
-    with pytest.raises(DBAPIError):
+    with pytest.raises(DATABASE_ERRORS):
         await task
     record(seconds=waited, starts=await ground.starts(export), effects=effects)

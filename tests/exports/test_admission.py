@@ -8,13 +8,12 @@ import asyncpg
 import httpx
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.engine import Database
-from erp_service.db.outages import is_unavailable
+from erp_service.db.outages import DATABASE_ERRORS, is_unavailable
 from erp_service.exports import admission, lifecycle, service
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.problems import ExportFailed, TooManyExports
@@ -163,7 +162,7 @@ async def test_process_that_is_paused_while_it_admits_keeps_everybody_waiting(
             await submit(database, settings, user)
             await admission.counts(paused)
 
-    with pytest.raises(DBAPIError) as caught:
+    with pytest.raises(DATABASE_ERRORS) as caught:
         await admit_and_pause()
     assert is_unavailable(caught.value), "a run that this befalls tries again"
 

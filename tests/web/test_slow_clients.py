@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest
 from litestar import Litestar, Request
+from litestar.middleware import DefineMiddleware
 from litestar.types import HTTPReceiveMessage, Message
 
 from erp_service.access.roles import Role
@@ -188,7 +189,7 @@ async def take_pieces(request: Request[Any, Any, Any]) -> ApiResponse[int]:
 def _app(*, most: int = 1 << 20, seconds: float = 60.0) -> Litestar:
     return Litestar(
         [take_lines, take_small, take_pieces],
-        middleware=[WholeBody(most=most, seconds=seconds)],
+        middleware=[DefineMiddleware(WholeBody, most=most, seconds=seconds)],
         request_class=ApiRequest,
         response_class=ApiResponse,
         request_max_body_size=None,

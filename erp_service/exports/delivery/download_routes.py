@@ -134,7 +134,7 @@ async def download(
         part = http_range.requested_part(range_, if_range, tag, file.bytes)
         await record_download(write, who, export_id, file)
     if exports.settings.export_store_redirect and (url := await address_for_request(store, file.key, request.method)):
-        return ApiResponse(None, status_code=307, headers={"Location": url, "Cache-Control": "private, no-store"})
+        return ApiResponse(b"", status_code=307, headers={"Location": url, "Cache-Control": "private, no-store"})
     headers = http_range.headers(
         media_type=file.media_type, sha256=file.sha256, filename=file.filename, size=file.bytes, part=part
     )

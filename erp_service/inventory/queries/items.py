@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from sqlalchemy import literal, or_, select
+from sqlalchemy import Boolean, bindparam, or_, select
 
 from erp_service import errors
 from erp_service.db.base import has, sort_key
 from erp_service.db.pagination import SortKey, chosen, orders, page
 from erp_service.db.sessions import Session
+from erp_service.db.statements import Prepared
 from erp_service.inventory.models import Item
 from erp_service.inventory.queries.filters import equal
 from erp_service.inventory.schemas import ItemOut, ItemPage, ItemStatus
@@ -33,12 +34,17 @@ _NAME = SortKey(Item.name_key, "name", str, sort_key)
 _ORDERS = orders({"id": _ID, "name": _NAME}, _ID) | orders({"sku": _SKU}, _SKU)
 
 
+_ONE = Prepared(
+    select(*ITEM_COLUMNS).where(
+        Item.id == bindparam("id"), or_(Item.deleted_at.is_(None), bindparam("include_deleted", type_=Boolean))
+    )
+)
+
+
 async def item_by_id(db: Session, item_id: int, *, include_deleted: bool = False) -> ItemOut:
     """Raises errors.NotFound."""
-    statement = select(*ITEM_COLUMNS).where(
-        Item.id == item_id, or_(Item.deleted_at.is_(None), literal(include_deleted))
-    )
-    if (row := (await db.execute(statement)).one_or_none()) is None:
+    row = (await db.execute(_ONE, {"id": item_id, "include_deleted": include_deleted})).one_or_none()
+    if row is None:
         raise errors.NotFound(f"There is no item {item_id}.")
     return ItemOut(*row)
 

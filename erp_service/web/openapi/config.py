@@ -17,7 +17,7 @@ from erp_service.web.routing import PUBLIC
 
 _PATHS = ("/schema", "/schema/openapi.json")
 MEDIA_TYPE = "application/vnd.oai.openapi+json"
-PUBLIC_OPT = {"role": PUBLIC, "exclude_from_auth": True, "query": dict[str, bool]()}
+PUBLIC_OPT = {"role": PUBLIC, "query": dict[str, bool]()}
 
 _ABOUT = """
 Items, locations, an append-only stock ledger, and heavy exports that never touch the request path.

@@ -1,0 +1,67 @@
+"""One line in the log for each answered request. Most lines are these, so as JSON they are written without structlog's
+processors: all their values are known, and none is a secret."""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import structlog
+
+from erp_service.observability import tracing
+
+_log = structlog.stdlib.get_logger("erp")
+_erp = logging.getLogger("erp")
+_encode = msgspec.json.Encoder().encode
+
+
+class _Line(msgspec.Struct, omit_defaults=True):
+    method: str
+    path: str
+    status: int
+    milliseconds: float | None
+    user_id: int | None
+    request_id: str
+    event: str
+    level: str
+    logger: str
+    timestamp: str
+    trace_id: str | None = None
+
+
+class _Form(msgspec.Struct):
+    as_json: bool = False
+
+
+_form = _Form()
+
+
+def configure(*, as_json: bool) -> None:
+    _form.as_json = as_json
+
+
+def write(scope: Any, status: int, duration: float | None, request_id: str) -> None:
+    """`duration` in seconds, until the answer began; None if that is not known."""
+    if not _erp.isEnabledFor(logging.INFO):
+        return
+    method, path = scope["method"], scope["path"][:200]
+    milliseconds = None if duration is None else round(duration * 1000, 1)
+    user_id = getattr(scope.get("user"), "user_id", None)
+    if not _form.as_json:
+        _log.info(
+            "request",
+            method=method,
+            path=path,
+            status=status,
+            milliseconds=milliseconds,
+            user_id=user_id,
+            request_id=request_id,
+        )
+        return
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    trace_id = structlog.contextvars.get_contextvars().get("trace_id") if tracing.is_on() else None
+    line = _Line(
+        method, path, status, milliseconds, user_id, request_id, "request", "info", "erp", now, trace_id=trace_id
+    )
+    sys.stderr.write(_encode(line).decode() + "\n")
