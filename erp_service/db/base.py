@@ -76,11 +76,11 @@ def among(column: InstrumentedAttribute[T], values: Collection[T]) -> ColumnElem
     return column == any_(literal(list(values), ARRAY(column.type)))
 
 
-def has(search: InstrumentedAttribute[str] | ColumnElement[str], part: str) -> ColumnElement[bool]:
+def has(search: InstrumentedAttribute[str] | ColumnElement[str], part: str | ColumnElement[str]) -> ColumnElement[bool]:
     """Whether a text that was folded has this part, ignoring capitals and accents."""
     return func.strpos(search, func.erp_fold(part)) > 0
 
 
-def sort_key(text: str) -> ColumnElement[str]:
+def sort_key(text: ColumnElement[str]) -> ColumnElement[str]:
     """The sort key of a text that is not stored: where a page begins."""
     return func.erp_sort_key(text)

@@ -5,6 +5,7 @@ what only one may do. So they keep the forms in which they were first written. A
 LOCATION_TREE. Postgres keeps locks of one key and locks of two keys apart."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import asyncpg
 from sqlalchemy import TextClause, text
 
 from erp_service.db.sessions import WriteSession
+from erp_service.db.statements import Prepared
 
 
 class AdvisoryLock(NamedTuple):
@@ -47,19 +49,18 @@ def downloads_of(export_id: UUID, user_id: int) -> AdvisoryLock:
     return AdvisoryLock("hashtextextended(:download, :user)", {"download": f"download {export_id}", "user": user_id})
 
 
-def idempotency_key(key: str, user_id: int) -> AdvisoryLock:
-    """One request at a time with an Idempotency-Key of a user."""
-    return AdvisoryLock("hashtextextended(:key, :user_id)", {"key": key, "user_id": user_id})
+IDEMPOTENCY_KEY = "hashtextextended(:key, :user_id)"
+"""One request at a time with an Idempotency-Key of a user: keys for a statement that has both parameters."""
 
 
 async def take(db: WriteSession, lock: AdvisoryLock) -> None:
     """Wait for the lock; this transaction then holds it until it ends."""
-    await db.execute(statement(lock), lock.values)
+    await db.execute(_statement(lock.keys), lock.values)
 
 
-async def try_to_take(db: WriteSession, lock: AdvisoryLock) -> bool:
-    """The same without waiting: False if another transaction holds the lock."""
-    return await db.scalar(text(f"select pg_try_advisory_xact_lock({lock.keys})"), lock.values) is True
+@cache
+def _statement(keys: str) -> Prepared:
+    return Prepared(text(f"select pg_advisory_xact_lock({keys})"))
 
 
 def statement(lock: AdvisoryLock) -> TextClause:

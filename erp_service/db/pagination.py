@@ -1,18 +1,20 @@
 """Keyset pagination: page 10,000 costs the same as page 1, and no row appears twice."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar, TypeVarTuple
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import ColumnElement, Select, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, literal, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.types import TypeEngine
 
 from erp_service import errors
 from erp_service.db.sessions import Session
+from erp_service.db.statements import Prepared
 from erp_service.errors import INTEGER_LIMIT, Fault
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -40,7 +42,12 @@ class SortKey(NamedTuple):
     column: Column
     field: str
     kind: type[int] | type[str] | type[date] | type[datetime] | type[UUID]
-    computed: Callable[[Any], ColumnElement[Any]] | None = None
+    computed: Callable[[ColumnElement[Any]], ColumnElement[Any]] | None = None
+
+    @property
+    def parameter(self) -> TypeEngine[Any]:
+        """The type of a value that the column is compared with."""
+        return Text() if self.computed else self.column.type
 
 
 class SortOrder(NamedTuple):
@@ -69,6 +76,47 @@ def chosen(known: Mapping[str, SortOrder], sort: str | None, default: str) -> So
     return order
 
 
+class Listing(Generic[T, P]):
+    """A list that is asked for often: its statement is built and compiled once for each order and choice of filters.
+
+    `filters` are conditions by the names of their parameters. `into` is the list's own Page class, and `make` builds an
+    item from the selected columns. The first of `orders` is the default."""
+
+    def __init__(
+        self,
+        select: Select[*tuple[Any, ...]],
+        make: Callable[..., T],
+        into: Callable[[list[T], str | None], P],
+        orders: Mapping[str, SortOrder],
+        filters: Mapping[str, ColumnElement[bool]],
+    ) -> None:
+        self._select, self._make, self._into = select, make, into
+        self._orders, self._default, self._filters = orders, next(iter(orders)), filters
+        self._statements: dict[tuple[str, bool, frozenset[str]], Prepared] = {}
+
+    async def page(
+        self, db: Session, parameters: Mapping[str, object], *, sort: str | None = None, limit: int, cursor: str | None
+    ) -> P:
+        """Up to `limit` rows after `cursor`. A filter whose parameter is None or False is left out.
+
+        Raises errors.Invalid for `sort`, and for a cursor of another list or order."""
+        sort = sort or self._default
+        order = chosen(self._orders, sort, self._default)
+        names = frozenset(n for n in self._filters if (value := parameters[n]) is not None and value is not False)
+        values: dict[str, object] = {**parameters, "limit": limit + 1}
+        if cursor is not None:
+            values |= {f"after_{n}": value for n, value in enumerate(_read(cursor, order.keys))}
+        shape = sort, cursor is not None, names
+        if (statement := self._statements.get(shape)) is None:
+            statement = self._statements[shape] = self._prepared(order, cursor is not None, names)
+        return _page(await db.execute(statement, values), self._make, order, limit, self._into)
+
+    def _prepared(self, order: SortOrder, is_after: bool, filters: frozenset[str]) -> Prepared:
+        statement = self._select.where(*(self._filters[name] for name in sorted(filters)))
+        after = [bindparam(f"after_{n}", type_=key.parameter) for n, key in enumerate(order.keys)] if is_after else None
+        return Prepared(_ordered(statement, order, after, bindparam("limit", type_=Integer)))
+
+
 async def page(
     db: Session,
     select: Select[*Ts],
@@ -79,18 +127,35 @@ async def page(
     cursor: str | None,
     into: Callable[[list[T], str | None], P],
 ) -> P:
-    """Up to `limit` rows after `cursor`, in `order`. `make` builds an item from the selected columns.
-
-    `into` is the list's own Page class. Raises errors.Invalid for a cursor of another list or order."""
-    columns = [key.column for key in order.keys]
+    """The same for a list that is asked for seldom: `select` has its filters inside."""
+    after = None
     if cursor is not None:
-        values = _read(cursor, order.keys)
-        after, row = tuple_(*values), tuple_(*columns)
+        values = zip(_read(cursor, order.keys), order.keys, strict=True)
+        after = [literal(value, key.parameter) for value, key in values]
+    return _page(await db.execute(_ordered(select, order, after, literal(limit + 1))), make, order, limit, into)
+
+
+def _ordered(
+    select: Select[*Ts], order: SortOrder, after: Sequence[ColumnElement[Any]] | None, limit: ColumnElement[int]
+) -> Select[*Ts]:
+    columns = [key.column for key in order.keys]
+    if after is not None:
+        computed = [v if k.computed is None else k.computed(v) for v, k in zip(after, order.keys, strict=True)]
+        values, row = tuple_(*computed), tuple_(*columns)
         if order.leading:
-            select = select.where(columns[0] <= values[0] if order.descending else columns[0] >= values[0])
-        select = select.where(row < after if order.descending else row > after)
-    select = select.order_by(*(c.desc() if order.descending else c.asc() for c in columns)).limit(limit + 1)
-    items = [make(*row) for row in await db.execute(select)]
+            select = select.where(columns[0] <= computed[0] if order.descending else columns[0] >= computed[0])
+        select = select.where(row < values if order.descending else row > values)
+    return select.order_by(*(c.desc() if order.descending else c.asc() for c in columns)).limit(limit)
+
+
+def _page(
+    rows: Iterable[Any],
+    make: Callable[..., T],
+    order: SortOrder,
+    limit: int,
+    into: Callable[[list[T], str | None], P],
+) -> P:
+    items = [make(*row) for row in rows]
     more = len(items) > limit
     del items[limit:]
     return into(items, _write(items[-1], order.keys) if more else None)
@@ -114,7 +179,7 @@ def _read(cursor: str, keys: Sequence[SortKey]) -> list[Any]:
             "is not a cursor of this list: send `next_cursor` of the page before, unchanged", parameter="cursor"
         )
         raise errors.Invalid(None, fault) from None
-    return [value if key.computed is None else key.computed(value) for value, key in zip(values, keys, strict=True)]
+    return values
 
 
 def _as_written(value: Any) -> Any:

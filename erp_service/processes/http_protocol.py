@@ -7,7 +7,7 @@ what it refuses in plain text."""
 import asyncio
 from asyncio.events import TimerHandle
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import httptools
 import uvicorn
@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from erp_service import errors
 from erp_service.errors import Refused
 from erp_service.observability import telemetry
+from erp_service.processes.joined_writes import JoinedWrites
 from erp_service.web import exception_handlers
 
 _OF_BODY = (b"content-length", b"transfer-encoding")
@@ -70,7 +71,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._silence: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
         if len(self.connections) > self._limits.connections:
             if not self._idle:
                 self._refuse(errors.Unavailable("Too many connections are open to this instance."))

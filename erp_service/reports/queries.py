@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Date,
+    DateTime,
     Select,
     SQLColumnExpression,
     and_,
@@ -23,7 +24,7 @@ from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session
 from erp_service.inventory.models import Item, Location, StockBalance, StockEntry
 from erp_service.inventory.queries.locations import subtree
-from erp_service.inventory.queries.stock import BY_ITEM_AND_LOCATION, current_stock, stock_as_of, without_zero
+from erp_service.inventory.queries.stock import BY_ITEM_AND_LOCATION, current_stock, not_zero, stock_as_of
 from erp_service.reports.periods import Span
 from erp_service.reports.schemas import (
     LowStockLine,
@@ -57,7 +58,8 @@ async def snapshot(
     """One page by item and location: present balances, or the sums of entries with occurred_at <= `as_of`.
 
     `descendants`: also the locations below `location_id`. Raises errors.Invalid for the cursor."""
-    statement = current_stock(currency) if as_of is None else stock_as_of(currency, as_of)
+    named = literal(currency)
+    statement = current_stock(named) if as_of is None else stock_as_of(named, literal(as_of, DateTime(timezone=True)))
     columns = list(statement.selected_columns)
     statement = statement.with_only_columns(*columns[:3], Item.unit, *columns[3:5], Location.name, *columns[5:])
     if item_id is not None:
@@ -68,7 +70,7 @@ async def snapshot(
         column = StockBalance.location_id
         statement = statement.where(column.in_(subtree(location_id)) if descendants else column == location_id)
     if not include_zero:
-        statement = without_zero(statement)
+        statement = statement.where(not_zero(statement))
     return await page(db, statement, SnapshotLine, BY_ITEM_AND_LOCATION, limit=limit, cursor=cursor, into=SnapshotPage)
 
 

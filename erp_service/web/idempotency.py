@@ -12,17 +12,17 @@ import msgspec
 from litestar import Request
 from litestar.response import Response
 from litestar.types import ExceptionHandlersMap
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import text
 
 from erp_service import errors
 from erp_service.db import locks
 from erp_service.db.engine import Database
 from erp_service.db.sessions import WriteSession
+from erp_service.db.statements import Prepared
 from erp_service.errors import Fault
 from erp_service.settings import Settings
 from erp_service.web.dependencies import services_of
-from erp_service.web.idempotency_models import KEPT_HOURS, IdempotencyRecord
+from erp_service.web.idempotency_models import KEPT_HOURS
 from erp_service.web.responses import Answer, rendered_answer
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
@@ -62,24 +62,37 @@ async def _claim(db: WriteSession, request: Request[Any, Any, Any], body: bytes)
         fault = Fault("must be 1 to 255 visible ASCII characters", parameter="Idempotency-Key")
         raise errors.Invalid(None, fault)
     user_id = request.user.user_id
-    # two statements on purpose: the second needs a snapshot taken after the lock is ours
-    if not await locks.try_to_take(db, locks.idempotency_key(key, user_id)):
+    is_free, digest, status, headers, answer = (await db.execute(_CLAIM, {"key": key, "user_id": user_id})).one()
+    if not is_free:
         raise errors.StillRunning(headers={"Retry-After": "1"})
     digests = _digests(request, body)
-    record = IdempotencyRecord
-    age = func.make_interval(0, 0, 0, 0, KEPT_HOURS)
-    first = (
-        await db.execute(
-            select(record.digest, record.status, record.headers, record.body).where(
-                record.user_id == user_id, record.key == key, record.created_at > func.now() - age
-            )
-        )
-    ).one_or_none()
-    if first is None:
+    if digest is None:
         return Claim(user_id, key, digests[0])
-    if first.digest not in digests:
+    if digest not in digests:
         raise errors.KeyReused
-    raise Replay(first.status, first.headers, first.body)
+    raise Replay(status, headers, answer)
+
+
+# The record is looked up by a snapshot from before the lock: a request with the same key that has committed in between
+# is not seen here, but by _RECORD, which then writes nothing.
+_CLAIM = Prepared(
+    text(f"""
+    select pg_try_advisory_xact_lock({locks.IDEMPOTENCY_KEY}), r.digest, r.status, r.headers, r.body
+    from (values (cast(:user_id as bigint), cast(:key as text))) claim (user_id, key)
+    left join idempotency r on r.user_id = claim.user_id and r.key = claim.key
+      and r.created_at > now() - make_interval(hours => {KEPT_HOURS})
+    """)  # noqa: S608 constants
+)
+# an expired record may still be there: housekeeping removes it later
+_RECORD = Prepared(
+    text(f"""
+    insert into idempotency as r (user_id, key, digest, status, headers, body, created_at)
+    values (:user_id, :key, :digest, :status, :headers, :body, now())
+    on conflict (user_id, key) do update set digest = excluded.digest, status = excluded.status,
+      headers = excluded.headers, body = excluded.body, created_at = excluded.created_at
+    where r.created_at <= now() - make_interval(hours => {KEPT_HOURS})
+    """)  # noqa: S608 constants
+)
 
 
 def _digests(request: Request[Any, Any, Any], body: bytes) -> list[bytes]:
@@ -96,16 +109,17 @@ def _digests(request: Request[Any, Any, Any], body: bytes) -> list[bytes]:
 
 async def _record(db: WriteSession, claim: Claim, answer: Answer) -> None:
     headers = {name.decode(): value.decode("latin-1") for name, value in answer.headers}
-    values = {
+    record = {
+        "user_id": claim.user_id,
+        "key": claim.key,
         "digest": claim.digest,
         "status": answer.status_code,
         "headers": {name: value for name, value in headers.items() if name in _HEADERS},
         "body": answer.body,
-        "created_at": func.now(),
     }
-    statement = insert(IdempotencyRecord).values(user_id=claim.user_id, key=claim.key, **values)
-    # an expired record may still be there: housekeeping removes it later
-    await db.execute(statement.on_conflict_do_update(index_elements=["user_id", "key"], set_=values))
+    if not await db.row_count(_RECORD, record):
+        # all that this request has done is rolled back; the answer of the other one comes with the next try
+        raise errors.StillRunning(headers={"Retry-After": "1"})
 
 
 def on_replay(_request: Request[Any, Any, Any], exc: Replay) -> Response[bytes]:

@@ -1,7 +1,5 @@
 """Two versions run side by side during a rolling release, so the keys of the locks must not change."""
 
-from contextlib import AsyncExitStack
-
 import asyncpg
 import pytest
 
@@ -25,7 +23,7 @@ ONE_KEY = "select ($1::bigint >> 32) & x'ffffffff'::bigint, $1::bigint & x'fffff
         (locks.USERS, "hashtext('erp users')"),
         (locks.LOCATION_TREE, "hashtextextended('erp locations tree', 0)"),
         (locks.DEMO, "hashtextextended('erp demo', 0)"),
-        (locks.idempotency_key("k-1", USER), f"hashtextextended('k-1', {USER})"),
+        (AdvisoryLock(locks.IDEMPOTENCY_KEY, {"key": "k-1", "user_id": USER}), f"hashtextextended('k-1', {USER})"),
     ],
 )
 async def test_a_lock_of_one_key_keeps_its_key(
@@ -44,15 +42,6 @@ async def test_a_lock_of_two_keys_keeps_its_keys(database: Database, owner: asyn
         assert [tuple(row) for row in await owner.fetch(HELD)] == [(727277, 7, 2)]
     await locks.hold_for_worker(owner, 7)
     assert [tuple(row) for row in await owner.fetch(HELD)] == [(0x45525077, 7, 2)]
-
-
-async def test_a_try_for_a_lock_does_not_wait(database: Database) -> None:
-    lock, other = locks.idempotency_key("k-1", 1), locks.idempotency_key("k-1", 2)
-    async with AsyncExitStack() as stack:
-        first, second = [await stack.enter_async_context(database.write()) for _ in range(2)]
-        assert await locks.try_to_take(first, lock)
-        assert not await locks.try_to_take(second, lock)
-        assert await locks.try_to_take(second, other)
 
 
 async def test_the_lock_of_a_worker_is_seen_until_its_connection_ends(

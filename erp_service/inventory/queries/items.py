@@ -2,15 +2,14 @@
 
 from typing import Any
 
-from sqlalchemy import Boolean, bindparam, or_, select
+from sqlalchemy import Boolean, Text, bindparam, or_, select
 
 from erp_service import errors
 from erp_service.db.base import has, sort_key
-from erp_service.db.pagination import SortKey, chosen, orders, page
+from erp_service.db.pagination import Listing, SortKey, orders
 from erp_service.db.sessions import Session
 from erp_service.db.statements import Prepared
 from erp_service.inventory.models import Item
-from erp_service.inventory.queries.filters import equal
 from erp_service.inventory.schemas import ItemOut, ItemPage, ItemStatus
 
 # Any: the stubs of SQLAlchemy type a select of ten columns at most
@@ -31,9 +30,18 @@ ITEM_COLUMNS: tuple[Any, ...] = (
 _ID, _SKU = SortKey(Item.id, "id", int), SortKey(Item.sku, "sku", str)
 _NAME = SortKey(Item.name_key, "name", str, sort_key)
 # a sku is unique: with the id as a second key, the order could not be read from the index of the sku
-_ORDERS = orders({"id": _ID, "name": _NAME}, _ID) | orders({"sku": _SKU}, _SKU)
-
-
+_ITEMS = Listing(
+    select(*ITEM_COLUMNS),
+    ItemOut,
+    ItemPage,
+    orders({"id": _ID, "name": _NAME}, _ID) | orders({"sku": _SKU}, _SKU),
+    {
+        "q": has(Item.search, bindparam("q", type_=Text)),
+        "sku": Item.sku == bindparam("sku"),
+        "status": Item.status == bindparam("status"),
+        "undeleted": Item.deleted_at.is_(None),
+    },
+)
 _ONE = Prepared(
     select(*ITEM_COLUMNS).where(
         Item.id == bindparam("id"), or_(Item.deleted_at.is_(None), bindparam("include_deleted", type_=Boolean))
@@ -63,13 +71,11 @@ async def item_page(
     """One page. `q` is searched in sku and name, ignoring capitals and accents.
 
     Raises errors.Invalid for `sort` and `cursor`."""
-    statement = select(*ITEM_COLUMNS).where(*equal((Item.sku, sku), (Item.status, status)))
-    if q is not None:
-        statement = statement.where(has(Item.search, q))
-    if not include_deleted:
-        statement = statement.where(Item.deleted_at.is_(None))
-    order = chosen(_ORDERS, sort, "id")
-    return await page(db, statement, ItemOut, order, limit=limit, cursor=cursor, into=ItemPage)
+    parameters = {"q": q, "sku": sku, "status": status, "undeleted": not include_deleted}
+    return await _ITEMS.page(db, parameters, sort=sort, limit=limit, cursor=cursor)
+
+
+_ID_OF = Prepared(select(Item.id).where(Item.sku == bindparam("sku")))
 
 
 async def item_id_of(db: Session, sku: str) -> int:
@@ -77,4 +83,4 @@ async def item_id_of(db: Session, sku: str) -> int:
 
     A statement of its own and no join: only for a known id can the planner tell that the item has many entries, and
     read them from an index in order instead of sorting all of them."""
-    return await db.scalar(select(Item.id).where(Item.sku == sku)) or 0
+    return await db.scalar(_ID_OF, {"sku": sku}) or 0

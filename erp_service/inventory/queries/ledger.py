@@ -5,88 +5,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Select, bindparam, func, or_, select
 from sqlalchemy.orm import aliased
 
 from erp_service import errors
-from erp_service.db.pagination import SortKey, SortOrder, page
+from erp_service.db.pagination import Listing, SortKey, SortOrder
 from erp_service.db.sessions import Session
+from erp_service.db.statements import Prepared
 from erp_service.inventory.models import Item, Location, StockEntry, StockTransaction
 from erp_service.inventory.problems import TooManyEntries
-from erp_service.inventory.queries.filters import equal
 from erp_service.inventory.queries.items import item_id_of
 from erp_service.inventory.schemas import EntryType, LedgerEntry, LedgerPage
 from erp_service.inventory.stock_schemas import MOST_MOVEMENTS, Document
 
-_NEWEST_FIRST = SortOrder([SortKey(StockEntry.id, "id", int)], descending=True)
 _MOST_ENTRIES = 3 * MOST_MOVEMENTS  # of a document posted over the API: transfers that each need a settlement
-
-
-async def ledger_page(
-    db: Session,
-    *,
-    item_id: int | None = None,
-    sku: str | None = None,
-    location_id: int | None = None,
-    transaction_type: EntryType | None = None,
-    reference_no: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    limit: int,
-    cursor: str | None = None,
-) -> LedgerPage:
-    """One page of entries with `since` <= occurred_at < `until`, newest first. Raises errors.Invalid for the cursor."""
-    statement = _entries().where(
-        *equal(
-            (StockEntry.item_id, item_id),
-            (StockEntry.location_id, location_id),
-            (StockEntry.entry_type, transaction_type),
-        )
-    )
-    if reference_no is not None:
-        # entries are never rewritten: those from before texts were normalised may hold it decomposed
-        forms = {reference_no, unicodedata.normalize("NFD", reference_no)}
-        statement = statement.where(or_(*(StockEntry.reference_no == form for form in forms)))
-    if sku is not None:
-        statement = statement.where(StockEntry.item_id == await item_id_of(db, sku))
-    if since is not None:
-        statement = statement.where(StockEntry.occurred_at >= since)
-    if until is not None:
-        statement = statement.where(StockEntry.occurred_at < until)
-    return await page(db, statement, LedgerEntry, _NEWEST_FIRST, limit=limit, cursor=cursor, into=LedgerPage)
-
-
-async def document_by_id(db: Session, transaction_id: UUID) -> Document:
-    """A document with its entries, in the order of their effects. Raises errors.NotFound, TooManyEntries."""
-    document, reversal = StockTransaction, aliased(StockTransaction)
-    first_entries = (
-        select(StockEntry.id).where(StockEntry.transaction_id == transaction_id).limit(_MOST_ENTRIES + 1).subquery()
-    )
-    size = select(func.count()).select_from(first_entries).scalar_subquery()
-    result = await db.execute(
-        select(document.recorded_at, document.user_id, document.reverses, reversal.id, size)
-        .outerjoin(reversal, reversal.reverses == document.id)
-        .where(document.id == transaction_id)
-    )
-    if (row := result.one_or_none()) is None:
-        raise errors.NotFound(f"There is no document {transaction_id}.")
-    recorded_at, user_id, reverses, reversed_by, entry_count = row
-    if entry_count > _MOST_ENTRIES:
-        raise TooManyEntries
-    return Document(
-        transaction_id=transaction_id,
-        recorded_at=recorded_at,
-        user_id=user_id,
-        reverses=reverses,
-        reversed_by=reversed_by,
-        entries=await document_entries(db, transaction_id),
-    )
-
-
-async def document_entries(db: Session, transaction_id: UUID) -> list[LedgerEntry]:
-    """The entries of a document in the order of their effects; none if there is no such document."""
-    statement = _entries().where(StockEntry.transaction_id == transaction_id)
-    return [LedgerEntry(*row) for row in await db.execute(statement.order_by(StockEntry.line, StockEntry.id))]
 
 
 def _entries() -> Select[*tuple[Any, ...]]:
@@ -118,3 +50,89 @@ def _entries() -> Select[*tuple[Any, ...]]:
         .join(Item, Item.id == e.item_id)
         .join(Location, Location.id == e.location_id)
     )
+
+
+_LEDGER = Listing(
+    _entries(),
+    LedgerEntry,
+    LedgerPage,
+    {"-id": SortOrder([SortKey(StockEntry.id, "id", int)], descending=True)},
+    {
+        "item_id": StockEntry.item_id == bindparam("item_id"),
+        "item_id_of_sku": StockEntry.item_id == bindparam("item_id_of_sku"),
+        "location_id": StockEntry.location_id == bindparam("location_id"),
+        "entry_type": StockEntry.entry_type == bindparam("entry_type"),
+        "reference_no": StockEntry.reference_no == bindparam("reference_no"),
+        # entries are never rewritten: those from before texts were normalised may hold it decomposed
+        "decomposed": or_(
+            StockEntry.reference_no == bindparam("composed"), StockEntry.reference_no == bindparam("decomposed")
+        ),
+        "since": StockEntry.occurred_at >= bindparam("since"),
+        "until": StockEntry.occurred_at < bindparam("until"),
+    },
+)
+_ENTRIES_OF = Prepared(
+    _entries().where(StockEntry.transaction_id == bindparam("transaction_id")).order_by(StockEntry.line, StockEntry.id)
+)
+
+
+async def ledger_page(
+    db: Session,
+    *,
+    item_id: int | None = None,
+    sku: str | None = None,
+    location_id: int | None = None,
+    transaction_type: EntryType | None = None,
+    reference_no: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    limit: int,
+    cursor: str | None = None,
+) -> LedgerPage:
+    """One page of entries with `since` <= occurred_at < `until`, newest first. Raises errors.Invalid for the cursor."""
+    decomposed = None if reference_no is None else unicodedata.normalize("NFD", reference_no)
+    has_two_forms = decomposed != reference_no
+    parameters = {
+        "item_id": item_id,
+        "item_id_of_sku": None if sku is None else await item_id_of(db, sku),
+        "location_id": location_id,
+        "entry_type": transaction_type,
+        "reference_no": None if has_two_forms else reference_no,
+        "decomposed": decomposed if has_two_forms else None,
+        "composed": reference_no,
+        "since": since,
+        "until": until,
+    }
+    return await _LEDGER.page(db, parameters, limit=limit, cursor=cursor)
+
+
+async def document_by_id(db: Session, transaction_id: UUID) -> Document:
+    """A document with its entries, in the order of their effects. Raises errors.NotFound, TooManyEntries."""
+    document, reversal = StockTransaction, aliased(StockTransaction)
+    first_entries = (
+        select(StockEntry.id).where(StockEntry.transaction_id == transaction_id).limit(_MOST_ENTRIES + 1).subquery()
+    )
+    size = select(func.count()).select_from(first_entries).scalar_subquery()
+    result = await db.execute(
+        select(document.recorded_at, document.user_id, document.reverses, reversal.id, size)
+        .outerjoin(reversal, reversal.reverses == document.id)
+        .where(document.id == transaction_id)
+    )
+    if (row := result.one_or_none()) is None:
+        raise errors.NotFound(f"There is no document {transaction_id}.")
+    recorded_at, user_id, reverses, reversed_by, entry_count = row
+    if entry_count > _MOST_ENTRIES:
+        raise TooManyEntries
+    return Document(
+        transaction_id=transaction_id,
+        recorded_at=recorded_at,
+        user_id=user_id,
+        reverses=reverses,
+        reversed_by=reversed_by,
+        entries=await document_entries(db, transaction_id),
+    )
+
+
+async def document_entries(db: Session, transaction_id: UUID) -> list[LedgerEntry]:
+    """The entries of a document in the order of their effects; none if there is no such document."""
+    return [LedgerEntry(*row) for row in await db.execute(_ENTRIES_OF, {"transaction_id": transaction_id})]

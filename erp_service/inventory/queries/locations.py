@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from sqlalchemy import Select, literal, or_, select
+from sqlalchemy import Boolean, Select, Text, bindparam, or_, select
 
 from erp_service import errors
 from erp_service.db.base import has, sort_key
-from erp_service.db.pagination import SortKey, chosen, orders, page
+from erp_service.db.pagination import Listing, SortKey, orders
 from erp_service.db.sessions import Session
+from erp_service.db.statements import Prepared
 from erp_service.inventory.models import Location
-from erp_service.inventory.queries.filters import equal
 from erp_service.inventory.schemas import LocationOut, LocationPage, LocationType
 
 # Any: the stubs of SQLAlchemy type a select of ten columns at most
@@ -30,15 +30,30 @@ LOCATION_COLUMNS: tuple[Any, ...] = (
 _ID, _CODE = SortKey(Location.id, "id", int), SortKey(Location.code, "code", str)
 _NAME = SortKey(Location.name_key, "name", str, sort_key)
 # a code is unique: with the id as a second key, the order could not be read from the index of the code
-_ORDERS = orders({"id": _ID, "name": _NAME}, _ID) | orders({"code": _CODE}, _CODE)
+_LOCATIONS = Listing(
+    select(*LOCATION_COLUMNS),
+    LocationOut,
+    LocationPage,
+    orders({"id": _ID, "name": _NAME}, _ID) | orders({"code": _CODE}, _CODE),
+    {
+        "q": has(Location.search, bindparam("q", type_=Text)),
+        "code": Location.code == bindparam("code"),
+        "location_type": Location.location_type == bindparam("location_type"),
+        "parent_id": Location.parent_id == bindparam("parent_id"),
+        "undeleted": Location.deleted_at.is_(None),
+    },
+)
+_ONE = Prepared(
+    select(*LOCATION_COLUMNS).where(
+        Location.id == bindparam("id"), or_(Location.deleted_at.is_(None), bindparam("include_deleted", type_=Boolean))
+    )
+)
 
 
 async def location_by_id(db: Session, location_id: int, *, include_deleted: bool = False) -> LocationOut:
     """Raises errors.NotFound."""
-    statement = select(*LOCATION_COLUMNS).where(
-        Location.id == location_id, or_(Location.deleted_at.is_(None), literal(include_deleted))
-    )
-    if (row := (await db.execute(statement)).one_or_none()) is None:
+    row = (await db.execute(_ONE, {"id": location_id, "include_deleted": include_deleted})).one_or_none()
+    if row is None:
         raise errors.NotFound(f"There is no location {location_id}.")
     return LocationOut(*row)
 
@@ -58,15 +73,14 @@ async def location_page(
     """One page. `q` is searched in code and name, ignoring capitals and accents.
 
     Raises errors.Invalid for `sort` and `cursor`."""
-    statement = select(*LOCATION_COLUMNS).where(
-        *equal((Location.code, code), (Location.location_type, location_type), (Location.parent_id, parent_id))
-    )
-    if q is not None:
-        statement = statement.where(has(Location.search, q))
-    if not include_deleted:
-        statement = statement.where(Location.deleted_at.is_(None))
-    order = chosen(_ORDERS, sort, "id")
-    return await page(db, statement, LocationOut, order, limit=limit, cursor=cursor, into=LocationPage)
+    parameters = {
+        "q": q,
+        "code": code,
+        "location_type": location_type,
+        "parent_id": parent_id,
+        "undeleted": not include_deleted,
+    }
+    return await _LOCATIONS.page(db, parameters, sort=sort, limit=limit, cursor=cursor)
 
 
 def subtree(location_id: int) -> Select[int]:
