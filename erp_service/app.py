@@ -1,4 +1,17 @@
-"""create_app: routes, middleware in order, plugins, lifespan."""
+"""create_app: routes, middleware in order, plugins, lifespan.
+
+The path of a request, all of it on the event loop, with no thread and nothing compiled that was compiled before:
+
+1. processes/http_protocol.py reads the head, within its limits, and starts a task;
+2. the middleware below, in its order: an id (web/middleware.py), a credential and the route's role (auth/bearer.py,
+   from tokens that were verified before and rights that notifications keep up to date), parameters as declared
+   (web/routing.py), the whole body and, after it, the credential again;
+3. the handler. What reads has `read`, which takes a connection from the pool for each statement and no longer
+   (db/sessions.py, db/pool.py). What writes has `write`, one transaction: it claims the Idempotency-Key first and
+   records the answer last (web/idempotency.py);
+4. statements: built and compiled once for each shape (db/statements.py, Listing in db/pagination.py), then only sent by
+   asyncpg; rows go straight into the structs of the answer;
+5. the answer (web/responses.py), after the commit; counted and logged as it starts (observability/telemetry.py)."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
