@@ -15,6 +15,9 @@ _MAX_LENGTH = 40
 # Products of two stored numbers have 36 digits; Python's default context would round them at 28.
 EXACT = Context(prec=80, rounding=ROUND_HALF_UP)
 
+_UNITS = Decimal(1)
+_ZERO = Decimal(0)
+
 QUANTITY_SCALE = 6
 MONEY_SCALE = 4
 PRECISION = 18
@@ -56,7 +59,9 @@ def shortest(number: Decimal) -> str:
 
 def trimmed(number: Decimal) -> Decimal:
     """The same number with no trailing zeros, so that every printer prints it in the shortest form."""
-    return Decimal(shortest(number))
+    if number == number.to_integral_value():
+        return EXACT.quantize(number, _UNITS) or _ZERO  # 1E+2 as 100, and no negative zero
+    return EXACT.normalize(number)
 
 
 def rounded(number: Decimal, scale: int) -> Decimal:
