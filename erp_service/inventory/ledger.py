@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.audit.record import INSERT_ENTRY, entry_parameters
-from erp_service.db.arrays import array_text
+from erp_service.db.arrays import number_array, text_array
 from erp_service.db.sessions import WriteSession
 from erp_service.decimals import shortest, trimmed
 from erp_service.errors import Fault
@@ -71,7 +71,7 @@ def _apply(line: PostingLine, balances: dict[BalanceKey, Balance]) -> list[Step]
     """Like `steps`, but raises InsufficientStock and errors.Invalid, with pointers into the request's body."""
     pointer = None if line.pointer is None else f"{line.pointer}/quantity"
     try:
-        return list(steps(line, balances))
+        return steps(line, balances)
     except NotEnough as short:
         available = shortest(short.available)
         raise InsufficientStock(
@@ -229,25 +229,25 @@ async def _write(
         "transaction_id": header.transaction_id,
         "user_id": header.user_id,
         "reverses": header.reverses,
-        "balance_items": array_text([item_id for item_id, _ in balances]),
-        "balance_locations": array_text([location_id for _, location_id in balances]),
-        "on_hand": array_text([balance.on_hand for balance in balances.values()]),
-        "balance_values": array_text([balance.value for balance in balances.values()]),
-        "averages": array_text([balance.last_average for balance in balances.values()]),
-        "lines": array_text([new.number for new in entries]),
-        "items": array_text([line.item.id for line in lines]),
-        "locations": array_text([new.location.id for new in entries]),
-        "types": array_text([new.entry_type for new in entries]),
-        "quantities": array_text([part.quantity for part in amounts]),
-        "values": array_text([part.value for part in amounts]),
-        "unit_costs": array_text([new.unit_cost for new in entries]),
-        "on_hand_after": array_text([part.on_hand_after for part in amounts]),
-        "value_after": array_text([part.value_after for part in amounts]),
-        "occurred_at": array_text([line.occurred_at.isoformat() for line in lines]),
-        "reference_nos": array_text([line.reference_no for line in lines]),
-        "notes": array_text([line.notes for line in lines]),
-        "reasons": array_text([new.reason for new in entries]),
-        "metadata": array_text([msgspec.json.encode(line.metadata).decode() for line in lines]),
+        "balance_items": number_array([item_id for item_id, _ in balances]),
+        "balance_locations": number_array([location_id for _, location_id in balances]),
+        "on_hand": number_array([balance.on_hand for balance in balances.values()]),
+        "balance_values": number_array([balance.value for balance in balances.values()]),
+        "averages": number_array([balance.last_average for balance in balances.values()]),
+        "lines": number_array([new.number for new in entries]),
+        "items": number_array([line.item.id for line in lines]),
+        "locations": number_array([new.location.id for new in entries]),
+        "types": text_array([new.entry_type for new in entries]),
+        "quantities": number_array([part.quantity for part in amounts]),
+        "values": number_array([part.value for part in amounts]),
+        "unit_costs": number_array([new.unit_cost for new in entries]),
+        "on_hand_after": number_array([part.on_hand_after for part in amounts]),
+        "value_after": number_array([part.value_after for part in amounts]),
+        "occurred_at": text_array([line.occurred_at.isoformat() for line in lines]),
+        "reference_nos": text_array([line.reference_no for line in lines]),
+        "notes": text_array([line.notes for line in lines]),
+        "reasons": text_array([new.reason for new in entries]),
+        "metadata": text_array([msgspec.json.encode(line.metadata).decode() for line in lines]),
         **audit_entry,
     }
     ids, times, recorded_at = (await db.execute(_WRITE, parameters)).one()

@@ -1,6 +1,5 @@
 """One movement to post, and what it does to the balances that it touches: no database, for the API and for imports."""
 
-from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal, TypeAlias
@@ -42,22 +41,21 @@ Step: TypeAlias = tuple[EntryType, LockedLocation, EntryAmounts]
 """One entry of a line: its type, its location, its amounts."""
 
 
-def steps(line: PostingLine, balances: dict[BalanceKey, Balance]) -> Iterator[Step]:
+def steps(line: PostingLine, balances: dict[BalanceKey, Balance]) -> list[Step]:
     """The entries of one line, in order; each balance in `balances` is replaced by the balance after them.
 
     Raises NotEnough, DoesNotFit."""
     key = line.item.id, line.location.id
     if line.kind != "TRANSFER":
         balances[key], parts = _effect(line, balances[key])
-        yield from ((line.kind, line.location, part) for part in parts)
-        return
+        return [(line.kind, line.location, part) for part in parts]
     if line.to_location is None:
         raise ValueError("a transfer without a location to go to")
     balances[key], (issued,) = _issue(balances[key], line.quantity, line.value)
-    yield "TRANSFER_OUT", line.location, issued
     key = line.item.id, line.to_location.id
     balances[key], parts = valuation.receive_at_value(balances[key], line.quantity, -issued.value)
-    yield from (("TRANSFER_IN", line.to_location, part) for part in parts)
+    arrivals: list[Step] = [("TRANSFER_IN", line.to_location, part) for part in parts]
+    return [("TRANSFER_OUT", line.location, issued), *arrivals]
 
 
 def _effect(line: PostingLine, balance: Balance) -> Effect:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from msgspec import Struct
 from sqlalchemy import text
 
-from erp_service.db.arrays import array_text
+from erp_service.db.arrays import number_array, text_array
 from erp_service.db.sessions import WriteSession
 from erp_service.inventory.valuation import Balance
 
@@ -119,10 +119,10 @@ def _columns(pairs: Iterable[ItemAndLocation]) -> dict[str, str]:
     """For each pair an id or a word in two columns each; the other of the two is None."""
     items, locations = [item for item, _ in pairs], [location for _, location in pairs]
     return {
-        "item_ids": array_text([i if isinstance(i, int) else None for i in items]),
-        "skus": array_text([i if isinstance(i, str) else None for i in items]),
-        "location_ids": array_text([at if isinstance(at, int) else None for at in locations]),
-        "codes": array_text([at if isinstance(at, str) else None for at in locations]),
+        "item_ids": number_array([i if isinstance(i, int) else None for i in items]),
+        "skus": text_array([i if isinstance(i, str) else None for i in items]),
+        "location_ids": number_array([at if isinstance(at, int) else None for at in locations]),
+        "codes": text_array([at if isinstance(at, str) else None for at in locations]),
     }
 
 

@@ -143,7 +143,10 @@ def _line(request: _Request, rows: LockedRows, now: datetime, faults: list[Fault
     if location is not None and location == to_location:
         detail = "must be another location than the one that the stock comes from"
         faults.append(Fault(detail, f"{pointer}/{request.locations[1].field}"))
-    faults.extend(_field_faults(movement, pointer, occurred_at, now))
+    if isinstance(movement, Adjustment) and not movement.quantity:
+        faults.append(Fault("must not be zero", f"{pointer}/quantity"))
+    if not EARLIEST <= occurred_at <= now + AHEAD:
+        faults.append(Fault("must lie between 1900 and 5 minutes from now", f"{pointer}/occurred_at"))
     if len(faults) > fault_count or item is None or location is None:
         return None
     kind, unit_cost, reason = _kind_and_details(movement)
@@ -161,14 +164,6 @@ def _line(request: _Request, rows: LockedRows, now: datetime, faults: list[Fault
         metadata=movement.metadata or {},
         pointer=pointer,
     )
-
-
-def _field_faults(movement: AnyMovement, pointer: str, occurred_at: datetime, now: datetime) -> Iterator[Fault]:
-    """What the schema alone cannot say."""
-    if isinstance(movement, Adjustment) and not movement.quantity:
-        yield Fault("must not be zero", f"{pointer}/quantity")
-    if not EARLIEST <= occurred_at <= now + AHEAD:
-        yield Fault("must lie between 1900 and 5 minutes from now", f"{pointer}/occurred_at")
 
 
 def _kind_and_details(movement: AnyMovement) -> tuple[MovementKind, Decimal | None, str | None]:

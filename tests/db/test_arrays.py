@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import asyncpg
 
-from erp_service.db.arrays import array_text
+from erp_service.db.arrays import number_array, text_array
 
 TEXTS = [
     "",
@@ -27,13 +27,16 @@ TEXTS = [
 
 async def test_every_text_arrives_as_it_is(owner: asyncpg.Connection) -> None:
     values = [*TEXTS, None, *TEXTS[::-1]]
-    assert await owner.fetchval("select cast(cast($1 as text) as text[])", array_text(values)) == values
+    assert await owner.fetchval("select cast(cast($1 as text) as text[])", text_array(values)) == values
     for value in (*TEXTS, None):
-        assert await owner.fetchval("select cast(cast($1 as text) as text[])", array_text([value])) == [value]
-    assert await owner.fetchval("select cast(cast($1 as text) as text[])", array_text([])) == []
+        assert await owner.fetchval("select cast(cast($1 as text) as text[])", text_array([value])) == [value]
+    assert await owner.fetchval("select cast(cast($1 as text) as text[])", text_array([])) == []
 
 
 async def test_numbers_arrive_exactly(owner: asyncpg.Connection) -> None:
     numbers = [Decimal("-0.000001"), None, Decimal("999999999999.999999"), Decimal("1E+3"), Decimal("1E-10")]
-    assert await owner.fetchval("select cast(cast($1 as text) as numeric[])", array_text(numbers)) == numbers
-    assert await owner.fetchval("select cast(cast($1 as text) as bigint[])", array_text([2**62, None])) == [2**62, None]
+    assert await owner.fetchval("select cast(cast($1 as text) as numeric[])", number_array(numbers)) == numbers
+    assert await owner.fetchval("select cast(cast($1 as text) as bigint[])", number_array([2**62, None])) == [
+        2**62,
+        None,
+    ]
