@@ -9,11 +9,14 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import ClassVar
 
 PATTERN = r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$"
-_NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?", re.ASCII)
+# zeros that say nothing are not in the groups
+_NUMBER = re.compile(r"(-?)0*([0-9]+)(?:\.(?=[0-9])([0-9]*?)0*)?", re.ASCII)
 _MAX_LENGTH = 40
 
 # Products of two stored numbers have 36 digits; Python's default context would round them at 28.
 EXACT = Context(prec=80, rounding=ROUND_HALF_UP)
+
+_ZERO = Decimal(0)
 
 QUANTITY_SCALE = 6
 MONEY_SCALE = 4
@@ -37,7 +40,7 @@ def parse(text: str, *, scale: int, precision: int = PRECISION) -> Decimal:
         raise ValueError("is too long for a number")
     if (match := _NUMBER.fullmatch(text)) is None:
         raise ValueError("is not a plain decimal number such as 12.5")
-    sign, whole, decimals = match[1], match[2].lstrip("0") or "0", (match[3] or "").rstrip("0")
+    sign, whole, decimals = match.groups("")
     if len(decimals) > scale:
         raise ValueError(f"has more than {scale} decimals")
     if len(whole) > precision - scale:
@@ -56,7 +59,9 @@ def shortest(number: Decimal) -> str:
 
 def trimmed(number: Decimal) -> Decimal:
     """The same number with no trailing zeros, so that every printer prints it in the shortest form."""
-    return Decimal(shortest(number))
+    whole = number.to_integral_value()
+    # the sum is 100 for 1E+2, and 0 for -0
+    return EXACT.add(whole, _ZERO) if whole == number else EXACT.normalize(number)
 
 
 def rounded(number: Decimal, scale: int) -> Decimal:
@@ -75,13 +80,15 @@ class Number(Decimal):
     @classmethod
     def read(cls, value: object) -> "Number":
         """From a decoded JSON value; raises ValueError that says what is wrong with it."""
-        if isinstance(value, JsonNumber):
-            value = value.text
+        if isinstance(value, str):
+            text = value
+        elif isinstance(value, JsonNumber):
+            text = value.text
         elif isinstance(value, int) and not isinstance(value, bool):
-            value = str(value)
-        elif not isinstance(value, str):
+            text = str(value)
+        else:
             raise ValueError('must be a number, or a string that holds one such as "12.5"')
-        number = parse(value, scale=cls.scale, precision=cls.precision)
+        number = parse(text, scale=cls.scale, precision=cls.precision)
         if cls.above is not None and number <= cls.above:
             raise ValueError(f"must be greater than {shortest(cls.above)}")
         if cls.least is not None and number < cls.least:

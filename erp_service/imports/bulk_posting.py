@@ -24,7 +24,7 @@ from erp_service.imports.files.faults import Faults, ImportRefused
 from erp_service.imports.fingerprint import Claim, Fingerprint
 from erp_service.imports.movement_rows import MovementRow
 from erp_service.imports.row_order import RowOrder
-from erp_service.inventory.row_locks import BalanceKey, LockedRows, lock_balances, lock_for_share
+from erp_service.inventory.row_locks import BalanceKey, LockedRows, lock_rows
 from erp_service.inventory.valuation import Balance
 
 BATCH = 10_000
@@ -72,8 +72,9 @@ async def post(
         progress(count, "checking")
     faults.check()
     await claim(fingerprint.hex())
-    locked_rows, balances = await _lock(db, names, faults)
+    locked_rows = await _lock(db, names, faults)
     faults.check()
+    balances = locked_rows.balances
     second = table(faults)
     rows = _rows(second, faults, now, order.read(second), None)
     poster = Poster(locked_rows, balances, who.user_id, faults, history=second.dialect.history)
@@ -124,19 +125,16 @@ def _check(
     yield count
 
 
-async def _lock(db: WriteSession, names: Names, faults: Faults) -> tuple[LockedRows, dict[BalanceKey, Balance]]:
+async def _lock(db: WriteSession, names: Names, faults: Faults) -> LockedRows:
     """Lock all rows that the file names, in the order of row_locks.py; `faults` names those that do not exist."""
-    locked_rows = await lock_for_share(db, names.skus, names.codes)
+    locked_rows = await lock_rows(db, names.balances)
     for sku, line in names.skus.items():
         if sku not in locked_rows.items:
             faults.add(line, "sku", f"there is no item {sku!r}; this line names it first")
     for code, (line, column) in names.codes.items():
         if code not in locked_rows.locations:
             faults.add(line, column, f"there is no location {code!r}; this line names it first")
-    if faults.total:
-        return locked_rows, {}
-    pairs = [(locked_rows.items[sku], locked_rows.locations[code]) for sku, code in names.balances]
-    return locked_rows, await lock_balances(db, {(item.id, location.id): location for item, location in pairs})
+    return locked_rows
 
 
 async def _copy_all(db: WriteSession, batches: Iterator[Batch], faults: Faults, progress: RowProgress) -> int:

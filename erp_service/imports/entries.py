@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 from erp_service.decimals import shortest
 from erp_service.imports.files.faults import Faults
 from erp_service.imports.movement_rows import MovementRow
-from erp_service.inventory import ledger
+from erp_service.inventory import posting_lines
 from erp_service.inventory.row_locks import BalanceKey, LockedRows
 from erp_service.inventory.stock import status_fault
 from erp_service.inventory.stock_schemas import MOST_MOVEMENTS
@@ -101,7 +101,7 @@ class Poster:
     def _entries(self, row: MovementRow) -> Iterator[str]:
         """The columns of each entry that come from the row itself, not from its document."""
         item, cost, locations = self._locked_rows.items[row.sku], row.unit_cost, self._locked_rows.locations
-        line = ledger.PostingLine(
+        line = posting_lines.PostingLine(
             kind=row.type,
             item=item,
             location=locations[row.location],
@@ -116,13 +116,14 @@ class Poster:
             self._faults.add(row.number, "sku", f"{fault}; --history takes movements of the past")
         metadata = row.metadata.replace("\\", "\\\\")  # JSON has escaped all other characters that COPY would escape
         common = f"{item.id}\t{_text(row.notes)}\t{metadata}"
-        for kind, location, (quantity, value, on_hand_after, value_after) in ledger.steps(line, self._balances):
-            if quantity:
+        for kind, location, part in posting_lines.steps(line, self._balances):
+            if part.quantity:
                 own = f"{kind}\t{_NULL if cost is None else cost}\t{_text(row.reason)}"
             else:
                 own = f"ADJUSTMENT\t{_NULL}\t{SETTLEMENT}"
             # str() of a Decimal takes a third of the time of formatting it
-            yield f"{common}\t{own}\t{location.id}\t{quantity!s}\t{value!s}\t{on_hand_after!s}\t{value_after!s}"
+            amounts = f"{part.quantity!s}\t{part.value!s}\t{part.on_hand_after!s}\t{part.value_after!s}"
+            yield f"{common}\t{own}\t{location.id}\t{amounts}"
 
 
 def _text(text: str) -> str:

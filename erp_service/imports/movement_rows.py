@@ -19,7 +19,7 @@ from erp_service.imports.csv_table import Row, Table
 from erp_service.imports.files.dialect import Dialect, number_text
 from erp_service.imports.files.faults import Faults
 from erp_service.imports.files.header import Layout
-from erp_service.inventory.ledger import MovementKind
+from erp_service.inventory.posting_lines import MovementKind
 from erp_service.inventory.schemas import IDENTIFIER_LENGTH
 from erp_service.inventory.stock_schemas import (
     AHEAD,

@@ -11,8 +11,8 @@ What happens to a file of movements, hop by hop:
    rows, so the same rows are imported once, whatever their bytes. Of two imports of them at the same time, the second
    waits until the first commits or rolls back.
 5. bulk_posting.py locks items, locations and balances, in the order of inventory/row_locks.py.
-6. It reads the file a second time. inventory/ledger.py applies each row to the balances in memory, and the entries are
-   written by COPY, batch by batch. At the end the balances are written.
+6. It reads the file a second time. inventory/posting_lines.py applies each row to the balances in memory, and the
+   entries are written by COPY, batch by batch. At the end the balances are written.
 7. `load_into` writes the number of rows and one audit entry, and refreshes the statistics; the transaction commits.
 
 Files of items and of locations go the same way, but item_rows.py and location_rows.py check and store in one reading.

@@ -30,6 +30,23 @@ PROOFS = (
         """,
     ),
     Proof(
+        "references",
+        "each entry names an item, a location and a document that exist, and the user of its document",
+        """
+        select e.id, e.item_id, e.location_id, e.transaction_id, e.user_id, concat_ws(', ',
+            case when i.id is null then 'there is no such item' end,
+            case when l.id is null then 'there is no such location' end,
+            case when t.id is null then 'there is no such document' end,
+            case when t.id is not null and e.user_id is distinct from t.user_id then 'another user posted it' end
+          ) as fault
+        from stock_ledger e
+        left join items i on i.id = e.item_id
+        left join locations l on l.id = e.location_id
+        left join stock_transactions t on t.id = e.transaction_id
+        where i.id is null or l.id is null or t.id is null or e.user_id is distinct from t.user_id
+        """,
+    ),
+    Proof(
         "transfers",
         "the transfers of a document bring in as much of an item as they take out, in quantity and in value",
         """

@@ -111,7 +111,7 @@ class LocationOut(Struct):
     deleted_at: Annotated[datetime | None, Meta(description="when it was deleted; null if it was not")]
 
 
-class LedgerEntry(Struct):
+class LedgerEntry(Struct, gc=False):
     """One signed movement of one item at one location. It is never changed: a mistake is corrected by new entries."""
 
     id: Annotated[int, Meta(description="for one item at one location, the order of ids is the order of effects")]

@@ -6,21 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import groupby
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 from uuid import UUID
+
+from msgspec import Struct
+from sqlalchemy import text
 
 from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
-from erp_service.audit.record import record
 from erp_service.db.sessions import WriteSession
-from erp_service.decimals import shortest
 from erp_service.errors import Fault
 from erp_service.inventory import ledger
-from erp_service.inventory.ledger import MovementKind, PostingLine
-from erp_service.inventory.problems import ItemNotActive
+from erp_service.inventory.posting_lines import MovementKind, PostingLine
+from erp_service.inventory.problems import AlreadyReversed, ItemNotActive
 from erp_service.inventory.queries.ledger import document_by_id
-from erp_service.inventory.row_locks import LockedItem, LockedLocation, LockedRows, lock_for_share
+from erp_service.inventory.row_locks import LockedItem, LockedLocation, LockedRows, lock_rows
 from erp_service.inventory.schemas import LedgerEntry
 from erp_service.inventory.stock_schemas import (
     AHEAD,
@@ -40,9 +41,6 @@ Row = TypeVar("Row", LockedItem, LockedLocation)
 AnyMovement: TypeAlias = Receipt | Issue | Transfer | Adjustment
 PointerAndMovement: TypeAlias = tuple[str, AnyMovement]
 """The JSON pointer to a movement in the request's body, and the movement."""
-
-_IN_AUDIT = 20
-"""Entries of a document that its audit entry shows."""
 
 
 async def post_one(db: WriteSession, who: Principal, movement: AnyMovement) -> Document:
@@ -64,28 +62,20 @@ async def post_all(db: WriteSession, who: Principal, movements: Sequence[AnyMove
 
 
 async def _post(db: WriteSession, who: Principal, movements: Sequence[PointerAndMovement]) -> Document:
-    references = [reference for _, movement in movements for reference in _references(movement)]
-    rows = await lock_for_share(
-        db,
-        items=[reference.key for reference in references if reference.table == "item"],
-        locations=[reference.key for reference in references if reference.table == "location"],
-    )
+    requests = [_Request(pointer, movement, *_references(movement)) for pointer, movement in movements]
+    rows = await lock_rows(db, ((request.item.key, at.key) for request in requests for at in request.locations))
     faults: list[Fault] = []
     now = datetime.now(UTC)
-    lines = [
-        line for pointer, movement in movements if (line := _line(pointer, movement, rows, now, faults)) is not None
-    ]
+    lines = [line for request in requests if (line := _line(request, rows, now, faults)) is not None]
     if faults:
         raise errors.Invalid(None, *faults[:MOST_FAULTS])
-    faults.extend(_status_faults(lines, movements))
+    faults.extend(_status_faults(lines, requests))
     if faults:
         raise ItemNotActive(None, *faults[:MOST_FAULTS])
-    document = await ledger.post(db, who, lines)
-    await record(db, who, "stock.posted", document.transaction_id, after=_audit_values(document))
-    return document
+    return await ledger.post(db, who, lines, rows.balances)
 
 
-class _Reference(NamedTuple):
+class _Reference(Struct, frozen=True, gc=False):
     """How a body names an item or a location: by its id or by its word (sku, code), exactly one of the two."""
 
     table: Literal["item", "location"]
@@ -120,31 +110,43 @@ class _Reference(NamedTuple):
         return None
 
 
-def _references(movement: AnyMovement) -> Iterator[_Reference]:
-    """The item, then the location; of a transfer both locations, the source first."""
-    yield _Reference("item", "item_id", "sku", movement.item_id, movement.sku)
-    if isinstance(movement, AtOneLocation):
-        yield _Reference("location", "location_id", "location", movement.location_id, movement.location)
-    else:
-        m = movement
-        yield _Reference("location", "from_location_id", "from_location", m.from_location_id, m.from_location)
-        yield _Reference("location", "to_location_id", "to_location", m.to_location_id, m.to_location)
+class _Request(Struct, frozen=True, gc=False):
+    """A movement, where it stands in the body, and what it names."""
+
+    pointer: str
+    movement: AnyMovement
+    item: _Reference
+    locations: Sequence[_Reference]
+    """Of a transfer both, the source first."""
 
 
-def _line(
-    pointer: str, movement: AnyMovement, rows: LockedRows, now: datetime, faults: list[Fault]
-) -> PostingLine | None:
+def _references(movement: AnyMovement) -> tuple[_Reference, list[_Reference]]:
+    """The item, and the location or locations."""
+    m = movement
+    item = _Reference("item", "item_id", "sku", m.item_id, m.sku)
+    if isinstance(m, AtOneLocation):
+        return item, [_Reference("location", "location_id", "location", m.location_id, m.location)]
+    return item, [
+        _Reference("location", "from_location_id", "from_location", m.from_location_id, m.from_location),
+        _Reference("location", "to_location_id", "to_location", m.to_location_id, m.to_location),
+    ]
+
+
+def _line(request: _Request, rows: LockedRows, now: datetime, faults: list[Fault]) -> PostingLine | None:
     """The movement as the ledger takes it. None if it has faults; they are added to `faults`."""
     fault_count = len(faults)
-    item_reference, *location_references = _references(movement)
-    item = item_reference.resolve(rows.items, pointer, faults)
-    locations = [reference.resolve(rows.locations, pointer, faults) for reference in location_references]
+    pointer, movement = request.pointer, request.movement
+    item = request.item.resolve(rows.items, pointer, faults)
+    locations = [reference.resolve(rows.locations, pointer, faults) for reference in request.locations]
     location, to_location = (*locations, None)[:2]
     occurred_at = movement.occurred_at or now
     if location is not None and location == to_location:
         detail = "must be another location than the one that the stock comes from"
-        faults.append(Fault(detail, f"{pointer}/{location_references[1].field}"))
-    faults.extend(_field_faults(movement, pointer, occurred_at, now))
+        faults.append(Fault(detail, f"{pointer}/{request.locations[1].field}"))
+    if isinstance(movement, Adjustment) and not movement.quantity:
+        faults.append(Fault("must not be zero", f"{pointer}/quantity"))
+    if not EARLIEST <= occurred_at <= now + AHEAD:
+        faults.append(Fault("must lie between 1900 and 5 minutes from now", f"{pointer}/occurred_at"))
     if len(faults) > fault_count or item is None or location is None:
         return None
     kind, unit_cost, reason = _kind_and_details(movement)
@@ -164,14 +166,6 @@ def _line(
     )
 
 
-def _field_faults(movement: AnyMovement, pointer: str, occurred_at: datetime, now: datetime) -> Iterator[Fault]:
-    """What the schema alone cannot say."""
-    if isinstance(movement, Adjustment) and not movement.quantity:
-        yield Fault("must not be zero", f"{pointer}/quantity")
-    if not EARLIEST <= occurred_at <= now + AHEAD:
-        yield Fault("must lie between 1900 and 5 minutes from now", f"{pointer}/occurred_at")
-
-
 def _kind_and_details(movement: AnyMovement) -> tuple[MovementKind, Decimal | None, str | None]:
     """The kind, the unit cost and the reason."""
     match movement:
@@ -185,10 +179,10 @@ def _kind_and_details(movement: AnyMovement) -> tuple[MovementKind, Decimal | No
             return "ADJUSTMENT", None, movement.reason
 
 
-def _status_faults(lines: Sequence[PostingLine], movements: Sequence[PointerAndMovement]) -> Iterator[Fault]:
-    for line, (pointer, movement) in zip(lines, movements, strict=True):
+def _status_faults(lines: Sequence[PostingLine], requests: Sequence[_Request]) -> Iterator[Fault]:
+    for line, request in zip(lines, requests, strict=True):
         if (detail := status_fault(line)) is not None:
-            yield Fault(detail, f"{pointer}/{next(_references(movement)).field}")
+            yield Fault(detail, f"{request.pointer}/{request.item.field}")
 
 
 def status_fault(line: PostingLine) -> str | None:
@@ -208,17 +202,16 @@ async def reverse(db: WriteSession, who: Principal, transaction_id: UUID, body: 
     Raises errors.NotFound, AlreadyReversed, InsufficientStock, and errors.Conflict for a deleted item or location."""
     original = await document_by_id(db, transaction_id)
     entries_by_line = [list(entries) for _, entries in groupby(original.entries, key=lambda entry: entry.line)]
-    rows = await lock_for_share(
-        db,
-        items=[entry.item_id for entry in original.entries],
-        locations=[entry.location_id for entry in original.entries],
-    )
+    rows = await lock_rows(db, ((entry.item_id, entry.location_id) for entry in original.entries))
     now = datetime.now(UTC)
     lines = [_reversal_line(entries, rows, body.reason, now) for entries in reversed(entries_by_line)]
-    document = await ledger.post(db, who, lines, reverses=transaction_id)
-    await record(db, who, "stock.reversed", document.transaction_id, after=_audit_values(document), reason=body.reason)
-    return document
+    # Checked only now: a concurrent reversal of this document locks the same balances, so it has ended by now.
+    if await db.scalar(_REVERSAL_EXISTS, {"transaction_id": transaction_id}):
+        raise AlreadyReversed
+    return await ledger.post(db, who, lines, rows.balances, reverses=transaction_id, reason=body.reason)
 
+
+_REVERSAL_EXISTS = text("select exists (select from stock_transactions where reverses = cast(:transaction_id as uuid))")
 
 _OPPOSITE: dict[str, MovementKind] = {
     "IN": "OUT",
@@ -255,21 +248,3 @@ def _undeleted(rows: Mapping[int | str, Row], id_: int, word: str) -> Row:
     if (row := rows.get(id_)) is None:
         raise errors.Conflict(f"{word} was deleted after this was posted.")
     return row
-
-
-def _audit_values(document: Document) -> dict[str, object]:
-    """Enough to identify the document. The ledger keeps the rest, and nobody can change that either."""
-    return {
-        "reverses": document.reverses,
-        "entries": len(document.entries),
-        "first": [
-            {
-                "transaction_type": entry.transaction_type,
-                "sku": entry.sku,
-                "location": entry.location,
-                "quantity": shortest(entry.quantity),
-                "value": shortest(entry.value),
-            }
-            for entry in document.entries[:_IN_AUDIT]
-        ],
-    }

@@ -42,7 +42,7 @@ LocationCode = Annotated[
 ]
 
 
-class Movement(Struct, forbid_unknown_fields=True, kw_only=True):
+class Movement(Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
     """What every movement may state."""
 
     item_id: ItemId = None

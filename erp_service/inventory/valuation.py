@@ -13,7 +13,7 @@ on hand to its share of that movement's value.
 from decimal import Decimal
 from typing import NamedTuple
 
-import msgspec
+from msgspec import Struct
 
 from erp_service.decimals import EXACT, MONEY_SCALE, PRECISION, QUANTITY_SCALE, shortest
 
@@ -29,7 +29,7 @@ _MONEY_END = Decimal(10) ** (PRECISION - MONEY_SCALE)
 _AVERAGE_END = Decimal(10) ** 18
 
 
-class Balance(msgspec.Struct, frozen=True):
+class Balance(Struct, frozen=True, gc=False):
     """One item at one location. `last_average` is the value of one unit when stock was last on hand, None if never."""
 
     on_hand: Decimal = ZERO
@@ -38,7 +38,7 @@ class Balance(msgspec.Struct, frozen=True):
     allows_negative: bool = False
 
 
-class EntryAmounts(NamedTuple):
+class EntryAmounts(Struct, frozen=True, gc=False):
     """The signed amounts of one ledger entry, and the balance after it. A quantity of zero is a settlement."""
 
     quantity: Decimal
@@ -142,16 +142,16 @@ def _money(value: Decimal) -> Decimal:
 def _after(balance: Balance, last: EntryAmounts) -> Balance:
     average = balance.last_average
     if last.on_hand_after > 0:
-        average = EXACT.divide(last.value_after, last.on_hand_after).quantize(_AVERAGE, context=EXACT)
+        average = EXACT.quantize(EXACT.divide(last.value_after, last.on_hand_after), _AVERAGE)
         if average >= _AVERAGE_END:
             raise DoesNotFit("leaves so little on hand for its value that no average can be stated")
     return Balance(last.on_hand_after, last.value_after, average, balance.allows_negative)
 
 
 def _times(quantity: Decimal, unit: Decimal) -> Decimal:
-    return EXACT.multiply(quantity, unit).quantize(_MONEY, context=EXACT)
+    return EXACT.quantize(EXACT.multiply(quantity, unit), _MONEY)
 
 
 def _share(value: Decimal, part: Decimal, whole: Decimal) -> Decimal:
     # EXACT has 80 digits: rounding the quotient to 80 digits first cannot change how it rounds to money
-    return EXACT.divide(EXACT.multiply(value, part), whole).quantize(_MONEY, context=EXACT)
+    return EXACT.quantize(EXACT.divide(EXACT.multiply(value, part), whole), _MONEY)

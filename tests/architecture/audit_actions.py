@@ -1,7 +1,8 @@
 """The actions that the code writes into the audit log, found in its syntax trees.
 
-`record(db, who, action, ...)` is called with a constant, with an f-string over a parameter that is a Literal, or with a
-parameter of the calling function: then the calls of that function say what it is."""
+`record(db, who, action, ...)` and `entry_parameters(who, action, ...)` are called with a constant, with an f-string
+over a parameter that is a Literal, or with a parameter of the calling function: then the calls of that function say
+what it is."""
 
 import ast
 import importlib
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import erp_service
 
 RECORD = "erp_service.audit.record"
+WRITERS = {"record": 2, "entry_parameters": 1}
+"""The functions of that module, with the position of the action in their arguments."""
 PACKAGE = Path(erp_service.__file__).parent
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -30,7 +33,8 @@ def written_actions() -> Iterator[Written]:
     for path in sorted(PACKAGE.rglob("*.py")):
         tree = ast.parse(path.read_text(), str(path))
         if _imports_record(tree, path):
-            yield from _Module(path, tree).calls_of("record", position=2, keyword="action")
+            for name, position in WRITERS.items():
+                yield from _Module(path, tree).calls_of(name, position=position, keyword="action")
 
 
 def _imports_record(tree: ast.Module, path: Path) -> bool:
@@ -41,8 +45,8 @@ def _imports_record(tree: ast.Module, path: Path) -> bool:
             names = [alias.name for alias in node.names]
             assert node.module != "erp_service.audit" or "record" not in names, f"{path}: import the function"
             if node.module == RECORD:
-                assert [(alias.name, alias.asname) for alias in node.names] == [("record", None)], f"{path}: no alias"
-                return True
+                assert [alias.asname for alias in node.names] == [None] * len(names), f"{path}: no alias"
+                return not WRITERS.keys().isdisjoint(names)
     return False
 
 

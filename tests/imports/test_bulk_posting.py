@@ -20,6 +20,7 @@ from erp_service.imports import service
 from erp_service.imports.movement_rows import LAYOUT
 from erp_service.imports.service import Loaded
 from erp_service.inventory import ledger, row_locks
+from erp_service.inventory.posting_lines import PostingLine
 from erp_service.inventory.problems import InsufficientStock
 from erp_service.settings import Settings
 from tests.imports.loading import Load, refused
@@ -85,8 +86,10 @@ def random_lines(chance: Random, lines: int) -> list[dict[str, str]]:
 
 async def post(database: Database, line: dict[str, str], sku: str) -> bool:
     async with database.write() as db:
-        held = await row_locks.lock_for_share(db, [sku], [line["location"], line.get("to_location", line["location"])])
-        posted = ledger.PostingLine(
+        held = await row_locks.lock_rows(
+            db, [(sku, line["location"]), (sku, line.get("to_location", line["location"]))]
+        )
+        posted = PostingLine(
             kind=line["type"],  # type: ignore[arg-type]
             item=held.items[sku],
             location=held.locations[line["location"]],
@@ -97,7 +100,7 @@ async def post(database: Database, line: dict[str, str], sku: str) -> bool:
             reason=line.get("reason"),
         )
         try:
-            await ledger.post(db, system("test"), [posted])
+            await ledger.post(db, system("test"), [posted], held.balances)
         except InsufficientStock:
             return False
     return True

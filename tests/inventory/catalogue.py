@@ -5,7 +5,8 @@ from typing import Any
 
 import httpx
 
-from erp_service.inventory import ledger, row_locks
+from erp_service.inventory import row_locks
+from erp_service.inventory.posting_lines import PostingLine
 from tests.inventory.posting import NOON
 
 ITEMS = "/api/v1/inventory/items"
@@ -37,7 +38,7 @@ async def listed(client: httpx.AsyncClient, **params: Any) -> list[str]:
     return [item["sku"] for item in answer.json()["items"]]
 
 
-def receipt(held: row_locks.LockedRows, sku: str = "BOLT-M8") -> ledger.PostingLine:
-    return ledger.PostingLine(
+def receipt(held: row_locks.LockedRows, sku: str = "BOLT-M8") -> PostingLine:
+    return PostingLine(
         kind="IN", item=held.items[sku], location=held.locations["MAIN"], quantity=Decimal(1), occurred_at=NOON
     )

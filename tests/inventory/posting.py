@@ -8,6 +8,7 @@ from typing import Any
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.inventory import ledger, row_locks
+from erp_service.inventory.posting_lines import PostingLine
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
@@ -27,8 +28,8 @@ def posting(database: Database) -> Post:
         reference_no: str | None = None,
     ) -> Any:
         async with database.write() as db:
-            held = await row_locks.lock_for_share(db, [sku], [code])
-            line = ledger.PostingLine(
+            held = await row_locks.lock_rows(db, [(sku, code)])
+            line = PostingLine(
                 kind=kind,
                 item=held.items[sku],
                 location=held.locations[code],
@@ -37,6 +38,6 @@ def posting(database: Database) -> Post:
                 occurred_at=at,
                 reference_no=reference_no,
             )
-            return await ledger.post(db, system("test"), [line])
+            return await ledger.post(db, system("test"), [line], held.balances)
 
     return post

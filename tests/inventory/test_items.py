@@ -327,10 +327,10 @@ async def test_a_delete_waits_for_a_receipt_that_is_being_committed_and_is_refus
     item = await make(admin)
     await make_place(admin)
     async with database.write() as db:
-        held = await row_locks.lock_for_share(db, ["BOLT-M8"], ["MAIN"])
+        held = await row_locks.lock_rows(db, [("BOLT-M8", "MAIN")])
         delete = asyncio.create_task(admin.delete(f"{ITEMS}/{item['id']}"))
         await eventually(waiting)
-        await ledger.post(db, system("test"), [receipt(held)])
+        await ledger.post(db, system("test"), [receipt(held)], held.balances)
     assert (await delete).json()["stock"][0]["on_hand"] == "1"
 
 
@@ -342,7 +342,7 @@ async def test_a_receipt_waits_for_a_delete_that_is_being_committed_and_finds_no
 
     async def receive() -> bool:
         async with database.write() as db:
-            return "BOLT-M8" in (await row_locks.lock_for_share(db, ["BOLT-M8"], ["MAIN"])).items
+            return "BOLT-M8" in (await row_locks.lock_rows(db, [("BOLT-M8", "MAIN")])).items
 
     async with database.write() as db:
         await items.delete(db, system("test"), await items.lock_for_update(db, item["id"]))
@@ -359,9 +359,9 @@ async def test_receipts_and_deletes_at_once_leave_no_stock_of_a_deleted_item(
 
     async def receive(sku: str) -> bool:
         async with database.write() as db:
-            held = await row_locks.lock_for_share(db, [sku], ["MAIN"])
+            held = await row_locks.lock_rows(db, [(sku, "MAIN")])
             if found := sku in held.items:
-                await ledger.post(db, system("test"), [receipt(held, sku)])
+                await ledger.post(db, system("test"), [receipt(held, sku)], held.balances)
             return found
 
     received, deleted = await asyncio.gather(

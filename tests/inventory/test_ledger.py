@@ -15,11 +15,16 @@ from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.decimals import Quantity
 from erp_service.inventory import stock
-from erp_service.inventory.stock_schemas import Issue, Receipt, ReceiptLine, Transfer
+from erp_service.inventory.stock_schemas import Issue, Receipt, ReceiptLine, Reversal, Transfer
+from erp_service.settings import Settings
+from erp_service.validation import decode
 from tests.inventory.books import PATH, assert_books, balance, stocked
+from tests.support.databases import connected
+from tests.support.statements import sent_statements
 from tests.support.waiting import eventually
 
 WHO = system("test")
+MISTAKE: Reversal = decode(Reversal, b'{"reason": "a mistake"}')
 
 
 async def receive(client: httpx.AsyncClient, sku: str, quantity: str, cost: str = "1", location: str = "MAIN") -> None:
@@ -214,6 +219,61 @@ async def test_not_even_a_superuser_changes_the_ledger(database: Database, owner
         with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
             await owner.execute(change)
     assert await owner.fetchval("select count(*) from stock_ledger where notes is null") == 1
+
+
+async def test_not_even_a_superuser_removes_what_the_ledger_names(
+    settings: Settings, database: Database, owner: asyncpg.Connection, waiting: Waiting
+) -> None:
+    """Also when nothing but the ledger names it any more, and while it is being posted to."""
+    await stocked(owner, "BOLT", "NUT")
+    async with connected(settings.migration_database_url or "") as other:
+        async with database.write() as db:
+            await stock.post_one(db, WHO, one("BOLT"))
+            deleting = asyncio.create_task(other.execute("delete from items"))
+            await eventually(waiting)
+        with pytest.raises(asyncpg.ForeignKeyViolationError, match="the ledger has entries of these items"):
+            await deleting
+    await owner.execute("delete from stock_balances")
+    for table, word in (("items", "sku = 'BOLT'"), ("locations", "code = 'MAIN'")):
+        for change in (
+            f"delete from {table} where {word}",
+            f"update {table} set id = default where {word}",
+            f"truncate {table} cascade",
+        ):
+            with pytest.raises(asyncpg.ForeignKeyViolationError, match=f"the ledger has entries of these {table}"):
+                await owner.execute(change)
+    assert await owner.execute("delete from items where sku = 'NUT'") == "DELETE 1"
+    assert await owner.execute("delete from locations where code = 'SHOP'") == "DELETE 1"
+
+
+async def test_a_document_of_many_lines_takes_as_many_statements_as_one_of_few(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    await stocked(owner, *(f"S{n}" for n in range(50)))
+    counts = set()
+    for size in (10, 1000, 10, 1000):  # the first of each size inserts balances
+        lines = [ReceiptLine(sku=f"S{size % 7 + n % 40}", location="MAIN", quantity=Quantity(1)) for n in range(size)]
+        with sent_statements() as posting:
+            async with database.write() as db:
+                document = await stock.post_all(db, WHO, lines)
+        with sent_statements() as reversal:
+            async with database.write() as db:
+                await stock.reverse(db, WHO, document.transaction_id, MISTAKE)
+        counts.add((len(posting), len(reversal)))
+    assert counts == {(4, 5), (2, 5)}
+    await assert_books(owner)
+
+
+async def test_one_movement_takes_two_statements(database: Database, owner: asyncpg.Connection) -> None:
+    await stocked(owner, "BOLT")
+    move = Transfer(sku="BOLT", from_location="MAIN", to_location="SHOP", quantity=Quantity(1))
+    counts = []
+    for movement in (one("BOLT"), move, one("BOLT"), move):
+        with sent_statements() as sent:
+            async with database.write() as db:
+                await stock.post_one(db, WHO, movement)
+        counts.append(len(sent))
+    assert counts == [4, 4, 2, 2]  # the first of each inserts a balance
 
 
 async def test_the_database_itself_refuses_an_unsound_balance(database: Database, owner: asyncpg.Connection) -> None:

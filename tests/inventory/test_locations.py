@@ -8,6 +8,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from erp_service import errors
 from erp_service.access.principals import system
@@ -295,12 +296,13 @@ async def test_a_location_with_stock_is_not_deleted_and_the_items_are_named(
 async def test_a_delete_waits_for_a_receipt_that_is_being_committed_and_is_refused(
     admin: httpx.AsyncClient, database: Database, post: Post, waiting: Waiting, owner: asyncpg.Connection
 ) -> None:
-    main, item = await make(admin), await make_item(admin)
+    main = await make(admin)
+    await make_item(admin)
     async with database.write() as db:
-        await row_locks.lock_for_share(db, ["BOLT"], ["MAIN"])
+        await row_locks.lock_rows(db, [("BOLT", "MAIN")])
         deleting = asyncio.create_task(admin.delete(f"{LOCATIONS}/{main}"))
         await eventually(waiting)
-        await db.run("insert into stock_balances (item_id, location_id, on_hand) values ($1, $2, 1)", item, main)
+        await db.execute(text("update stock_balances set on_hand = 1"))
     assert (await deleting).json()["type"] == "/problems/location-has-stock"
 
 
@@ -341,16 +343,12 @@ async def test_switching_the_policy_off_waits_for_an_issue_that_is_being_committ
     admin: httpx.AsyncClient, database: Database, post: Post, waiting: Waiting
 ) -> None:
     main = await make(admin, allow_negative_stock=True)
-    item = await make_item(admin)
+    await make_item(admin)
     async with database.write() as db:
-        await row_locks.lock_for_share(db, ["BOLT"], ["MAIN"])
+        await row_locks.lock_rows(db, [("BOLT", "MAIN")])
         switching = asyncio.create_task(put(admin, main))
         await eventually(waiting)
-        await db.run(
-            "insert into stock_balances (item_id, location_id, on_hand, allows_negative) values ($1, $2, -1, true)",
-            item,
-            main,
-        )
+        await db.execute(text("update stock_balances set on_hand = -1"))
     assert (await switching).json()["type"] == "/problems/negative-stock"
 
 

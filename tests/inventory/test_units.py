@@ -44,10 +44,10 @@ async def test_a_new_unit_waits_for_a_receipt_that_is_being_committed_and_is_ref
     item = await make(admin)
     await make_place(admin)
     async with database.write() as db:
-        locked = await row_locks.lock_for_share(db, ["BOLT-M8"], ["MAIN"])
+        locked = await row_locks.lock_rows(db, [("BOLT-M8", "MAIN")])
         change = asyncio.create_task(admin.put(f"{ITEMS}/{item['id']}", json=bolt(unit="kg")))
         await eventually(waiting)
-        await ledger.post(db, system("test"), [receipt(locked)])
+        await ledger.post(db, system("test"), [receipt(locked)], locked.balances)
     assert (await change).json()["type"] == "/problems/unit-stays"
 
 
@@ -59,7 +59,8 @@ async def test_a_receipt_waits_for_a_new_unit_that_is_being_committed_and_is_pos
 
     async def receive() -> None:
         async with database.write() as db:
-            await ledger.post(db, system("test"), [receipt(await row_locks.lock_for_share(db, ["BOLT-M8"], ["MAIN"]))])
+            locked = await row_locks.lock_rows(db, [("BOLT-M8", "MAIN")])
+            await ledger.post(db, system("test"), [receipt(locked)], locked.balances)
 
     async with database.write() as db:
         body = ItemBody(sku=SkuText("BOLT-M8"), name=NameText("Bolt"), unit=UnitText("kg"))
@@ -87,10 +88,10 @@ async def test_the_database_itself_refuses_a_new_unit_whoever_writes_it(
             await writer.execute(upsert, "BOLT-M8")
         assert refusal.value.constraint_name == "items_unit_stays"
         async with database.write() as db:
-            locked = await row_locks.lock_for_share(db, ["NUT"], ["MAIN"])
+            locked = await row_locks.lock_rows(db, [("NUT", "MAIN")])
             change = asyncio.create_task(writer.execute(upsert, "NUT"))
             await eventually(waiting)
-            await ledger.post(db, system("test"), [receipt(locked, "NUT")])
+            await ledger.post(db, system("test"), [receipt(locked, "NUT")], locked.balances)
         with pytest.raises(asyncpg.CheckViolationError):
             await change
         await writer.execute("update items set unit = 'pcs', name = 'The same unit'")

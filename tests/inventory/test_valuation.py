@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import astuple
 
 from erp_service.decimals import shortest
 from erp_service.inventory import valuation
@@ -79,7 +80,8 @@ def assert_sound(before: Balance, after: Balance, parts: tuple[valuation.EntryAm
     assert after.on_hand != 0 or after.value == 0
     assert after.on_hand <= 0 or after.value >= 0
     assert all(p.quantity == 0 for p in parts[1:])
-    assert not any(number.is_signed() and not number for part in parts for number in part), "a negative zero"
+    numbers = [number for part in parts for number in astuple(part)]
+    assert not any(number.is_signed() and not number for number in numbers), "a negative zero"
 
 
 def figures(*numbers: Decimal) -> str:

@@ -37,9 +37,23 @@ ONE = (
     "(item_id, location_id) = (select item_id, location_id from stock_balances where on_hand > 5 order by 1, 2 limit 1)"
 )
 LAST = f"id = (select max(id) from stock_ledger where {ONE})"
+A_DOCUMENT = "(select id from stock_transactions limit 1)"
+OF_LAST = f"transaction_id = (select transaction_id from stock_ledger where {LAST})"
 
 INTO = """stock_ledger
   (transaction_id, line, item_id, location_id, entry_type, quantity, value, on_hand_after, value_after, occurred_at)"""
+
+ORPHANS = {
+    f"there is no such {name}": f"""
+        with moved as (update stock_ledger set {column} = -1 where {column} = {least})
+        update stock_balances set {column} = -1 where {column} = {least}
+    """
+    for name in ("item", "location")
+    for column, least in [(f"{name}_id", f"(select min({name}_id) from stock_balances)")]
+} | {
+    "there is no such document": f"update stock_ledger set transaction_id = gen_random_uuid() where {OF_LAST}",
+    "another user posted it": f"update stock_ledger set user_id = -1 where {OF_LAST}",
+}
 
 SPOILED = {
     "quantity of a balance": (f"update stock_balances set on_hand = on_hand + 0.000001 where {ONE}", ["balances"]),
@@ -68,6 +82,7 @@ SPOILED = {
         """,
         ["chain"],
     ),
+    **{fault: (statement, ["references"]) for fault, statement in ORPHANS.items()},
     "one end of a transfer": (
         """
         update stock_ledger set entry_type = 'IN'
@@ -79,7 +94,7 @@ SPOILED = {
         f"""
         with spoiled as (update stock_balances set on_hand = -1, value = 0 where {ONE} returning *)
         insert into {INTO}
-        select gen_random_uuid(), 1, s.item_id, s.location_id, 'OUT', -1 - b.on_hand, -b.value, -1, 0, now()
+        select {A_DOCUMENT}, 1, s.item_id, s.location_id, 'OUT', -1 - b.on_hand, -b.value, -1, 0, now()
         from spoiled s join stock_balances b using (item_id, location_id)
         """,
         ["negative stock"],
@@ -88,7 +103,7 @@ SPOILED = {
         f"""
         with spoiled as (update stock_balances set on_hand = 0, value = 1 where {ONE} returning *)
         insert into {INTO}
-        select gen_random_uuid(), 1, s.item_id, s.location_id, 'OUT', -b.on_hand, 1 - b.value, 0, 1, now()
+        select {A_DOCUMENT}, 1, s.item_id, s.location_id, 'OUT', -b.on_hand, 1 - b.value, 0, 1, now()
         from spoiled s join stock_balances b using (item_id, location_id)
         """,
         ["empty balances"],
@@ -110,6 +125,20 @@ async def test_each_way_to_spoil_the_books_is_found(settings: Settings, books: a
             found.update(checks)
     assert found == {proof.name for proof in all_proofs()} - {"export files", "look-alikes"}
     assert await verify(settings) == []
+
+
+async def test_every_entry_that_names_what_is_not_there_is_named_with_what_is_missing(
+    settings: Settings, books: asyncpg.Connection
+) -> None:
+    """No foreign key says so since migration 0015."""
+    for fault, statement in ORPHANS.items():
+        async with spoiled(settings, books, statement) as (finding,):
+            assert {row["fault"] for row in finding.rows} == {fault}
+            orphans = await books.fetchval(
+                "select count(*) from stock_ledger e where -1 in (item_id, location_id, user_id)"
+                " or not exists (select from stock_transactions t where t.id = e.transaction_id)"
+            )
+            assert finding.total == orphans
 
 
 @contextlib.asynccontextmanager
