@@ -50,7 +50,9 @@ def downloads_of(export_id: UUID, user_id: int) -> AdvisoryLock:
 
 
 IDEMPOTENCY_KEY = "hashtextextended(:key, :user_id)"
-"""One request at a time with an Idempotency-Key of a user: keys for a statement that has both parameters."""
+TRY_IDEMPOTENCY_KEY = f"pg_try_advisory_xact_lock({IDEMPOTENCY_KEY})"
+"""One request at a time with an Idempotency-Key of a user; without waiting: false if another has it. SQL, with its
+parameters, for a statement that has more to do."""
 
 
 async def take(db: WriteSession, lock: AdvisoryLock) -> None:

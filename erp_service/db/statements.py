@@ -1,7 +1,8 @@
 """SQL text and arguments of SQLAlchemy's statements. SQLAlchemy writes the SQL, once for each shape of a statement;
 asyncpg sends it, and converts values in both directions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from sqlalchemy import Executable
@@ -78,3 +79,21 @@ def _compiled(statement: Executable, *, cache_key: Any, column_keys: list[str]) 
     if compiler.post_compile_params:
         raise ValueError("a list of values changes the text of the statement: use db.base.among")
     return compiler
+
+
+def number_array(values: Iterable[int | Decimal | None]) -> str:
+    """An array as one text, in the syntax of PostgreSQL's documentation, 8.15.6: `cast(cast(:ids as text) as bigint[])`.
+
+    The driver would encode it element by element, which took a third of the time of a document of 1,000 lines."""
+    return "{" + ",".join(map(str, values)).replace("None", "NULL") + "}"
+
+
+def text_array(values: Iterable[str | None]) -> str:
+    """The same, also of what Postgres reads from a text: timestamps, JSON."""
+    return "{" + ",".join(["NULL" if text is None else _quoted(text) for text in values]) + "}"
+
+
+def _quoted(text: str) -> str:
+    if '"' in text or "\\" in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

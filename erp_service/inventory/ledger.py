@@ -18,9 +18,8 @@ from uuid_utils.compat import uuid7
 from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.audit.record import INSERT_ENTRY, entry_parameters
-from erp_service.db.arrays import number_array, text_array
 from erp_service.db.sessions import WriteSession
-from erp_service.db.statements import Prepared
+from erp_service.db.statements import Prepared, number_array, text_array
 from erp_service.decimals import shortest, trimmed
 from erp_service.errors import Fault
 from erp_service.inventory.posting_lines import PostingLine, Step, steps
@@ -214,8 +213,8 @@ with given as materialized (
   returning id, recorded_at
 )
 select array_agg(id order by id), array_agg(recorded_at order by id), (select recorded_at from document) from entries
-""")
-)  # noqa: S608 a constant of audit/record.py
+""")  # noqa: S608 a constant of audit/record.py
+)
 
 
 async def _write(

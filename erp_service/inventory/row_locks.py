@@ -14,9 +14,8 @@ from typing import TypeAlias
 from msgspec import Struct
 from sqlalchemy import text
 
-from erp_service.db.arrays import number_array, text_array
 from erp_service.db.sessions import WriteSession
-from erp_service.db.statements import Prepared
+from erp_service.db.statements import Prepared, number_array, text_array
 from erp_service.inventory.valuation import Balance
 
 ItemAndLocation: TypeAlias = tuple[int | str, int | str]

@@ -9,8 +9,6 @@ from typing import Any
 import msgspec
 import structlog
 
-from erp_service.observability import tracing
-
 _log = structlog.stdlib.get_logger("erp")
 _erp = logging.getLogger("erp")
 _encode = msgspec.json.Encoder().encode
@@ -60,7 +58,7 @@ def write(scope: Any, status: int, duration: float | None, request_id: str) -> N
         )
         return
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-    trace_id = structlog.contextvars.get_contextvars().get("trace_id") if tracing.is_on() else None
+    trace_id = scope["state"].get("trace_id")
     line = _Line(
         method, path, status, milliseconds, user_id, request_id, "request", "info", "erp", now, trace_id=trace_id
     )

@@ -92,6 +92,7 @@ def request(scope: Any, *, request_id: str) -> Iterator[None]:
     attributes = {"http.request.method": method, "request_id": request_id}
     refusal: Refused | None = None
     with span(method, attributes, kind="SERVER", parent=parent) as current:
+        scope["state"]["trace_id"] = format_trace_id(current.get_span_context().trace_id)
         try:
             yield
         except Refused as exc:

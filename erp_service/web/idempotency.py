@@ -77,7 +77,7 @@ async def _claim(db: WriteSession, request: Request[Any, Any, Any], body: bytes)
 # is not seen here, but by _RECORD, which then writes nothing.
 _CLAIM = Prepared(
     text(f"""
-    select pg_try_advisory_xact_lock({locks.IDEMPOTENCY_KEY}), r.digest, r.status, r.headers, r.body
+    select {locks.TRY_IDEMPOTENCY_KEY}, r.digest, r.status, r.headers, r.body
     from (values (cast(:user_id as bigint), cast(:key as text))) claim (user_id, key)
     left join idempotency r on r.user_id = claim.user_id and r.key = claim.key
       and r.created_at > now() - make_interval(hours => {KEPT_HOURS})

@@ -13,6 +13,7 @@ from litestar.background_tasks import BackgroundTask, BackgroundTasks
 from litestar.response import Response
 from litestar.serialization import default_serializer
 from litestar.types import Receive, Scope, Send
+from litestar.utils.helpers import get_enum_string_value
 
 from erp_service import errors
 from erp_service.db.pagination import Page
@@ -69,7 +70,7 @@ class ApiResponse(Response[T]):
         elif status in _WITHOUT_BODY:
             answer = Answer(status, _encoded(headers), b"", self.background)
         else:
-            media_type = self.media_type or media_type or MediaType.JSON
+            media_type = get_enum_string_value(self.media_type or media_type or MediaType.JSON)
             body = self.render(self.content, media_type, default_serializer)
             headers.setdefault("Content-Type", _content_type(media_type))
             headers.setdefault("Content-Length", str(len(body)))
@@ -84,7 +85,7 @@ def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 @cache
 def _content_type(media_type: str) -> str:
-    return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else str(media_type)
+    return f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type
 
 
 def rendered_answer(request: Request[Any, Any, Any]) -> Answer:

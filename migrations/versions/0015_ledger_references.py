@@ -16,7 +16,8 @@ down_revision = "0014"
 # could deadlock with a migration that has the ledger.
 #
 # The row is locked before a trigger for each row runs, so it waits for a posting that shares the row, and then sees its
-# entries. (Not so in a transaction with an older snapshot: there the foreign key of the balance refuses.)
+# entries. (Not so in a transaction with an older snapshot: there the foreign key of the balance refuses.) TRUNCATE is
+# looked at afterwards, since it may empty the ledger with the same command.
 STATEMENTS = """
 lock table items, locations, stock_transactions, stock_ledger, users in access exclusive mode;
 alter table stock_ledger
@@ -45,11 +46,11 @@ begin
 end $body$;
 create trigger items_named_by_ledger before delete or update of id on items
   for each row execute function erp_refuse_orphans();
-create trigger items_truncated before truncate on items
+create trigger items_truncated after truncate on items
   for each statement execute function erp_refuse_orphans();
 create trigger locations_named_by_ledger before delete or update of id on locations
   for each row execute function erp_refuse_orphans();
-create trigger locations_truncated before truncate on locations
+create trigger locations_truncated after truncate on locations
   for each statement execute function erp_refuse_orphans();
 """
 

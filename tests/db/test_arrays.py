@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import asyncpg
 
-from erp_service.db.arrays import number_array, text_array
+from erp_service.db.statements import number_array, text_array
 
 TEXTS = [
     "",
