@@ -76,6 +76,7 @@ with given as materialized (
   left join locked_items i on i.sku = n.sku
   left join locked_locations l on l.code = n.code
   where (select count(*) from locked_locations) >= 0
+  order by 1, 2
 ), locked_balances as materialized (
   select b.item_id, b.location_id, b.on_hand, b.value, b.last_average, b.allows_negative
   from stock_balances b join keys using (item_id, location_id)
