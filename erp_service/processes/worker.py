@@ -20,8 +20,8 @@ from erp_service.queue.worker import HardenedApp, WorkerFailed
 from erp_service.registry.background import BackgroundStep
 from erp_service.registry.feature import load
 from erp_service.registry.queues import QueueShare
-from erp_service.services import WorkerServices, build_worker_services
 from erp_service.settings import Settings
+from erp_service.worker_services import WorkerServices, build_worker_services
 
 _CHECK_SECONDS = 2.0  # between two checks whether the database is migrated
 

@@ -19,8 +19,8 @@ from erp_service.exports.models import Status
 from erp_service.exports.schemas import ExportRequest
 from erp_service.queue.connector import defer
 from erp_service.registry.housekeeping import Pruning
-from erp_service.services import WorkerServices
 from erp_service.settings import Settings
+from erp_service.worker_services import WorkerServices
 
 MANY = 10_000
 EXPLAIN = "explain (analyze, buffers, format json) "
