@@ -19,7 +19,7 @@ from erp_service.exports.models import CHANNEL, ExportJob, Status
 from erp_service.exports.planning.selection import Spec
 from erp_service.exports.problems import ExportAbandoned, stored_problem
 from erp_service.exports.storage.base import FileKey
-from erp_service.queue.fencing import JobAttempt
+from erp_service.queue.attempts import JobAttempt
 
 WORKER = principals.system("erp worker")
 
