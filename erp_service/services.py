@@ -1,4 +1,5 @@
-"""What a process is composed of: built here, for processes and tests alike, and found by type everywhere else."""
+"""What an instance of the API is composed of: built here, for processes and tests alike, and found by type everywhere
+else. What a worker is composed of: worker_services.py."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,11 +19,9 @@ from erp_service.exports.delivery.signed_urls import SignedUrls
 from erp_service.exports.storage.registry import StoreIdentityCheck, open_store
 from erp_service.features import FEATURES
 from erp_service.operations.cluster_metrics import ClusterMetrics
-from erp_service.operations.housekeeping import Housekeeping
 from erp_service.operations.readiness import ProbeDatabase, Readiness
 from erp_service.registry.feature import load
 from erp_service.registry.figures import FigureReader
-from erp_service.registry.housekeeping import HousekeepingStep, Pruning
 from erp_service.registry.services import ServiceSet
 from erp_service.settings import Settings, with_secret
 
@@ -41,19 +40,6 @@ class Services(ServiceSet, frozen=True):
     probes: ProbeDatabase
     readiness: Readiness
     cluster_metrics: ClusterMetrics
-
-
-class WorkerServices(ServiceSet, frozen=True):
-    """One worker. Tasks, background steps and housekeeping find in it what they need."""
-
-    settings: Settings
-    database: Database
-    exports: ExportContext
-    housekeeping: Housekeeping
-
-    async def close(self) -> None:
-        await self.exports.store.close()
-        await self.database.close()
 
 
 def build_services(settings: Settings) -> Services:
@@ -103,15 +89,3 @@ async def running(services: Services) -> AsyncIterator[None]:
         await services.exports.store.close()
         await services.probes.close()
         await services.database.close()
-
-
-def build_worker_services(settings: Settings) -> WorkerServices:
-    """Connects to nothing yet. Raises SettingsError if the store is of no known kind."""
-    database = Database(settings, name="erp worker")
-    steps: list[Pruning | HousekeepingStep] = load(FEATURES, "housekeeping", Pruning, HousekeepingStep)
-    return WorkerServices(
-        settings=settings,
-        database=database,
-        exports=ExportContext(settings, database, open_store(settings)),
-        housekeeping=Housekeeping(steps),
-    )

@@ -19,9 +19,10 @@ from erp_service.app import create_app
 from erp_service.db import migrate as schema
 from erp_service.db.engine import Database
 from erp_service.observability import telemetry
-from erp_service.services import WorkerServices, build_services, build_worker_services
+from erp_service.services import build_services
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
+from erp_service.worker_services import WorkerServices, build_worker_services
 from tests.support import other_server
 from tests.support.apps import SharedApp, running
 from tests.support.clients import SignIn, UserClient, client_of

@@ -11,8 +11,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 
 from erp_service import errors
 from erp_service.auth.emails import Email
-from erp_service.auth.passwords import LONGEST
-from erp_service.auth.schemas import LoginCredentials
+from erp_service.auth.schemas import LONGEST, LoginCredentials
 from erp_service.errors import Fault
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"

@@ -12,14 +12,10 @@ from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from zxcvbn_rs_py import zxcvbn
 
 from erp_service import errors
 
 T = TypeVar("T")
-
-SHORTEST = 12  # characters (NIST SP 800-63B asks for at least 8, and for 64 to be possible)
-LONGEST = 200
 
 # OWASP Password Storage Cheat Sheet: 19 MiB, two passes; about 30 ms. One lane, since our threads share the cores.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
@@ -86,8 +82,6 @@ class Passwords:
     ten thousand log-ins cost neither memory nor database connections, and those in line still get their turn."""
 
     def __init__(self, *, threads: int = _THREADS, most_in_line: int = _MOST_IN_LINE) -> None:
-        # its first call builds its dictionaries in 13 ms: now, and not while requests wait
-        zxcvbn("a")
         self._threads = ThreadPoolExecutor(threads, "argon2", _give_way)
         self._most = most_in_line
         self.in_line = 0

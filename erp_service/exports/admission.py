@@ -14,7 +14,7 @@ from erp_service.db import locks
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports.models import ExportJob
 from erp_service.exports.problems import ExportQuota
-from erp_service.queue.connector import defer
+from erp_service.queue.jobs import defer
 from erp_service.registry.figures import FigureReader
 from erp_service.registry.queues import QueueShare
 

@@ -1,8 +1,9 @@
 """What exports need from the process in which they run."""
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from erp_service.db.engine import Database
+from erp_service.exports.run.pace import Pace
 from erp_service.exports.run.snapshot import SPLITTING, Splitting
 from erp_service.exports.storage.base import Store
 from erp_service.settings import Settings
@@ -15,6 +16,7 @@ class ExportContext(Struct, frozen=True):
     database: Database
     store: Store
     splitting: Splitting = SPLITTING
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def most_running(self) -> int:

@@ -7,12 +7,13 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, func, select, text, update
+from sqlalchemy import ColumnElement, bindparam, func, select, text, update
 
 from erp_service.access import principals
 from erp_service.audit.record import record
 from erp_service.db.base import among
 from erp_service.db.sessions import WriteSession
+from erp_service.db.statements import Prepared
 from erp_service.errors import Refused
 from erp_service.exports import admission
 from erp_service.exports.eta import Pace, percent
@@ -20,7 +21,7 @@ from erp_service.exports.models import CHANNEL, ExportJob, Status
 from erp_service.exports.planning.selection import Spec
 from erp_service.exports.problems import ExportAbandoned, stored_problem
 from erp_service.exports.storage.base import FileKey
-from erp_service.queue.fencing import JobAttempt
+from erp_service.queue.attempts import JobAttempt
 
 WORKER = principals.system("erp worker")
 
@@ -82,33 +83,49 @@ class CancelRequested(Exception):
     """The row says `canceling`."""
 
 
+# built once: a worker runs it between the queue's notification and the first row
+_CLAIM = Prepared(
+    update(ExportJob)
+    .where(
+        ExportJob.id == bindparam("export_id"),
+        ExportJob.queue_job_id == bindparam("job_id"),
+        ExportJob.attempt < bindparam("number"),
+        text("status in ('queued', 'running')"),
+    )
+    .values(
+        status=Status.RUNNING,
+        attempt=bindparam("number"),
+        started_at=_NOW,
+        snapshot_at=None,
+        rows_done=0,
+        bytes_done=0,
+        rows_total=None,
+        rows_total_is_estimate=False,
+        progress_at=None,
+        percent=0.0,
+        recent_rows=0.0,
+        recent_seconds=0.0,
+    )
+    .returning(
+        ExportJob.user_id,
+        ExportJob.dataset,
+        ExportJob.format,
+        ExportJob.compression,
+        ExportJob.spec,
+        ExportJob.retention_hours,
+    )
+)
+
+
 async def claim(db: WriteSession, run: Run, *, most_running: int) -> Claimed | None:
     """Begin an attempt, whose number must be greater than all before it. None if nothing is left to do."""
-    job = ExportJob
-    later = [job.id == run.export_id, job.queue_job_id == run.queue_job_id, job.attempt < run.attempt]
-    values: dict[str, object] = {
-        "status": Status.RUNNING,
-        "attempt": run.attempt,
-        "started_at": _NOW,
-        "snapshot_at": None,
-        "rows_done": 0,
-        "bytes_done": 0,
-        "rows_total": None,
-        "rows_total_is_estimate": False,
-        "progress_at": None,
-        "percent": 0.0,
-        "recent_rows": 0.0,
-        "recent_seconds": 0.0,
-    }
-    begin = update(job).where(*later, among(job.status, (Status.QUEUED, Status.RUNNING))).values(values)
-    row = (
-        await db.execute(
-            begin.returning(job.user_id, job.dataset, job.format, job.compression, job.spec, job.retention_hours)
-        )
-    ).one_or_none()
+    its_run = {"export_id": run.export_id, "job_id": run.queue_job_id, "number": run.attempt}
+    row = (await db.execute(_CLAIM, its_run)).one_or_none()
     if row is not None:
         spec = msgspec.convert(row.spec, Spec)
         return Claimed(row.user_id, row.dataset, row.format, row.compression, spec, row.retention_hours)
+    job = ExportJob
+    later = [job.id == run.export_id, job.queue_job_id == run.queue_job_id, job.attempt < run.attempt]
     # the worker that should have answered the cancel died before it could
     if await _set(db, [*later, job.status == Status.CANCELING], status=Status.CANCELED, finished_at=_NOW):
         await admission.admit(db, most_running)

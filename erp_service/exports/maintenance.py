@@ -12,6 +12,7 @@ from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.exports import admission, lifecycle
 from erp_service.exports.context import ExportContext
 from erp_service.exports.models import ExportJob, Status
+from erp_service.exports.run.pace import look
 from erp_service.exports.storage.base import FileKey, Store, StoredFile
 from erp_service.exports.storage.registry import store_fault
 from erp_service.observability.telemetry import log
@@ -146,5 +147,13 @@ async def _run(services: ServiceSet) -> None:
     await run(services.find(ExportContext))
 
 
-BACKGROUND = (BackgroundStep("end exports whose job has ended", _abandon_ended),)
+async def _look_whether_to_give_way(services: ServiceSet) -> None:
+    exports = services.find(ExportContext)
+    await look(exports.pace, exports.database)
+
+
+BACKGROUND = (
+    BackgroundStep("end exports whose job has ended", _abandon_ended),
+    BackgroundStep("look whether exports give way", _look_whether_to_give_way),
+)
 HOUSEKEEPING = (HousekeepingStep("exports", _run),)

@@ -6,15 +6,15 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import BigInteger, Select, Uuid, and_, bindparam, column, func, select, true
+from sqlalchemy import BigInteger, Boolean, Select, Uuid, bindparam, column, func, or_, select, text, true
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
-from erp_service.db.base import among
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session
+from erp_service.db.statements import Prepared
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.eta import Pace, progress
 from erp_service.exports.formats.base import FormatName
@@ -147,24 +147,44 @@ async def jobs(
     return await page(db, statement, _represented, _NEWEST_FIRST, limit=limit, cursor=cursor, into=ExportJobPage)
 
 
-async def owner_load(db: Session, user_id: int, *, twin_of: Mapping[str, object] | None) -> OwnerLoad:
-    """`twin_of` are the columns of a job's row that hold its request; None looks for no twin.
-
-    One statement, since every submission runs it twice."""
-    own = ExportJob.user_id == user_id
-    unadmitted = and_(ExportJob.status == Status.QUEUED, ExportJob.queue_job_id.is_(None))
-    counts = (
-        select(func.count().filter(unadmitted).label("waiting"), func.count(ExportJob.queue_job_id).label("admitted"))
-        .where(own, among(ExportJob.status, OPEN))
-        .subquery("counts")
+# Built once, and one statement: every submission runs it twice. The states are constants of the text, so that the
+# planner always knows that the index of open exports has all of them.
+_OPEN_OF_OWNER = (ExportJob.user_id == bindparam("user_id"), text("status in ('queued', 'running', 'canceling')"))
+_COUNTS = (
+    select(
+        func.count().filter(text("status = 'queued' and queue_job_id is null")).label("waiting"),
+        func.count(ExportJob.queue_job_id).label("admitted"),
     )
+    .where(*_OPEN_OF_OWNER)
+    .subquery("counts")
+)
+_TWIN = (
+    select(*EXPORT_COLUMNS)
+    .where(
+        *_OPEN_OF_OWNER,
+        ExportJob.status != Status.CANCELING,
+        ExportJob.dataset == bindparam("dataset"),
+        ExportJob.format == bindparam("format"),
+        ExportJob.compression == bindparam("compression"),
+        ExportJob.spec == bindparam("spec"),
+        ExportJob.retention_hours == bindparam("retention_hours"),
+    )
+    .order_by(ExportJob.id)
+    .limit(1)
+    .subquery("twin")
+)
+_LOAD = Prepared(select(_COUNTS.c.waiting, _COUNTS.c.admitted))
+_LOAD_AND_TWIN = Prepared(
+    select(_COUNTS.c.waiting, _COUNTS.c.admitted, *_TWIN.c).select_from(_COUNTS.outerjoin(_TWIN, true()))
+)
+
+
+async def owner_load(db: Session, user_id: int, *, twin_of: Mapping[str, object] | None) -> OwnerLoad:
+    """`twin_of` are the columns of a job's row that hold its request (`PlannedExport.row_values`); None looks for no
+    twin."""
     if twin_of is None:
-        return OwnerLoad(*(await db.execute(select(counts))).one())
-    same = [ExportJob.__table__.c[name] == value for name, value in twin_of.items()]
-    open_twin = select(*EXPORT_COLUMNS).where(own, among(ExportJob.status, (Status.QUEUED, Status.RUNNING)), *same)
-    oldest = open_twin.order_by(ExportJob.id).limit(1).subquery("twin")
-    statement = select(counts.c.waiting, counts.c.admitted, *oldest.c).select_from(counts.outerjoin(oldest, true()))
-    waiting, admitted, *values = (await db.execute(statement)).one()
+        return OwnerLoad(*(await db.execute(_LOAD, {"user_id": user_id})).one())
+    waiting, admitted, *values = (await db.execute(_LOAD_AND_TWIN, {"user_id": user_id, **twin_of})).one()
     if values[0] is None:
         return OwnerLoad(waiting, admitted)
     twin = versioned(ExportRow.of(*values))
@@ -202,7 +222,19 @@ async def lock_for_update(db: Session, who: Principal, export_id: UUID) -> Expor
 
 async def readable(db: Session, who: Principal, export_id: UUID) -> ExportRow:
     """The row, also of a deleted job; raises errors.NotFound."""
-    return await _one(db, _visible(who, export_id), export_id)
+    of_all = who.role.includes(Role.ADMIN)
+    row = (await db.execute(_READABLE, {"id": export_id, "user_id": who.user_id, "of_all": of_all})).one_or_none()
+    if row is None:
+        raise not_found(export_id)
+    return ExportRow.of(*row)
+
+
+_READABLE = Prepared(
+    select(*EXPORT_COLUMNS).where(
+        ExportJob.id == bindparam("id"),
+        or_(bindparam("of_all", type_=Boolean), ExportJob.user_id == bindparam("user_id")),
+    )
+)
 
 
 def _visible(who: Principal, export_id: UUID) -> Select[Any]:

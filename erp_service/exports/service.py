@@ -36,8 +36,8 @@ from erp_service.exports.queries import ExportRow, OwnerLoad, VersionedExport
 from erp_service.exports.schemas import DatasetColumn, DatasetFilter, DatasetOut, Estimate, ExportRequest, FormatOut
 from erp_service.exports.storage.base import FileKey
 from erp_service.observability import tracing
-from erp_service.queue.connector import cancel as cancel_queue_job
-from erp_service.queue.connector import is_doing
+from erp_service.queue.jobs import cancel as cancel_queue_job
+from erp_service.queue.jobs import is_doing
 from erp_service.registry.datasets import kind_of
 from erp_service.settings import Settings
 

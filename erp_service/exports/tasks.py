@@ -13,7 +13,7 @@ from erp_service.exports.lifecycle import Run
 from erp_service.exports.run import attempt, store_failures
 from erp_service.exports.run.store_failures import StoreRetry
 from erp_service.observability import telemetry, tracing
-from erp_service.queue.fencing import JobAttempt
+from erp_service.queue.attempts import JobAttempt
 from erp_service.queue.worker import services_of, stopped_by
 
 tasks = Blueprint()

@@ -14,14 +14,14 @@ from erp_service.exports.storage.registry import open_store, store_fault
 from erp_service.features import FEATURES
 from erp_service.observability import telemetry, tracing
 from erp_service.queue.background import run_background
-from erp_service.queue.connector import JoiningConnector
+from erp_service.queue.connector import WorkerConnector
 from erp_service.queue.rescue import Timeouts
 from erp_service.queue.worker import HardenedApp, WorkerFailed
 from erp_service.registry.background import BackgroundStep
 from erp_service.registry.feature import load
 from erp_service.registry.queues import QueueShare
-from erp_service.services import WorkerServices, build_worker_services
 from erp_service.settings import Settings
+from erp_service.worker_services import WorkerServices, build_worker_services
 
 _CHECK_SECONDS = 2.0  # between two checks whether the database is migrated
 
@@ -36,7 +36,7 @@ def build_app(settings: Settings, services: WorkerServices) -> HardenedApp:
     # at least two, so that a small export need not wait for a large one, and one more for housekeeping
     slots = max(2, settings.worker_concurrency) + 1
     app = HardenedApp(
-        connector=JoiningConnector(settings.listen_url, pool_size=slots + 2),
+        connector=WorkerConnector(settings.listen_url, pool_size=slots + 2),
         timeouts=Timeouts(heartbeat=settings.heartbeat_seconds, stalled=settings.stalled_seconds),
         concurrency=slots,
         grace_seconds=settings.grace_seconds,

@@ -1,35 +1,26 @@
-"""Procrastinate's connector, joined to our transactions: jobs are deferred over asyncpg, workers use psycopg.
+"""Procrastinate's connector for workers, hardened against a server or a network that hangs or goes away.
 
-A job that is deferred with `connection=db` commits or rolls back with everything else in that transaction. A worker
-sees it a few milliseconds after the commit, and never before. This needs no pool. In the API the connector stays
-closed, so that a job which is deferred without a connection raises AppNotOpen instead of being deferred outside the
-transaction."""
+Jobs that belong to a transaction are deferred by jobs.py, without a connector. So what is deferred over this one while
+it is closed raises AppNotOpen instead of being deferred outside a transaction."""
 
 import asyncio
 import json
 import logging
 import os
-import re
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from datetime import datetime
 from typing import Any
 
-import asyncpg
 import psycopg
 import psycopg_pool
-from procrastinate import PsycopgConnector, exceptions, manager, tasks
+from procrastinate import PsycopgConnector
 from procrastinate.connector import Notify
-from procrastinate.types import JSONValue
 from psycopg import sql
 from psycopg.rows import DictRow
-from sqlalchemy import text
 
 from erp_service.db.backoff import Backoff
 from erp_service.db.connections import KEEPALIVE as SERVER_KEEPALIVE
-from erp_service.db.outages import constraint_of
-from erp_service.db.sessions import Session, WriteSession
 from erp_service.queue.outages import PSYCOPG_ERRORS
 
 log = logging.getLogger(__name__)
@@ -52,9 +43,6 @@ KEEPALIVE = {
 }
 CATCH_UP = json.dumps({"type": "job_inserted", "job_id": 0})
 
-_PLACEHOLDER = re.compile(r"%\((\w+)\)s")
-_LOCK_IN_DETAIL = re.compile(r"Key \(queueing_lock\)=\((.*)\)", re.DOTALL)
-
 
 class _Pool(psycopg_pool.AsyncConnectionPool):
     @staticmethod
@@ -68,9 +56,13 @@ def _pool(**arguments: Any) -> _Pool:
     return _Pool(**{**arguments, "check": _Pool.check_connection})
 
 
-class JoiningConnector(PsycopgConnector):
-    """Uses the caller's session, which is over asyncpg, where one is given, else, in workers, a pool of its own to
-    `url` (a `postgresql://` address, `?host=/socket/dir` included)."""
+async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Each query of Procrastinate is one statement: without BEGIN and COMMIT, a fetch takes two round trips less."""
+    await connection.set_autocommit(True)
+
+
+class WorkerConnector(PsycopgConnector):
+    """Has a pool of its own to `url` (a `postgresql://` address, `?host=/socket/dir` included)."""
 
     def __init__(self, url: str, *, name: str = "erp worker", pool_size: int = 6) -> None:
         self.url = url
@@ -85,6 +77,7 @@ class JoiningConnector(PsycopgConnector):
         super().__init__(
             pool_factory=_pool,
             conninfo=url,
+            configure=_autocommit,
             kwargs=self._arguments,
             min_size=1,
             max_size=pool_size,
@@ -103,24 +96,6 @@ class JoiningConnector(PsycopgConnector):
             async with super()._get_cursor(connection) as cursor:
                 deadline.enter_context(_answered_within(ANSWER_SECONDS, cursor.connection))
                 yield cursor
-
-    async def execute_query_all_async_with_connection(
-        self, connection: Session, query: str, **arguments: Any
-    ) -> list[dict[str, Any]]:
-        """Issue #417: upstream does not support asyncpg. Raises UniqueViolation, and else what asyncpg raises: the
-        owner of the transaction knows what a lost connection means for it."""
-        statement, parameters = _numbered(query, arguments)
-        with _as_unique_violation():
-            return [dict(row) for row in await connection.fetch(statement, *parameters)]
-
-    async def execute_query_one_async_with_connection(
-        self, connection: Session, query: str, **arguments: Any
-    ) -> dict[str, Any]:
-        """The same for one row; raises NoResult when there is none, as upstream does."""
-        rows = await self.execute_query_all_async_with_connection(connection, query, **arguments)
-        if not rows:
-            raise exceptions.NoResult
-        return rows[0]
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
         """Listen for ever. Upstream stops silently at the first reconnect that fails (issue #1597)."""
@@ -175,78 +150,3 @@ def _answered_within(seconds: float, connection: psycopg.AsyncConnection[Any]) -
 def _shut_down(connection: psycopg.AsyncConnection[Any]) -> None:
     with suppress(*PSYCOPG_ERRORS), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
         duplicate.shutdown(socket.SHUT_RDWR)
-
-
-def _numbered(query: str, arguments: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
-    """The query with asyncpg's `$n` instead of psycopg's `%(name)s`, and the values in that order."""
-    order: dict[str, int] = {}
-    statement = _PLACEHOLDER.sub(lambda m: f"${order.setdefault(m[1], len(order) + 1)}", query)
-    return statement, tuple(_plain(arguments[name]) for name in order)
-
-
-def _plain(value: Any) -> Any:
-    """A value as asyncpg takes it: jsonb takes text, and a composite value is a tuple."""
-    if isinstance(value, dict):
-        return json.dumps(value)
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    if isinstance(value, tuple):
-        return tuple(_plain(part) for part in value)
-    return value
-
-
-@contextmanager
-def _as_unique_violation() -> Iterator[None]:
-    """Raise what Procrastinate raises for a constraint of its tables."""
-    try:
-        yield
-    except asyncpg.IntegrityConstraintViolationError as exc:
-        key = _LOCK_IN_DETAIL.search(exc.detail or "")
-        raise exceptions.UniqueViolation(
-            constraint_name=constraint_of(exc), queueing_lock=key[1] if key else None
-        ) from exc
-
-
-_IS_DOING = text("select status = 'doing' from procrastinate_jobs where id = :id")
-# never opened: in the caller's transaction it needs no connection of its own
-_job_manager = manager.JobManager(JoiningConnector("postgresql://"))
-
-
-async def defer(
-    db: WriteSession,
-    task: str,
-    *,
-    queue: str,
-    arguments: Mapping[str, JSONValue],
-    priority: int = 0,
-    lock: str | None = None,
-    queueing_lock: str | None = None,
-    schedule_at: datetime | None = None,
-) -> int:
-    """Put a job for the task of this name into the queue, in the caller's transaction. Returns the job's id.
-
-    The task is given by name, since it imports the service that defers it. Raises AlreadyEnqueued if a job with this
-    `queueing_lock` waits already; to go on in the same transaction, the call needs a savepoint around it."""
-    job = tasks.configure_task(
-        name=task,
-        job_manager=_job_manager,
-        queue=queue,
-        priority=priority,
-        lock=lock,
-        queueing_lock=queueing_lock,
-        schedule_at=schedule_at,
-        connection=db,
-    )
-    return await job.defer_async(**arguments)
-
-
-async def cancel(db: WriteSession, job_id: int) -> bool:
-    """When the caller's transaction commits, cancel a waiting job, or request the worker that runs it to stop.
-
-    False if there is nothing to cancel: there is no such job, or it has ended."""
-    return await _job_manager.cancel_job_by_id_async(job_id, abort=True, connection=db)
-
-
-async def is_doing(db: WriteSession, job_id: int) -> bool:
-    """Whether a worker runs the job, as the queue knows. After `cancel`: whether a worker is left to stop it."""
-    return await db.scalar(_IS_DOING, {"id": job_id}) is True

@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from time import monotonic
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from procrastinate import exceptions, jobs, manager
 
 from erp_service.observability import telemetry
+from erp_service.queue.attempts import JobAttempt
 from erp_service.queue.outages import is_unavailable
 
 log = logging.getLogger(__name__)
@@ -21,32 +22,6 @@ T = TypeVar("T")
 
 OUTAGE_SECONDS = 120.0
 RETRY_SECONDS = 0.5
-
-
-class JobAttempt(NamedTuple):
-    """One attempt at one job of the queue: what a fence compares. `attempt` counts from 1.
-
-    Procrastinate's column `attempts` counts the retries before this attempt, so it begins at 0. Only `of_row` and
-    `attempts` convert between the two numbers; SQL compares the column with `attempts`."""
-
-    job_id: int
-    attempt: int
-
-    @classmethod
-    def of(cls, job: jobs.Job) -> "JobAttempt":
-        """Raises ValueError for a job without an id, which was never deferred."""
-        if job.id is None:
-            raise ValueError("a job that was never deferred has no attempt")
-        return cls.of_row(job.id, job.attempts)
-
-    @classmethod
-    def of_row(cls, job_id: int, attempts: int) -> "JobAttempt":
-        return cls(job_id, attempts + 1)
-
-    @property
-    def attempts(self) -> int:
-        """The value of Procrastinate's column during this attempt."""
-        return self.attempt - 1
 
 
 # Upstream notifies workers only when a job is inserted. A job that waited for this one's lock, or that goes back to the

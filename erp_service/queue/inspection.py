@@ -9,7 +9,7 @@ from sqlalchemy import text
 from erp_service import errors
 from erp_service.db import locks
 from erp_service.db.sessions import Session, WriteSession
-from erp_service.queue.connector import cancel as cancel_job
+from erp_service.queue.jobs import cancel as cancel_job
 from erp_service.registry.figures import FigureReader
 from erp_service.registry.housekeeping import Pruning
 

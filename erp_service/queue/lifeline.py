@@ -16,7 +16,7 @@ from erp_service.db.backoff import Backoff
 from erp_service.db.connections import connect
 from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.observability import telemetry
-from erp_service.queue.fencing import JobAttempt
+from erp_service.queue.attempts import JobAttempt
 from erp_service.queue.rescue import Doing, Reason, Timeouts, beat, put_back, survey
 
 log = logging.getLogger(__name__)

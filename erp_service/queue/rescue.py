@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from erp_service.db import locks
-from erp_service.queue.fencing import JobAttempt
+from erp_service.queue.attempts import JobAttempt
 
 Reason = Literal["gone", "silent"]
 

@@ -16,8 +16,9 @@ from procrastinate import blueprints, exceptions, job_context, jobs, retry, util
 from procrastinate.app import WorkerOptions
 
 from erp_service.observability import telemetry
-from erp_service.queue.connector import JoiningConnector
-from erp_service.queue.fencing import FencedJobManager, JobAttempt
+from erp_service.queue.attempts import JobAttempt
+from erp_service.queue.connector import WorkerConnector
+from erp_service.queue.fencing import FencedJobManager
 from erp_service.queue.lifeline import Lifeline
 from erp_service.queue.rescue import Timeouts
 from erp_service.registry.services import ServiceSet
@@ -66,12 +67,12 @@ class HardenedApp(procrastinate.App):
     queue of a task. `background` runs for as long as a worker, needs no slot, and never returns.
     """
 
-    connector: JoiningConnector
+    connector: WorkerConnector
 
     def __init__(
         self,
         *,
-        connector: JoiningConnector,
+        connector: WorkerConnector,
         timeouts: Timeouts | None = None,
         concurrency: int = 4,
         grace_seconds: float = 20,

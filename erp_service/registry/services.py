@@ -10,8 +10,8 @@ T = TypeVar("T")
 
 
 class ServiceSet(msgspec.Struct, frozen=True):
-    """The base of `services.Services` and `services.WorkerServices`. A feature that knows the type of what it needs,
-    and not who composed it, finds it by that type; no two fields have the same."""
+    """The base of what a process is composed of. A feature that knows the type of what it needs, and not who composed
+    it, finds it by that type; no two fields have the same."""
 
     def find(self, kind: type[T]) -> T:
         """Raises LookupError if this process has none."""

@@ -28,8 +28,9 @@ from erp_service.registry.housekeeping import HousekeepingStep, Pruning
 from erp_service.registry.proofs import Proof, SlowProof
 from erp_service.registry.queues import QueueShare
 from erp_service.registry.services import ServiceSet
-from erp_service.services import Services, build_services, build_worker_services
+from erp_service.services import Services, build_services
 from erp_service.settings import Settings
+from erp_service.worker_services import build_worker_services
 from tests.architecture.assembled import HANDLERS, IDS, SETTINGS
 from tests.architecture.audit_actions import written_actions
 

@@ -36,7 +36,7 @@ ORDER = [
     ["registry"],
     ["features"],
     *([name] for name in NAMES),
-    ["services"],
+    ["services", "worker_services"],
     ["app"],
     ["processes"],
     ["standalone"],

@@ -27,6 +27,7 @@ ROOT_MODULES = {
     "timestamps",
     "validation",
     "worker",
+    "worker_services",
 }
 """What starts and composes, and what everything is made of. All else has a room."""
 

@@ -13,8 +13,8 @@ from litestar import Litestar
 
 from erp_service.access.roles import Role
 from erp_service.auth.models import HOUSEKEEPING
-from erp_service.services import WorkerServices
 from erp_service.settings import Settings
+from erp_service.worker_services import WorkerServices
 from tests.auth.people import (
     OTHER_PASSWORD,
     PASSWORD,

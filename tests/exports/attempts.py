@@ -10,7 +10,7 @@ from erp_service.db.engine import Database
 from erp_service.exports import lifecycle
 from erp_service.exports.lifecycle import Published, Run
 from erp_service.exports.storage.base import FileKey
-from erp_service.queue.fencing import JobAttempt
+from erp_service.queue.attempts import JobAttempt
 from tests.exports.jobs import row_of, submitted
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -10,9 +10,9 @@ from erp_service.db.engine import Database
 from erp_service.exports.context import ExportContext
 from erp_service.exports.storage.base import Store
 from erp_service.exports.storage.registry import open_store
-from erp_service.services import WorkerServices
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
+from erp_service.worker_services import WorkerServices
 from tests.exports.storage.stores import ObjectServer, serving
 from tests.support.psql import Psql, psql_of
 from tests.support.users import make_user

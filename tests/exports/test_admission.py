@@ -18,7 +18,7 @@ from erp_service.exports import admission, lifecycle, service
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.problems import ExportFailed, TooManyExports
 from erp_service.exports.schemas import ExportRequest
-from erp_service.queue.fencing import JobAttempt
+from erp_service.queue.attempts import JobAttempt
 from erp_service.settings import Settings
 from tests.exports.jobs import JOBS, submitted
 from tests.support.users import make_user

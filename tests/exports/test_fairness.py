@@ -17,8 +17,8 @@ from erp_service.exports import admission
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.planning import planner, selection
 from erp_service.exports.planning.selection import Spec
-from erp_service.services import WorkerServices
 from erp_service.settings import Settings
+from erp_service.worker_services import WorkerServices
 from tests.exports.data import many_items
 from tests.exports.jobs import reaches, submitted
 from tests.exports.schedules.examples import SCHEDULES, made

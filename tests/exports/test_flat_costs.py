@@ -15,10 +15,10 @@ from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports import queries, service
 from erp_service.exports.models import Status
 from erp_service.exports.schemas import ExportRequest
-from erp_service.queue.connector import defer
+from erp_service.queue.jobs import defer
 from erp_service.registry.housekeeping import Pruning
-from erp_service.services import WorkerServices
 from erp_service.settings import Settings
+from erp_service.worker_services import WorkerServices
 from tests.support.statements import Statement, sent_statements
 
 MANY = 10_000

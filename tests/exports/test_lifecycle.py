@@ -21,7 +21,7 @@ from erp_service.exports.models import ExportJob, Status
 from erp_service.exports.problems import ExportFailed
 from erp_service.exports.schemas import ExportRequest
 from erp_service.exports.storage.base import FileKey
-from erp_service.queue.fencing import JobAttempt
+from erp_service.queue.attempts import JobAttempt
 from erp_service.settings import Settings
 from tests.exports.attempts import again
 from tests.exports.jobs import row_of

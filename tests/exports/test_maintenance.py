@@ -17,10 +17,10 @@ from erp_service.exports.storage.base import FileKey, Store
 from erp_service.exports.storage.files import FileStore
 from erp_service.features import FEATURES
 from erp_service.queue import background
-from erp_service.queue.connector import defer
+from erp_service.queue.jobs import defer
 from erp_service.registry.background import BackgroundStep
 from erp_service.registry.feature import load
-from erp_service.services import WorkerServices
+from erp_service.worker_services import WorkerServices
 from tests.exports.jobs import JOBS, done, reaches, row_of, submitted
 from tests.support.workers import Work
 

@@ -18,8 +18,8 @@ from erp_service.exports.problems import ExportQuota
 from erp_service.exports.schedules import due
 from erp_service.exports.storage.base import Store
 from erp_service.observability.telemetry import failed_open
-from erp_service.services import WorkerServices
 from erp_service.settings import Settings
+from erp_service.worker_services import WorkerServices
 from tests.exports.attempts import advanced, begun, published
 from tests.exports.data import many_items
 from tests.exports.jobs import JOBS, done, submitted

@@ -42,7 +42,7 @@ MEANING = {
     "explain": "explain",
     "rollback to savepoint": "rollback to savepoint",
     "select pg_advisory_xact_lock": "lock",
-    "SELECT unnest( procrastinate_defer_jobs_v1": "defer",
+    "select unnest(procrastinate_defer_jobs_v1": "defer",
     "INSERT INTO export_jobs": "insert export",
     "INSERT INTO audit_log": "insert audit entry",
     "select count(*)": "count",

@@ -24,10 +24,11 @@ from erp_service.observability.exception_text import described, traceback_text
 from erp_service.queue.background import run_background
 from erp_service.registry.background import BackgroundStep
 from erp_service.registry.services import ServiceSet
-from erp_service.services import WorkerServices, build_services
+from erp_service.services import build_services
 from erp_service.settings import Settings
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import PUBLIC, post
+from erp_service.worker_services import WorkerServices
 from tests.acceptance.instances import environment
 from tests.observability.database_faults import EMAIL, FAULTS, SECRETS, STATEMENTS, prepare
 from tests.support.apps import running, services_of

@@ -3,7 +3,7 @@
 import asyncpg
 
 from erp_service.operations.housekeeping import BATCH
-from erp_service.services import WorkerServices
+from erp_service.worker_services import WorkerServices
 from tests.support.clients import UserClient
 
 

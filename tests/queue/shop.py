@@ -12,7 +12,7 @@ import asyncpg
 
 from erp_service.db.connections import asyncpg_arguments
 from erp_service.db.engine import Database
-from erp_service.queue.connector import defer
+from erp_service.queue.jobs import defer
 from erp_service.settings import Settings
 from tests.support.waiting import eventually
 

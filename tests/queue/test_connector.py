@@ -14,8 +14,9 @@ from sqlalchemy import text
 from erp_service.db.engine import Database
 from erp_service.db.outages import DATABASE_ERRORS, is_unavailable
 from erp_service.db.sessions import WriteSession
-from erp_service.queue.connector import JoiningConnector, cancel, defer
+from erp_service.queue.connector import WorkerConnector
 from erp_service.queue.fencing import FencedJobManager
+from erp_service.queue.jobs import cancel, defer
 from erp_service.queue.worker import HardenedApp, HardenedWorker
 from erp_service.settings import Settings
 from tests.queue.shop import Shop
@@ -50,7 +51,7 @@ async def test_job_arrives_as_it_was_deferred(db: WriteSession) -> None:
 
 async def test_conflict_in_a_savepoint_leaves_the_transaction_usable(db: WriteSession) -> None:
     first = await defer(db, "any", queue="work", arguments={}, queueing_lock="only (one), = so")
-    with pytest.raises(exceptions.AlreadyEnqueued, match=r"only \(one\), = so"):
+    with pytest.raises(asyncpg.UniqueViolationError, match="procrastinate_jobs_queueing_lock_idx_v1"):
         async with db.savepoint():
             await defer(db, "any", queue="work", arguments={}, queueing_lock="only (one), = so")
     assert await db.scalars(text("select id from procrastinate_jobs")) == [first]
@@ -99,9 +100,9 @@ async def test_task_of_a_closed_app_is_deferred_in_a_transaction_and_nowhere_els
     async def task(n: int) -> None: ...
 
     for _ in range(2):  # a second app in one process finds the same names
-        app = HardenedApp(connector=JoiningConnector(settings.database_url))
+        app = HardenedApp(connector=WorkerConnector(settings.database_url))
         app.gather(tasks)
-    assert await task.configure(connection=db).defer_async(n=1)
+    assert await defer(db, "feature:task", queue="work", arguments={"n": 1})
     with pytest.raises(exceptions.AppNotOpen):
         await task.defer_async(n=1)
     row = (await db.execute(text("select task_name, args from procrastinate_jobs"))).one()
@@ -109,7 +110,7 @@ async def test_task_of_a_closed_app_is_deferred_in_a_transaction_and_nowhere_els
 
 
 async def test_two_features_cannot_share_a_task_name(settings: Settings) -> None:
-    app = HardenedApp(connector=JoiningConnector(settings.database_url))
+    app = HardenedApp(connector=WorkerConnector(settings.database_url))
     for _ in range(2):
         feature = Blueprint()
         feature.task(name="feature:task")(print)
@@ -162,7 +163,7 @@ async def test_job_announced_during_a_fetch_does_not_wait_for_the_poll(settings:
     async def task() -> None:
         done.set()
 
-    app = HardenedApp(connector=JoiningConnector(settings.database_url))
+    app = HardenedApp(connector=WorkerConnector(settings.database_url))
     app.gather(tasks)
     app.job_manager = manager = SlowToAnswer(app.connector)
     manager.database, manager.worker = (
@@ -190,7 +191,7 @@ async def test_two_workers_run_each_of_twenty_jobs_once(shop: Shop) -> None:
 async def test_worker_that_starts_while_its_first_connection_is_lost_does_not_end(
     settings: Settings, owner: asyncpg.Connection
 ) -> None:
-    app = HardenedApp(connector=JoiningConnector(settings.listen_url, name="to be cut off"))
+    app = HardenedApp(connector=WorkerConnector(settings.listen_url, name="to be cut off"))
     async with app.open_async():
         assert await app.job_manager.prune_stalled_workers(60) == []
         for ask in (lambda: app.job_manager.prune_stalled_workers(60), app.job_manager.register_worker):

@@ -13,12 +13,13 @@ import pytest
 from procrastinate import App, PsycopgConnector, manager
 from procrastinate.job_context import AbortReason, JobContext
 from procrastinate.jobs import Job
+from procrastinate.schema import SchemaManager
 from procrastinate.sql import queries
 from procrastinate.utils import cancel_and_capture_errors, wait_any
 from procrastinate.worker import Worker
 
 import erp_service
-from erp_service.queue.connector import JoiningConnector
+from erp_service.queue.connector import WorkerConnector
 from erp_service.queue.fencing import FencedJobManager
 from erp_service.queue.worker import NEEDED_TO_THE_END, HardenedApp, HardenedWorker
 
@@ -41,14 +42,8 @@ OVERRIDDEN = {
     (FencedJobManager, manager.JobManager, "retry_job"): ["self", "job", "retry_at", "priority", "queue", "lock"],
     (FencedJobManager, manager.JobManager, "prune_stalled_workers"): ["self", "seconds_since_heartbeat"],
     (FencedJobManager, manager.JobManager, "register_worker"): ["self"],
-    (JoiningConnector, PsycopgConnector, "_get_cursor"): ["self", "connection"],
-    (JoiningConnector, PsycopgConnector, "listen_notify"): ["self", "on_notification", "channels"],
-    (JoiningConnector, PsycopgConnector, "execute_query_all_async_with_connection"): [
-        *["self", "connection", "query", "**arguments"]
-    ],
-    (JoiningConnector, PsycopgConnector, "execute_query_one_async_with_connection"): [
-        *["self", "connection", "query", "**arguments"]
-    ],
+    (WorkerConnector, PsycopgConnector, "_get_cursor"): ["self", "connection"],
+    (WorkerConnector, PsycopgConnector, "listen_notify"): ["self", "on_notification", "channels"],
 }
 
 # What an override calls or reads, and where upstream must still behave as the override expects
@@ -123,9 +118,14 @@ def test_functions_of_the_schema_are_the_ones_that_our_statements_call() -> None
     assert manager.get_channel_for_queues(["q"]) == ["procrastinate_queue_v1#q"]
 
 
-def test_every_statement_that_can_join_a_transaction_has_only_named_placeholders() -> None:
-    for name in ("defer_jobs", "cancel_job", "get_job_status"):
-        assert "%" not in re.sub(r"%\(\w+\)s", "", queries[name])
+def test_functions_with_which_jobs_join_a_transaction_take_what_they_took() -> None:
+    """queue/jobs.py calls them with these values in this order."""
+    assert "procrastinate_defer_jobs_v1(" in queries["defer_jobs"]
+    assert "procrastinate_cancel_job_v1(%(job_id)s, %(abort)s, %(delete_job)s)" in queries["cancel_job"]
+    row = re.search(r"CREATE TYPE procrastinate_job_to_defer_v1 AS \((.*?)\)", SchemaManager.get_schema(), re.DOTALL)
+    assert row is not None
+    fields = [line.split()[0] for line in row[1].strip().splitlines()]
+    assert fields == ["queue_name", "task_name", "priority", "lock", "queueing_lock", "args", "scheduled_at"]
 
 
 def test_parts_of_jobs_and_helpers_are_there() -> None:

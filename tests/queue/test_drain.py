@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from procrastinate.connector import Notify
 
-from erp_service.queue.connector import JoiningConnector, cancel
+from erp_service.queue.connector import WorkerConnector
+from erp_service.queue.jobs import cancel
 from erp_service.queue.worker import HardenedApp, WorkerFailed
 from erp_service.settings import Settings
 from tests.queue.shop import Shop, left
@@ -99,7 +100,7 @@ async def test_worker_without_its_schema_says_so_with_its_exit_status(shop: Shop
     assert await left(worker) == 1
 
 
-class DeafConnector(JoiningConnector):
+class DeafConnector(WorkerConnector):
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
         raise RuntimeError("cannot listen")
 

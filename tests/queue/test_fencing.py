@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from procrastinate import jobs
 
-from erp_service.queue.connector import JoiningConnector
-from erp_service.queue.fencing import FencedJobManager, JobAttempt
+from erp_service.queue.attempts import JobAttempt
+from erp_service.queue.connector import WorkerConnector
+from erp_service.queue.fencing import FencedJobManager
 from erp_service.queue.rescue import Doing, put_back
 from erp_service.settings import Settings
 
@@ -24,7 +25,7 @@ ENDS = [jobs.Status.SUCCEEDED, jobs.Status.FAILED, jobs.Status.ABORTED]
 
 @pytest.fixture
 async def manager(settings: Settings) -> AsyncIterator[FencedJobManager]:
-    connector = JoiningConnector(settings.database_url, name="fencing test")
+    connector = WorkerConnector(settings.database_url, name="fencing test")
     await connector.open_async()
     yield FencedJobManager(connector)
     await connector.close_async()

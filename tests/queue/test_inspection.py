@@ -13,7 +13,7 @@ from erp_service.db import locks
 from erp_service.db.engine import Database
 from erp_service.operations import queue_overview as operators
 from erp_service.queue import inspection
-from erp_service.queue.connector import defer
+from erp_service.queue.jobs import defer
 from erp_service.queue.rescue import beat
 from erp_service.settings import Settings
 from tests.queue.shop import Shop

@@ -11,7 +11,7 @@ import asyncpg
 from procrastinate import Blueprint, JobContext
 
 from erp_service.db.connections import connect
-from erp_service.queue.connector import JoiningConnector
+from erp_service.queue.connector import WorkerConnector
 from erp_service.queue.rescue import Timeouts
 from erp_service.queue.worker import HardenedApp, stopped_by
 
@@ -81,7 +81,7 @@ async def hang(context: JobContext) -> None:
 
 logging.basicConfig(level=logging.INFO)
 app = HardenedApp(
-    connector=JoiningConnector(URL, name="workshop worker"),
+    connector=WorkerConnector(URL, name="workshop worker"),
     timeouts=Timeouts(
         heartbeat=0.5,
         stalled=float(os.environ.get("WORKSHOP_STALLED", "2")),

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from erp_service.processes.worker import build_app
-from erp_service.services import WorkerServices, build_worker_services
 from erp_service.settings import Settings
+from erp_service.worker_services import WorkerServices, build_worker_services
 from tests.support.settings import as_role
 
 EXPORT_QUEUES = ["exports", "exports-small"]

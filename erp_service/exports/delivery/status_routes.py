@@ -86,8 +86,7 @@ async def get_export(
         if seconds is not None:
             with contextlib.suppress(TooManyStreams, StreamsFull):
                 followed = stack.enter_context(live_status.following(export_id, who.user_id))
-        async with database.read() as db:
-            export = await queries.job(db, who, export_id, include_deleted=include_deleted)
+        export = await queries.job(database.reader, who, export_id, include_deleted=include_deleted)
         if followed is None:
             return export_response(export)
         known = request.headers.get("If-None-Match")
@@ -189,8 +188,7 @@ async def events(
     known = last_event_id or known_event_id
     with contextlib.ExitStack() as stack:
         followed = stack.enter_context(live_status.following(export_id, who.user_id))
-        async with database.read() as db:
-            export = await queries.job(db, who, export_id)
+        export = await queries.job(database.reader, who, export_id)
         service.require_least_role(who, export.least)
         followed.offer(export)
         if export.final and known == str(export.version):

@@ -132,6 +132,7 @@ async def _write(exports: ExportContext, run: Run, claimed: Claimed, key: FileKe
         most_parts=exports.settings.export_parts,
         splitting=exports.splitting,
         replica_of=replica_of,
+        pace=exports.pace,
     ) as snapshot:
         media_type, filename = _kind(claimed).media_type, _filename(run, claimed, snapshot.at)
         # for a store that hands out the file itself

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
+from time import monotonic
 from typing import NamedTuple
 
 import asyncpg
@@ -13,6 +14,7 @@ from erp_service.exports.planning.planner import COUNTED, plan
 from erp_service.exports.planning.selection import Query
 from erp_service.exports.run import key_ranges
 from erp_service.exports.run.connection import SnapshotConnection
+from erp_service.exports.run.pace import Pace
 from erp_service.exports.storage.base import Sink
 from erp_service.observability.telemetry import log
 
@@ -48,8 +50,9 @@ class Snapshot:
 
     at: datetime
 
-    def __init__(self, reader: SnapshotConnection, most_parts: int, splitting: Splitting) -> None:
+    def __init__(self, reader: SnapshotConnection, most_parts: int, splitting: Splitting, pace: Pace) -> None:
         self.readers = [reader]
+        self._pace = pace
         self._most_parts = most_parts
         self._splitting = splitting
         self.rows = self.received = 0
@@ -77,9 +80,15 @@ class Snapshot:
         Many rows in the order of their key come over several connections, and give the same bytes."""
 
         async def copy(reader: SnapshotConnection, part: Query, into: Sink) -> int:
+            began = monotonic()
+
             async def receive(data: bytes) -> None:
+                nonlocal began
+                worked = monotonic() - began
                 self.received += len(data)
                 await into(data)
+                await self._pace.rest(worked, connections=len(self.readers))
+                began = monotonic()
 
             rows = await reader.copy(part, receive, options)
             self.rows += rows
@@ -132,13 +141,18 @@ class Snapshot:
 
 @contextlib.asynccontextmanager
 async def open_snapshot(
-    url: str, *, most_parts: int, splitting: Splitting = SPLITTING, replica_of: Database | None = None
+    url: str,
+    *,
+    most_parts: int,
+    splitting: Splitting = SPLITTING,
+    replica_of: Database | None = None,
+    pace: Pace | None = None,
 ) -> AsyncIterator[Snapshot]:
     """On the replica of `replica_of` if it has replayed everything committed before the call, else on `url`.
 
     Leaving it by a cancellation stops every COPY at once, in the server too."""
     reader = None if replica_of is None else await SnapshotConnection.open_on_replica(replica_of)
-    snapshot = Snapshot(reader or await SnapshotConnection.open(url), most_parts, splitting)
+    snapshot = Snapshot(reader or await SnapshotConnection.open(url), most_parts, splitting, pace or Pace())
     try:
         snapshot.at = await snapshot.readers[0].begin()
         yield snapshot

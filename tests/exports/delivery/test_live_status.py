@@ -22,7 +22,7 @@ from erp_service.exports import lifecycle
 from erp_service.exports.delivery.live_status import KEEP_ALIVE, LiveStatus
 from erp_service.exports.delivery.signed_urls import Signed
 from erp_service.exports.lifecycle import Run
-from erp_service.queue.fencing import JobAttempt
+from erp_service.queue.attempts import JobAttempt
 from erp_service.services import build_services
 from erp_service.settings import Settings
 from tests.exports.attempts import MOST, advanced, again, begun, published

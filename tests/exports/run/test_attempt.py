@@ -21,7 +21,7 @@ from erp_service.exports.run import attempt as running
 from erp_service.exports.run import store_failures
 from erp_service.exports.storage.base import FileHeaders, FileKey, Sink, Store
 from erp_service.exports.storage.files import FileStore
-from erp_service.queue.fencing import JobAttempt
+from erp_service.queue.attempts import JobAttempt
 from tests.exports.data import copies, fill, many_items
 from tests.exports.jobs import JOBS, done, reaches, row_of, submitted
 from tests.exports.storage.gated_store import GatedStore

@@ -23,7 +23,7 @@ from erp_service.exports.run.key_ranges import OrderedMerge, Ranges, rows_per_ra
 from erp_service.exports.run.output import Output
 from erp_service.exports.run.snapshot import Splitting, open_snapshot
 from erp_service.exports.run.watch import watch, while_watched
-from erp_service.queue.fencing import JobAttempt
+from erp_service.queue.attempts import JobAttempt
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.bench.measured import memory_of, reset_peak

@@ -1,0 +1,36 @@
+"""What a worker is composed of, apart from services.py: so that a worker loads nothing of what signs people in."""
+
+from erp_service.db.engine import Database
+from erp_service.exports.context import ExportContext
+from erp_service.exports.storage.registry import open_store
+from erp_service.features import FEATURES
+from erp_service.operations.housekeeping import Housekeeping
+from erp_service.registry.feature import load
+from erp_service.registry.housekeeping import HousekeepingStep, Pruning
+from erp_service.registry.services import ServiceSet
+from erp_service.settings import Settings
+
+
+class WorkerServices(ServiceSet, frozen=True):
+    """One worker. Tasks, background steps and housekeeping find in it what they need."""
+
+    settings: Settings
+    database: Database
+    exports: ExportContext
+    housekeeping: Housekeeping
+
+    async def close(self) -> None:
+        await self.exports.store.close()
+        await self.database.close()
+
+
+def build_worker_services(settings: Settings) -> WorkerServices:
+    """Connects to nothing yet. Raises SettingsError if the store is of no known kind."""
+    database = Database(settings, name="erp worker")
+    steps: list[Pruning | HousekeepingStep] = load(FEATURES, "housekeeping", Pruning, HousekeepingStep)
+    return WorkerServices(
+        settings=settings,
+        database=database,
+        exports=ExportContext(settings, database, open_store(settings)),
+        housekeeping=Housekeeping(steps),
+    )
