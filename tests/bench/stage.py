@@ -19,6 +19,7 @@ from tests.bench.load import Call, Caller, NotMeasured, Target
 from tests.bench.records import OURS
 from tests.support.users import token_of
 
+ITEMS = 4000
 LOCATIONS = 7
 TOKEN_SECONDS = 6 * 3600
 
@@ -60,7 +61,7 @@ def postmaster(cluster: Cluster) -> int:
     return cluster.pid
 
 
-async def made(cluster: Cluster, directory: Path, name: str, rows: int, items: int = 4000) -> Data:
+async def made(cluster: Cluster, directory: Path, name: str, rows: int, items: int = ITEMS) -> Data:
     """Documents have about ten lines each."""
     documents = max(10, rows // 10)
     # a directory of export files belongs to one database

@@ -27,8 +27,7 @@ WARM_SECONDS = 2.0
 _IMAGE_NAME = "localhost/erp:latest"
 
 
-async def run(bench: Bench) -> Recorder:
-    recorder = bench.recorder(PART)
+async def run(bench: Bench, recorder: Recorder) -> None:
     data = await bench.main_data()
     for number in range(bench.sizes.rounds):
         recorder.say(f"round {number + 1} of {bench.sizes.rounds}")
@@ -46,7 +45,6 @@ async def run(bench: Bench) -> Recorder:
                     recorder.add(what, OURS, SERVER_CPU, load.server_cpu)
                     recorder.add(what, OURS, GROWTH, 1000 * grown / load.requests)
     await _image(recorder)
-    return recorder
 
 
 async def _kinds(ours: Stage, deep_page: int) -> dict[str, Work]:

@@ -34,8 +34,7 @@ LIMITS = {"REQUESTS_PER_10_SECONDS": "1000000", "CONNECTIONS_PER_ADDRESS": "1000
 LARGE = Call("POST", "/api/v1/exports/jobs", {"dataset": "stock_movements", "force_new": True})
 
 
-async def run(bench: Bench) -> Recorder:
-    recorder = bench.recorder(PART)
+async def run(bench: Bench, recorder: Recorder) -> None:
     data = await bench.main_data()
     seconds = 2 * bench.sizes.seconds
     async with stage(bench.cluster, data, bench.directory) as ours:
@@ -48,7 +47,6 @@ async def run(bench: Bench) -> Recorder:
                 async with _exporting(bench, ours, parts):
                     await _measure(ours, ours.ours, work, seconds, way, recorder)
         await _balanced(bench, ours, work, recorder)
-    return recorder
 
 
 async def _work(ours: Stage, deep_page: int) -> dict[str, Work]:

@@ -28,8 +28,7 @@ where t.recorded_at >= $1 and t.reverses is null
 _CALLS = "select sum(calls)::int from pg_stat_statements where userid = 'erp_api'::regrole"
 
 
-async def run(bench: Bench) -> Recorder:
-    recorder = bench.recorder(PART)
+async def run(bench: Bench, recorder: Recorder) -> None:
     data = await bench.main_data()
     async with stage(bench.cluster, data, bench.directory) as ours:
         work = {**postings(data), LINES: Work(documents(data), connections=2, keyed=True)}
@@ -43,7 +42,6 @@ async def run(bench: Bench) -> Recorder:
         with recorder.figure(STATEMENTS_1000, OURS):
             for what, lines in ((STATEMENTS_10, 10), (STATEMENTS_1000, MANY)):
                 recorder.add(what, OURS, STATEMENTS, await statements(ours, lines))
-    return recorder
 
 
 async def _round(bench: Bench, ours: Stage, work: dict[str, Work], recorder: Recorder) -> None:

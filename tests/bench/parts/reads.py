@@ -21,8 +21,7 @@ PAGE = 50
 WARM_SECONDS = 1.0
 
 
-async def run(bench: Bench) -> Recorder:
-    recorder = bench.recorder(PART)
+async def run(bench: Bench, recorder: Recorder) -> None:
     data = await bench.main_data()
     async with stage(bench.cluster, data, bench.directory) as ours, contextlib.AsyncExitStack() as stack:
         calls = await reads(ours, bench.sizes.deep_page)
@@ -40,7 +39,6 @@ async def run(bench: Bench) -> Recorder:
             for what, target, kind in work:
                 with recorder.figure(what, target.way):
                     recorder.add_load(what, target.way, await ours.caller.load(target, kind, bench.sizes.seconds))
-    return recorder
 
 
 async def reads(ours: Stage, deep_page: int) -> dict[str, Work]:
