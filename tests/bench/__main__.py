@@ -20,6 +20,7 @@ from rich.console import Console
 from erp_service.standalone import postgres
 from erp_service.standalone.postgres_directory import Setting
 from tests.bench import page, records
+from tests.bench.aims import AIMS
 from tests.bench.bench import CACHE, QUICK, WHOLE, Bench, Sizes
 from tests.bench.load import NotMeasured
 from tests.bench.machine import revision, this_machine, versions
@@ -123,6 +124,7 @@ def main() -> int:
     out = Console(width=None if sys.stdout.isatty() else 160)
     parts = [part for part in PARTS if not chosen.parts or part in chosen.parts]
     run = asyncio.run(measured(parts, QUICK if chosen.quick else WHOLE, quick=chosen.quick, out=out))
+    run.missing += [f"{aim.what}: a figure of this aim is missing" for aim in AIMS if not aim.is_judged_by(run)]
     _print(run, out)
     # what is quick, or a part alone, is not for the page that is committed
     whole = not chosen.quick and parts == list(PARTS)

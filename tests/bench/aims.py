@@ -35,6 +35,10 @@ class Aim(NamedTuple):
     measures: Sequence[Measure]
 
     @property
+    def parts(self) -> set[str]:
+        return {key.part for measure in self.measures for key in measure if key is not None}
+
+    @property
     def text(self) -> str:
         return f"{'≥' if self.at_least else '≤'} {self.bound:g} {self.unit}".strip()
 
@@ -45,6 +49,10 @@ class Aim(NamedTuple):
         if len(known) < len(values):
             return None
         return min(known) if self.at_least else max(known)
+
+    def is_judged_by(self, run: Run) -> bool:
+        """True as well if its parts were not in the run."""
+        return not self.parts <= set(run.parts) or self.figure_in(run) is not None
 
     def met_by(self, figure: float) -> bool:
         return figure >= self.bound if self.at_least else figure <= self.bound

@@ -82,6 +82,8 @@ class Caller(NamedTuple):
 
     async def load(self, target: Target, work: Work, seconds: float) -> Load:
         """Raises NotMeasured if any answer was no success or any connection broke."""
+        if not work.calls:
+            raise NotMeasured("there is nothing to send")
         with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
             file.writelines(call.line() for call in work.calls)
             file.flush()

@@ -22,8 +22,8 @@ peers: what is compared is the work. A disk's latency would be the same for both
 _PEERS = """
 The peers are in `tests/bench/peers`, each with what it is and what it leaves out. **bare**: one Litestar app on
 asyncpg, which checks the token and nothing else. **people**: FastAPI, SQLAlchemy entities, pydantic, the user looked up
-on each request. **pgbench**: the effect of a receipt in SQL, from a client written in C. **psql**: `\\copy` of the query
-that the export runs. **Tryton**: moves by its own ORM, without HTTP.
+on each request. **pgbench**: the effect of a receipt in SQL, from a client written in C. **psql**: `\\copy` of
+the query that the export runs. **Tryton**: moves by its own ORM, without HTTP.
 """
 
 _ABOUT = {
@@ -111,7 +111,10 @@ def _missing(run: Run) -> Iterator[str]:
 def _machine(run: Run) -> str:
     machine = run.machine
     rows = [
-        ["began", f"{run.began:%Y-%m-%d %H:%M} UTC, took {run.seconds / 60:.0f} minutes"],
+        [
+            "began",
+            f"{run.began:%Y-%m-%d %H:%M} UTC, took {run.seconds / 60:.0f} minutes{', in small' if run.quick else ''}",
+        ],
         ["machine", f"{machine.cores} cores of {machine.cpu}, {machine.memory_gib:g} GiB, {machine.kernel}"],
         ["load before it", f"{machine.load_before:g}"],
         ["revision", f"`{run.revision}`"],

@@ -27,7 +27,7 @@ class Recorder:
         return [Series(key, values) for key, values in self._values.items() if (key.what, key.way) not in self._refused]
 
     def add(self, what: str, way: str, unit: str, value: float) -> None:
-        self._values.setdefault(Key(self.part, what, way, unit), []).append(value)
+        self._values.setdefault(Key(self.part, what, way, unit), []).append(float(f"{value:.6g}"))
 
     def add_load(self, what: str, way: str, load: Load) -> None:
         for unit, value in (
