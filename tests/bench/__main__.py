@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
+import msgspec
 import rich.table
 from rich.console import Console
 
@@ -113,6 +114,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all of them, if none is named")
     parser.add_argument("--quick", action="store_true", help="small sizes and short rounds: for the wiring alone")
+    parser.add_argument("--rounds", type=int, help="instead of the usual number")
     parser.add_argument("--page", action="store_true", help="measure nothing; write the page from the stored runs")
     chosen = parser.parse_args()
     if unknown := set(chosen.parts) - set(PARTS):
@@ -123,7 +125,9 @@ def main() -> int:
         return 0
     out = Console(width=None if sys.stdout.isatty() else 160)
     parts = [part for part in PARTS if not chosen.parts or part in chosen.parts]
-    run = asyncio.run(measured(parts, QUICK if chosen.quick else WHOLE, quick=chosen.quick, out=out))
+    sizes = QUICK if chosen.quick else WHOLE
+    sizes = msgspec.structs.replace(sizes, rounds=chosen.rounds or sizes.rounds)
+    run = asyncio.run(measured(parts, sizes, quick=chosen.quick, out=out))
     run.missing += [f"{aim.what}: a figure of this aim is missing" for aim in AIMS if not aim.is_judged_by(run)]
     _print(run, out)
     # what is quick, or a part alone, is not for the page that is committed

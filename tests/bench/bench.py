@@ -50,8 +50,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
 WHOLE = Sizes(
     rows=545_867,
-    rounds=3,
-    seconds=3,
+    rounds=4,
+    seconds=2,
     deep_page=10_000,
     ledgers={"small": (10_000, 4_000), "middle": (1_000_000, 4_000), "large": (10_000_000, 100_000)},
     waiting=10_000,
@@ -61,7 +61,7 @@ WHOLE = Sizes(
 )
 QUICK = Sizes(
     rows=60_000,
-    rounds=2,
+    rounds=1,
     seconds=1,
     deep_page=1_000,
     ledgers={"small": (10_000, 4_000), "large": (200_000, 10_000)},

@@ -39,21 +39,25 @@ _ABOUT = {
     " and `erp verify` reads everything.",
     tryton.PART: tryton.ABOUT,
 }
+_FILES = (exports.PSQL, exports.ONE_PART, exports.TWO_PARTS)
+_PAST = (queue.FRESH, queue.LONG)
+_BESIDE = (mixed.ALONE, *mixed.EXPORTS, mixed.BALANCED, mixed.ROLLING)
+_LEDGERS = (growth.SMALL, growth.MIDDLE, growth.LARGE)
 _COMPARED = {
     exports.PART: [
-        Compared(unit, False, "The ledger as CSV")
+        Compared("The ledger as CSV", unit, _FILES)
         for unit in (exports.SECONDS, exports.CPU_SECONDS, exports.SERVER_SECONDS, exports.PEAK)
     ],
     queue.PART: [
-        Compared(queue.MILLISECONDS, False, "Time"),
-        Compared(RATE, True, "Submissions"),
-        Compared(queue.EXPORTS_RATE, True, "Exports"),
+        Compared("Time", queue.MILLISECONDS, _PAST),
+        Compared("Submissions", RATE, _PAST, first_is_over=True),
+        Compared("Exports", queue.EXPORTS_RATE, _PAST, first_is_over=True),
     ],
-    mixed.PART: [Compared(P50, False, "Half of the answers within"), Compared(P99, False, "99 % within")],
+    mixed.PART: [Compared("Half of the answers within", P50, _BESIDE), Compared("99 % within", P99, _BESIDE)],
     growth.PART: [
-        Compared(RATE, True, "Reads and postings"),
-        Compared(growth.MILLISECONDS, False, "Reports"),
-        Compared(growth.SECONDS, False, "Proofs"),
+        Compared("Reads and postings", RATE, _LEDGERS, first_is_over=True),
+        Compared("Reports", growth.MILLISECONDS, _LEDGERS),
+        Compared("Proofs", growth.SECONDS, _LEDGERS),
     ],
 }
 

@@ -54,7 +54,7 @@ async def run(bench: Bench, recorder: Recorder) -> None:
 async def _work(ours: Stage, deep_page: int) -> dict[str, Work]:
     """The postings come after the reads, since they make the ledger grow."""
     read = await reads.reads(ours, deep_page)
-    lines = Work(postings.documents(ours.data), connections=1, keyed=True)
+    lines = postings.documents(ours.data, connections=1)
     posted = {**postings.postings(ours.data), postings.LINES_ALONE: lines}
     return {what: read[what] for what in READS} | {what: posted[what] for what in POSTINGS if what in posted}
 

@@ -1,6 +1,5 @@
 """Receipts, documents and reversals over HTTP, beside the same effect by pgbench."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from tests.bench.bench import Bench
@@ -31,8 +30,7 @@ _CALLS = "select sum(calls)::int from pg_stat_statements where userid = 'erp_api
 async def run(bench: Bench, recorder: Recorder) -> None:
     data = await bench.main_data()
     async with stage(bench.cluster, data, bench.directory) as ours:
-        work = {**postings(data), LINES: Work(documents(data), connections=2, keyed=True)}
-        work[LINES_ALONE] = work[LINES]._replace(connections=1)
+        work = {**postings(data), LINES: documents(data, connections=2), LINES_ALONE: documents(data, connections=1)}
         for what, kind in work.items():
             with recorder.figure(what, OURS):
                 await ours.caller.load(ours.ours, kind, WARM_SECONDS)
@@ -49,11 +47,9 @@ async def _round(bench: Bench, ours: Stage, work: dict[str, Work], recorder: Rec
     since = await now(ours)
     for what, kind in work.items():
         with recorder.figure(what, OURS):
-            # those that are not done at the end are not counted, so slow ones need longer
-            slow = kind.calls is work[LINES].calls
-            load = await ours.caller.load(ours.ours, kind, 2 * seconds if slow else seconds)
+            load = await ours.caller.load(ours.ours, kind, seconds)
             recorder.add_load(what, OURS, load)
-            if slow:
+            if what in (LINES, LINES_ALONE):
                 recorder.add(what, OURS, LINES_RATE, load.rate * MANY)
         if what in (SPREAD, HOT):
             with recorder.figure(what, pgbench.PGBENCH):
@@ -80,10 +76,11 @@ def _receipt(item: int) -> Call:
     return Call("POST", f"{API}/in", body)
 
 
-def documents(data: Data, lines: int = MANY) -> Sequence[Call]:
-    """Documents that share no balance: what they wait for is not each other."""
-    blocks = max(1, data.items // lines)
-    return [_document(lines, first=block * lines, shift=shift) for shift in range(LOCATIONS) for block in range(blocks)]
+def documents(data: Data, *, connections: int) -> Work:
+    """Documents of 1,000 lines that share no balance: what they wait for is not each other."""
+    blocks = max(1, min(4, data.items // MANY))
+    calls = [_document(MANY, first=block * MANY, shift=shift) for shift in range(LOCATIONS) for block in range(blocks)]
+    return Work(calls, connections=connections, keyed=True, least_seconds=4)
 
 
 def _document(lines: int, first: int = 0, shift: int = 0) -> Call:
@@ -123,7 +120,7 @@ async def statements(ours: Stage, lines: int) -> int:
         await connection.execute("alter system set pg_stat_statements.track = 'top'")
         await connection.execute("select pg_reload_conf()")
         counted = []
-        for _ in range(5):
+        for _ in range(12):
             await connection.execute("select pg_stat_statements_reset()")
             await answer(ours, _document(lines))
             counted.append(await connection.fetchval(_CALLS) or 0)

@@ -29,7 +29,7 @@ async def run(bench: Bench, recorder: Recorder) -> None:
         for name, shared in ((BARE, (ITEM, ITEMS, LIVE)), (PEOPLE, (ITEM, ITEMS))):
             target = await stack.enter_async_context(peer(name, data, bench.directory))
             work += [(what, target, calls[what]) for what in shared]
-        work.sort(key=lambda one: one[0])
+        work.sort(key=lambda one: list(calls).index(one[0]))
         for what, target, kind in work:
             with recorder.figure(what, target.way):
                 await _check(ours, target, kind.calls[0])

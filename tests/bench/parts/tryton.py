@@ -5,16 +5,17 @@ import asyncio
 from tests.bench.bench import Bench
 from tests.bench.environments import versions_in
 from tests.bench.load import Call, Work
-from tests.bench.parts.postings import LINES_RATE, MANY, documents, postings
+from tests.bench.parts.postings import MANY, documents, postings
 from tests.bench.parts.postings import SPREAD as RECEIPT
 from tests.bench.parts.reads import API
 from tests.bench.peers.tryton import TRYTON, Tryton, environment, tryton
-from tests.bench.recorder import RATE, Recorder
+from tests.bench.recorder import Recorder
 from tests.bench.records import OURS
 from tests.bench.stage import Stage, stage
 
 PART = "tryton"
 ONE, THOUSAND = "one move in a transaction", "1,000 moves in a transaction"
+MOVES_RATE, READS_RATE = "moves/s", "reads/s"
 QUANTITY = "the quantity of one item at one location"
 ABOUT = """
 Ours are requests over HTTP with JSON, a token, an Idempotency-Key and an audit entry, from one client. Tryton's are
@@ -38,7 +39,7 @@ async def run(bench: Bench, recorder: Recorder) -> None:
         recorder.note(f"the quantity that Tryton reads is of a product with {bench.sizes.tryton_moves:,} moves")
         work = {
             ONE: postings(data)[RECEIPT]._replace(connections=1),
-            THOUSAND: Work(documents(data), connections=1, keyed=True),
+            THOUSAND: documents(data, connections=1),
             QUANTITY: Work([Call("GET", f"{API}/stock/current?item_id=1&location_id=1")], connections=1),
         }
         for number in range(bench.sizes.rounds):
@@ -50,10 +51,10 @@ async def _round(ours: Stage, peer: Tryton, work: dict[str, Work], seconds: floa
     for what, lines in ((ONE, 1), (THOUSAND, MANY)):
         with recorder.figure(what, OURS):
             load = await ours.caller.load(ours.ours, work[what], 2 * seconds)
-            recorder.add(what, OURS, LINES_RATE, load.rate * lines)
+            recorder.add(what, OURS, MOVES_RATE, load.rate * lines)
         with recorder.figure(what, TRYTON):
-            recorder.add(what, TRYTON, LINES_RATE, await peer.moves(2 * seconds, lines=lines, products=1000))
+            recorder.add(what, TRYTON, MOVES_RATE, await peer.moves(2 * seconds, lines=lines, products=1000))
     with recorder.figure(QUANTITY, OURS):
-        recorder.add(QUANTITY, OURS, RATE, (await ours.caller.load(ours.ours, work[QUANTITY], seconds)).rate)
+        recorder.add(QUANTITY, OURS, READS_RATE, (await ours.caller.load(ours.ours, work[QUANTITY], seconds)).rate)
     with recorder.figure(QUANTITY, TRYTON):
-        recorder.add(QUANTITY, TRYTON, RATE, await peer.quantities(seconds))
+        recorder.add(QUANTITY, TRYTON, READS_RATE, await peer.quantities(seconds))
