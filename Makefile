@@ -91,7 +91,7 @@ constraints: $(VENV)/.dev ## write the exact installed versions into ops/constra
 	$(PIP) uv && PATH=$(abspath $(BIN)):$$PATH ops/hashes
 
 clean: ## remove the virtual environment and the caches; data in .erp stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -92,8 +92,10 @@ async def _exporting(bench: Bench, ours: Stage, parts: int) -> AsyncIterator[Non
 
     async with worker(ours.data.settings, bench.directory / "worker.log", ERP_EXPORT_PARTS=str(parts)):
         task = asyncio.create_task(export())
+        # also if it failed, which is raised below
+        task.add_done_callback(lambda _: begun.set())
         try:
-            await asyncio.wait({task, asyncio.create_task(begun.wait())}, return_when=asyncio.FIRST_COMPLETED)
+            await begun.wait()
             yield
             stopped.set()
             await task
