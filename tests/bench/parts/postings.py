@@ -13,7 +13,7 @@ PART = "postings"
 SPREAD, HOT = "one receipt, spread over the items", "one receipt, one hot item"
 CROWD, REVERSAL = "one receipt, one hot item, 64 clients", "reversal of a receipt"
 LINES, LINES_ALONE = "documents of 1,000 lines, two clients", "documents of 1,000 lines, one client"
-STATEMENTS_10, STATEMENTS_1000 = "a document of 10 lines", "a document of 1,000 lines"
+STATEMENTS_1, STATEMENTS_10, STATEMENTS_1000 = "one receipt", "a document of 10 lines", "a document of 1,000 lines"
 LINES_RATE, STATEMENTS = "lines/s", "statements"
 API = "/api/v1/inventory/stock"
 WARM_SECONDS = 1.0
@@ -37,9 +37,13 @@ async def run(bench: Bench, recorder: Recorder) -> None:
         for number in range(bench.sizes.rounds):
             recorder.say(f"round {number + 1} of {bench.sizes.rounds}")
             await _round(bench, ours, work, recorder)
-        with recorder.figure(STATEMENTS_1000, OURS):
-            for what, lines in ((STATEMENTS_10, 10), (STATEMENTS_1000, MANY)):
-                recorder.add(what, OURS, STATEMENTS, await statements(ours, lines))
+        for what, call in (
+            (STATEMENTS_1, _receipt(1)),
+            (STATEMENTS_10, _document(10)),
+            (STATEMENTS_1000, _document(MANY)),
+        ):
+            with recorder.figure(what, OURS):
+                recorder.add(what, OURS, STATEMENTS, await statements(ours, call))
 
 
 async def _round(bench: Bench, ours: Stage, work: dict[str, Work], recorder: Recorder) -> None:
@@ -113,8 +117,9 @@ async def reversals(ours: Stage, since: datetime, seconds: float) -> Load:
     return await ours.caller.load(ours.ours, Work(calls, keyed=True, once=True), seconds)
 
 
-async def statements(ours: Stage, lines: int) -> int:
-    """Statements that the instance sends for one document. The fewest of several, since it has other work as well."""
+async def statements(ours: Stage, call: Call) -> int:
+    """Statements that the instance sends for one request with an Idempotency-Key, begin and commit among them. The
+    fewest of several, since it has other work as well."""
     async with ours.sql() as connection:
         await connection.execute("create extension if not exists pg_stat_statements")
         await connection.execute("alter system set pg_stat_statements.track = 'top'")
@@ -122,7 +127,7 @@ async def statements(ours: Stage, lines: int) -> int:
         counted = []
         for _ in range(12):
             await connection.execute("select pg_stat_statements_reset()")
-            await answer(ours, _document(lines))
+            await answer(ours, call, keyed=True)
             counted.append(await connection.fetchval(_CALLS) or 0)
         await connection.execute("alter system set pg_stat_statements.track = 'none'")
         await connection.execute("select pg_reload_conf()")
