@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 MINUTES ?= 2
+QUICK ?=
+PART ?=
 SEED ?=
 ROWS ?= 1000000 5000000
 ROUNDS ?= 3
@@ -31,6 +33,9 @@ chaos: $(VENV)/.dev ## named faults in real processes, and a table of the result
 
 soak: $(VENV)/.dev ## random faults in real processes for MINUTES, from a SEED, then the check that nothing was lost
 	MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/python -m tests.soak
+
+bench: $(VENV)/.dev ## everything about speed, beside peers, into ops/benchmarks.md; QUICK=1 in five minutes; PART="reads postings"
+	ops/bench $(if $(QUICK),--quick) $(PART)
 
 bench-exports: $(VENV)/.dev ## exports against psql, each format and compression: seconds, CPU, memory (ROWS, ROUNDS)
 	$(BIN)/python -m tests.bench.exports $(ROWS) --rounds $(ROUNDS)
@@ -86,7 +91,7 @@ constraints: $(VENV)/.dev ## write the exact installed versions into ops/constra
 	$(PIP) uv && PATH=$(abspath $(BIN)):$$PATH ops/hashes
 
 clean: ## remove the virtual environment and the caches; data in .erp stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -103,4 +108,4 @@ $(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.up
 
-.PHONY: help up test test-real chaos soak bench-exports bench-scaling test-browser test-attacks test-clients test-postgres15 test-backup test-pooler test-containers image sbom secrets roll lint types format constraints clean
+.PHONY: help up test test-real chaos soak bench bench-exports bench-scaling test-browser test-attacks test-clients test-postgres15 test-backup test-pooler test-containers image sbom secrets roll lint types format constraints clean

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import asyncpg
 import msgspec
 from rich.console import Console
 
+from erp_service.db.connections import asyncpg_arguments
 from erp_service.standalone.postgres import Cluster
 from tests.bench import stage
 from tests.bench.recorder import Recorder
@@ -31,27 +33,42 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """Exports of one user that run at once, in the queue's part."""
     exports: int
     """Exports in one round of that part."""
+    tryton_moves: int
+    """Moves of the product whose quantity Tryton reads."""
+
+    def described(self) -> dict[str, str]:
+        """For the page."""
+        ledgers = (f"{name} {rows:,} of {items:,} items" for name, (rows, items) in self.ledgers.items())
+        return {
+            "movements": f"{self.rows:,} of {stage.ITEMS:,} items at {stage.LOCATIONS} locations",
+            "rounds": f"{self.rounds} of {self.seconds:g} s for each figure",
+            "deep page": f"{self.deep_page:,}, of 50 rows, or the last one",
+            "growth": ", ".join(ledgers),
+            "long past": f"{self.waiting:,} exports wait, {self.finished:,} have ended",
+        }
 
 
 WHOLE = Sizes(
     rows=545_867,
-    rounds=3,
-    seconds=3,
+    rounds=4,
+    seconds=2,
     deep_page=10_000,
     ledgers={"small": (10_000, 4_000), "middle": (1_000_000, 4_000), "large": (10_000_000, 100_000)},
     waiting=10_000,
     finished=1_000_000,
     exports=30,
+    tryton_moves=10_000,
 )
 QUICK = Sizes(
     rows=60_000,
-    rounds=2,
+    rounds=1,
     seconds=1,
     deep_page=1_000,
     ledgers={"small": (10_000, 4_000), "large": (200_000, 10_000)},
     waiting=1_000,
     finished=50_000,
     exports=10,
+    tryton_moves=1_000,
 )
 
 
@@ -63,10 +80,19 @@ class Bench:
     def recorder(self, part: str) -> Recorder:
         return Recorder(part, self._out)
 
+    async def quiet_statistics(self) -> None:
+        """Postgres counts statements only where that is what is measured."""
+        connection = await asyncpg.connect(**asyncpg_arguments(self.cluster.owner_url("postgres")))
+        try:
+            await connection.execute("alter system set pg_stat_statements.track = 'none'")
+            await connection.execute("select pg_reload_conf()")
+        finally:
+            await connection.close()
+
     async def main_data(self) -> Data:
         return await self.data("bench", self.sizes.rows)
 
-    async def data(self, name: str, rows: int, items: int = 4000) -> Data:
+    async def data(self, name: str, rows: int, items: int = stage.ITEMS) -> Data:
         """The database of this name, made at its first use."""
         if name not in self._data:
             self._out.print(f"making {rows:,} movements of {items:,} items ...")

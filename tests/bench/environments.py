@@ -22,7 +22,7 @@ def python_with(name: str, packages: list[str], *, as_ours: bool = False) -> Pat
         return python
     try:
         subprocess.run([sys.executable, "-m", "venv", "--clear", directory], check=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *options, *packages]
+        pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", *options, *packages]
         subprocess.run(pip, check=True, stdout=subprocess.DEVNULL)
     except (OSError, subprocess.SubprocessError) as problem:
         raise NotMeasured(f"{', '.join(packages)} cannot be installed: {problem}") from problem

@@ -22,14 +22,14 @@ insert into items (sku, name, unit, description, reorder_point)
   from generate_series(1, %(items)s) n;
 insert into locations (code, name, location_type)
   select 'L' || n, 'Location ' || n, 'WAREHOUSE' from generate_series(1, 7) n;
-insert into stock_transactions (id, user_id) select gen_random_uuid(), 1 from generate_series(1, %(documents)s);
+insert into stock_transactions (id, user_id) select uuidv7(), 1 from generate_series(1, %(documents)s);
 """
 # The window function makes the running sums right, and the references are right by construction: triggers are off.
 _MOVEMENTS = """
 set session_replication_role = replica;
 insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, unit_cost, value,
     on_hand_after, value_after, occurred_at, reference_no, notes, metadata, user_id)
-  select t.id, 1 + n / %(documents)s, item, location, 'IN', quantity, cost, value,
+  select t.id, 1 + n %% %(lines)s, item, location, 'IN', quantity, cost, value,
     sum(quantity) over place, sum(value) over place,
     '2024-01-01'::timestamptz + n * interval '7 s', 'PO-' || n / 10,
     case when n %% 5 = 0 then 'brought by hand, no. ' || n end,
@@ -38,7 +38,8 @@ insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type
     select n, 1 + n %% %(items)s as item, 1 + n %% 7 as location, (1 + n %% 1000) / 8.0 as quantity,
       (1 + n %% 300) * 0.25 as cost, round((1 + n %% 1000) / 8.0 * (1 + n %% 300) * 0.25, 4) as value
     from generate_series(0, %(last)s) n
-  ) made join (select id, row_number() over () - 1 as at from stock_transactions) t on t.at = n %% %(documents)s
+  ) made join (select id, row_number() over (order by id) - 1 as at from stock_transactions) t
+    on t.at = n / %(lines)s
   window place as (partition by item, location order by n)
   order by n;
 insert into stock_balances (item_id, location_id, on_hand, value)
@@ -63,7 +64,7 @@ async def made(
     database = Database(settings, name="erp bench")
     user_id = await make_user(database, Role.ADMIN)
     await database.close()
-    sizes = {"last": rows - 1, "items": items, "documents": documents}
+    sizes = {"last": rows - 1, "items": items, "documents": documents, "lines": -(-rows // documents)}
     connection = await asyncpg.connect(**asyncpg_arguments(cluster.owner_url(database_name)))
     try:
         await connection.execute(_MASTERS % sizes)
@@ -79,14 +80,20 @@ async def made(
 
 
 async def _without_indexes(connection: asyncpg.Connection) -> list[str]:
-    """Drops the ledger's plain indexes; returns the statements that make them again, which is faster than to keep them
-    up to date row by row."""
-    plain = await connection.fetch("""
-        select i.indexrelid::regclass::text as name, pg_get_indexdef(i.indexrelid) as definition from pg_index i
-        where i.indrelid = 'stock_ledger'::regclass
-          and not exists (select from pg_constraint c where c.conindid = i.indexrelid)
-    """)
-    for index in plain:
-        await connection.execute(f"drop index {index['name']}")
+    """Drops all indexes of the ledger but the primary key's; returns the statements that make them again, which is
+    faster than to keep them up to date row by row."""
     await connection.execute("set maintenance_work_mem = '512MB'")
-    return [index["definition"] for index in plain]
+    await connection.execute("set work_mem = '256MB'")
+    constraints = await connection.fetch("""
+        select format('alter table stock_ledger drop constraint %I', conname) as drop,
+          format('alter table stock_ledger add constraint %I %s', conname, pg_get_constraintdef(oid)) as create
+        from pg_constraint where conrelid = 'stock_ledger'::regclass and contype = 'u'
+    """)
+    indexes = await connection.fetch("""
+        select format('drop index %s', indexrelid::regclass) as drop, pg_get_indexdef(indexrelid) as create
+        from pg_index where indrelid = 'stock_ledger'::regclass
+          and not exists (select from pg_constraint where conindid = indexrelid)
+    """)
+    for made in (*constraints, *indexes):
+        await connection.execute(made["drop"])
+    return [made["create"] for made in (*constraints, *indexes)]

@@ -32,13 +32,15 @@ class Call(NamedTuple):
 
 class Work(NamedTuple):
     """The calls are sent in turn, over so many connections. `keyed`: each with an Idempotency-Key of its own, unique
-    across runs; `once`: each call once at most."""
+    across runs; `once`: each call once at most; `pause`: milliseconds before the next on the same connection.
+    `least_seconds`: slow ones need longer, since what is not answered at the end is not counted."""
 
     calls: Sequence[Call]
     connections: int = CONNECTIONS
     keyed: bool = False
     once: bool = False
     pause: int = 0
+    least_seconds: float = 1.0
 
 
 class Target(NamedTuple):
@@ -82,12 +84,14 @@ class Caller(NamedTuple):
 
     async def load(self, target: Target, work: Work, seconds: float) -> Load:
         """Raises NotMeasured if any answer was no success or any connection broke."""
+        if not work.calls:
+            raise NotMeasured("there is nothing to send")
         with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
             file.writelines(call.line() for call in work.calls)
             file.flush()
             arguments = [file.name, f"{uuid4()}-" if work.keyed else "-", "once" if work.once else "-", str(work.pause)]
             cpu, server = self._cpu(target)
-            summary = await self._wrk(target, seconds, work.connections, arguments)
+            summary = await self._wrk(target, max(seconds, work.least_seconds), work.connections, arguments)
         cpu_after, server_after = self._cpu(target)
         if summary.refused or summary.broken or not summary.requests:
             raise NotMeasured(
@@ -109,7 +113,7 @@ class Caller(NamedTuple):
 
     async def _wrk(self, target: Target, seconds: float, connections: int, arguments: list[str]) -> _Summary:
         options = ["--threads", "1", "--connections", str(connections), "--timeout", "30s"]
-        options += ["--duration", f"{max(1, round(seconds))}s", "--script", str(SCRIPT)]
+        options += ["--duration", f"{round(seconds)}s", "--script", str(SCRIPT)]
         if self.token:
             options += ["--header", f"Authorization: Bearer {self.token}"]
         process = await asyncio.create_subprocess_exec(

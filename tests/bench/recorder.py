@@ -17,6 +17,7 @@ class Recorder:
         self.part = part
         self.missing: list[str] = []
         self.notes: list[str] = []
+        self.versions: dict[str, str] = {}
         self._out = out
         self._values: dict[Key, list[float]] = {}
         self._refused: set[tuple[str, str]] = set()
@@ -26,7 +27,7 @@ class Recorder:
         return [Series(key, values) for key, values in self._values.items() if (key.what, key.way) not in self._refused]
 
     def add(self, what: str, way: str, unit: str, value: float) -> None:
-        self._values.setdefault(Key(self.part, what, way, unit), []).append(value)
+        self._values.setdefault(Key(self.part, what, way, unit), []).append(float(f"{value:.6g}"))
 
     def add_load(self, what: str, way: str, load: Load) -> None:
         for unit, value in (
@@ -45,14 +46,17 @@ class Recorder:
         try:
             yield
         except NotMeasured as problem:
-            self._refused.add((what, way))
-            self.say(f"[bold red]NOT MEASURED[/] {what}, {way}: {problem}")
-            line = f"{self.part}, {what}, {way}: {problem}"
-            if line not in self.missing:
-                self.missing.append(line)
+            if (what, way) not in self._refused:
+                self._refused.add((what, way))
+                self.missed(f"{what}, {way}: {problem}")
+
+    def missed(self, problem: str) -> None:
+        """Something of this part could not be measured: loud, and the run fails in the end."""
+        self._out.print(f"{self.part}: NOT MEASURED: {problem}", style="bold red", markup=False)
+        self.missing.append(f"{self.part}, {problem}")
 
     def say(self, text: str) -> None:
-        self._out.print(f"{self.part}: {text}")
+        self._out.print(f"{self.part}: {text}", markup=False)
 
     def note(self, text: str) -> None:
         """A sentence for the page."""

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -19,6 +20,7 @@ from tests.bench.load import Call, Caller, NotMeasured, Target
 from tests.bench.records import OURS
 from tests.support.users import token_of
 
+ITEMS = 4000
 LOCATIONS = 7
 TOKEN_SECONDS = 6 * 3600
 
@@ -60,7 +62,7 @@ def postmaster(cluster: Cluster) -> int:
     return cluster.pid
 
 
-async def made(cluster: Cluster, directory: Path, name: str, rows: int, items: int = 4000) -> Data:
+async def made(cluster: Cluster, directory: Path, name: str, rows: int, items: int = ITEMS) -> Data:
     """Documents have about ten lines each."""
     documents = max(10, rows // 10)
     # a directory of export files belongs to one database
@@ -92,9 +94,10 @@ async def stage(cluster: Cluster, data: Data, directory: Path) -> AsyncIterator[
         yield Stage(cluster, data, directory, server, client, Caller(token, postmaster(cluster)))
 
 
-async def answer(stage: Stage, call: Call, url: str = "") -> httpx.Response:
-    """Raises NotMeasured unless it is a success."""
-    response = await stage.client.request(call.method, url + call.path, json=call.body)
+async def answer(stage: Stage, call: Call, url: str = "", *, keyed: bool = False) -> httpx.Response:
+    """`keyed`: with an Idempotency-Key. Raises NotMeasured unless it is a success."""
+    headers = {"Idempotency-Key": str(uuid4())} if keyed else {}
+    response = await stage.client.request(call.method, url + call.path, json=call.body, headers=headers)
     if not response.is_success:
         raise NotMeasured(f"{call.method} {call.path} answers {response.status_code}: {response.text[:300]}")
     return response

@@ -20,9 +20,10 @@ class Compared(NamedTuple):
     """A part that compares the ways of the same work, such as sizes, with the first of them. `first_is_over`: the ratio
     is that of the first to the others, which for rates is how many times as long the others take."""
 
-    unit: str
-    first_is_over: bool
     title: str
+    unit: str
+    ways: Sequence[str]
+    first_is_over: bool = False
 
 
 _LOAD_UNITS = (RATE, P50, P99, CPU, SERVER_CPU)
@@ -66,9 +67,9 @@ def by_way(run: Run, part: str) -> list[Table]:
 def compared(run: Run, part: str, how: Sequence[Compared]) -> list[Table]:
     """A row for each work, a column for each way, and the ratio of the last ways to the first."""
     tables = []
-    for unit, first_is_over, title in how:
+    for title, unit, known_ways, first_is_over in how:
         keys = [series.key for series in run.series if series.key.part == part and series.key.unit == unit]
-        ways = list(dict.fromkeys(key.way for key in keys))
+        ways = [way for way in known_ways if any(key.way == way for key in keys)]
         rows = []
         for what in dict.fromkeys(key.what for key in keys):
             values = [run.values(Key(part, what, way, unit)) for way in ways]

@@ -16,8 +16,7 @@ PSQL, ONE_PART, TWO_PARTS = files.PSQL, f"{OURS}, one part", f"{OURS}, two parts
 SECONDS, CPU_SECONDS, SERVER_SECONDS, PEAK = "s", "CPU s", "Postgres CPU s", "peak MiB"
 
 
-async def run(bench: Bench) -> Recorder:
-    recorder = bench.recorder(PART)
+async def run(bench: Bench, recorder: Recorder) -> None:
     data = await bench.main_data()
     async with stage(bench.cluster, data, bench.directory) as ours:
         here = files.Bench(bench.cluster, data.settings, ours.server, ours.client, bench.directory)
@@ -27,7 +26,6 @@ async def run(bench: Bench) -> Recorder:
             _add(recorder, PSQL, await files.by_psql(here))
             for name, parts in ((ONE_PART, 1), (TWO_PARTS, 2)):
                 _add(recorder, name, await files.by_export(here, Way("csv", "none", parts)))
-    return recorder
 
 
 def _add(recorder: Recorder, way: str, taken: Taken) -> None:

@@ -34,8 +34,7 @@ LIMITS = {"REQUESTS_PER_10_SECONDS": "1000000", "CONNECTIONS_PER_ADDRESS": "1000
 LARGE = Call("POST", "/api/v1/exports/jobs", {"dataset": "stock_movements", "force_new": True})
 
 
-async def run(bench: Bench) -> Recorder:
-    recorder = bench.recorder(PART)
+async def run(bench: Bench, recorder: Recorder) -> None:
     data = await bench.main_data()
     seconds = 2 * bench.sizes.seconds
     async with stage(bench.cluster, data, bench.directory) as ours:
@@ -48,7 +47,6 @@ async def run(bench: Bench) -> Recorder:
                 async with _exporting(bench, ours, parts):
                     await _measure(ours, ours.ours, work, seconds, way, recorder)
         await _balanced(bench, ours, work, recorder)
-    return recorder
 
 
 async def _work(ours: Stage, deep_page: int) -> dict[str, Work]:
@@ -94,8 +92,10 @@ async def _exporting(bench: Bench, ours: Stage, parts: int) -> AsyncIterator[Non
 
     async with worker(ours.data.settings, bench.directory / "worker.log", ERP_EXPORT_PARTS=str(parts)):
         task = asyncio.create_task(export())
+        # also if it failed, which is raised below
+        task.add_done_callback(lambda _: begun.set())
         try:
-            await asyncio.wait({task, asyncio.create_task(begun.wait())}, return_when=asyncio.FIRST_COMPLETED)
+            await begun.wait()
             yield
             stopped.set()
             await task

@@ -53,15 +53,13 @@ set session_replication_role = default;
 """
 
 
-async def run(bench: Bench) -> Recorder:
-    recorder = bench.recorder(PART)
+async def run(bench: Bench, recorder: Recorder) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stages = [(way, await stack.enter_async_context(_stage(bench, way))) for way in (FRESH, LONG)]
         for number in range(bench.sizes.rounds):
             recorder.say(f"round {number + 1} of {bench.sizes.rounds}")
             for way, ours in stages:
                 await _round(bench, ours, way, recorder)
-    return recorder
 
 
 @contextlib.asynccontextmanager

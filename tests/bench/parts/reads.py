@@ -21,8 +21,7 @@ PAGE = 50
 WARM_SECONDS = 1.0
 
 
-async def run(bench: Bench) -> Recorder:
-    recorder = bench.recorder(PART)
+async def run(bench: Bench, recorder: Recorder) -> None:
     data = await bench.main_data()
     async with stage(bench.cluster, data, bench.directory) as ours, contextlib.AsyncExitStack() as stack:
         calls = await reads(ours, bench.sizes.deep_page)
@@ -30,7 +29,7 @@ async def run(bench: Bench) -> Recorder:
         for name, shared in ((BARE, (ITEM, ITEMS, LIVE)), (PEOPLE, (ITEM, ITEMS))):
             target = await stack.enter_async_context(peer(name, data, bench.directory))
             work += [(what, target, calls[what]) for what in shared]
-        work.sort(key=lambda one: one[0])
+        work.sort(key=lambda one: list(calls).index(one[0]))
         for what, target, kind in work:
             with recorder.figure(what, target.way):
                 await _check(ours, target, kind.calls[0])
@@ -40,7 +39,6 @@ async def run(bench: Bench) -> Recorder:
             for what, target, kind in work:
                 with recorder.figure(what, target.way):
                     recorder.add_load(what, target.way, await ours.caller.load(target, kind, bench.sizes.seconds))
-    return recorder
 
 
 async def reads(ours: Stage, deep_page: int) -> dict[str, Work]:
