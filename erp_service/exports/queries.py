@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import BigInteger, Boolean, Select, Uuid, bindparam, column, func, or_, select, text, true
+from sqlalchemy import BigInteger, Boolean, Uuid, bindparam, column, func, or_, select, text, true
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from erp_service import errors
@@ -115,10 +115,7 @@ class OwnerLoad(msgspec.Struct, frozen=True):
 
 async def job(db: Session, who: Principal, export_id: UUID, *, include_deleted: bool = False) -> VersionedExport:
     """One's own, or anybody's for an ADMIN; raises errors.NotFound."""
-    statement = _visible(who, export_id)
-    if not include_deleted:
-        statement = statement.where(ExportJob.deleted_at.is_(None))
-    return versioned(await _one(db, statement, export_id))
+    return versioned(await _one(db, _VISIBLE, who, export_id, include_deleted=include_deleted))
 
 
 async def jobs(
@@ -216,34 +213,28 @@ def not_found(export_id: UUID) -> errors.NotFound:
 
 async def lock_for_update(db: Session, who: Principal, export_id: UUID) -> ExportRow:
     """The row, which nobody else changes until the transaction ends; raises errors.NotFound."""
-    statement = _visible(who, export_id).where(ExportJob.deleted_at.is_(None)).with_for_update()
-    return await _one(db, statement, export_id)
+    return await _one(db, _LOCKED, who, export_id, include_deleted=False)
 
 
 async def readable(db: Session, who: Principal, export_id: UUID) -> ExportRow:
     """The row, also of a deleted job; raises errors.NotFound."""
-    of_all = who.role.includes(Role.ADMIN)
-    row = (await db.execute(_READABLE, {"id": export_id, "user_id": who.user_id, "of_all": of_all})).one_or_none()
-    if row is None:
-        raise not_found(export_id)
-    return ExportRow.of(*row)
+    return await _one(db, _VISIBLE, who, export_id, include_deleted=True)
 
 
-_READABLE = Prepared(
-    select(*EXPORT_COLUMNS).where(
-        ExportJob.id == bindparam("id"),
-        or_(bindparam("of_all", type_=Boolean), ExportJob.user_id == bindparam("user_id")),
-    )
+_ONE = select(*EXPORT_COLUMNS).where(
+    ExportJob.id == bindparam("id"),
+    or_(bindparam("of_all", type_=Boolean), ExportJob.user_id == bindparam("user_id")),
+    or_(bindparam("include_deleted", type_=Boolean), ExportJob.deleted_at.is_(None)),
 )
+_VISIBLE, _LOCKED = Prepared(_ONE), Prepared(_ONE.with_for_update())
 
 
-def _visible(who: Principal, export_id: UUID) -> Select[Any]:
-    statement = select(*EXPORT_COLUMNS).where(ExportJob.id == export_id)
-    return statement if who.role.includes(Role.ADMIN) else statement.where(ExportJob.user_id == who.user_id)
-
-
-async def _one(db: Session, statement: Select[Any], export_id: UUID) -> ExportRow:
-    row = (await db.execute(statement)).one_or_none()
+async def _one(
+    db: Session, statement: Prepared, who: Principal, export_id: UUID, *, include_deleted: bool
+) -> ExportRow:
+    sees_all = who.role.includes(Role.ADMIN)
+    parameters = {"id": export_id, "user_id": who.user_id, "of_all": sees_all, "include_deleted": include_deleted}
+    row = (await db.execute(statement, parameters)).one_or_none()
     if row is None:
         raise not_found(export_id)
     return ExportRow.of(*row)
