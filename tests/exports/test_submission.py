@@ -44,7 +44,7 @@ MEANING = {
     "select pg_advisory_xact_lock": "lock",
     "select unnest(procrastinate_defer_jobs_v1": "defer",
     "INSERT INTO export_jobs": "insert export",
-    "INSERT INTO audit_log": "insert audit entry",
+    "insert into audit_log": "insert audit entry",
     "select count(*)": "count",
     "with admitted": "admissible",
     "UPDATE export_jobs": "update export",
