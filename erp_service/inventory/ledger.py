@@ -163,7 +163,7 @@ def _audit_values(header: _Header, entries: Sequence[_NewEntry]) -> dict[str, ob
 # row_locks.py gives: one plan, whatever their length.
 _WRITE = Prepared(
     text(f"""
-with given as materialized (
+with arguments as materialized (
   select
     cast(:transaction_id as uuid) as transaction_id, cast(:user_id as bigint) as user_id,
     cast(:reverses as uuid) as reverses,
@@ -188,23 +188,23 @@ with given as materialized (
     cast(cast(:metadata as text) as jsonb[]) as metadata
 ), document as (
   insert into stock_transactions (id, user_id, reverses)
-  select transaction_id, user_id, reverses from given returning recorded_at
-), written_balances as (
+  select transaction_id, user_id, reverses from arguments returning recorded_at
+), new_balances as (
   update stock_balances b set on_hand = n.on_hand, value = n.value, last_average = n.last_average
-  from given g cross join unnest(g.balance_items, g.balance_locations, g.on_hand, g.balance_values, g.averages)
+  from arguments a cross join unnest(a.balance_items, a.balance_locations, a.on_hand, a.balance_values, a.averages)
     n (item_id, location_id, on_hand, value, last_average)
   where b.item_id = n.item_id and b.location_id = n.location_id
-), audited as ({INSERT_ENTRY}), entries as (
+), audit_entry as ({INSERT_ENTRY}), entries as (
   insert into stock_ledger (
     transaction_id, line, item_id, location_id, entry_type, quantity, value, unit_cost, on_hand_after, value_after,
     occurred_at, reference_no, notes, reason, metadata, user_id
   )
   select
-    g.transaction_id, e.line, e.item_id, e.location_id, e.entry_type, e.quantity, e.value, e.unit_cost,
-    e.on_hand_after, e.value_after, e.occurred_at, e.reference_no, e.notes, e.reason, e.metadata, g.user_id
-  from given g cross join unnest(
-    g.lines, g.items, g.locations, g.types, g.quantities, g.values, g.unit_costs, g.on_hand_after, g.value_after,
-    g.occurred_at, g.reference_nos, g.notes, g.reasons, g.metadata
+    a.transaction_id, e.line, e.item_id, e.location_id, e.entry_type, e.quantity, e.value, e.unit_cost,
+    e.on_hand_after, e.value_after, e.occurred_at, e.reference_no, e.notes, e.reason, e.metadata, a.user_id
+  from arguments a cross join unnest(
+    a.lines, a.items, a.locations, a.types, a.quantities, a.values, a.unit_costs, a.on_hand_after, a.value_after,
+    a.occurred_at, a.reference_nos, a.notes, a.reasons, a.metadata
   ) with ordinality e (
     line, item_id, location_id, entry_type, quantity, value, unit_cost, on_hand_after, value_after,
     occurred_at, reference_no, notes, reason, metadata, ordinality

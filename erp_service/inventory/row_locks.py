@@ -48,31 +48,31 @@ class LockedRows(Struct, frozen=True):
     """All that were named. Incomplete if an item or a location is absent, since nothing can be posted then."""
 
 
-# Three things are not what they seem. `given`: Postgres knows the length of an array that is a parameter, and would
+# Three things are not what they seem. `arguments`: Postgres knows the length of an array that is a parameter, and would
 # plan anew for each short one; of one that a CTE holds it assumes 10, and it keeps one plan. The counts: each reads the
 # CTE before it to its end, so its rows are locked before the next ones are looked for. `not exists`: if a balance is
 # missing, none is locked here, because it is inserted first (see `lock_rows`).
 _LOCK_ROWS = Prepared(
     text("""
-with given as materialized (
+with arguments as materialized (
   select
     cast(cast(:item_ids as text) as bigint[]) as item_ids, cast(cast(:skus as text) as text[]) as skus,
     cast(cast(:location_ids as text) as bigint[]) as location_ids, cast(cast(:codes as text) as text[]) as codes
 ), locked_items as materialized (
   select id, sku, status, deleted_at from items
-  where id = any (cast((select item_ids from given) as bigint[]))
-    or sku = any (cast((select skus from given) as text[]))
+  where id = any (cast((select item_ids from arguments) as bigint[]))
+    or sku = any (cast((select skus from arguments) as text[]))
   order by id for share
 ), locked_locations as materialized (
   select id, code, allow_negative_stock, deleted_at from locations
   where (select count(*) from locked_items) >= 0 and (
-    id = any (cast((select location_ids from given) as bigint[]))
-    or code = any (cast((select codes from given) as text[]))
+    id = any (cast((select location_ids from arguments) as bigint[]))
+    or code = any (cast((select codes from arguments) as text[]))
   )
   order by id for share
 ), keys as materialized (
   select distinct coalesce(n.item_id, i.id) as item_id, coalesce(n.location_id, l.id) as location_id
-  from given cross join unnest(item_ids, skus, location_ids, codes) n (item_id, sku, location_id, code)
+  from arguments cross join unnest(item_ids, skus, location_ids, codes) n (item_id, sku, location_id, code)
   left join locked_items i on i.sku = n.sku
   left join locked_locations l on l.code = n.code
   where (select count(*) from locked_locations) >= 0

@@ -12,14 +12,32 @@ from erp_service.db.migrate import script
 revision = "0015"
 down_revision = "0014"
 
-# The locks first, in the order in which a posting takes its own: a posting that has the items and waits for the ledger
-# could deadlock with a migration that has the ledger.
+# A posting has the items and then waits for the ledger, a reversal has the ledger and then waits for the items: whoever
+# holds one of the two and waits for the other would make one of them, or itself, the victim of a deadlock. So after the
+# first table, this never waits while it holds one. The end of the inner block gives all of them back.
 #
 # The row is locked before a trigger for each row runs, so it waits for a posting that shares the row, and then sees its
 # entries. (Not so in a transaction with an older snapshot: there the foreign key of the balance refuses.) TRUNCATE is
 # looked at afterwards, since it may empty the ledger with the same command.
 STATEMENTS = """
-lock table items, locations, stock_transactions, stock_ledger, users in access exclusive mode;
+do $body$
+declare
+  deadline constant timestamptz := clock_timestamp() + interval '3 seconds';
+begin
+  loop
+    begin
+      lock table items in access exclusive mode;
+      lock table locations, stock_transactions, stock_ledger, users in access exclusive mode nowait;
+      exit;
+    exception when lock_not_available then
+      if clock_timestamp() > deadline then
+        raise;
+      end if;
+    end;
+    perform pg_sleep(0.02);
+  end loop;
+end $body$;
+
 alter table stock_ledger
   drop constraint stock_ledger_item_id_fkey,
   drop constraint stock_ledger_location_id_fkey,

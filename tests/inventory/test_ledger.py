@@ -284,7 +284,7 @@ async def test_statements_of_a_posting_are_not_planned_anew_each_time(
     await stocked(owner, "BOLT")
     plans = text(
         "select custom_plans, generic_plans from pg_prepared_statements"
-        " where ltrim(statement, E'\\n') like 'with given%'"
+        " where ltrim(statement, E'\\n') like 'with arguments%'"
     )
     async with database.write() as db:
         for _ in range(8):
