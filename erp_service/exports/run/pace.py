@@ -18,9 +18,12 @@ from erp_service.db.engine import Database
 SHARE = 0.25
 """Of the time, for all connections of one export together. The figures are in ops/exports.md."""
 
-BUSY, CALM = 150.0, 75.0
+BUSY, CALM = 200.0, 100.0
 """Transactions a second of the whole database, from which on others are at work, and under which no more. A worker that
 has nothing to do makes about ten, and a client that polls the status of its export up to fifty."""
+
+LOOKS = 2
+"""So many looks in a row must find others at work: a worker that starts, or a few small exports, are a burst of one."""
 
 LEAST_IDLE = 0.1
 """The part of the host's processor time that is left over while there is a core to spare."""
@@ -46,6 +49,7 @@ class Pace:
 
     def __init__(self, *, share: float = SHARE) -> None:
         self.gives_way = False
+        self._busy_looks = 0
         self._share = share
         self._last: Counters | None = None
 
@@ -58,9 +62,11 @@ class Pace:
             return
         transactions = (now.transactions - last.transactions) / (now.at - last.at)
         if self.gives_way:
-            self.gives_way = transactions >= CALM
-        else:
-            self.gives_way = transactions >= BUSY and (now.idle - last.idle) / (now.cpu - last.cpu) < LEAST_IDLE
+            self.gives_way, self._busy_looks = transactions >= CALM, 0
+            return
+        is_busy = transactions >= BUSY and (now.idle - last.idle) / (now.cpu - last.cpu) < LEAST_IDLE
+        self._busy_looks = self._busy_looks + 1 if is_busy else 0
+        self.gives_way = self._busy_looks >= LOOKS
 
     async def rest(self, worked: float, *, connections: int) -> None:
         """Call it after a piece that took so many seconds, on one of the export's connections."""
