@@ -1,6 +1,7 @@
 """What `erp serve` runs: uvicorn, with a stop that lets the load balancer notice first, so that no request is lost."""
 
 import asyncio
+import gc
 import resource
 import signal
 from types import FrameType
@@ -52,6 +53,14 @@ def _raise_file_limit() -> int:
     return max(soft, wanted)
 
 
+def _collect_less_often() -> None:
+    """What is loaded by now stays for ever, so the garbage collector need not look at it again; and a request makes
+    thousands of objects and hardly a cycle. With Python's own thresholds it took a quarter of a document of 1,000 lines."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 def serve(settings: Settings) -> int:
     """Serve until a signal stops it. Returns the exit status: 0 after an orderly stop, 1 if the port is taken."""
     telemetry.configure(settings)
@@ -75,6 +84,7 @@ def serve(settings: Settings) -> int:
         timeout_keep_alive=75,  # longer than load balancers keep an idle connection, so that they close it first
     )
     server = DrainingServer(config, services.readiness, settings.drain_seconds)
+    _collect_less_often()
     try:
         server.run()
     except SystemExit as exc:  # raised by uvicorn if it cannot bind the port

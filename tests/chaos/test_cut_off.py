@@ -106,7 +106,7 @@ async def test_answer_to_a_fetch_is_lost(ground: Ground, proxy: Proxy, record: R
     """The queue says that the worker runs the job, but the worker never received it."""
     client = await ground.instance()
     worker = await ground.worker(proxy)
-    lost = proxy.lose("server", b"COMMIT", after=b"exports:run")
+    lost = proxy.lose("server", b"exports:run")
     export = await ground.submit(client)
     await asyncio.wait_for(lost.wait(), 20)
     gone = datetime.now(UTC)
@@ -121,11 +121,11 @@ async def test_answer_to_a_fetch_is_lost(ground: Ground, proxy: Proxy, record: R
 
 @pytest.mark.parametrize("sender", ["client", "server"])
 async def test_last_write_of_a_job_is_lost(ground: Ground, proxy: Proxy, record: Record, sender: str) -> None:
-    """The publication is lost on its way to the database, or only the response to its commit is."""
+    """The publication is lost on its way to the database, or only the response to it, which has committed, is."""
     client = await ground.instance()
     worker = await ground.worker(proxy)
     words = b"procrastinate_finish_job_v1"
-    lost = proxy.lose("client", words) if sender == "client" else proxy.lose("server", b"COMMIT", after=words)
+    lost = proxy.lose("client", words) if sender == "client" else proxy.lose("server", b"SELECT 1", after=words)
     export = await ground.submit(client)
     await asyncio.wait_for(lost.wait(), 20)
     gone = datetime.now(UTC)
