@@ -10,11 +10,13 @@ from typing import Any
 
 import msgspec
 from litestar import Request
+from litestar.di import NamedDependency
 from litestar.response import Response
 from litestar.types import ExceptionHandlersMap
 from sqlalchemy import text
 
 from erp_service import errors
+from erp_service.access.principals import Principal
 from erp_service.db import locks
 from erp_service.db.engine import Database
 from erp_service.db.sessions import WriteSession
@@ -30,7 +32,7 @@ _HEADERS = frozenset({"content-type", "location", "etag", "retry-after"})
 
 
 class Claim(msgspec.Struct, frozen=True):
-    user_id: int
+    user_id: int | None
     key: str
     digest: bytes
 
@@ -43,31 +45,35 @@ class Replay(Exception):
         self.status, self.headers, self.body = status, headers, body
 
 
-async def write_session(request: Request[Any, Any, Any]) -> AsyncGenerator[WriteSession, None]:
-    """The dependency `write`: one transaction, committed before the answer starts."""
+async def write_session(
+    request: Request[Any, Any, Any], who: NamedDependency[Principal]
+) -> AsyncGenerator[WriteSession, None]:
+    """The dependency `write`: one transaction, committed before the answer starts.
+
+    It depends on `who`, which most handlers that write have too: two that are independent cost a task each."""
     # before the transaction, since it comes at the speed of the client
     body = await request.body() if request.route_handler.opt["idempotent"] else b""
     async with services_of(request.app).find(Database).write() as db:
-        claimed = await _claim(db, request, body)
+        claimed = await _claim(db, request, who, body)
         yield db
         if claimed is not None:
             await _record(db, claimed, rendered_answer(request))
 
 
-async def _claim(db: WriteSession, request: Request[Any, Any, Any], body: bytes) -> Claim | None:
+async def _claim(db: WriteSession, request: Request[Any, Any, Any], who: Principal, body: bytes) -> Claim | None:
     key = request.headers.get("idempotency-key")
     if key is None or not request.route_handler.opt["idempotent"]:
         return None
     if not _KEY.fullmatch(key):
         fault = Fault("must be 1 to 255 visible ASCII characters", parameter="Idempotency-Key")
         raise errors.Invalid(None, fault)
-    user_id = request.user.user_id
-    is_free, digest, status, headers, answer = (await db.execute(_CLAIM, {"key": key, "user_id": user_id})).one()
+    claim = {"key": key, "user_id": who.user_id}
+    is_free, digest, status, headers, answer = (await db.execute(_CLAIM, claim)).one()
     if not is_free:
         raise errors.StillRunning(headers={"Retry-After": "1"})
     digests = _digests(request, body)
     if digest is None:
-        return Claim(user_id, key, digests[0])
+        return Claim(who.user_id, key, digests[0])
     if digest not in digests:
         raise errors.KeyReused
     raise Replay(status, headers, answer)

@@ -27,10 +27,10 @@ async def _password_hash(
 
 
 async def _write_session(
-    request: Request[Any, Any, Any], password_hash: NamedDependency[str]
+    request: Request[Any, Any, Any], who: NamedDependency[Principal], password_hash: NamedDependency[str]
 ) -> AsyncGenerator[WriteSession, None]:
     """That it takes the hash makes the framework compute that first."""
-    async with asynccontextmanager(write_session)(request) as db:
+    async with asynccontextmanager(write_session)(request, who) as db:
         yield db
 
 
