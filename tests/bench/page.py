@@ -63,16 +63,16 @@ _COMPARED = {
 }
 
 
-def stored(directory: Path) -> list[Run]:
+def stored_runs(directory: Path) -> list[Run]:
     """Oldest first."""
     return [records.load(path) for path in sorted(directory.glob("*.json"))]
 
 
 def write(path: Path, runs: Sequence[Run], story: str) -> None:
-    path.write_text(rendered(runs, story))
+    path.write_text(render(runs, story))
 
 
-def rendered(runs: Sequence[Run], story: str) -> str:
+def render(runs: Sequence[Run], story: str) -> str:
     """The page; `runs` are oldest first, and at least one."""
     newest = runs[-1]
     blocks = ["# Benchmarks", _INTRODUCTION, "## Aims", _aims(runs), *_missing(newest), _PEERS, story]

@@ -55,8 +55,8 @@ async def _work(ours: Stage, deep_page: int) -> dict[str, Work]:
     """The postings come after the reads, since they make the ledger grow."""
     read = await reads.reads(ours, deep_page)
     lines = postings.documents(ours.data, connections=1)
-    posted = {**postings.postings(ours.data), postings.LINES_ALONE: lines}
-    return {what: read[what] for what in READS} | {what: posted[what] for what in POSTINGS if what in posted}
+    receipts = {**postings.postings(ours.data), postings.LINES_ALONE: lines}
+    return {what: read[what] for what in READS} | {what: receipts[what] for what in POSTINGS if what in receipts}
 
 
 async def _round(bench: Bench, stages: list[tuple[str, Stage, dict[str, Work]]], recorder: Recorder, turn: int) -> None:
