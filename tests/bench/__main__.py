@@ -46,7 +46,7 @@ OPS = Path(__file__).parents[2] / "ops"
 log = logging.getLogger("bench")
 
 
-async def measured(parts: Sequence[str], sizes: Sizes, *, quick: bool, out: Console) -> Run:
+async def measure(parts: Sequence[str], sizes: Sizes, *, quick: bool, out: Console) -> Run:
     began, start = datetime.now(UTC), perf_counter()
     machine, tree = this_machine(), revision()
     with tempfile.TemporaryDirectory(prefix="erp-bench-") as place:
@@ -107,7 +107,7 @@ def _on_terminal(table: Table, title: str) -> rich.table.Table:
 def _write_page(directory: Path, path: Path) -> None:
     """From the runs that are stored there."""
     story = OPS / "benchmarks" / page.STORY
-    page.write(path, page.stored(directory), story.read_text())
+    page.write(path, page.stored_runs(directory), story.read_text())
 
 
 def main() -> int:
@@ -121,13 +121,15 @@ def main() -> int:
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
     committed = OPS / "benchmarks", OPS / "benchmarks.md"
     if chosen.page:
+        if not page.stored_runs(committed[0]):
+            parser.error("no whole run is stored yet")
         _write_page(*committed)
         return 0
     out = Console(width=None if sys.stdout.isatty() else 160)
     parts = [part for part in PARTS if not chosen.parts or part in chosen.parts]
     sizes = QUICK if chosen.quick else WHOLE
     sizes = msgspec.structs.replace(sizes, rounds=chosen.rounds or sizes.rounds)
-    run = asyncio.run(measured(parts, sizes, quick=chosen.quick, out=out))
+    run = asyncio.run(measure(parts, sizes, quick=chosen.quick, out=out))
     run.missing += [f"{aim.what}: a figure of this aim is missing" for aim in AIMS if not aim.is_judged_by(run)]
     _print(run, out)
     # what is quick, or a part alone, is not for the page that is committed

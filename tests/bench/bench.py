@@ -96,5 +96,5 @@ class Bench:
         """The database of this name, made at its first use."""
         if name not in self._data:
             self._out.print(f"making {rows:,} movements of {items:,} items ...")
-            self._data[name] = await stage.made(self.cluster, self.directory, name, rows, items)
+            self._data[name] = await stage.make_data(self.cluster, self.directory, name, rows, items)
         return self._data[name]

@@ -94,6 +94,6 @@ async def _without_indexes(connection: asyncpg.Connection) -> list[str]:
         from pg_index where indrelid = 'stock_ledger'::regclass
           and not exists (select from pg_constraint where conindid = indexrelid)
     """)
-    for made in (*constraints, *indexes):
-        await connection.execute(made["drop"])
-    return [made["create"] for made in (*constraints, *indexes)]
+    for index in (*constraints, *indexes):
+        await connection.execute(index["drop"])
+    return [index["create"] for index in (*constraints, *indexes)]

@@ -113,7 +113,7 @@ class Caller(NamedTuple):
 
     async def _wrk(self, target: Target, seconds: float, connections: int, arguments: list[str]) -> _Summary:
         options = ["--threads", "1", "--connections", str(connections), "--timeout", "30s"]
-        options += ["--duration", f"{round(seconds)}s", "--script", str(SCRIPT)]
+        options += ["--duration", f"{max(1, round(seconds))}s", "--script", str(SCRIPT)]
         if self.token:
             options += ["--header", f"Authorization: Bearer {self.token}"]
         process = await asyncio.create_subprocess_exec(

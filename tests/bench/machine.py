@@ -53,8 +53,8 @@ def _first_word(pattern: str, *program: str) -> str:
 def _output(*program: str) -> str:
     # wrk -v ends with 1
     try:
-        done = subprocess.run(program, capture_output=True, text=True, check=False)
+        process = subprocess.run(program, capture_output=True, text=True, check=False)
     except OSError as problem:
         sys.stderr.write(f"{program[0]}: {problem}\n")
         return ""
-    return done.stdout + done.stderr
+    return process.stdout + process.stderr

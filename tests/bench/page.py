@@ -35,8 +35,8 @@ _ABOUT = {
     mixed.PART: "All kinds at once, each on one connection with a pause of"
     f" {mixed.PAUSE} ms after each answer, beside one worker that makes one large export after the other.",
     cost.PART: "Memory is read after one request, a worker's after one export. A start is timed to 0.1 s.",
-    growth.PART: "A ratio is how many times as long the same takes with more in the ledger. Reports read more of it,"
-    " and `erp verify` reads everything.",
+    growth.PART: "A ratio is how many times as long the same takes with more in the ledger; CPU time is what other work"
+    " on the machine disturbs least. Reports read more of the ledger, and `erp verify` reads everything.",
     tryton.PART: tryton.ABOUT,
 }
 _FILES = (exports.PSQL, exports.ONE_PART, exports.TWO_PARTS)
@@ -56,22 +56,23 @@ _COMPARED = {
     mixed.PART: [Compared("Half of the answers within", P50, _BESIDE), Compared("99 % within", P99, _BESIDE)],
     growth.PART: [
         Compared("Reads and postings", RATE, _LEDGERS, first_is_over=True),
+        Compared("The instance and Postgres together", growth.CPU_BOTH, _LEDGERS),
         Compared("Reports", growth.MILLISECONDS, _LEDGERS),
         Compared("Proofs", growth.SECONDS, _LEDGERS),
     ],
 }
 
 
-def stored(directory: Path) -> list[Run]:
+def stored_runs(directory: Path) -> list[Run]:
     """Oldest first."""
     return [records.load(path) for path in sorted(directory.glob("*.json"))]
 
 
 def write(path: Path, runs: Sequence[Run], story: str) -> None:
-    path.write_text(rendered(runs, story))
+    path.write_text(render(runs, story))
 
 
-def rendered(runs: Sequence[Run], story: str) -> str:
+def render(runs: Sequence[Run], story: str) -> str:
     """The page; `runs` are oldest first, and at least one."""
     newest = runs[-1]
     blocks = ["# Benchmarks", _INTRODUCTION, "## Aims", _aims(runs), *_missing(newest), _PEERS, story]
@@ -87,8 +88,9 @@ def part_tables(run: Run, part: str) -> list[Table]:
 
 
 def aims_table(runs: Sequence[Run]) -> Table:
+    """Without the aims whose parts were in none of the runs."""
     rows = []
-    for aim in AIMS:
+    for aim in (aim for aim in AIMS if any(aim.parts <= set(run.parts) for run in runs)):
         cells = []
         for run in runs:
             figure = aim.figure_in(run)

@@ -62,7 +62,7 @@ def postmaster(cluster: Cluster) -> int:
     return cluster.pid
 
 
-async def made(cluster: Cluster, directory: Path, name: str, rows: int, items: int = ITEMS) -> Data:
+async def make_data(cluster: Cluster, directory: Path, name: str, rows: int, items: int = ITEMS) -> Data:
     """Documents have about ten lines each."""
     documents = max(10, rows // 10)
     # a directory of export files belongs to one database

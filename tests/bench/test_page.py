@@ -8,7 +8,7 @@ import pytest
 
 from tests.bench import page, records
 from tests.bench.aims import AIMS, Aim, Measure
-from tests.bench.page import STORY, rendered, stored
+from tests.bench.page import STORY, render, stored_runs
 from tests.bench.records import Key, Run, Series
 
 QUICK = Path(__file__).with_name("a_quick_run.json")
@@ -26,7 +26,7 @@ def test_each_aim_refers_to_figures_that_a_run_has(aim: Aim, run: Run) -> None:
 
 
 def test_the_page_shows_every_series_and_every_aim(run: Run) -> None:
-    text = rendered([run], "## The story\n\nas people wrote it")
+    text = render([run], "## The story\n\nas people wrote it")
     assert "as people wrote it" in text
     assert [series.key.what for series in run.series if f"| {series.key.what} |" not in text] == []
     assert [aim.what for aim in AIMS if f"| {aim.what} | {aim.text} |" not in text] == []
@@ -35,7 +35,7 @@ def test_the_page_shows_every_series_and_every_aim(run: Run) -> None:
 
 def test_each_run_has_a_column_among_the_aims_and_its_machine_below(run: Run) -> None:
     later = msgspec.structs.replace(run, began=run.began.replace(year=run.began.year + 1))
-    head = next(line for line in rendered([run, later], "").splitlines() if line.startswith("| what | aim |"))
+    head = next(line for line in render([run, later], "").splitlines() if line.startswith("| what | aim |"))
     assert head.count(f"{run.began:%m-%d %H:%M}") == 2
 
 
@@ -44,7 +44,7 @@ def test_what_could_not_be_measured_is_said_and_has_no_verdict(run: Run) -> None
     without = msgspec.structs.replace(
         run, series=[series for series in run.series if series.key.part != part], missing=[f"{part}: no wrk"]
     )
-    text = rendered([without], "")
+    text = render([without], "")
     assert f"- {part}: no wrk" in text
     assert f"| {AIMS[0].what} | {AIMS[0].text} | not measured |" in text
 
@@ -64,12 +64,12 @@ def test_runs_are_stored_and_read_back_oldest_first(run: Run, tmp_path: Path) ->
     later = msgspec.structs.replace(run, began=run.began.replace(year=run.began.year + 1))
     for one in (later, run):
         records.store(one, tmp_path)
-    assert stored(tmp_path) == [run, later]
+    assert stored_runs(tmp_path) == [run, later]
 
 
 def test_the_runs_that_are_committed_can_be_shown_and_name_no_place() -> None:
     story = (OPS / "benchmarks" / STORY).read_text()
-    if runs := stored(OPS / "benchmarks"):
-        text = page.rendered(runs, story)
+    if runs := stored_runs(OPS / "benchmarks"):
+        text = page.render(runs, story)
         assert (OPS / "benchmarks.md").read_text() == text
         assert [word for word in ("/tmp/", "/home/", "/root/") if word in text] == []
