@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,8 +83,12 @@ class Caller(NamedTuple):
     token: str
     postmaster: int
 
-    async def load(self, target: Target, work: Work, seconds: float) -> Load:
-        """Raises NotMeasured if any answer was no success or any connection broke."""
+    async def load(
+        self, target: Target, work: Work, seconds: float, *, until: asyncio.Task[None] | None = None
+    ) -> Load:
+        """For so many seconds, or until the task ends if that is earlier.
+
+        Raises NotMeasured if any answer was no success or any connection broke."""
         if not work.calls:
             raise NotMeasured("there is nothing to send")
         with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:
@@ -91,7 +96,7 @@ class Caller(NamedTuple):
             file.flush()
             arguments = [file.name, f"{uuid4()}-" if work.keyed else "-", "once" if work.once else "-", str(work.pause)]
             cpu, server = self._cpu(target)
-            summary = await self._wrk(target, max(seconds, work.least_seconds), work.connections, arguments)
+            summary = await self._wrk(target, max(seconds, work.least_seconds), work.connections, arguments, until)
         cpu_after, server_after = self._cpu(target)
         if summary.refused or summary.broken or not summary.requests:
             raise NotMeasured(
@@ -111,7 +116,9 @@ class Caller(NamedTuple):
     def _cpu(self, target: Target) -> tuple[float, float]:
         return sum(cpu_of(pid) for pid in target.processes), cpu_of_server(self.postmaster)
 
-    async def _wrk(self, target: Target, seconds: float, connections: int, arguments: list[str]) -> _Summary:
+    async def _wrk(
+        self, target: Target, seconds: float, connections: int, arguments: list[str], until: asyncio.Task[None] | None
+    ) -> _Summary:
         options = ["--threads", "1", "--connections", str(connections), "--timeout", "30s"]
         options += ["--duration", f"{max(1, round(seconds))}s", "--script", str(SCRIPT)]
         if self.token:
@@ -125,7 +132,13 @@ class Caller(NamedTuple):
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        output, errors = await process.communicate()
+        answer = asyncio.create_task(process.communicate())
+        if until is not None:
+            await asyncio.wait({answer, until}, return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                # it then ends as it does when its time is over
+                process.send_signal(signal.SIGINT)
+        output, errors = await answer
         lines = output.decode().splitlines()
         if process.returncode or not lines:
             raise NotMeasured(f"wrk ended with {process.returncode}: {errors.decode().strip()}")

@@ -17,6 +17,7 @@ STATEMENTS_1, STATEMENTS_10, STATEMENTS_1000 = "one receipt", "a document of 10 
 LINES_RATE, STATEMENTS = "lines/s", "statements"
 API = "/api/v1/inventory/stock"
 WARM_SECONDS = 1.0
+_TRIES = 30
 MANY = 1000
 _TO_REVERSE = """
 select t.id::text from stock_transactions t
@@ -37,13 +38,15 @@ async def run(bench: Bench, recorder: Recorder) -> None:
         for number in range(bench.sizes.rounds):
             recorder.say(f"round {number + 1} of {bench.sizes.rounds}")
             await _round(bench, ours, work, recorder)
+        fewest = 0
         for what, call in (
             (STATEMENTS_1, _receipt(1)),
             (STATEMENTS_10, _document(10)),
             (STATEMENTS_1000, _document(MANY)),
         ):
             with recorder.figure(what, OURS):
-                recorder.add(what, OURS, STATEMENTS, await statements(ours, call))
+                fewest = await statements(ours, call, least=fewest)
+                recorder.add(what, OURS, STATEMENTS, fewest)
 
 
 async def _round(bench: Bench, ours: Stage, work: dict[str, Work], recorder: Recorder) -> None:
@@ -117,18 +120,22 @@ async def reversals(ours: Stage, since: datetime, seconds: float) -> Load:
     return await ours.caller.load(ours.ours, Work(calls, keyed=True, once=True), seconds)
 
 
-async def statements(ours: Stage, call: Call) -> int:
+async def statements(ours: Stage, call: Call, *, least: int) -> int:
     """Statements that the instance sends for one request with an Idempotency-Key, begin and commit among them. The
-    fewest of several, since it has other work as well."""
+    fewest of several, since its listener asks every two seconds whether its connection lives; no more are tried once
+    there were only `least`."""
     async with ours.sql() as connection:
         await connection.execute("create extension if not exists pg_stat_statements")
         await connection.execute("alter system set pg_stat_statements.track = 'top'")
         await connection.execute("select pg_reload_conf()")
-        counted = []
-        for _ in range(12):
+        fewest = 0
+        for _ in range(_TRIES):
             await connection.execute("select pg_stat_statements_reset()")
             await answer(ours, call, keyed=True)
-            counted.append(await connection.fetchval(_CALLS) or 0)
+            count = await connection.fetchval(_CALLS) or 0
+            fewest = min(fewest or count, count)
+            if fewest <= least:
+                break
         await connection.execute("alter system set pg_stat_statements.track = 'none'")
         await connection.execute("select pg_reload_conf()")
-    return min(counted)
+    return fewest
