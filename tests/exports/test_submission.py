@@ -49,7 +49,7 @@ MEANING = {
     "INSERT INTO export_jobs": "insert export",
     "INSERT INTO audit_log": "insert audit entry",
     "select count(*)": "count",
-    "with admitted": "admissible",
+    "with recursive owners": "admissible",
     "UPDATE export_jobs": "update export",
     "SELECT export_jobs": "read export",
 }
