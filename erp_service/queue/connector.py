@@ -56,11 +56,6 @@ def _pool(**arguments: Any) -> _Pool:
     return _Pool(**{**arguments, "check": _Pool.check_connection})
 
 
-async def _autocommit(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Each query of Procrastinate is one statement: without BEGIN and COMMIT, a fetch takes two round trips less."""
-    await connection.set_autocommit(True)
-
-
 class WorkerConnector(PsycopgConnector):
     """Has a pool of its own to `url` (a `postgresql://` address, `?host=/socket/dir` included)."""
 
@@ -77,7 +72,6 @@ class WorkerConnector(PsycopgConnector):
         super().__init__(
             pool_factory=_pool,
             conninfo=url,
-            configure=_autocommit,
             kwargs=self._arguments,
             min_size=1,
             max_size=pool_size,
