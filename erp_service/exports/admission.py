@@ -22,17 +22,31 @@ TASK = "exports:run"
 QUEUE = "exports"
 SMALL_QUEUE = "exports-small"
 
-# `turn` is how many exports its owner has admitted once this one is
+# `turn` is how many exports its owner has admitted once this one is. Of each owner only as many are looked at as can be
+# admitted, and the owners are found by steps along the index, so that ten thousand waiting ones do not delay the end of
+# each export: all ends wait for each other here.
 _ADMISSIBLE = text("""
-    with admitted as (
+    with recursive owners as (
+      (select user_id from export_jobs where status in ('queued', 'running', 'canceling') order by user_id limit 1)
+      union all
+      select (select job.user_id from export_jobs job
+        where job.status in ('queued', 'running', 'canceling') and job.user_id > owners.user_id
+        order by job.user_id limit 1)
+      from owners where owners.user_id is not null
+    ), admitted as (
       select user_id, count(*) as running from export_jobs
       where status in ('queued', 'running', 'canceling') and queue_job_id is not null
       group by user_id
     ), ranked as (
-      select waiting.id,
-        coalesce(admitted.running, 0) + row_number() over (partition by waiting.user_id order by waiting.id) as turn
-      from export_jobs waiting left join admitted on admitted.user_id = waiting.user_id
-      where waiting.status = 'queued' and waiting.queue_job_id is null
+      select waiting.id, coalesce(admitted.running, 0) + waiting.place as turn
+      from owners left join admitted on admitted.user_id = owners.user_id
+      cross join lateral (
+        select job.id, row_number() over (order by job.id) as place from export_jobs job
+        where job.user_id = owners.user_id and job.status = 'queued' and job.queue_job_id is null
+          -- for the planner, which finds the index of open exports by it
+          and job.status in ('queued', 'running', 'canceling')
+        order by job.id limit :most
+      ) waiting
     )
     select job.id, job.is_small from export_jobs job join ranked on ranked.id = job.id
     where ranked.turn <= :most and job.status = 'queued' and job.queue_job_id is null

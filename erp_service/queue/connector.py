@@ -91,7 +91,7 @@ class WorkerConnector(PsycopgConnector):
     async def _get_cursor(
         self, connection: psycopg.AsyncConnection | None = None
     ) -> AsyncGenerator[psycopg.AsyncCursor[DictRow]]:
-        """Upstream waits for ever on a connection that hangs without closing. The time limit includes the commit."""
+        """Upstream waits for ever on a connection that hangs without closing."""
         with ExitStack() as deadline:
             async with super()._get_cursor(connection) as cursor:
                 deadline.enter_context(_answered_within(ANSWER_SECONDS, cursor.connection))

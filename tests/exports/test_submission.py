@@ -46,7 +46,7 @@ MEANING = {
     "INSERT INTO export_jobs": "insert export",
     "insert into audit_log": "insert audit entry",
     "select count(*)": "count",
-    "with admitted": "admissible",
+    "with recursive owners": "admissible",
     "UPDATE export_jobs": "update export",
     "SELECT export_jobs": "read export",
 }

@@ -18,7 +18,7 @@ from erp_service.db.engine import Database
 SHARE = 0.25
 """Of the time, for all connections of one export together. The figures are in ops/exports.md."""
 
-BUSY, CALM = 200.0, 100.0
+BUSY, CALM = 120.0, 60.0
 """Transactions a second of the whole database, from which on others are at work, and under which no more. A worker that
 has nothing to do makes about ten, and a client that polls the status of its export up to fifty."""
 

@@ -12,7 +12,7 @@ from erp_service.exports.run.pace import Counters, Pace, look
 from erp_service.exports.run.snapshot import open_snapshot
 from erp_service.settings import Settings
 
-QUIET, OTHERS = 60, 400
+QUIET, OTHERS = 50, 400
 """Transactions a second: of a lone export with its worker and a client that polls, and of people at work."""
 
 
