@@ -3,14 +3,15 @@
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Generic, NamedTuple, TypeVar, TypeVarTuple
+from typing import Annotated, Any, Generic, NamedTuple, TypeAlias, TypeVar, TypeVarTuple
 from uuid import UUID
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, literal, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, literal, literal_column, tuple_
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import TypeEngine
+from sqlalchemy.util import LRUCache
 
 from erp_service import errors
 from erp_service.db.sessions import Session
@@ -22,6 +23,11 @@ P = TypeVar("P")
 Ts = TypeVarTuple("Ts")
 
 Column = InstrumentedAttribute[Any] | ColumnElement[Any]
+
+_Shape: TypeAlias = tuple[str, bool, int, frozenset[str]]
+"""The order, whether a page follows a cursor, the limit, the filters."""
+
+_MOST_SHAPES = 1000  # of one list: of those by all limits, the ones in use
 
 
 class Page(msgspec.Struct, Generic[T]):
@@ -77,7 +83,7 @@ def chosen(known: Mapping[str, SortOrder], sort: str | None, default: str) -> So
 
 
 class Listing(Generic[T, P]):
-    """A list that is asked for often: its statement is built and compiled once for each order and choice of filters.
+    """A list that is asked for often: its statement is built and compiled once for each order, limit and filters.
 
     `filters` are conditions by the names of their parameters. `into` is the list's own Page class, and `make` builds an
     item from the selected columns. The first of `orders` is the default."""
@@ -92,7 +98,7 @@ class Listing(Generic[T, P]):
     ) -> None:
         self._select, self._make, self._into = select, make, into
         self._orders, self._default, self._filters = orders, next(iter(orders)), filters
-        self._statements: dict[tuple[str, bool, frozenset[str]], Prepared] = {}
+        self._statements: LRUCache[_Shape, Prepared] = LRUCache(_MOST_SHAPES)
 
     async def page(
         self, db: Session, parameters: Mapping[str, object], *, sort: str | None = None, limit: int, cursor: str | None
@@ -103,18 +109,18 @@ class Listing(Generic[T, P]):
         sort = sort or self._default
         order = chosen(self._orders, sort, self._default)
         names = frozenset(n for n in self._filters if (value := parameters[n]) is not None and value is not False)
-        values: dict[str, object] = {**parameters, "limit": limit + 1}
+        values = dict(parameters)
         if cursor is not None:
             values |= {f"after_{n}": value for n, value in enumerate(_read(cursor, order.keys))}
-        shape = sort, cursor is not None, names
+        shape = sort, cursor is not None, limit, names
         if (statement := self._statements.get(shape)) is None:
-            statement = self._statements[shape] = self._prepared(order, cursor is not None, names)
+            statement = self._statements[shape] = self._prepared(order, cursor is not None, limit, names)
         return _page(await db.execute(statement, values), self._make, order, limit, self._into)
 
-    def _prepared(self, order: SortOrder, is_after: bool, filters: frozenset[str]) -> Prepared:
+    def _prepared(self, order: SortOrder, is_after: bool, limit: int, filters: frozenset[str]) -> Prepared:
         statement = self._select.where(*(self._filters[name] for name in sorted(filters)))
         after = [bindparam(f"after_{n}", type_=key.parameter) for n, key in enumerate(order.keys)] if is_after else None
-        return Prepared(_ordered(statement, order, after, bindparam("limit", type_=Integer)))
+        return Prepared(_ordered(statement, order, after, limit))
 
 
 async def page(
@@ -132,11 +138,11 @@ async def page(
     if cursor is not None:
         values = zip(_read(cursor, order.keys), order.keys, strict=True)
         after = [literal(value, key.parameter) for value, key in values]
-    return _page(await db.execute(_ordered(select, order, after, literal(limit + 1))), make, order, limit, into)
+    return _page(await db.execute(_ordered(select, order, after, limit)), make, order, limit, into)
 
 
 def _ordered(
-    select: Select[*Ts], order: SortOrder, after: Sequence[ColumnElement[Any]] | None, limit: ColumnElement[int]
+    select: Select[*Ts], order: SortOrder, after: Sequence[ColumnElement[Any]] | None, limit: int
 ) -> Select[*Ts]:
     columns = [key.column for key in order.keys]
     if after is not None:
@@ -145,7 +151,10 @@ def _ordered(
         if order.leading:
             select = select.where(columns[0] <= computed[0] if order.descending else columns[0] >= computed[0])
         select = select.where(row < values if order.descending else row > values)
-    return select.order_by(*(c.desc() if order.descending else c.asc() for c in columns)).limit(limit)
+    # A constant of the text. With a parameter, the planner would take a plan that it keeps for worse than one that it
+    # makes anew for each request, which takes as long as the page itself.
+    rows: ColumnElement[int] = literal_column(str(limit + 1), Integer)
+    return select.order_by(*(c.desc() if order.descending else c.asc() for c in columns)).limit(rows)
 
 
 def _page(

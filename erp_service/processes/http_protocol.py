@@ -153,7 +153,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade() and any(name in _OF_BODY for name, _ in self.headers):
             # the parser would skip the body and take it for the next request
             return errors.BadRequest("A request with a body cannot ask for another protocol: leave Upgrade out.")
-        hosts = sum(name == b"host" for name, _ in self.headers)
+        hosts = [name for name, _ in self.headers].count(b"host")
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
             return errors.BadRequest("It must have one header field Host (RFC 9112, 3.2).")
         return None
