@@ -184,3 +184,28 @@ async def test_an_instance_with_the_new_secret_takes_tokens_of_one_with_the_old(
     user_id = await make_user(database, Role.VIEWER)
     async with running(app), client_of(app) as client:
         assert (await me(client, token_of(settings, user_id))).status_code == 200
+
+
+def test_token_that_was_verified_once_is_not_verified_again_and_still_expires(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = int(time.time())
+    token = tokens.issue(Claims(1, 1, FAMILY), now=at)
+    first = tokens.read(token)
+    monkeypatch.setattr(jwt, "decode", None)
+    assert tokens.read(token) is first
+    monkeypatch.setattr(time, "time", lambda: float(first.expires_at + LEEWAY - 1))
+    assert tokens.read(token) is first
+    monkeypatch.setattr(time, "time", lambda: float(first.expires_at + LEEWAY))
+    with pytest.raises(errors.Unauthorized, match="expired"):
+        tokens.read(token)
+
+
+def test_refused_tokens_are_not_remembered_and_good_ones_not_without_bound(tokens: Tokens) -> None:
+    for n in range(100):
+        with pytest.raises(errors.Unauthorized):
+            tokens.read(made(NEWER_SECRET, sub=str(n + 1)))
+    assert len(tokens._verified) == 0
+    for n in range(5_000):
+        tokens.read(tokens.issue(Claims(n + 1, 1, FAMILY)))
+    assert len(tokens._verified) == 4_096

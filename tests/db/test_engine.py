@@ -1,6 +1,7 @@
 """Sessions whose connection is lost at the worst moment, and the order in which sessions get one."""
 
 import asyncio
+import contextlib
 
 import asyncpg
 import pytest
@@ -40,6 +41,22 @@ async def test_commit_that_cannot_be_made_is_not_taken_for_one(database: Databas
             await cut_off(db, owner)
 
     with pytest.raises(DATABASE_ERRORS):
+        await written()
+    assert await owner.fetchval("select count(*) from procrastinate_workers") == 0
+
+
+async def test_error_that_the_body_swallowed_is_not_taken_for_a_commit(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    """Postgres answers COMMIT with ROLLBACK, and no error."""
+
+    async def written() -> None:
+        async with database.write() as db:
+            await db.execute(text("insert into procrastinate_workers default values"))
+            with contextlib.suppress(asyncpg.UndefinedTableError):
+                await db.execute(text("select from nothing"))
+
+    with pytest.raises(asyncpg.InFailedSQLTransactionError):
         await written()
     assert await owner.fetchval("select count(*) from procrastinate_workers") == 0
 

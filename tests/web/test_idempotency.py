@@ -22,7 +22,8 @@ from erp_service.db.engine import Database
 from erp_service.db.sessions import WriteSession
 from erp_service.services import build_services
 from erp_service.settings import Settings
-from erp_service.web.responses import ApiResponse, created
+from erp_service.web import idempotency
+from erp_service.web.responses import Answer, ApiResponse, created
 from erp_service.web.routing import post
 from tests.support.apps import running
 from tests.support.clients import client_of
@@ -179,3 +180,30 @@ async def test_a_key_that_is_none_is_named(two: list[httpx.AsyncClient], key: st
     answer = await two[0].post("/test/effects", json={}, headers={"Idempotency-Key": key})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["parameter"] == "Idempotency-Key"
+
+
+async def test_request_with_the_same_key_that_committed_after_the_claim_looked_takes_effect_once(
+    database: Database, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim looks by a snapshot from before it has the lock."""
+    user_id = await make_user(database, Role.VIEWER)
+    answer = Answer(201, [], b"{}")
+
+    async def second() -> None:
+        async with database.write() as db:
+            await record(db, Principal(user_id, Role.VIEWER), "test.effected", "second")
+            await owner.execute(
+                "insert into idempotency (user_id, key, digest, status, headers, body)"
+                " values ($1, 'k', 'd', 201, '{}', 'first')",
+                user_id,
+            )
+            await idempotency._record(db, idempotency.Claim(user_id, "k", b"e"), answer)
+
+    with pytest.raises(errors.StillRunning):
+        await second()
+    assert await owner.fetchval("select body from idempotency") == b"first"
+    assert await owner.fetchval("select count(*) from audit_log where action = 'test.effected'") == 0
+    await owner.execute("update idempotency set created_at = now() - interval '25 hours'")
+    async with database.write() as db:
+        await idempotency._record(db, idempotency.Claim(user_id, "k", b"e"), answer)
+    assert await owner.fetchval("select body from idempotency") == b"{}", "an expired one is written over"
