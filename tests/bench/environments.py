@@ -30,6 +30,12 @@ def python_with(name: str, packages: list[str], *, as_ours: bool = False) -> Pat
     return python
 
 
+def python_of_the_service() -> Path:
+    """The Python of an environment with the packages that the image has, and none for tests: what a process is made of
+    decides how much memory it takes. Raises NotMeasured."""
+    return python_with("service", ["--editable", str(CONSTRAINTS.parents[1])], as_ours=True)
+
+
 def versions_in(python: Path, *packages: str) -> dict[str, str]:
     """The versions of the packages in that environment."""
     script = "import importlib.metadata as m, sys; print('\\n'.join(m.version(p) for p in sys.argv[1:]))"

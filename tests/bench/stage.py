@@ -85,10 +85,11 @@ def for_load(settings: Settings) -> Settings:
 
 
 @contextlib.asynccontextmanager
-async def stage(cluster: Cluster, data: Data, directory: Path) -> AsyncIterator[Stage]:
+async def stage(cluster: Cluster, data: Data, directory: Path, **more: str) -> AsyncIterator[Stage]:
+    """`more` are environment variables of the instance."""
     token = token_of(data.settings, data.user_id)
     async with (
-        instance(data.settings, directory / f"serve-{data.name}.log") as server,
+        instance(data.settings, directory / f"serve-{data.name}.log", **more) as server,
         httpx.AsyncClient(base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client,
     ):
         yield Stage(cluster, data, directory, server, client, Caller(token, postmaster(cluster)))

@@ -7,6 +7,7 @@ from time import perf_counter
 
 from tests.acceptance.instances import Process, worker
 from tests.bench.bench import Bench
+from tests.bench.environments import python_of_the_service
 from tests.bench.load import Call, NotMeasured, Work
 from tests.bench.measured import cpu_of, cpu_of_server, memory_of, pss_of, reset_peak
 from tests.bench.parts.postings import LINES_ALONE, SPREAD, documents, postings
@@ -33,8 +34,9 @@ async def run(bench: Bench, recorder: Recorder) -> None:
     data = await bench.main_data()
     for number in range(bench.sizes.rounds):
         recorder.say(f"round {number + 1} of {bench.sizes.rounds}")
-        await _idle_instance(bench, data, recorder)
-        await _idle_worker(bench, data, recorder)
+        for what, measure in ((IDLE_INSTANCE, _idle_instance), (IDLE_WORKER, _idle_worker)):
+            with recorder.figure(what, OURS):
+                await measure(bench, data, recorder)
     async with stage(bench.cluster, data, bench.directory) as ours:
         for what, work in (await _kinds(ours, bench.sizes.deep_page)).items():
             with recorder.figure(what, OURS):
@@ -68,8 +70,9 @@ async def _kinds(ours: Stage, deep_page: int) -> dict[str, Work]:
 
 
 async def _idle_instance(bench: Bench, data: Data, recorder: Recorder) -> None:
+    python = python_of_the_service()
     began = perf_counter()
-    async with stage(bench.cluster, data, bench.directory) as ours:
+    async with stage(bench.cluster, data, bench.directory, TEST_PYTHON=str(python)) as ours:
         recorder.add(START_INSTANCE, OURS, SECONDS, perf_counter() - began)
         await answer(ours, Call("GET", f"{API}/items/1"))
         await _idle(bench, ours.server, IDLE_INSTANCE, recorder)
@@ -87,7 +90,9 @@ async def _idle_worker(bench: Bench, data: Data, recorder: Recorder) -> None:
             return bool(state == "succeeded")
 
         began = perf_counter()
-        async with worker(data.settings, bench.directory / "worker.log") as process:
+        async with worker(
+            data.settings, bench.directory / "worker.log", TEST_PYTHON=str(python_of_the_service())
+        ) as process:
             await eventually(ended)
             recorder.add(START_WORKER, OURS, SECONDS, perf_counter() - began)
             await _idle(bench, process, IDLE_WORKER, recorder)
