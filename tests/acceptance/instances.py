@@ -56,8 +56,7 @@ def free_port() -> int:
 
 @contextlib.asynccontextmanager
 async def erp(*arguments: str, env: dict[str, str], log: Path, url: str = "") -> AsyncIterator[Process]:
-    """`erp ARGUMENTS` in a process of its own, which is killed at the end. `TEST_PYTHON` in `env` is the path of another
-    Python, with other packages."""
+    """`erp ARGUMENTS` in a process of its own, which is killed at the end. `TEST_PYTHON` in `env` is another Python."""
     python = env.get("TEST_PYTHON", sys.executable)
     with log.open("ab") as file:
         process = await asyncio.create_subprocess_exec(
