@@ -1,6 +1,7 @@
 """One line in the log for each answered request. Most lines are these, so as JSON they are written without structlog's
 processors: all their values are known, and none is a secret."""
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
@@ -62,4 +63,6 @@ def write(scope: Any, status: int, duration: float | None, request_id: str) -> N
     line = _Line(
         method, path, status, milliseconds, user_id, request_id, "request", "info", "erp", now, trace_id=trace_id
     )
-    sys.stderr.write(_encode(line).decode() + "\n")
+    text = _encode(line).decode()
+    # standard error may have another encoding than UTF-8
+    sys.stderr.write((text if text.isascii() else json.dumps(msgspec.to_builtins(line))) + "\n")
