@@ -1,8 +1,9 @@
-"""The line of a request is the same whether structlog writes it or we do."""
+"""The line of each request, which is written without structlog."""
 
 import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -16,8 +17,7 @@ SCOPE = {"method": "GET", "path": "/api/v1/inventory/items/7", "state": {}, "use
 
 
 @pytest.fixture
-def configured(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """The handler keeps the standard error of now."""
+def configured() -> Iterator[None]:
     telemetry.configure(Settings(database_url="", log_format="json", log_level="info"))
     yield
     telemetry.configure(Settings(database_url="", log_level="error", log_format="text"))
@@ -33,12 +33,7 @@ def line(capsys: pytest.CaptureFixture[str], scope: Any, duration: float | None 
 
 def test_line_has_the_members_of_every_other_line(configured: None, capsys: pytest.CaptureFixture[str]) -> None:
     found = line(capsys, SCOPE)
-    telemetry.log.info("request", method="GET")
-    other = json.loads(capsys.readouterr().err)
-    assert {name: found.pop(name) for name in ("event", "level", "logger")} == {
-        name: other[name] for name in ("event", "level", "logger")
-    }
-    assert found.pop("timestamp")[-1] == other["timestamp"][-1] == "Z"
+    assert datetime.fromisoformat(found.pop("timestamp")).tzinfo is UTC
     assert found == {
         "method": "GET",
         "path": "/api/v1/inventory/items/7",
@@ -46,6 +41,9 @@ def test_line_has_the_members_of_every_other_line(configured: None, capsys: pyte
         "milliseconds": 12.3,
         "user_id": 3,
         "request_id": "r-1",
+        "event": "request",
+        "level": "info",
+        "logger": "erp",
     }
 
 
