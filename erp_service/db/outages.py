@@ -1,8 +1,8 @@
 """Which errors mean that the database, or the way to it, is unavailable: the only place that says so.
 
-asyncpg raises three unrelated families: PostgresError, which the server sent and which has an SQLSTATE; InterfaceError,
-such as for a connection that is closed; and InternalClientError, when a connection breaks between two steps of one
-statement; and OSErrors. A list that forgets one of them turns an outage into a fault of ours. SQLAlchemy, which only
+asyncpg raises four unrelated families: PostgresError, which the server sent and which has an SQLSTATE; InterfaceError,
+such as for a connection that is closed; InternalClientError, when a connection breaks between two steps of one
+statement; and OSError. A list that forgets one of them turns an outage into a fault of ours. SQLAlchemy, which only
 Alembic connects with, wraps them. For psycopg, which only the queue and `erp up` use, see queue/outages.py.
 
 The SQLSTATEs are those of https://www.postgresql.org/docs/current/errcodes-appendix.html; the first two characters of
@@ -65,11 +65,20 @@ def is_unavailable(exc: BaseException) -> bool:
     `connections.connect` raise ConnectionError for all that keeps them from the server."""
     if isinstance(exc, PostgresError | DBAPIError) and (state := sqlstate_of(exc)):
         return state_is_unavailable(state) or (isinstance(exc, DBAPIError) and exc.connection_invalidated)
-    # asyncpg's word for an argument that is not of the type of its parameter
-    if isinstance(exc, InterfaceError) and isinstance(exc, ValueError):
+    if _is_bad_argument(exc):
         return False
     lost = PoolTimeout | DBAPIError | ConnectionError | TimeoutError | InterfaceError | InternalClientError
     return isinstance(exc, lost)
+
+
+def is_connection_lost(exc: BaseException) -> bool:
+    """The driver no longer knows in which state the connection is: it must not be used again, though it may be open."""
+    return isinstance(exc, _DRIVER_ERRORS) and not _is_bad_argument(exc)
+
+
+def _is_bad_argument(exc: BaseException) -> bool:
+    """An argument is not of the type of its parameter: nothing was sent (asyncpg's own DataError)."""
+    return isinstance(exc, InterfaceError) and isinstance(exc, ValueError)
 
 
 def state_is_unavailable(sqlstate: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from erp_service.db.outages import DATABASE_ERRORS, PoolTimeout
+from erp_service.db.outages import DATABASE_ERRORS, PoolTimeout, is_connection_lost
 
 PING_SECONDS = 2.0
 
@@ -134,6 +134,8 @@ async def _answers(connection: asyncpg.Connection) -> bool:
 
 async def _settle(connection: asyncpg.Connection, exc: BaseException) -> None:
     """End what the connection was doing when `exc` came: a transaction, or a statement that was canceled."""
+    if is_connection_lost(exc):
+        connection.terminate()
     if connection.is_closed() or not (
         connection.is_in_transaction() or isinstance(exc, TimeoutError | asyncio.CancelledError)
     ):

@@ -105,6 +105,31 @@ async def test_transaction_of_a_body_that_fails_is_rolled_back_and_its_connectio
         assert not connection.is_in_transaction()
 
 
+@pytest.mark.parametrize(
+    ("exc", "kept"),
+    [
+        (asyncpg.InternalClientError("cannot switch to state 11"), False),
+        (asyncpg.InterfaceError("another operation is in progress"), False),
+        (asyncpg.exceptions._base.DataError("invalid input for query argument $1"), True),
+        (LookupError(), True),
+    ],
+)
+async def test_open_connection_whose_state_is_not_known_is_not_used_again(
+    pool: Pool, exc: Exception, kept: bool
+) -> None:
+    connections: list[asyncpg.Connection] = []
+
+    async def fail(connection: asyncpg.Connection) -> None:
+        connections.append(connection)
+        raise exc
+
+    with pytest.raises(type(exc)):
+        await pool.call(fail)
+    async with pool.connection() as connection:
+        assert (connection is connections[0]) is kept
+        assert await connection.fetchval("select 1") == 1
+
+
 async def test_canceled_statement_does_not_go_on_under_the_next_session(pool: Pool, owner: asyncpg.Connection) -> None:
     pids: list[int] = []
 
