@@ -34,6 +34,11 @@ def parse_timestamps(*parameters: tuple[str, str | None]) -> list[datetime | Non
     return timestamps
 
 
+def text_of(moment: datetime) -> str:
+    """RFC 3339, in UTC with `Z`, as in every answer."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 # `zoneinfo` reads every file of the system's database, and these are no zones: the host's own setting, a placeholder, a
 # default for rules, and copies of all zones with and without leap seconds
 _NO_ZONES = frozenset({"localtime", "Factory", "posixrules"})

@@ -31,6 +31,7 @@ declare
   rights constant jsonb := '{
     "alembic_version":     {"api": "r",    "worker": "r",    "reader": "r"},
     "audit_log":           {"api": "ra",   "worker": "ra",   "reader": "r"},
+    "company":             {"api": "rw",   "worker": "r",    "reader": "r"},
     "export_chunks":       {"api": "rd",   "worker": "rad",  "reader": ""},
     "export_files":        {"api": "rwd",  "worker": "rawd", "reader": ""},
     "export_jobs":         {"api": "raw",  "worker": "raw",  "reader": "r"},
@@ -53,6 +54,7 @@ declare
     "refresh_tokens":      {"api": "raw",  "worker": "rd",   "reader": ""},
     "stock_balances":      {"api": "raw",  "worker": "r",    "reader": "r"},
     "stock_ledger":        {"api": "ra",   "worker": "r",    "reader": "r"},
+    "stock_values":        {"api": "raw",  "worker": "r",    "reader": "r"},
     "stock_transactions":  {"api": "ra",   "worker": "r",    "reader": "r"},
     "users":               {"api": "raw",  "worker": "r",    "reader": "r"}
   }';

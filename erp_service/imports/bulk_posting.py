@@ -24,8 +24,8 @@ from erp_service.imports.files.faults import Faults, ImportRefused
 from erp_service.imports.fingerprint import Claim, Fingerprint
 from erp_service.imports.movement_rows import MovementRow
 from erp_service.imports.row_order import RowOrder
-from erp_service.inventory.row_locks import BalanceKey, LockedRows, lock_rows
-from erp_service.inventory.valuation import Balance
+from erp_service.inventory.posting.row_locks import BalanceKey, LockedRows, lock_rows
+from erp_service.inventory.posting.valuation import Balance
 
 BATCH = 10_000
 """Rows whose entries are copied at once: about 2 MB of text."""

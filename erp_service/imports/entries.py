@@ -11,11 +11,11 @@ from uuid_utils.compat import uuid7
 from erp_service.decimals import shortest
 from erp_service.imports.files.faults import Faults
 from erp_service.imports.movement_rows import MovementRow
-from erp_service.inventory import posting_lines
-from erp_service.inventory.row_locks import BalanceKey, LockedRows
-from erp_service.inventory.stock import status_fault
-from erp_service.inventory.stock_schemas import MOST_MOVEMENTS
-from erp_service.inventory.valuation import SETTLEMENT, Balance, DoesNotFit, NotEnough
+from erp_service.inventory.posting import lines
+from erp_service.inventory.posting.row_locks import BalanceKey, LockedRows
+from erp_service.inventory.posting.service import status_fault
+from erp_service.inventory.posting.schemas import MOST_MOVEMENTS
+from erp_service.inventory.posting.valuation import SETTLEMENT, Balance, DoesNotFit, NotEnough
 
 _RECENT_DOCUMENTS = 10_000
 _NULL = "\\N"
@@ -101,7 +101,7 @@ class Poster:
     def _entries(self, row: MovementRow) -> Iterator[str]:
         """The columns of each entry that come from the row itself, not from its document."""
         item, cost, locations = self._locked_rows.items[row.sku], row.unit_cost, self._locked_rows.locations
-        line = posting_lines.PostingLine(
+        line = lines.PostingLine(
             kind=row.type,
             item=item,
             location=locations[row.location],
@@ -116,7 +116,7 @@ class Poster:
             self._faults.add(row.number, "sku", f"{fault}; --history takes movements of the past")
         metadata = row.metadata.replace("\\", "\\\\")  # JSON has escaped all other characters that COPY would escape
         common = f"{item.id}\t{_text(row.notes)}\t{metadata}"
-        for kind, location, part in posting_lines.steps(line, self._balances):
+        for kind, location, part in lines.steps(line, self._balances):
             if part.quantity:
                 own = f"{kind}\t{_NULL if cost is None else cost}\t{_text(row.reason)}"
             else:

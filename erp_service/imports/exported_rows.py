@@ -20,7 +20,7 @@ from erp_service.imports.files.faults import Faults
 from erp_service.imports.files.header import Layout
 from erp_service.imports.movement_rows import REASON, CellReader, MovementRow, read_word, text_reader, timestamp_reader
 from erp_service.imports.row_order import RowOrder
-from erp_service.inventory.stock_schemas import (
+from erp_service.inventory.posting.schemas import (
     METADATA_KEY_LENGTH,
     METADATA_MEMBERS,
     METADATA_VALUE_LENGTH,

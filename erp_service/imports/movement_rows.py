@@ -19,9 +19,9 @@ from erp_service.imports.csv_table import Row, Table
 from erp_service.imports.files.dialect import Dialect, number_text
 from erp_service.imports.files.faults import Faults
 from erp_service.imports.files.header import Layout
-from erp_service.inventory.posting_lines import MovementKind
+from erp_service.inventory.posting.lines import MovementKind
 from erp_service.inventory.schemas import IDENTIFIER_LENGTH
-from erp_service.inventory.stock_schemas import (
+from erp_service.inventory.posting.schemas import (
     AHEAD,
     EARLIEST,
     METADATA_KEY_LENGTH,

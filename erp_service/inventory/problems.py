@@ -1,5 +1,6 @@
 """What inventory may refuse. API users read the docstrings, at `/problems/{slug}`."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -50,6 +51,16 @@ class Available(Struct):
     available: Annotated[Decimal, Meta(description="the quantity that could go out at this point")]
     item_id: Annotated[int, Meta(description="the item that is short")]
     location_id: Annotated[int, Meta(description="the location where it is short")]
+    breaks_at: Annotated[
+        datetime | UnsetType,
+        Meta(description="of a movement that is dated back, the first moment at which less than zero would be left"),
+    ] = UNSET
+
+
+class FirstOpen(Struct):
+    first_open: Annotated[
+        datetime | UnsetType, Meta(description="the first moment that a movement may be dated to")
+    ] = UNSET
 
 
 class SkuTaken(errors.Conflict):
@@ -127,10 +138,14 @@ class NegativeStock(errors.Conflict):
 
 
 class InsufficientStock(errors.Conflict):
-    """More would go out than is on hand, at a location that does not allow negative stock. Nothing was posted.
+    """More would go out than is available, at a location that does not allow negative stock. Nothing was posted.
 
-    `available` is the quantity that could go out at this point; within a document, after the lines before it.
-    `item_id` and `location_id` name the item and the location."""
+    `available` is the quantity that could go out at this point: on hand, less what others have reserved; within a
+    document, after the lines before it. `item_id` and `location_id` name the item and the location.
+
+    A movement that is dated back must fit the history of its location as well: what it takes was needed by movements
+    that happened later. `breaks_at` is then the first moment at which the stock would have been below zero. Date it
+    later, or post what is missing in the history first."""
 
     slug, title = "insufficient-stock", "Not enough stock"
     extension = Available
@@ -144,9 +159,42 @@ class ItemNotActive(errors.Conflict):
 
 
 class AlreadyReversed(errors.Conflict):
-    """The document was reversed before; that is possible once. The reversal itself can be reversed."""
+    """More of the document would be reversed than is left of it: each line can be reversed up to what it was, at once
+    or in parts. `errors` says how much is left of each line. The reversal is a document too, and can be reversed."""
 
     slug, title = "already-reversed", "The document is already reversed"
+
+
+class CostUnknown(errors.Invalid):
+    """No cost of this item was ever stated, so nobody can say what the movement is worth. It is not guessed.
+
+    State it: with `unit_cost` or `total_cost` where stock comes in, also `"0"` if it was free; or with a revaluation
+    that states `unit_value`."""
+
+    slug, title = "cost-unknown", "The cost is not known"
+
+
+class PeriodClosed(errors.Conflict):
+    """The movement is dated to a period that is closed. Nothing was posted.
+
+    `first_open` is the first moment that a movement may be dated to. Date it there, or have the period opened again."""
+
+    slug, title = "period-closed", "The period is closed"
+    extension = FirstOpen
+
+
+class BarcodeTaken(errors.Conflict):
+    """Another item has this barcode, so a scanner could not tell them apart. Choose another, or take it from that item
+    first. A deleted item gives its barcode free."""
+
+    slug, title = "barcode-taken", "The barcode is taken"
+
+
+class ExternalIdTaken(errors.Conflict):
+    """Another item, or another location, has this external id. Choose another, or take it from that one first. A deleted
+    one gives its external id free."""
+
+    slug, title = "external-id-taken", "The external id is taken"
 
 
 class TooManyEntries(errors.Conflict):

@@ -15,6 +15,7 @@ from erp_service.texts import Identifier, Label
 ItemStatus = Literal["ACTIVE", "INACTIVE", "DISCONTINUED"]
 LocationType = Literal["WAREHOUSE", "ZONE", "BIN"]
 EntryType = Literal["IN", "OUT", "TRANSFER_IN", "TRANSFER_OUT", "ADJUSTMENT"]
+EntryOrigin = Literal["REVERSAL", "COUNT", "ASSEMBLY", "REVALUATION", "SETTLEMENT"]
 
 IDENTIFIER_LENGTH = 100
 
@@ -112,26 +113,56 @@ class LocationOut(Struct):
 
 
 class LedgerEntry(Struct, gc=False):
-    """One signed movement of one item at one location. It is never changed: a mistake is corrected by new entries."""
+    """One signed movement of one item at one location, and what it changed of the item's value. It is never changed: a
+    mistake is corrected by new entries."""
 
-    id: Annotated[int, Meta(description="for one item at one location, the order of ids is the order of effects")]
+    id: Annotated[int, Meta(description="of one item, the order of ids is the order of effects")]
     transaction_id: Annotated[UUID, Meta(description="the document that it was posted in")]
     line: Annotated[int, Meta(description="its line in the document; both ends of a transfer share one")]
     item_id: Annotated[int, Meta(description="the id of the item")]
     sku: Annotated[str, Meta(description="its sku")]
-    location_id: Annotated[int, Meta(description="the id of the location")]
-    location: Annotated[str, Meta(description="the location's code")]
+    location_id: Annotated[
+        int | None, Meta(description="the id of the location; null for a change of value, which is at none")
+    ]
+    location: Annotated[str | None, Meta(description="the location's code")]
     transaction_type: Annotated[EntryType, Meta(description="what kind of movement it is")]
-    quantity: Annotated[Decimal, Meta(description="signed: below zero if stock went out", examples=["-2.5"])]
-    value: Annotated[Decimal, Meta(description="signed, in the settings' currency; never recomputed")]
-    unit_cost: Annotated[Decimal | None, Meta(description="as it was posted; null if none was")]
-    on_hand_after: Annotated[Decimal, Meta(description="the quantity on hand of the item at the location after it")]
-    value_after: Annotated[Decimal, Meta(description="the value of that quantity")]
+    quantity: Annotated[
+        Decimal, Meta(description="signed, in the item's unit: below zero if stock went out", examples=["-2.5"])
+    ]
+    unit: Annotated[str, Meta(description="the unit of the item")]
+    value: Annotated[
+        Decimal, Meta(description="signed, in the settings' currency; zero for transfers; never recomputed")
+    ]
+    unit_cost: Annotated[Decimal | None, Meta(description="of one in the item's unit, as posted; null if none was")]
+    on_hand_after: Annotated[
+        Decimal | None, Meta(description="the quantity on hand of the item at the location after it")
+    ]
+    item_on_hand_after: Annotated[
+        Decimal | None,
+        Meta(description="the quantity of the item over all locations after it; null for transfers"),
+    ]
+    value_after: Annotated[
+        Decimal | None,
+        Meta(
+            description="the value of the item over all locations after it; null for transfers. While"
+            " `item_on_hand_after` is null beside it, the entry is from before values were kept by item: then it is"
+            " that of the location"
+        ),
+    ]
+    origin: Annotated[
+        EntryOrigin | None,
+        Meta(description="what made it, if it was not a movement that was posted as such"),
+    ]
+    reverses_id: Annotated[int | None, Meta(description="the entry that it reverses, whole or in part")]
+    not_covered: Annotated[
+        Decimal | None,
+        Meta(description="of a revaluation, the part of its difference that belongs to what is no longer on hand"),
+    ]
     occurred_at: Annotated[datetime, Meta(description="when it happened, as stated by who posted it")]
     recorded_at: Annotated[datetime, Meta(description="when it was posted")]
     reference_no: Annotated[str | None, Meta(description="the number of the paper behind it")]
     notes: Annotated[str | None, Meta(description="free text of who posted it")]
-    reason: Annotated[str | None, Meta(description="why, for adjustments and reversals")]
+    reason: Annotated[str | None, Meta(description="why, for adjustments, revaluations, settlements and reversals")]
     metadata: Annotated[dict[str, str], Meta(description="what a client kept with it")]
     user_id: Annotated[int | None, Meta(description="who posted it; null for the service itself")]
 

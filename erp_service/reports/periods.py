@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from erp_service import errors
 from erp_service.errors import Fault
-from erp_service.inventory.stock_schemas import EARLIEST
+from erp_service.inventory.posting.schemas import EARLIEST
 from erp_service.timestamps import parse_timestamps, parse_zone
 
 MOST_DAYS = 3660

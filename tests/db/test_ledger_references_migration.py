@@ -7,8 +7,8 @@ from erp_service.access.principals import system
 from erp_service.db import migrate as schema
 from erp_service.db.engine import Database
 from erp_service.decimals import Quantity
-from erp_service.inventory import stock
-from erp_service.inventory.stock_schemas import Receipt
+from erp_service.inventory.posting import service
+from erp_service.inventory.posting.schemas import Receipt
 from erp_service.standalone.postgres import Cluster
 from tests.inventory.books import assert_books, balance, stocked
 from tests.support.databases import as_owner, connected

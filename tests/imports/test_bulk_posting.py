@@ -19,8 +19,8 @@ from erp_service.db.engine import Database
 from erp_service.imports import service
 from erp_service.imports.movement_rows import LAYOUT
 from erp_service.imports.service import Loaded
-from erp_service.inventory import ledger, row_locks
-from erp_service.inventory.posting_lines import PostingLine
+from erp_service.inventory.posting import ledger, row_locks
+from erp_service.inventory.posting.lines import PostingLine
 from erp_service.inventory.problems import InsufficientStock
 from erp_service.settings import Settings
 from tests.imports.loading import Load, refused

@@ -14,9 +14,9 @@ from erp_service.exports.formats.csv_format import CSV
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.imports.files.dialect import Dialect
 from erp_service.imports.service import Kind
-from erp_service.inventory import stock
+from erp_service.inventory.posting import service
 from erp_service.inventory.datasets import ITEMS, LOCATIONS, STOCK_MOVEMENTS
-from erp_service.inventory.stock_schemas import Reversal
+from erp_service.inventory.posting.schemas import Reversal
 from erp_service.registry.datasets import Dataset
 from tests.imports.loading import Load, refused
 from tests.inventory.books import assert_books

@@ -5,8 +5,8 @@ from typing import Any
 
 import httpx
 
-from erp_service.inventory import row_locks
-from erp_service.inventory.posting_lines import PostingLine
+from erp_service.inventory.posting import row_locks
+from erp_service.inventory.posting.lines import PostingLine
 from tests.inventory.posting import NOON
 
 ITEMS = "/api/v1/inventory/items"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-from erp_service.inventory.valuation import NotEnough
+from erp_service.inventory.posting.valuation import NotEnough
 
 Step = tuple[str, Decimal, Decimal | None]
 """receive (with a unit cost or None), issue, adjust, receive_at_value, issue_at_value (with a value), and how much."""

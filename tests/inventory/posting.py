@@ -7,8 +7,8 @@ from typing import Any
 
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.inventory import ledger, row_locks
-from erp_service.inventory.posting_lines import PostingLine
+from erp_service.inventory.posting import ledger, row_locks
+from erp_service.inventory.posting.lines import PostingLine
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 

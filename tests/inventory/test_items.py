@@ -11,7 +11,8 @@ import pytest
 
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.inventory import items, ledger, row_locks
+from erp_service.inventory import items
+from erp_service.inventory.posting import ledger, row_locks
 from erp_service.inventory.schemas import ItemBody, NameText, SkuText, UnitText
 from tests.inventory.catalogue import ITEMS, bolt, listed, make, make_place, receipt
 from tests.inventory.posting import Post

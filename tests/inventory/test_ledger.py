@@ -14,8 +14,8 @@ from sqlalchemy import text
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.decimals import Quantity
-from erp_service.inventory import stock
-from erp_service.inventory.stock_schemas import Issue, Receipt, ReceiptLine, Reversal, Transfer
+from erp_service.inventory.posting import service
+from erp_service.inventory.posting.schemas import Issue, Receipt, ReceiptLine, Reversal, Transfer
 from erp_service.settings import Settings
 from erp_service.validation import decode
 from tests.inventory.books import PATH, assert_books, balance, stocked

@@ -13,7 +13,8 @@ from sqlalchemy import text
 from erp_service import errors
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.inventory import locations, row_locks
+from erp_service.inventory import locations
+from erp_service.inventory.posting import row_locks
 from erp_service.inventory.schemas import CodeText, LocationBody, NameText
 from tests.inventory.posting import Post
 from tests.support.statements import Waiting

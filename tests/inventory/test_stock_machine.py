@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from erp_service.inventory.valuation import NotEnough
+from erp_service.inventory.posting.valuation import NotEnough
 from tests.inventory.books import PATH, assert_books, stocked
 from tests.inventory.model import Model
 

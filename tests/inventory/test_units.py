@@ -8,7 +8,8 @@ import pytest
 
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.inventory import items, ledger, row_locks
+from erp_service.inventory import items
+from erp_service.inventory.posting import ledger, row_locks
 from erp_service.inventory.schemas import ItemBody, NameText, SkuText, UnitText
 from erp_service.settings import Settings
 from tests.inventory.catalogue import ITEMS, bolt, make, make_place, receipt

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from msgspec.structs import astuple
 
 from erp_service.decimals import shortest
-from erp_service.inventory import valuation
-from erp_service.inventory.valuation import Balance, DoesNotFit, NotEnough
+from erp_service.inventory.posting import valuation
+from erp_service.inventory.posting.valuation import Balance, DoesNotFit, NotEnough
 from tests.inventory.model import Model, Step, half_away
 
 

@@ -14,7 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from erp_service import validation
 from erp_service.access.roles import Role
-from erp_service.inventory.stock_schemas import Movements
+from erp_service.inventory.posting.schemas import Movements
 from tests.support.apps import services_of
 from tests.support.clients import client_of
 from tests.support.users import make_user, token_of

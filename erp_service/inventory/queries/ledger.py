@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, bindparam, func, or_, select
-from sqlalchemy.orm import aliased
 
 from erp_service import errors
 from erp_service.db.pagination import Listing, SortKey, SortOrder
@@ -16,7 +15,7 @@ from erp_service.inventory.models import Item, Location, StockEntry, StockTransa
 from erp_service.inventory.problems import TooManyEntries
 from erp_service.inventory.queries.items import item_id_of
 from erp_service.inventory.schemas import EntryType, LedgerEntry, LedgerPage
-from erp_service.inventory.stock_schemas import MOST_MOVEMENTS, Document
+from erp_service.inventory.posting.schemas import MOST_MOVEMENTS, Document
 
 _MOST_ENTRIES = 3 * MOST_MOVEMENTS  # of a document posted over the API: transfers that each need a settlement
 
@@ -35,10 +34,15 @@ def _entries() -> Select[*tuple[Any, ...]]:
             Location.code,
             e.entry_type,
             e.quantity,
+            Item.unit,
             e.value,
             e.unit_cost,
             e.on_hand_after,
+            e.item_on_hand_after,
             e.value_after,
+            e.origin,
+            e.reverses_id,
+            e.not_covered,
             e.occurred_at,
             e.recorded_at,
             e.reference_no,
@@ -48,7 +52,7 @@ def _entries() -> Select[*tuple[Any, ...]]:
             e.user_id,
         )
         .join(Item, Item.id == e.item_id)
-        .join(Location, Location.id == e.location_id)
+        .outerjoin(Location, Location.id == e.location_id)
     )
 
 
@@ -108,19 +112,17 @@ async def ledger_page(
 
 async def document_by_id(db: Session, transaction_id: UUID) -> Document:
     """A document with its entries, in the order of their effects. Raises errors.NotFound, TooManyEntries."""
-    document, reversal = StockTransaction, aliased(StockTransaction)
+    document = StockTransaction
     first_entries = (
         select(StockEntry.id).where(StockEntry.transaction_id == transaction_id).limit(_MOST_ENTRIES + 1).subquery()
     )
     size = select(func.count()).select_from(first_entries).scalar_subquery()
     result = await db.execute(
-        select(document.recorded_at, document.user_id, document.reverses, reversal.id, size)
-        .outerjoin(reversal, reversal.reverses == document.id)
-        .where(document.id == transaction_id)
+        select(document.recorded_at, document.user_id, document.reverses, size).where(document.id == transaction_id)
     )
     if (row := result.one_or_none()) is None:
         raise errors.NotFound(f"There is no document {transaction_id}.")
-    recorded_at, user_id, reverses, reversed_by, entry_count = row
+    recorded_at, user_id, reverses, entry_count = row
     if entry_count > _MOST_ENTRIES:
         raise TooManyEntries
     return Document(
@@ -128,9 +130,14 @@ async def document_by_id(db: Session, transaction_id: UUID) -> Document:
         recorded_at=recorded_at,
         user_id=user_id,
         reverses=reverses,
-        reversed_by=reversed_by,
+        reversed_by=list(await db.scalars(_REVERSALS, {"transaction_id": transaction_id})),
         entries=await document_entries(db, transaction_id),
     )
+
+
+_REVERSALS = Prepared(
+    select(StockTransaction.id).where(StockTransaction.reverses == bindparam("transaction_id")).order_by(StockTransaction.id)
+)
 
 
 async def document_entries(db: Session, transaction_id: UUID) -> list[LedgerEntry]:
