@@ -19,7 +19,8 @@ class ReservationEnded(errors.Conflict):
     """The reservation holds nothing any more: it was used up, released, or has expired and its stock was given to
     others. Nothing was changed.
 
-    `reservation_status` says which. Make a new reservation, if the stock is still available; or issue the stock without one."""
+    `reservation_status` says which. Make a new reservation, if the stock is still available; or issue the stock without
+    one."""
 
     slug, title = "reservation-ended", "The reservation has ended"
     extension = EndedReservation
