@@ -279,7 +279,7 @@ async def test_the_list_shows_what_holds_stock_now_and_the_rest_by_status(
     await expire(stock, bolts[1])
     await post(staff, "out", **BOLT, quantity="1", reservation_id=bolts[2]["id"])
 
-    async def listed(**params: object) -> list[str]:
+    async def listed(**params: str | int) -> list[str]:
         answer = await staff.get(RESERVATIONS, params={"limit": 2, **params})
         ids = [one["id"] for one in answer.json()["items"]]
         while cursor := answer.json()["next_cursor"]:
