@@ -112,7 +112,7 @@ async def create_reservation(
     example={
         "reservations": [
             {"sku": "BEAN-ESP-1K", "location": "MAIN-A-01", "quantity": "1", "expires_in_seconds": 900},
-            {"sku": "MUG-WHITE", "location": "MAIN-A-02", "quantity": "1", "expires_in_seconds": 900},
+            {"sku": "BEAN-FIL-1K", "location": "MAIN-A-01", "quantity": "1", "expires_in_seconds": 900},
         ]
     },
 )
