@@ -95,9 +95,7 @@ async def test_the_number_of_statements_does_not_depend_on_the_number_of_reserva
     assert counts == [[4, 5, 4]] * 2
 
 
-async def test_release_and_extension_take_a_few_statements(
-    staff: httpx.AsyncClient, stock: asyncpg.Connection
-) -> None:
+async def test_release_and_extension_take_a_few_statements(staff: httpx.AsyncClient, stock: asyncpg.Connection) -> None:
     await receive(staff, "9")
     made = await reserve(staff)
     counts = []
