@@ -1,5 +1,7 @@
 """An expired reservation blocks nobody, whether or not a worker was there to end it (tigerbeetle 2118)."""
 
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -7,10 +9,14 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from erp_service.access.principals import system
 from erp_service.db.engine import Database
+from erp_service.imports import service
+from erp_service.imports.files.faults import ImportRefused
 from erp_service.inventory.models import StockBalance
 from erp_service.inventory.reservations.expiry import sweep_all
 from erp_service.inventory.reservations.queries import live_reserved
+from erp_service.settings import Settings
 from erp_service.worker_services import WorkerServices
 from tests.inventory.books import BOLT, PATH, post
 from tests.inventory.reservations.reserving import (
@@ -58,6 +64,29 @@ async def test_expired_reservation_blocks_nobody_before_it_is_swept(
     assert (await read(admin, made))["status"] == "EXPIRED"
     assert ended(await extend(admin, made)) == "EXPIRED"
     assert await release(admin, made) == 204
+
+
+async def test_an_imported_file_takes_what_has_expired_and_nothing_that_is_held(
+    staff: httpx.AsyncClient, stock: asyncpg.Connection, settings: Settings, tmp_path: Path
+) -> None:
+    await receive(staff, "5")
+    made = await reserve(staff, "2")
+    await reserve(staff, "1")
+    file = tmp_path / "movements.csv"
+
+    async def sell(quantity: int) -> None:
+        now = datetime.now(UTC).isoformat()
+        file.write_text(f"occurred_at,type,sku,location,quantity\n{now},OUT,BOLT,MAIN,{quantity}\n")
+        await service.load(settings.database_url, "movements", file, who=system("test"))
+
+    with pytest.raises(ImportRefused):
+        await sell(4)
+    await expire(stock, made)
+    with pytest.raises(ImportRefused):
+        await sell(5)
+    assert await reserved(stock) == "5 3"
+    await sell(4)
+    assert await reserved(stock) == "1 1"
 
 
 async def test_expired_reservation_does_not_keep_a_receipt_from_being_reversed(
