@@ -36,7 +36,9 @@ create table stock_reservations (
   constraint stock_reservations_ended check ((status = 'ACTIVE') = (ended_at is null)),
   constraint stock_reservations_expires check (expires_at < 'infinity')
 );
-create index stock_reservations_active_idx on stock_reservations (item_id, location_id) where status = 'ACTIVE';
+-- with the time, so that whoever needs the stock of a balance reads those that have expired and none of the others
+create index stock_reservations_active_idx on stock_reservations (item_id, location_id, expires_at)
+  where status = 'ACTIVE';
 create index stock_reservations_active_id_idx on stock_reservations (id) where status = 'ACTIVE';
 create index stock_reservations_due_idx on stock_reservations (expires_at) where status = 'ACTIVE';
 create index stock_reservations_reference_id_idx on stock_reservations (reference, id) where reference is not null;
