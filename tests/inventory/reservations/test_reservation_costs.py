@@ -14,7 +14,8 @@ MANY = """
 insert into stock_reservations
   (id, item_id, location_id, quantity, original_quantity, status, reference, expires_at, ended_at)
 select uuidv7(n * interval '-1 second'), item_id, location_id, 0.0001, 1,
-  case when n % 5 = 0 then 'ACTIVE' else 'EXPIRED' end, 'R' || n, now() + n * interval '1 minute', case when n % 5 > 0 then now() end
+  case when n % 5 = 0 then 'ACTIVE' else 'EXPIRED' end, 'R' || n, now() + n * interval '1 minute',
+  case when n % 5 > 0 then now() end
 from generate_series(1, 20000) n, stock_balances where reserved > 0;
 update stock_balances b set reserved = (
   select sum(quantity) from stock_reservations r where r.item_id = b.item_id and status = 'ACTIVE'
