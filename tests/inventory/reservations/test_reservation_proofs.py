@@ -56,7 +56,7 @@ async def test_each_fault_is_found_and_named(books: asyncpg.Connection, fault: s
     planting = books.transaction()
     await planting.start()
     await books.execute("set local session_replication_role = replica")
-    await books.execute("alter table stock_balances drop constraint stock_balances_reserved_on_hand")
+    await books.execute("alter table stock_balances drop constraint stock_balances_reserved")
     await books.execute(statement)
     assert {row["fault"] for row in await books.fetch(proof.rows)} == {name}
     await planting.rollback()
