@@ -65,7 +65,7 @@ async def record(
 
 
 async def record_all(db: WriteSession, entries: Sequence[Mapping[str, object]]) -> None:
-    """Several entries by one statement; each is what `entry_parameters` returns."""
+    """One entry or several by one statement; each is what `entry_parameters` returns."""
     columns = {name: [None if entry[name] is None else str(entry[name]) for entry in entries] for name in entries[0]}
     await db.execute(_INSERT_ALL, {name: text_array(values) for name, values in columns.items()})
 
