@@ -43,6 +43,7 @@ FEATURE = Feature(
         "erp_service.inventory.schemas:ItemStatus",
         "erp_service.inventory.schemas:LocationType",
         "erp_service.inventory.schemas:EntryType",
+        "erp_service.inventory.schemas:EntryOrigin",
         "erp_service.inventory.reservations.schemas:ReservationStatus",
     ),
 )
