@@ -110,7 +110,7 @@ SPOILED = {
     "a transfer with a value": (
         """
         update stock_ledger set value = case entry_type when 'TRANSFER_IN' then 1 else -1 end
-        where transaction_id = (select min(transaction_id::text)::uuid from stock_ledger where entry_type = 'TRANSFER_IN')
+        where transaction_id = (select transaction_id from stock_ledger where entry_type = 'TRANSFER_IN' limit 1)
         """,
         ["form"],
     ),
@@ -136,18 +136,17 @@ SPOILED = {
         f"""
         with spoiled as (
           update stock_balances b set on_hand = -1 where {ONE}
-          returning item_id, location_id, last_occurred_at,
-            (select -1 - on_hand from stock_balances p where p.item_id = b.item_id and p.location_id = b.location_id) as gone
+          returning item_id, location_id, last_occurred_at, (select -1 - on_hand from stock_balances where {ONE}) as gone
         ), valued as (
           update stock_values v set on_hand = v.on_hand + gone from spoiled s where v.item_id = s.item_id
           returning v.item_id, v.on_hand, v.value
         )
-        insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, value, on_hand_after,
-          item_on_hand_after, value_after, occurred_at, user_id)
+        insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, value,
+          on_hand_after, item_on_hand_after, value_after, occurred_at, user_id)
         select t.id, 1, s.item_id, s.location_id, 'OUT', gone, 0, -1, v.on_hand, v.value, last_occurred_at, t.user_id
         from spoiled s join valued v using (item_id) cross join (select * from stock_transactions limit 1) t
         """,
-        ["negative stock", "negative stock in the past"],
+        ["negative stock", "negative stock in the past", "reservations"],
     ),
     "stock that left before it came": (
         f"update stock_ledger set occurred_at = '1950-01-01T00:00:00Z' where {AN_ISSUE}",
