@@ -21,14 +21,12 @@ from erp_service.imports.files.header import Layout
 from erp_service.imports.movement_rows import REASON, CellReader, MovementRow, read_word, text_reader, timestamp_reader
 from erp_service.imports.row_order import RowOrder
 from erp_service.inventory.posting.schemas import (
-    METADATA_KEY_LENGTH,
-    METADATA_MEMBERS,
-    METADATA_VALUE_LENGTH,
     MOST_MOVEMENTS,
     NOTES_LENGTH,
     REASON_LENGTH,
     REFERENCE_LENGTH,
 )
+from erp_service.inventory.schemas import METADATA_KEY_LENGTH, METADATA_MEMBERS, METADATA_VALUE_LENGTH
 
 EXPORTED = Layout(
     required=("occurred_at", "transaction_type", "transaction_id", "line", "sku", "location", "quantity", "value"),

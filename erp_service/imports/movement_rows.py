@@ -20,12 +20,10 @@ from erp_service.imports.files.dialect import Dialect, number_text
 from erp_service.imports.files.faults import Faults
 from erp_service.imports.files.header import Layout
 from erp_service.inventory.posting.lines import MovementKind
-from erp_service.inventory.schemas import IDENTIFIER_LENGTH
+from erp_service.inventory.schemas import IDENTIFIER_LENGTH, METADATA_KEY_LENGTH, METADATA_VALUE_LENGTH
 from erp_service.inventory.posting.schemas import (
     AHEAD,
     EARLIEST,
-    METADATA_KEY_LENGTH,
-    METADATA_VALUE_LENGTH,
     NOTES_LENGTH,
     REASON_LENGTH,
     REFERENCE_LENGTH,

@@ -21,9 +21,11 @@ FEATURE = Feature(
     event_types=(
         "item.created",
         "item.deleted",
+        "item.restored",
         "item.updated",
         "location.created",
         "location.deleted",
+        "location.restored",
         "location.updated",
         "stock.posted",
         "stock.reversed",

@@ -8,7 +8,7 @@ import msgspec
 
 from erp_service.imports.files.dialect import SEPARATORS
 from erp_service.imports.files.faults import Faults
-from erp_service.inventory.posting.schemas import METADATA_MEMBERS
+from erp_service.inventory.schemas import METADATA_MEMBERS
 
 
 class Layout(msgspec.Struct, frozen=True):
