@@ -14,7 +14,6 @@ from erp_service.exports.formats.csv_format import CSV
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.imports.files.dialect import Dialect
 from erp_service.imports.service import Kind
-from erp_service.inventory.posting import service
 from erp_service.inventory.datasets import ITEMS, LOCATIONS, STOCK_MOVEMENTS
 from erp_service.inventory.posting.schemas import Reversal
 from erp_service.registry.datasets import Dataset
@@ -112,7 +111,7 @@ async def test_reversals_come_back_at_the_value_that_they_had(
     reversal = msgspec.convert({"reason": "wrong price"}, Reversal, dec_hook=validation.read_hook)
     async with database.write() as db:
         document = await owner.fetchval("select transaction_id from stock_ledger where reference_no = 'TR-1' limit 1")
-        await stock.reverse(db, system("test"), document, reversal)
+        await reversal.reverse(db, system("test"), document, reversal)
     before = await exported(owner, STOCK_MOVEMENTS)
     assert "wrong price" in before
     masters = await exported(owner, ITEMS), await exported(owner, LOCATIONS)
