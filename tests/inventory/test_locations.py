@@ -15,6 +15,7 @@ from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.inventory import locations
 from erp_service.inventory.posting import row_locks
+from erp_service.inventory.posting.row_locks import Wanted
 from erp_service.inventory.schemas import CodeText, LocationBody, NameText
 from tests.inventory.posting import Post
 from tests.support.statements import Waiting
@@ -280,17 +281,18 @@ async def test_a_location_with_stock_is_not_deleted_and_the_items_are_named(
 ) -> None:
     main = await make(admin, allow_negative_stock=True)
     bolt, nut = await make_item(admin), await make_item(admin, "NUT")
-    await post("IN", "BOLT", "MAIN", "3.5")
-    await post("OUT", "NUT", "MAIN", "1")
+    await post("IN", "BOLT", "MAIN", "3.5", unit_cost="2")
+    await post("IN", "NUT", "MAIN", "1", unit_cost="2")
+    await post("OUT", "NUT", "MAIN", "2")
     answer = await admin.delete(f"{LOCATIONS}/{main}")
     problem = answer.json()
     assert (answer.status_code, problem["type"], problem["items"]) == (409, "/problems/location-has-stock", 2)
     assert problem["stock"] == [
-        {"item_id": bolt, "sku": "BOLT", "on_hand": "3.5"},
-        {"item_id": nut, "sku": "NUT", "on_hand": "-1"},
+        {"item_id": bolt, "sku": "BOLT", "on_hand": "3.5", "reserved": "0"},
+        {"item_id": nut, "sku": "NUT", "on_hand": "-1", "reserved": "0"},
     ]
     await post("OUT", "BOLT", "MAIN", "3.5")
-    await post("IN", "NUT", "MAIN", "1")
+    await post("IN", "NUT", "MAIN", "1", unit_cost="2")
     assert (await admin.delete(f"{LOCATIONS}/{main}")).status_code == 204
 
 
@@ -300,7 +302,7 @@ async def test_a_delete_waits_for_a_receipt_that_is_being_committed_and_is_refus
     main = await make(admin)
     await make_item(admin)
     async with database.write() as db:
-        await row_locks.lock_rows(db, [("BOLT", "MAIN")])
+        await row_locks.lock_rows(db, [Wanted("BOLT", "MAIN")])
         deleting = asyncio.create_task(admin.delete(f"{LOCATIONS}/{main}"))
         await eventually(waiting)
         await db.execute(text("update stock_balances set on_hand = 1"))
@@ -313,7 +315,7 @@ async def test_negative_stock_is_allowed_where_the_location_says_so_and_nowhere_
     main, dock = await make(admin), await make(admin, "DOCK")
     await make_item(admin)
     for code in ("MAIN", "DOCK"):
-        await post("IN", "BOLT", code, "1")
+        await post("IN", "BOLT", code, "1", unit_cost="2")
     with pytest.raises(errors.Conflict):
         await post("OUT", "BOLT", "MAIN", "2")
     assert (await put(admin, main, allow_negative_stock=True)).status_code == 200
@@ -327,14 +329,15 @@ async def test_negative_stock_is_allowed_where_the_location_says_so_and_nowhere_
 async def test_the_policy_cannot_be_switched_off_while_stock_is_negative(admin: httpx.AsyncClient, post: Post) -> None:
     main, bolt = await make(admin, allow_negative_stock=True), await make_item(admin)
     await make_item(admin, "NUT")
-    await post("IN", "NUT", "MAIN", "1")
-    await post("OUT", "BOLT", "MAIN", "2")
+    await post("IN", "NUT", "MAIN", "1", unit_cost="2")
+    await post("IN", "BOLT", "MAIN", "1", unit_cost="2")
+    await post("OUT", "BOLT", "MAIN", "3")
     answer = await put(admin, main)
     problem = answer.json()
     assert (answer.status_code, problem["type"], problem["items"]) == (409, "/problems/negative-stock", 1)
-    assert problem["stock"] == [{"item_id": bolt, "sku": "BOLT", "on_hand": "-2"}]
+    assert problem["stock"] == [{"item_id": bolt, "sku": "BOLT", "on_hand": "-2", "reserved": "0"}]
     assert (await admin.get(f"{LOCATIONS}/{main}")).json()["allow_negative_stock"] is True
-    await post("IN", "BOLT", "MAIN", "2")
+    await post("IN", "BOLT", "MAIN", "2", unit_cost="2")
     assert (await put(admin, main)).status_code == 200
     with pytest.raises(errors.Conflict):
         await post("OUT", "BOLT", "MAIN", "1")
@@ -346,7 +349,7 @@ async def test_switching_the_policy_off_waits_for_an_issue_that_is_being_committ
     main = await make(admin, allow_negative_stock=True)
     await make_item(admin)
     async with database.write() as db:
-        await row_locks.lock_rows(db, [("BOLT", "MAIN")])
+        await row_locks.lock_rows(db, [Wanted("BOLT", "MAIN")])
         switching = asyncio.create_task(put(admin, main))
         await eventually(waiting)
         await db.execute(text("update stock_balances set on_hand = -1"))
@@ -359,10 +362,11 @@ async def test_issues_and_switches_at_once_leave_no_negative_stock_where_it_is_n
     main = await make(admin, allow_negative_stock=True)
     for n in range(6):
         await make_item(admin, f"S{n}")
+        await post("IN", f"S{n}", "MAIN", "1", unit_cost="2")
 
     async def issue(sku: str) -> bool:
         try:
-            await post("OUT", sku, "MAIN", "1")
+            await post("OUT", sku, "MAIN", "2")
         except errors.Conflict:
             return False
         return True

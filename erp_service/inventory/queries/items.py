@@ -143,8 +143,8 @@ async def items_named(db: Session, names: ItemNames) -> ItemsFound:
     """The items that are not deleted and have any of the names; those names that no such item has.
 
     Raises errors.Invalid for more than MOST_NAMES names."""
-    kinds = (names.ids, names.skus, names.external_ids, names.barcodes)
-    if (count := sum(map(len, kinds))) > MOST_NAMES:
+    count = len(names.ids) + len(names.skus) + len(names.external_ids) + len(names.barcodes)
+    if count > MOST_NAMES:
         raise errors.Invalid(None, Fault(f"has {count} names, and at most {MOST_NAMES} are taken", pointer=""))
     parameters = {
         "ids": number_array(names.ids),
