@@ -197,8 +197,8 @@ def _columns(wanted: Iterable[Wanted]) -> dict[str, str]:
 
 
 def _missing(wanted: Iterable[Wanted], rows: LockedRows) -> dict[str, object]:
-    """The values and balances to insert, if some are missing. None are if an item or a location is absent, since nothing
-    can be posted then."""
+    """The values and balances to insert, if some are missing; nothing if an item or a location is absent, since then
+    nothing can be posted."""
     if not all(w.item in rows.items and (w.location is None or w.location in rows.locations) for w in wanted):
         return {}
     places = {
