@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TypeAlias
 
 import msgspec
@@ -18,6 +18,18 @@ _MODULUS = 1 << 256
 @lru_cache(maxsize=4096, typed=True)
 def _text(value: object) -> str:
     return str(value)
+
+
+_ALWAYS = ("unit", "status", "allow_negative_stock")
+"""Fields that were part of the digest with their defaults, too, when the first files were imported."""
+_JSON = msgspec.json.Encoder(order="sorted")
+
+
+@cache
+def _defaults(kind: type[msgspec.Struct]) -> dict[str, object]:
+    fields = msgspec.structs.fields(kind)
+    made = {f.name: f.default_factory() for f in fields if f.default_factory is not msgspec.NODEFAULT}
+    return {f.name: f.default for f in fields if f.default is not msgspec.NODEFAULT} | made
 
 
 class Fingerprint:
@@ -36,9 +48,14 @@ class Fingerprint:
         self._sum = (self._sum + int.from_bytes(hashlib.sha256(row).digest())) % _MODULUS
 
     def add_struct(self, body: msgspec.Struct, *more: object) -> None:
-        """The fields that have a value, by name: a field that is added to the struct later changes no digest."""
-        fields = zip(body.__struct_fields__, msgspec.structs.astuple(body), strict=True)
-        self.add((*(f"{name}={value}" for name, value in fields if value is not None), *more))
+        """The fields that have a value other than their default, by name: a field that is added to the struct later
+        changes no digest. The order of an object's members makes no difference."""
+        defaults, members = _defaults(type(body)), []
+        for name, value in zip(body.__struct_fields__, msgspec.structs.astuple(body), strict=True):
+            if name in _ALWAYS or value != defaults.get(name):
+                shown = _JSON.encode(value).decode() if isinstance(value, (dict, list)) else value
+                members.append(f"{name}={shown}")
+        self.add((*members, *more))
 
     def hex(self) -> str:
         return f"{self._sum:064x}"

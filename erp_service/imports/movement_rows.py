@@ -29,7 +29,6 @@ from erp_service.inventory.posting.schemas import (
 )
 from erp_service.inventory.schemas import (
     IDENTIFIER_LENGTH,
-    METADATA_KEY_LENGTH,
     METADATA_VALUE_LENGTH,
     EntryOrigin,
 )
@@ -104,9 +103,6 @@ def rows(
 
     `source` are the table's rows in another order. The row's record is the table's `position` when it is yielded."""
     readers, explaining = (_readers(now, table.dialect, explain=explain) for explain in (False, True))
-    for index, name in table.extras:
-        if len(name) > METADATA_KEY_LENGTH:
-            faults.add(1, f"column {index + 1}", f"has a name of more than {METADATA_KEY_LENGTH} characters")
     for number, texts, record in source or table:
         kind = texts[_TYPE]
         if kind not in _TYPES:
