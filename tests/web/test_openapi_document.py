@@ -19,9 +19,10 @@ createUser deactivateUser deleteExport deleteItem deleteLocation deleteSchedule 
 estimateExport followExport getDatabaseHealth getExport getHealth getHealthReady getItem getLiveness getLocation
 getOwnProfile getScalingHealth getSchedule getStartup getTransaction getUser issueStock listAuditEntries
 listCurrentStock listDatasets listExports listItems listLedgerEntries listLocations listSchedules listUsers login
-logout postMovements reactivateUser receiveStock refreshTokens registerUser replaceItem replaceLocation
+logout lookupItems postMovements reactivateUser receiveStock refreshTokens registerUser replaceItem replaceLocation
 replaceSchedule replaceUser reportLowStock reportMovements reportMovementsCsv reportSnapshot reportSnapshotCsv
-reportSummary resetUserPassword retryExport reverseTransaction runSchedule submitExport transferStock
+reportSummary resetUserPassword restoreItem restoreLocation retryExport reverseTransaction runSchedule submitExport
+transferStock
 """
 
 

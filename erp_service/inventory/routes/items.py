@@ -87,7 +87,7 @@ async def get_item(
         "unit": "pcs",
         "decimals": 0,
         "units": [{"unit": "case", "numerator": 12, "denominator": 1}],
-        "barcode": "5060000019001",
+        "barcode": "2000000000411",
         "metadata": {"colour": "blue"},
         "reorder_point": "10",
     },
@@ -163,7 +163,7 @@ async def restore_item(
     status_code=200,
     idempotent=False,
     lines=True,
-    example={"skus": ["BEAN-ESP-1K", "NO-SUCH-SKU"], "barcodes": ["5060000017014"]},
+    example={"skus": ["BEAN-ESP-1K", "NO-SUCH-SKU"], "barcodes": ["2000000000015"]},
 )
 async def lookup_items(read: NamedDependency[ReadSession], data: JSONBody[ItemNames]) -> ApiResponse[ItemsFound]:
     """Finds items by their ids, skus, external ids and barcodes, up to 1,000 names in all, and says which names no item
