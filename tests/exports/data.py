@@ -38,8 +38,9 @@ async def fill(owner: asyncpg.Connection, user_id: int, *, movements: int = 300)
     await owner.execute(
         "insert into items"
         " (sku, name, unit, barcode, external_id, units, metadata, description, reorder_point, deleted_at)"
-        " select n || '-' || word, word, word, n || word, n || word, jsonb_build_array(jsonb_build_object('unit', word)),"
-        " jsonb_build_object(word, word), nullif(word, 'plain'), n / 8.0, case when n = 30 then now() end"
+        " select n || '-' || word, word, word, n || word, n || word,"
+        " jsonb_build_array(jsonb_build_object('unit', word)), jsonb_build_object(word, word), nullif(word, 'plain'),"
+        " n / 8.0, case when n = 30 then now() end"
         " from unnest($1::text[]) with ordinality as w (word, n)",
         words,
     )

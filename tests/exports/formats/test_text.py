@@ -252,8 +252,8 @@ async def test_a_cut_file_never_looks_whole(viewer: httpx.AsyncClient, owner: as
                         " if $1 = 'SKU-50000' then raise exception 'no'; end if; return $1; end $$")  # fmt: skip
     await owner.execute("alter table items rename to items_really")
     await owner.execute(
-        "create view items as select id, explode(sku) as sku, name, unit, decimals, units, barcode, external_id, status,"
-        " description, reorder_point, metadata, created_at, updated_at, deleted_at from items_really"
+        "create view items as select id, explode(sku) as sku, name, unit, decimals, units, barcode, external_id,"
+        " status, description, reorder_point, metadata, created_at, updated_at, deleted_at from items_really"
     )
     await owner.execute("grant select on items to public")
     async with work():
