@@ -33,7 +33,7 @@ async def create(db: WriteSession, who: Principal, body: LocationBody) -> Locati
     parent_id = await _parent_id(db, body)
     if parent_id is not None:
         await lock_tree(db)
-        await _check_parent(db, None, parent_id)
+        await _check_parent(db, None, parent_id, body)
     statement = insert(Location).values(_values(body, parent_id)).returning(*LOCATION_COLUMNS)
     location = LocationOut(*(await db.execute(statement)).one())
     await record(db, who, "location.created", location.id, after=location)
@@ -64,7 +64,7 @@ async def replace(db: WriteSession, who: Principal, before: LocationOut, body: L
     values = _values(body, parent_id)
     if parent_id is not None and parent_id != before.parent_id:
         await lock_tree(db)
-        await _check_parent(db, before.id, parent_id)
+        await _check_parent(db, before.id, parent_id, body)
     if body.allow_negative_stock != before.allow_negative_stock:
         await _allow_negative(db, before, allow=body.allow_negative_stock)
         if not body.allow_negative_stock:
@@ -130,15 +130,16 @@ async def _parent_id(db: WriteSession, body: LocationBody) -> int | None:
     return int(parent_id)
 
 
-async def _check_parent(db: WriteSession, location_id: int | None, parent_id: int) -> None:
+async def _check_parent(db: WriteSession, location_id: int | None, parent_id: int, body: LocationBody) -> None:
     """Raises errors.Invalid unless `parent_id` is an undeleted location, not below `location_id`, and not too deep."""
+    pointer = "/parent_id" if body.parent is None else "/parent"
     ancestors = await _ancestors(db, parent_id)
     if not ancestors:
-        raise errors.Invalid(None, Fault("is not the id of a location", pointer="/parent_id"))
+        raise errors.Invalid(None, Fault("is not the id of a location", pointer=pointer))
     if location_id in ancestors:
-        raise errors.Invalid(None, Fault("is this location itself, or a part of it", pointer="/parent_id"))
+        raise errors.Invalid(None, Fault("is this location itself, or a part of it", pointer=pointer))
     if len(ancestors) + await _height(db, location_id) > DEEPEST:
-        raise errors.Invalid(None, Fault(f"is too deep: locations nest up to {DEEPEST} levels", pointer="/parent_id"))
+        raise errors.Invalid(None, Fault(f"is too deep: locations nest up to {DEEPEST} levels", pointer=pointer))
 
 
 async def _ancestors(db: WriteSession, location_id: int) -> list[int]:

@@ -1,6 +1,7 @@
 """Locations over HTTP: a tree that stays one under concurrency, and the one policy on negative stock."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -136,6 +137,56 @@ async def test_a_parent_that_is_not_there_is_named(admin: httpx.AsyncClient, del
     ):
         assert answer.status_code == 422
         assert answer.json()["errors"] == [{"detail": "is not the id of a location", "pointer": "/parent_id"}]
+
+
+async def test_a_parent_is_named_by_its_code_or_by_its_id_or_by_both_if_they_agree(admin: httpx.AsyncClient) -> None:
+    main, shop = await make(admin), await make(admin, "SHOP")
+    for parent in ({"parent": "MAIN"}, {"parent_id": main}, {"parent": "MAIN", "parent_id": main}):
+        answer = await admin.post(LOCATIONS, json=place(f"B{len(parent)}{'parent' in parent}", **parent))
+        assert (answer.json()["parent_id"], answer.json()["parent"]) == (main, "MAIN"), parent
+    address = answer.headers["Location"]
+    assert (await admin.get(address)).json() == answer.json()
+    assert (await admin.put(address, json=place("B2True", parent="MAIN"))).headers["ETag"] == '"1"'
+    assert (await admin.put(address, json=place("B2True", parent="SHOP"))).json()["parent_id"] == shop
+    deleted = await make(admin, "GONE")
+    await admin.delete(f"{LOCATIONS}/{deleted}")
+    for parent, detail in (
+        ({"parent": "NONE"}, "is not the code of a location"),
+        ({"parent": "main"}, "is not the code of a location"),
+        ({"parent": "GONE"}, "is not the code of a location"),
+        ({"parent": "MAIN", "parent_id": shop}, "is not the location that parent_id names"),
+    ):
+        for refused in (
+            await admin.post(LOCATIONS, json=place("X", **parent)),
+            await admin.put(address, json=place("B2True", **parent)),
+        ):
+            assert refused.json()["errors"] == [{"detail": detail, "pointer": "/parent"}], parent
+    refused = await put(admin, main, parent="MAIN")
+    assert refused.json()["errors"] == [{"detail": "is this location itself, or a part of it", "pointer": "/parent"}]
+
+
+async def test_a_location_with_a_new_code_is_shown_by_those_in_it_under_a_new_etag(admin: httpx.AsyncClient) -> None:
+    """A client that asks by ETag would keep the old code for ever."""
+    main = await make(admin)
+    inside, further = await make(admin, "BIN", parent="MAIN"), await make(admin, "PART", parent="BIN")
+    assert (await put(admin, main, "HALL")).status_code == 200
+    answer = await admin.get(f"{LOCATIONS}/{inside}", headers={"If-None-Match": '"1"'})
+    assert (answer.status_code, answer.headers["ETag"], answer.json()["parent"]) == (200, '"2"', "HALL")
+    assert (await admin.get(f"{LOCATIONS}/{further}", headers={"If-None-Match": '"1"'})).status_code == 304
+
+
+async def test_new_codes_and_moves_at_once_make_no_deadlock(admin: httpx.AsyncClient) -> None:
+    a, b = await make(admin, "A"), await make(admin, "B")
+    c, d = await make(admin, "C", parent="A"), await make(admin, "D", parent="B")
+    for n in range(8):
+        answers = await asyncio.gather(
+            put(admin, a, f"A{n}"),
+            put(admin, b, f"B{n}"),
+            put(admin, c, f"C{n}", parent_id=(a, b)[n % 2]),
+            put(admin, d, f"D{n}", parent_id=(b, c)[n % 2]),
+            put(admin, d, f"E{n}", parent_id=(a, b)[n % 2]),
+        )
+        assert {answer.status_code for answer in answers} == {200}
 
 
 async def test_a_location_cannot_be_part_of_itself(admin: httpx.AsyncClient) -> None:
@@ -341,6 +392,26 @@ async def test_the_policy_cannot_be_switched_off_while_stock_is_negative(admin: 
     assert (await put(admin, main)).status_code == 200
     with pytest.raises(errors.Conflict):
         await post("OUT", "BOLT", "MAIN", "1")
+
+
+async def test_the_past_is_not_judged_once_negative_stock_is_no_longer_allowed(
+    admin: httpx.AsyncClient, post: Post, owner: asyncpg.Connection
+) -> None:
+    """Stock was below zero then, and may be so for the minutes that movements are dated ahead."""
+    main = await make(admin)
+    assert await owner.fetchval("select history_from from locations") is None
+    await put(admin, main, allow_negative_stock=True)
+    assert await owner.fetchval("select history_from from locations") is None
+    await make_item(admin)
+    await post("IN", "BOLT", "MAIN", "1", unit_cost="2")
+    switched = await owner.fetchval("select clock_timestamp()")
+    assert (await put(admin, main)).status_code == 200
+    assert await owner.fetchval("select history_from from locations") > switched
+    await put(admin, main, allow_negative_stock=True)
+    ahead = switched + timedelta(minutes=4)
+    await post("OUT", "BOLT", "MAIN", "1", at=ahead)
+    assert (await put(admin, main)).status_code == 200
+    assert await owner.fetchval("select history_from from locations") == ahead
 
 
 async def test_switching_the_policy_off_waits_for_an_issue_that_is_being_committed(
