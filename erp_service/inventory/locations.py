@@ -1,16 +1,17 @@
 """Creating, replacing, deleting and restoring locations, and the tree they form; each change with its audit entry.
 
-Locks are taken in one order: the location's own row, then the tree, then balances by item. The row is locked FOR NO
-KEY UPDATE. That conflicts with postings (FOR SHARE), but not with the foreign key check of another location that is
-moved below this one (FOR KEY SHARE). So two moves that cross conflict at the tree's lock only, where one of them waits,
-and cannot deadlock.
+Locks are taken in one order: the location's own row, and with it the rows of the locations in it if they are to show a
+new code, all by id, as postings lock them; then the tree, then balances by item. Rows are locked FOR NO KEY UPDATE. That
+conflicts with postings (FOR SHARE), but not with the foreign key check of another location that is moved below this one
+(FOR KEY SHARE). So two moves that cross conflict at the tree's lock only, where one of them waits, and cannot deadlock.
 """
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Integer, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, Integer, and_, func, insert, literal, or_, select, update
+from sqlalchemy.orm import aliased
 
 from erp_service import errors
 from erp_service.access.principals import Principal
@@ -40,16 +41,24 @@ async def create(db: WriteSession, who: Principal, body: LocationBody) -> Locati
     return location
 
 
-async def lock_for_update(db: WriteSession, location_id: int, *, include_deleted: bool = False) -> LocationOut:
+async def lock_for_update(
+    db: WriteSession, location_id: int, *, include_deleted: bool = False, new_code: str | None = None
+) -> LocationOut:
     """The location. Nobody else changes it or posts stock there before the transaction ends.
 
-    Raises errors.NotFound."""
-    statement = select(*LOCATION_COLUMNS).where(Location.id == location_id)
+    If `new_code` is another than its own, the locations in it are locked as well. Raises errors.NotFound."""
+    own = Location.id == location_id
     if not include_deleted:
-        statement = statement.where(Location.deleted_at.is_(None))
-    if (row := (await db.execute(statement.with_for_update(key_share=True))).one_or_none()) is None:
-        raise errors.NotFound(f"There is no location {location_id}.")
-    return LocationOut(*row)
+        own = and_(own, Location.deleted_at.is_(None))
+    if new_code is not None:
+        here = aliased(Location)
+        changes = select(here.id).where(here.id == location_id, here.code != new_code).exists()
+        own = or_(own, and_(Location.parent_id == location_id, changes))
+    statement = select(*LOCATION_COLUMNS).where(own).order_by(Location.id).with_for_update(key_share=True)
+    for row in await db.execute(statement):
+        if row.id == location_id:
+            return LocationOut(*row)
+    raise errors.NotFound(f"There is no location {location_id}.")
 
 
 async def replace(db: WriteSession, who: Principal, before: LocationOut, body: LocationBody) -> LocationOut:
@@ -62,6 +71,8 @@ async def replace(db: WriteSession, who: Principal, before: LocationOut, body: L
     if parent_id == before.parent_id and all(getattr(before, name) == getattr(body, name) for name in own):
         return before
     values = _values(body, parent_id)
+    if body.code != before.code:
+        await _show_new_code(db, before)
     if parent_id is not None and parent_id != before.parent_id:
         await lock_tree(db)
         await _check_parent(db, before.id, parent_id, body)
@@ -69,8 +80,6 @@ async def replace(db: WriteSession, who: Principal, before: LocationOut, body: L
         await _allow_negative(db, before, allow=body.allow_negative_stock)
         if not body.allow_negative_stock:
             values["history_from"] = _end_of_history(before)
-    if body.code != before.code:
-        await _show_new_code(db, before)
     return await _write(db, who, "location.updated", before, values)
 
 
@@ -190,10 +199,7 @@ def _end_of_history(location: LocationOut) -> ColumnElement[datetime]:
 
 
 async def _show_new_code(db: WriteSession, location: LocationOut) -> None:
-    """The locations in it show its code, so they change as well: a client asks by their ETag whether they did.
-
-    Before the row of `location` is changed: a new code conflicts with the foreign key check of a location that is moved
-    into it, and that move may be what the change of a location in it waits for, at the lock of the tree."""
+    """The locations in it show its code, so they change as well: a client asks by their ETag whether they did."""
     statement = update(Location).where(Location.parent_id == location.id)
     await db.execute(statement.values(version=Location.version + 1, updated_at=func.now()))
 

@@ -73,8 +73,8 @@ async def test_what_nobody_sees_is_refused_in_a_barcode_and_an_external_id(admin
             (LOCATIONS, place, "external_id"),
         ):
             assert only_fault(await admin.post(path, json=body)) == {"pointer": f"/{field}", "detail": fault}, text
-    for text in ("", "x" * 101, 4006381333931):
-        answer = await admin.post(ITEMS, json=bolt(barcode=text, external_id=text))
+    for name in ("", "x" * 101, 4006381333931):
+        answer = await admin.post(ITEMS, json=bolt(barcode=name, external_id=name))
         assert {error["pointer"] for error in answer.json()["errors"]} == {"/barcode", "/external_id"}
 
 

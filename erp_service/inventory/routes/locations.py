@@ -122,7 +122,7 @@ async def replace_location(
     A location cannot become part of itself, nor of a location below it. `allow_negative_stock` cannot be switched off
     while stock of any item is below zero here. With a new code, the locations in it get a new `ETag`, since their
     `parent` shows it."""
-    before = await locations.lock_for_update(write, location_id)
+    before = await locations.lock_for_update(write, location_id, new_code=data.code)
     require_match(if_match, before.version)
     location = await locations.replace(write, who, before, data)
     return tagged(location, location.version)
