@@ -1,9 +1,10 @@
 """Creating, replacing, deleting and restoring locations, and the tree they form; each change with its audit entry.
 
 Locks are taken in one order: the location's own row, and with it the rows of the locations in it if they are to show a
-new code, all by id, as postings lock them; then the tree, then balances by item. Rows are locked FOR NO KEY UPDATE. That
-conflicts with postings (FOR SHARE), but not with the foreign key check of another location that is moved below this one
-(FOR KEY SHARE). So two moves that cross conflict at the tree's lock only, where one of them waits, and cannot deadlock.
+new code, all by id, as postings lock them; then the tree, then balances by item. Rows are locked FOR NO KEY UPDATE.
+That conflicts with postings (FOR SHARE), but not with the foreign key check of another location that is moved below
+this one (FOR KEY SHARE). So two moves that cross conflict at the tree's lock only, where one of them waits, and cannot
+deadlock.
 """
 
 from collections.abc import Mapping
