@@ -10,7 +10,7 @@ import pytest
 
 from erp_service.inventory.schemas import MOST_NAMES
 from tests.inventory.catalogue import ITEMS, LOCATIONS, bolt, listed, make, make_place
-from tests.inventory.test_look_alikes import UNSEEN, only_fault
+from tests.inventory.unseen import UNSEEN, only_fault
 from tests.support.statements import Plans
 
 LOOKUP = f"{ITEMS}/lookup"

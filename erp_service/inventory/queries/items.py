@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable
 from typing import Any, TypeVar
 
-from sqlalchemy import Boolean, Text, bindparam, or_, select, text
+from sqlalchemy import Boolean, Text, bindparam, func, literal_column, or_, select, text
 
 from erp_service import errors
 from erp_service.db.base import has, sort_key
@@ -24,17 +24,18 @@ from erp_service.inventory.schemas import (
 
 Name = TypeVar("Name", int, str)
 
-# Any: the stubs of SQLAlchemy type a select of ten columns at most
+# Any: the stubs of SQLAlchemy type a select of ten columns at most. What most items do not have comes as null, since
+# null is not decoded: that took a fifth of the time in which a page of items is read and encoded.
 ITEM_COLUMNS: tuple[Any, ...] = (
     Item.id,
     Item.sku,
     Item.name,
     Item.unit,
     Item.decimals,
-    Item.units,
+    func.nullif(Item.units, literal_column("'[]'::jsonb")).label("units"),
     Item.barcode,
     Item.external_id,
-    Item.extra,
+    func.nullif(Item.extra, literal_column("'{}'::jsonb")).label("metadata"),
     Item.status,
     Item.description,
     Item.reorder_point,
@@ -48,12 +49,13 @@ ITEM_COLUMNS: tuple[Any, ...] = (
 def item_of(*row: Any) -> ItemOut:
     """Of the values of ITEM_COLUMNS."""
     item = ItemOut(*row)
-    if item.units:
-        item.units = [ItemPack(**pack) for pack in row[_UNITS]]
+    packs = row[_UNITS]
+    item.units = [ItemPack(**pack) for pack in packs] if packs else []
+    item.metadata = row[_METADATA] or {}
     return item
 
 
-_UNITS = ITEM_COLUMNS.index(Item.units)
+_UNITS, _METADATA = (ItemOut.__struct_fields__.index(name) for name in ("units", "metadata"))
 
 _ID, _SKU = SortKey(Item.id, "id", int), SortKey(Item.sku, "sku", str)
 _NAME = SortKey(Item.name_key, "name", str, sort_key)
