@@ -1,15 +1,26 @@
 """Packs, barcodes, external ids and columns of one's own in files of items and locations."""
 
+import csv
+import io
+import json
 from decimal import Decimal
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from erp_service.decimals import Level
+from erp_service.imports.csv_table import Table
 from erp_service.imports.files.dialect import Dialect
+from erp_service.imports.files.faults import Faults
 from erp_service.imports.files.members import json_cell, metadata
 from erp_service.imports.fingerprint import Fingerprint
+from erp_service.imports.item_rows import LAYOUT, rows
 from erp_service.inventory.schemas import CodeText, ItemBody, LocationBody, NameText, SkuText, UnitText
+from erp_service.texts import nfc
 from tests.imports.loading import Load, refused
 
 PACKS = '"[{""unit"": ""case"", ""numerator"": 12, ""denominator"": 1}]"'
@@ -114,15 +125,12 @@ async def test_the_same_content_is_known_whatever_the_order_of_its_members(load:
 def test_files_that_an_earlier_version_imported_have_the_digest_that_it_kept() -> None:
     """Fields that came later, at their defaults, are no part of it."""
     item = Fingerprint()
-    item.add_struct(ItemBody(sku=SkuText("A"), name=NameText("Mug"), unit=UnitText("pcs"), reorder_point=level("2.5")))
+    body = ItemBody(sku=SkuText("A"), name=NameText("Mug"), unit=UnitText("pcs"), reorder_point=Level(Decimal("2.5")))
+    item.add_struct(body)
     assert item.hex() == "bb785ce16360e32a41993d7e1cbfe9486a57875983e50588d224875192bee7db"
     location = Fingerprint()
     location.add_struct(LocationBody(code=CodeText("L"), name=NameText("Lager"), location_type="BIN"), "MAIN")
     assert location.hex() == "80b9ffb7c006ea66774bc72b7e3af5f5376e63b328e708e9f5c4e0c667b1a88e"
-
-
-def level(number: str) -> Any:
-    return Decimal(number)
 
 
 def test_a_cell_with_json_holds_no_more_than_a_body_may() -> None:
@@ -139,6 +147,31 @@ def test_a_cell_with_json_holds_no_more_than_a_body_may() -> None:
     for cell, fault in (("[1]", "is not a JSON object"), ('{"a": "2"}', "has a member a, and the column a says")):
         with pytest.raises(ValueError, match=fault):
             metadata(cell, [(0, "a")], ["1"])
+
+
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20).map(nfc)
+members = st.dictionaries(texts.filter(bool), texts, max_size=16)
+ratios = st.integers(1, 10**9)
+packs = st.lists(
+    st.tuples(st.sampled_from("abcdefgh"), ratios, ratios), max_size=8, unique_by=lambda pack: pack[0]
+).map(lambda packs: [{"unit": unit, "numerator": n, "denominator": d} for unit, n, d in packs])
+
+
+@given(metadata=members, units=packs, decimals=st.integers(0, 6))
+def test_whatever_an_item_keeps_is_read_back_from_a_file_of_ours(
+    metadata: dict[str, str], units: list[dict[str, Any]], decimals: int
+) -> None:
+    """As Postgres writes it: JSON in a cell, with every letter as it is but what JSON must escape."""
+    cells = [json.dumps(cell, ensure_ascii=False) for cell in (units, metadata)]
+    content = io.StringIO(newline="")
+    csv.writer(content).writerows(
+        [(*LAYOUT.required, "decimals", "units", "metadata"), ["A", "A", "pcs", decimals, *cells]]
+    )
+    faults = Faults()
+    table = Table(io.BytesIO(content.getvalue().encode()), LAYOUT, faults)
+    (row,) = rows(table, faults)
+    assert (faults.total, row.body.decimals, row.body.metadata) == (0, decimals, metadata)
+    assert msgspec.to_builtins(row.body.units) == units
 
 
 async def test_codes_of_ones_own_are_kept_with_consent(load: Load, owner: asyncpg.Connection) -> None:

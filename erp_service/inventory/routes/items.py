@@ -108,7 +108,14 @@ async def create_item(
     summary="Replace an item",
     tags=_TAGS,
     problems=(SkuTaken, BarcodeTaken, ExternalIdTaken, UnitStays, DecimalsStay),
-    example={"sku": "BEAN-ESP-1K", "name": "Coffee beans, house espresso, 1 kg", "unit": "bag", "reorder_point": "45"},
+    example={
+        "sku": "BEAN-ESP-1K",
+        "name": "Coffee beans, house espresso, 1 kg",
+        "unit": "bag",
+        "decimals": 0,
+        "barcode": "2000000000015",
+        "reorder_point": "45",
+    },
 )
 async def replace_item(
     write: NamedDependency[WriteSession],
