@@ -192,3 +192,6 @@ async def test_a_look_up_is_one_statement_that_reads_indexes(
     plan = await plans()
     assert plan.count("Bitmap Heap Scan on items") == 1, plan
     assert "Seq Scan on items" not in plan, plan
+    for field, name in (("barcode", "B3"), ("external_id", "X3")):
+        assert await listed(admin, **{field: name}) == ["S3"]
+        assert f"items_{field}_key" in await plans()
