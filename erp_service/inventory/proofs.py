@@ -79,7 +79,7 @@ PROOFS = (
     ),
     Proof(
         "form",
-        "a transfer has no value, everything else says what the item is worth after it, and only that is at no location",
+        "a transfer has no value, all else says what the item is worth after it, and only a change of that is nowhere",
         """
         select id, transaction_id, entry_type, location_id, quantity, value, unit_cost, origin, concat_ws(', ',
             case when not form then 'it says too little of the item, or too much' end,
