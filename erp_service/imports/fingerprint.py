@@ -26,10 +26,15 @@ _JSON = msgspec.json.Encoder(order="sorted")
 
 
 @cache
-def _defaults(kind: type[msgspec.Struct]) -> dict[str, object]:
-    fields = msgspec.structs.fields(kind)
-    made = {f.name: f.default_factory() for f in fields if f.default_factory is not msgspec.NODEFAULT}
-    return {f.name: f.default for f in fields if f.default is not msgspec.NODEFAULT} | made
+def _defaults(kind: type[msgspec.Struct]) -> list[tuple[str, object]]:
+    """The fields, each with the value that is no part of the digest."""
+    return [(field.name, None if field.name in _ALWAYS else _default(field)) for field in msgspec.structs.fields(kind)]
+
+
+def _default(field: msgspec.structs.FieldInfo) -> object:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return None if field.default is msgspec.NODEFAULT else field.default
 
 
 class Fingerprint:
@@ -50,11 +55,11 @@ class Fingerprint:
     def add_struct(self, body: msgspec.Struct, *more: object) -> None:
         """The fields that have a value other than their default, by name: a field that is added to the struct later
         changes no digest. The order of an object's members makes no difference."""
-        defaults, members = _defaults(type(body)), []
-        for name, value in zip(body.__struct_fields__, msgspec.structs.astuple(body), strict=True):
-            if name in _ALWAYS or value != defaults.get(name):
-                shown = _JSON.encode(value).decode() if isinstance(value, (dict, list)) else value
-                members.append(f"{name}={shown}")
+        members = [
+            f"{name}={_JSON.encode(value).decode() if isinstance(value, (dict, list)) else value}"
+            for (name, default), value in zip(_defaults(type(body)), msgspec.structs.astuple(body), strict=True)
+            if value != default
+        ]
         self.add((*members, *more))
 
     def hex(self) -> str:

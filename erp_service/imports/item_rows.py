@@ -27,6 +27,7 @@ LAYOUT = Layout(
     checked=("deleted_at",),
     read_only=("id", "created_at", "updated_at"),
 )
+_OPTIONAL = LAYOUT.known[len(LAYOUT.required) :]
 _STATUSES: tuple[str, ...] = get_args(ItemStatus)
 _BATCH = 5_000
 
@@ -67,9 +68,9 @@ def _values(
 ) -> Iterator[tuple[str, object]]:
     """The fields of the body; one that cannot be read is left out, and named."""
     yield from zip(LAYOUT.required, texts, strict=False)
-    for column, cell in zip(LAYOUT.known[len(LAYOUT.required) :], texts[len(LAYOUT.required) :], strict=True):
+    for column, cell in zip(_OPTIONAL, texts[len(LAYOUT.required) :], strict=True):
         try:
-            if column == "metadata":
+            if column == "metadata" and (cell or table.extras):
                 yield column, metadata(cell, table.extras, record)
             elif cell:
                 yield column, _read(column, cell, table.dialect)

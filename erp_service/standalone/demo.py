@@ -84,9 +84,7 @@ async def load_demo(url: str, *, now: datetime | None = None) -> bool:
             return False
         goods = catalogue()
         columns = ("sku", "name", "unit", "decimals", "units", "barcode", "reorder_point")
-        items = [
-            (g.sku, g.name, g.unit, str(g.decimals), g.units, g.barcode, shortest(g.reorder_point)) for g in goods
-        ]
+        items = [(g.sku, g.name, g.unit, str(g.decimals), g.units, g.barcode, shortest(g.reorder_point)) for g in goods]
         await load_into(db, "items", _file("items", columns, items), who=who)
         locations = (_FILES / "locations.csv").read_bytes()
         await load_into(db, "locations", _spooled("locations", locations), who=who)
