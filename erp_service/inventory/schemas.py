@@ -20,8 +20,6 @@ EntryOrigin = Literal["REVERSAL", "COUNT", "ASSEMBLY", "REVALUATION", "SETTLEMEN
 IDENTIFIER_LENGTH = 100
 METADATA_MEMBERS, METADATA_KEY_LENGTH, METADATA_VALUE_LENGTH = 16, 100, 500
 MOST_PACKS = 20
-MOST_NAMES = 1_000
-"""In one look-up, of all kinds together."""
 
 
 class SkuText(Identifier):
@@ -139,25 +137,6 @@ class ItemOut(Struct):
     created_at: Annotated[datetime, Meta(description="when it was created")]
     updated_at: Annotated[datetime, Meta(description="when it was last changed")]
     deleted_at: Annotated[datetime | None, Meta(description="when it was deleted; null if it was not")]
-
-
-_Names = Annotated[list[Annotated[str, Meta(min_length=1, max_length=IDENTIFIER_LENGTH)]], Meta(max_length=MOST_NAMES)]
-
-
-class ItemNames(Struct, forbid_unknown_fields=True, kw_only=True):
-    """Names of items, of four kinds, up to 1,000 in all."""
-
-    ids: Annotated[list[ReferredId], Meta(max_length=MOST_NAMES, description="ids")] = []
-    skus: Annotated[_Names, Meta(description="skus")] = []
-    external_ids: Annotated[_Names, Meta(description="external ids")] = []
-    barcodes: Annotated[_Names, Meta(description="barcodes")] = []
-
-
-class ItemsFound(Struct):
-    """The items that are there, and the names that no item has."""
-
-    items: Annotated[list[ItemOut], Meta(description="each item once, by id")]
-    missing: Annotated[ItemNames, Meta(description="the names that no item has, each once")]
 
 
 class LocationBody(Struct, forbid_unknown_fields=True, kw_only=True):

@@ -8,7 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
-from erp_service.inventory.schemas import MOST_NAMES
+from erp_service.inventory.queries.item_lookup import MOST_NAMES
 from tests.inventory.catalogue import ITEMS, LOCATIONS, bolt, listed, make, make_place
 from tests.inventory.unseen import UNSEEN, only_fault
 from tests.support.statements import Plans

@@ -1,28 +1,16 @@
 """Reads of items: columns straight into the structs of the answers."""
 
-from collections.abc import Container, Iterable
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import Boolean, Text, bindparam, func, literal_column, or_, select, text
+from sqlalchemy import Boolean, Text, bindparam, func, literal_column, or_, select
 
 from erp_service import errors
 from erp_service.db.base import has, sort_key
 from erp_service.db.pagination import Listing, SortKey, orders
 from erp_service.db.sessions import Session
-from erp_service.db.statements import Prepared, number_array, text_array
-from erp_service.errors import Fault
+from erp_service.db.statements import Prepared
 from erp_service.inventory.models import Item
-from erp_service.inventory.schemas import (
-    MOST_NAMES,
-    ItemNames,
-    ItemOut,
-    ItemPack,
-    ItemPage,
-    ItemsFound,
-    ItemStatus,
-)
-
-Name = TypeVar("Name", int, str)
+from erp_service.inventory.schemas import ItemOut, ItemPack, ItemPage, ItemStatus
 
 # Any: the stubs of SQLAlchemy type a select of ten columns at most. What most items do not have comes as null, since
 # null is not decoded: that took a fifth of the time in which a page of items is read and encoded.
@@ -125,44 +113,3 @@ async def item_id_of(db: Session, sku: str) -> int:
     A statement of its own and no join: only for a known id can the planner tell that the item has many entries, and
     read them from an index in order instead of sorting all of them."""
     return await db.scalar(_ID_OF, {"sku": sku}) or 0
-
-
-_NAMED = Prepared(
-    select(*ITEM_COLUMNS)
-    .where(
-        Item.deleted_at.is_(None),
-        text("""(
-  items.id = any (cast(cast(:ids as text) as bigint[])) or items.sku = any (cast(cast(:skus as text) as text[]))
-  or items.external_id = any (cast(cast(:external_ids as text) as text[]))
-  or items.barcode = any (cast(cast(:barcodes as text) as text[]))
-)"""),
-    )
-    .order_by(Item.id)
-)
-
-
-async def items_named(db: Session, names: ItemNames) -> ItemsFound:
-    """The items that are not deleted and have any of the names; those names that no such item has.
-
-    Raises errors.Invalid for more than MOST_NAMES names."""
-    count = len(names.ids) + len(names.skus) + len(names.external_ids) + len(names.barcodes)
-    if count > MOST_NAMES:
-        raise errors.Invalid(None, Fault(f"has {count} names, and at most {MOST_NAMES} are taken", pointer=""))
-    parameters = {
-        "ids": number_array(names.ids),
-        "skus": text_array(names.skus),
-        "external_ids": text_array(names.external_ids),
-        "barcodes": text_array(names.barcodes),
-    }
-    items = [item_of(*row) for row in await db.execute(_NAMED, parameters)]
-    missing = ItemNames(
-        ids=_without(names.ids, {item.id for item in items}),
-        skus=_without(names.skus, {item.sku for item in items}),
-        external_ids=_without(names.external_ids, {item.external_id for item in items}),
-        barcodes=_without(names.barcodes, {item.barcode for item in items}),
-    )
-    return ItemsFound(items, missing)
-
-
-def _without(names: Iterable[Name], known: Container[Name | None]) -> list[Name]:
-    return [name for name in dict.fromkeys(names) if name not in known]

@@ -18,8 +18,9 @@ from erp_service.inventory.problems import (
     SkuTaken,
     UnitStays,
 )
-from erp_service.inventory.queries.items import item_by_id, item_page, items_named
-from erp_service.inventory.schemas import ItemBody, ItemNames, ItemOut, ItemPage, ItemsFound, ItemStatus
+from erp_service.inventory.queries.item_lookup import ItemNames, ItemsFound, items_named
+from erp_service.inventory.queries.items import item_by_id, item_page
+from erp_service.inventory.schemas import ItemBody, ItemOut, ItemPage, ItemStatus
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
 from erp_service.web.routing import Id, IfMatch, delete, get, post, put
