@@ -28,9 +28,11 @@ FEATURE = Feature(
     event_types=(
         "item.created",
         "item.deleted",
+        "item.restored",
         "item.updated",
         "location.created",
         "location.deleted",
+        "location.restored",
         "location.updated",
         "reservation.created",
         "reservation.expired",

@@ -36,14 +36,17 @@ async def fill(owner: asyncpg.Connection, user_id: int, *, movements: int = 300)
     many = max(len(NASTY), 30)
     words = [NASTY[n % len(NASTY)] for n in range(many)]
     await owner.execute(
-        "insert into items (sku, name, unit, description, reorder_point, deleted_at)"
-        " select n || '-' || word, word, word, nullif(word, 'plain'), n / 8.0, case when n = 30 then now() end"
+        "insert into items"
+        " (sku, name, unit, barcode, external_id, units, metadata, description, reorder_point, deleted_at)"
+        " select n || '-' || word, word, word, n || word, n || word,"
+        " jsonb_build_array(jsonb_build_object('unit', word)), jsonb_build_object(word, word), nullif(word, 'plain'),"
+        " n / 8.0, case when n = 30 then now() end"
         " from unnest($1::text[]) with ordinality as w (word, n)",
         words,
     )
     await owner.execute(
-        "insert into locations (code, name, location_type, address, parent_id)"
-        " select n || '-' || word, word, 'WAREHOUSE', nullif(word, 'plain'), null"
+        "insert into locations (code, name, location_type, address, external_id, metadata)"
+        " select n || '-' || word, word, 'WAREHOUSE', nullif(word, 'plain'), n || word, jsonb_build_object(word, word)"
         " from unnest($1::text[]) with ordinality as w (word, n)",
         words,
     )
