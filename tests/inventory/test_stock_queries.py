@@ -18,6 +18,7 @@ from erp_service.inventory.queries.ledger import document_entries
 from erp_service.inventory.queries.stock import STOCK
 from tests.inventory.posting import NOON, Post
 from tests.inventory.stock import fill, make_item, make_place
+from tests.reports.model import shares
 from tests.support.statements import Plans
 
 CURRENT = "/api/v1/inventory/stock/current"
@@ -161,18 +162,6 @@ postings = st.tuples(
 )
 
 
-def shares(levels: dict[str, Fraction], value: Fraction) -> dict[str, Fraction]:
-    """By place, in the order of their ids: half away from zero, the rest to the place with the most."""
-    whole = sum(levels.values(), Fraction(0))
-    shares = {}
-    for place, on_hand in levels.items():
-        exact = on_hand * value / whole * 10_000 if whole else Fraction(0)
-        shares[place] = Fraction(int(abs(exact) + Fraction(1, 2)), 10_000) * (1 if exact >= 0 else -1)
-    most = min(levels, key=lambda place: (levels[place] == 0, -levels[place], place))
-    shares[most] += value - sum(shares.values(), Fraction(0))
-    return shares
-
-
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(postings, min_size=1, max_size=12), limit=st.integers(1, 5))
 async def test_shares_of_locations_add_up_to_the_value_of_the_item_at_every_moment_on_any_pages(
@@ -190,11 +179,10 @@ async def test_shares_of_locations_add_up_to_the_value_of_the_item_at_every_mome
     # what earlier examples posted lies before this one's days
     start = await owner.fetchval("select coalesce(max(occurred_at), $1) + interval '1 day' from stock_ledger", NOON)
     known = {row["sku"] for row in await owner.fetch("select sku from items i join stock_values v on v.item_id = i.id")}
-    for kind, item, place, quantity, day, cents in moves:
-        unit_cost = None
-        if kind == "IN" or f"I{item}" not in known:
-            kind, unit_cost = "IN", str(Decimal(cents) / 100)
-            known.add(f"I{item}")
+    for wish, item, place, quantity, day, cents in moves:
+        kind = "IN" if f"I{item}" not in known else wish
+        unit_cost = str(Decimal(cents) / 100) if kind == "IN" else None
+        known.add(f"I{item}")
         await post(kind, f"I{item}", f"L{place}", str(quantity), unit_cost=unit_cost, at=start + timedelta(days=day))
     for day in (*range(5), None):
         moment = None if day is None else start + timedelta(days=day)
