@@ -5,16 +5,39 @@ with the most on hand, of several to the one with the lowest id. So the shares o
 now and at every earlier moment. While Q is zero and V is not, as between movements that were dated back, that location
 has all of V. Where nothing is on hand comes last: while Q is below zero, zero would be the most.
 
-The texts are one line without `$`, so that COPY can run them. Their arguments are SQL: the id of an item, a moment."""
+The texts are one line without `$`, so that COPY can run them. Their arguments are SQL: the id of an item, a moment.
 
-# With 20 more decimals the quotient cannot be taken for one that rounds the other way: unless it lies exactly between
-# two amounts, it is 1 / (2 * 10^4 * 10^18) or more away from there.
-_PORTION = "coalesce(round(on_hand * round(item_value, 20) / nullif(item_on_hand, 0), 4), 0)"
+What is the same for all locations of an item comes in one row, of `of_item`, by a lateral join: Postgres computes it
+once for each item of a page, and keeps it for the next row (Memoize)."""
+
+
+def _portion(on_hand: str, item_value: str, item_on_hand: str) -> str:
+    # With 20 more decimals the quotient cannot be taken for one that rounds the other way: unless it lies exactly
+    # between two amounts, it is 1 / (2 * 10^4 * 10^18) or more away from there.
+    return f"coalesce(round({on_hand} * round({item_value}, 20) / nullif({item_on_hand}, 0), 4), 0)"
+
+
+def share(location_id: str, on_hand: str, item: str) -> str:
+    """The value of what is on hand at a location; `item` is the alias of a row of `of_item`."""
+    portion = _portion(on_hand, f"{item}.item_value", f"{item}.item_on_hand")
+    return f"({portion} + case when {location_id} = {item}.most then {item}.rest else 0 end)"
+
+
+def of_item(levels: str, more: str = "") -> str:
+    """One row for an item: what is on hand of it, its value, what rounding leaves of the shares, and where that goes.
+
+    `levels` has a row for each of its locations; `more` are further aggregates of them."""
+    portion = _portion("on_hand", "item_value", "item_on_hand")
+    return (
+        "select max(item_value) as item_value, max(item_on_hand) as item_on_hand,"  # noqa: S608 arguments of ours
+        f" max(item_value) - sum({portion}) as rest,"
+        f" (array_agg(location_id order by on_hand = 0, on_hand desc, location_id))[1] as most{more} from ({levels}) l"
+    )
 
 
 def unit_value(value: str, on_hand: str) -> str:
-    """The value of one, from what all of the item is worth."""
-    return f"trim_scale(round(round({value}, 20) / nullif({on_hand}, 0), 6))"
+    """The value of one, from what all of the item is worth, with 6 decimals; null while none is on hand."""
+    return f"round(round({value}, 20) / nullif({on_hand}, 0), 6)"
 
 
 def levels_now(item: str) -> str:
@@ -41,15 +64,4 @@ def levels_before(item: str, moment: str) -> str:
         "select sum(e.quantity) as quantity, sum(e.value) as value from stock_ledger e"
         f" where e.item_id = o.item_id and e.location_id = o.location_id and {since}) later on true"
         f" where o.item_id = {item}"
-    )
-
-
-def shares(levels: str, by: str = "") -> str:
-    """The rows of `levels` with `value`, their share. `by`: the columns that tell items, or moments, apart."""
-    rows = f"partition by {by}" if by else ""
-    order = "order by on_hand = 0, on_hand desc, location_id"
-    return (
-        f"select p.*, portion + case when location_id = first_value(location_id) over ({rows} {order})"  # noqa: S608
-        f" then item_value - sum(portion) over ({rows}) else 0 end as value"
-        f" from (select levels.*, {_PORTION} as portion from ({levels}) levels) p"
     )

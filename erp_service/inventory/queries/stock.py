@@ -13,16 +13,18 @@ from sqlalchemy import (
     DateTime,
     Numeric,
     Select,
+    SQLColumnExpression,
     Text,
     any_,
     bindparam,
     column,
-    exists,
+    func,
     literal_column,
     null,
     or_,
     select,
     text,
+    true,
 )
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.selectable import LateralFromClause
@@ -32,7 +34,7 @@ from erp_service.db.sessions import Session
 from erp_service.decimals import trimmed
 from erp_service.inventory.models import Item, Location, StockBalance, StockEntry
 from erp_service.inventory.queries.location_filter import location_ids
-from erp_service.inventory.queries.shares import levels_before, levels_now, shares, unit_value
+from erp_service.inventory.queries.shares import levels_before, levels_now, of_item, share, unit_value
 from erp_service.inventory.schemas import StockLevel, StockPage
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -115,32 +117,41 @@ def _listing(
 
 def _now(*more: InstrumentedAttribute[Any]) -> Select[*tuple[Any, ...]]:
     """Without deleted items and locations. The ledger is not read, so its length does not matter."""
-    reserved: ColumnElement[Any] = literal_column(f"nullif(trim_scale({live_reserved('stock_balances')}), 0)", Numeric)
-    share = _share(levels_now("stock_balances.item_id"))
-    return _levels(share, more, reserved).where(Item.deleted_at.is_(None), Location.deleted_at.is_(None))
+    b = StockBalance
+    reserved = literal_column(f"nullif(trim_scale({live_reserved('stock_balances')}), 0)", Numeric)
+    item = _of_item(of_item(levels_now("stock_balances.item_id")))
+    value = share("stock_balances.location_id", "stock_balances.on_hand", "item")
+    levels = _levels(item, more, b.on_hand, reserved, literal_column(f"trim_scale({value})", Numeric))
+    return levels.where(Item.deleted_at.is_(None), Location.deleted_at.is_(None))
 
 
 def _before(*more: InstrumentedAttribute[Any]) -> Select[*tuple[Any, ...]]:
     """Also of what is deleted by now. A page reads only the entries of its own items, by index."""
     e, b = StockEntry, StockBalance
-    share = _share(levels_before("stock_balances.item_id", "cast(:as_of as timestamptz)"))
-    was_there = exists().where(e.item_id == b.item_id, e.location_id == b.location_id, e.occurred_at < _AS_OF)
-    return _levels(share, more, null()).where(or_(was_there, share.c.value != 0))
+    by_location = ", array_agg(location_id) as location_ids, array_agg(on_hand) as on_hands"
+    item = _of_item(of_item(levels_before("stock_balances.item_id", "cast(:as_of as timestamptz)"), by_location))
+    on_hand = "item.on_hands[array_position(item.location_ids, stock_balances.location_id)]"
+    value = literal_column(share("stock_balances.location_id", on_hand, "item"), Numeric)
+    earlier = select(true()).where(e.item_id == b.item_id, e.location_id == b.location_id, e.occurred_at < _AS_OF)
+    # for `exists`, Postgres may read the whole ledger into a hash table
+    was_there = earlier.limit(1).scalar_subquery()
+    levels = _levels(item, more, literal_column(f"trim_scale({on_hand})", Numeric), null(), func.trim_scale(value))
+    return levels.where(or_(was_there, value != 0))
 
 
-def _share(levels: str) -> LateralFromClause:
-    """A row for each location of the item. Postgres keeps them from one row of the page to the next (Memoize)."""
-    numbers = [column(name, Numeric) for name in ("on_hand", "value", "unit_value")]
-    one = unit_value("s.item_value", "s.item_on_hand")
-    rows = text(
-        f"select s.location_id, trim_scale(s.on_hand) as on_hand, trim_scale(s.value) as value, {one} as unit_value"  # noqa: S608 constants
-        f" from ({shares(levels)}) s"
-    )
-    return rows.columns(column("location_id", BigInteger), *numbers).lateral("share")
+def _of_item(row: str) -> LateralFromClause:
+    """Its other columns are named in SQL."""
+    one = unit_value("i.item_value", "i.item_on_hand")
+    with_unit_value = text(f"select i.*, trim_scale({one}) as unit_value from ({row}) i")  # noqa: S608 constants
+    return with_unit_value.columns(column("unit_value", Numeric)).lateral("item")
 
 
 def _levels(
-    share: LateralFromClause, more: tuple[InstrumentedAttribute[Any], ...], reserved: ColumnElement[Any]
+    item: LateralFromClause,
+    more: tuple[InstrumentedAttribute[Any], ...],
+    on_hand: SQLColumnExpression[Any],
+    reserved: ColumnElement[Any],
+    value: ColumnElement[Any],
 ) -> Select[*tuple[Any, ...]]:
     b = StockBalance
     return (
@@ -152,16 +163,16 @@ def _levels(
             b.location_id,
             Location.code,
             *more,
-            share.c.on_hand,
+            on_hand.label("on_hand"),
             reserved.label("reserved"),
-            share.c.value,
-            share.c.unit_value,
+            value.label("value"),
+            item.c.unit_value,
             bindparam("currency", type_=Text),
         )
         .select_from(b)
         .join(Item, Item.id == b.item_id)
         .join(Location, Location.id == b.location_id)
-        .join(share, share.c.location_id == b.location_id)
+        .join(item, true())
     )
 
 

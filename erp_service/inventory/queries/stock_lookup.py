@@ -7,7 +7,7 @@ from erp_service.db.sessions import Session
 from erp_service.db.statements import Prepared, number_array, text_array
 from erp_service.errors import Fault
 from erp_service.inventory.queries.location_filter import named_location
-from erp_service.inventory.queries.shares import levels_now, shares, unit_value
+from erp_service.inventory.queries.shares import levels_now, of_item, share, unit_value
 from erp_service.inventory.queries.stock import live_reserved
 from erp_service.inventory.stock_schemas import MOST_NAMES, NamesOfItems, StockFound, StockLookup, StockOfItem
 
@@ -26,9 +26,9 @@ _EVERYWHERE = """
   where v.item_id = i.id
 """
 _AT_LOCATION = """
-  select s.on_hand, s.value, {reserved} as reserved, s.item_value, s.item_on_hand
-  from ({shares}) s join stock_balances b on b.item_id = i.id and b.location_id = s.location_id
-  where s.location_id = :location_id
+  select b.on_hand, {share} as value, {reserved} as reserved, t.item_value, t.item_on_hand
+  from stock_balances b cross join ({of_item}) t
+  where b.item_id = i.id and b.location_id = :location_id
 """
 
 
@@ -37,7 +37,7 @@ def _statement(stock: str) -> Prepared:
         text(f"""
 select i.id, i.sku, i.name, i.unit, i.external_id, i.barcode, trim_scale(coalesce(s.on_hand, 0)),
   trim_scale(coalesce(s.reserved, 0)), trim_scale(coalesce(s.on_hand - coalesce(s.reserved, 0), 0)),
-  trim_scale(coalesce(s.value, 0)), {unit_value("s.item_value", "s.item_on_hand")}, cast(:currency as text)
+  trim_scale(coalesce(s.value, 0)), trim_scale({unit_value("s.item_value", "s.item_on_hand")}), cast(:currency as text)
 from items i left join lateral ({stock}) s on true
 where i.deleted_at is null and i.id in ({_NAMED}) order by i.id
 """)  # noqa: S608 constants
@@ -45,7 +45,11 @@ where i.deleted_at is null and i.id in ({_NAMED}) order by i.id
 
 
 _OF_ALL = _statement(_EVERYWHERE.format(reserved=live_reserved("b")))
-_OF_ONE = _statement(_AT_LOCATION.format(reserved=live_reserved("b"), shares=shares(levels_now("i.id"))))
+_OF_ONE = _statement(
+    _AT_LOCATION.format(
+        reserved=live_reserved("b"), share=share("b.location_id", "b.on_hand", "t"), of_item=of_item(levels_now("i.id"))
+    )
+)
 
 
 async def stock_of_items(db: Session, lookup: StockLookup, *, currency: str) -> StockFound:

@@ -25,7 +25,7 @@ from erp_service.db.base import among
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session
 from erp_service.inventory.models import Item, StockBalance
-from erp_service.inventory.queries.shares import shares
+from erp_service.inventory.queries.shares import of_item, share
 from erp_service.reports.periods import Span
 from erp_service.reports.queries.entries import entries_since
 from erp_service.reports.schemas import MovementsLine, MovementsPage, Period
@@ -77,14 +77,16 @@ _AT_END = """
       from ends d cross join stock_balances b
         left join changes c on c.period = d.period and c.location_id = b.location_id
       where b.item_id = items.id"""
-_LEVELS = f"select l.*, sum(l.on_hand) over (partition by l.period) as item_on_hand from ({_AT_END}) l"  # noqa: S608
+_LEVELS = "select l.*, sum(l.on_hand) over (partition by l.period) as item_on_hand from at_end l"
 _AT_SOME = f"""
   here as (select * from entries where location_id = any (cast(:locations as bigint[]))),
   changes as ({_CHANGES}),
   ends as ({_ENDS}),
+  at_end as ({_AT_END}),
   closing as (
-    select period, sum(on_hand) as quantity, sum(value) as value from ({shares(_LEVELS, "period")}) s
-    where location_id = any (cast(:locations as bigint[])) group by period
+    select l.period, sum(l.on_hand) as quantity, sum({share("l.location_id", "l.on_hand", "i")}) as value
+    from at_end l join ({of_item(_LEVELS, ", period")} group by period) i on i.period = l.period
+    where l.location_id = any (cast(:locations as bigint[])) group by l.period
   ),
   levels as (
     select period, lag(quantity) over periods as opening_quantity, quantity as closing_quantity,

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Numeric, Select, column, exists, func, literal, select, text, true
+from sqlalchemy import Numeric, Select, column, exists, func, literal, literal_column, select, text, true
 
 from erp_service.db.base import among
 from erp_service.db.sessions import Session
 from erp_service.inventory.models import Item, Location, StockBalance, StockEntry, StockValue
-from erp_service.inventory.queries.shares import levels_now, shares
+from erp_service.inventory.queries.shares import levels_now, of_item, share
 from erp_service.reports.queries.low_stock import IS_ACTIVE, stock_of_item
 from erp_service.reports.schemas import Summary
 
@@ -45,12 +45,12 @@ async def summary(db: Session, *, currency: str, locations: list[int] | None = N
 def _stock_value(locations: list[int] | None) -> Select[Any]:
     if locations is None:
         return select(func.trim_scale(func.coalesce(func.sum(StockValue.value), 0)))
-    rows = text(shares(levels_now("stock_balances.item_id")))
-    share = rows.columns(column("location_id", BigInteger), column("value", Numeric)).lateral("share")
     b = StockBalance
+    item = text(of_item(levels_now("stock_balances.item_id"))).columns(column("rest", Numeric)).lateral("item")
+    value = literal_column(share("stock_balances.location_id", "stock_balances.on_hand", "item"), Numeric)
     return (
-        select(func.trim_scale(func.coalesce(func.sum(share.c.value), 0)))
+        select(func.trim_scale(func.coalesce(func.sum(value), 0)))
         .select_from(b)
-        .join(share, share.c.location_id == b.location_id)
+        .join(item, true())
         .where(among(b.location_id, locations))
     )
