@@ -43,15 +43,12 @@ class Page(msgspec.Struct, Generic[T]):
 class SortKey(NamedTuple):
     """A column to sort by, and the field of the response that has its value. The last key of an order is unique.
 
-    `computed` makes the column's value of the field's, if they differ: names are sorted by a key that is not shown.
-    `equals` are columns of joined tables that the statement says are equal to it: without a bound of their own, a merge
-    join would read those tables from their beginning to where the page is."""
+    `computed` makes the column's value of the field's, if they differ: names are sorted by a key that is not shown."""
 
     column: Column
     field: str
     kind: type[int] | type[str] | type[date] | type[datetime] | type[UUID]
     computed: Callable[[ColumnElement[Any]], ColumnElement[Any]] | None = None
-    equals: Sequence[Column] = ()
 
     @property
     def parameter(self) -> TypeEngine[Any]:
@@ -151,8 +148,8 @@ def _ordered(
     if after is not None:
         computed = [v if k.computed is None else k.computed(v) for v, k in zip(after, order.keys, strict=True)]
         values, row = tuple_(*computed), tuple_(*columns)
-        leading = [*([columns[0]] if order.leading else []), *order.keys[0].equals]
-        select = select.where(*(c <= computed[0] if order.descending else c >= computed[0] for c in leading))
+        if order.leading:
+            select = select.where(columns[0] <= computed[0] if order.descending else columns[0] >= computed[0])
         select = select.where(row < values if order.descending else row > values)
     # A constant of the text. With a parameter, the planner would take a plan that it keeps for worse than one that it
     # makes anew for each request, which takes as long as the page itself.

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -580,6 +581,22 @@ async def test_reading_stock_costs_the_same_whatever_the_history(
         assert "Sort Key: stock_balances" not in plan, plan
     (await admin.get(CURRENT, params={"location_id": place, "descendants": True})).raise_for_status()
     assert "stock_ledger" not in await plans()
+
+
+async def test_page_10_000_of_the_stock_reads_as_much_as_page_1(
+    admin: httpx.AsyncClient, owner: asyncpg.Connection, plans: Plans
+) -> None:
+    """A join with the items read all of them from the first one to where the page is."""
+    await fill(owner)
+    place = await owner.fetchval("select min(id) from locations")
+    await plans()
+    buffers = []
+    for item in (0, 500, 900):
+        await admin.get(CURRENT, params={"cursor": _cursor(["item_id", "location_id"], [item, place])})
+        whole = re.search(r"Buffers: shared(?: hit=([0-9]+))?(?: read=([0-9]+))?", await plans("analyze, buffers"))
+        assert whole is not None
+        buffers.append(sum(int(count or 0) for count in whole.groups()))
+    assert max(buffers) < 1.3 * min(buffers), buffers
 
 
 async def test_as_of_reads_the_entries_of_its_own_page_by_index(

@@ -42,7 +42,7 @@ P = TypeVar("P")
 
 _ORDER = SortOrder(
     [
-        SortKey(StockBalance.item_id, "item_id", int, equals=(Item.id,)),
+        SortKey(StockBalance.item_id, "item_id", int),
         SortKey(StockBalance.location_id, "location_id", int),
     ]
 )
@@ -119,17 +119,17 @@ def _now(*more: InstrumentedAttribute[Any]) -> Select[*tuple[Any, ...]]:
     """Without deleted items and locations. The ledger is not read, so its length does not matter."""
     b = StockBalance
     reserved = literal_column(f"nullif(trim_scale({live_reserved('stock_balances')}), 0)", Numeric)
-    item = _of_item(of_item(levels_now("stock_balances.item_id")))
+    item = _item(of_item(levels_now("stock_balances.item_id")), "and items.deleted_at is null")
     value = share("stock_balances.location_id", "stock_balances.on_hand", "item")
     levels = _levels(item, more, b.on_hand, reserved, literal_column(f"trim_scale({value})", Numeric))
-    return levels.where(Item.deleted_at.is_(None), Location.deleted_at.is_(None))
+    return levels.where(Location.deleted_at.is_(None))
 
 
 def _before(*more: InstrumentedAttribute[Any]) -> Select[*tuple[Any, ...]]:
     """Also of what is deleted by now. A page reads only the entries of its own items, by index."""
     e, b = StockEntry, StockBalance
     by_location = ", array_agg(location_id) as location_ids, array_agg(on_hand) as on_hands"
-    item = _of_item(of_item(levels_before("stock_balances.item_id", "cast(:as_of as timestamptz)"), by_location))
+    item = _item(of_item(levels_before("stock_balances.item_id", "cast(:as_of as timestamptz)"), by_location))
     on_hand = "item.on_hands[array_position(item.location_ids, stock_balances.location_id)]"
     value = literal_column(share("stock_balances.location_id", on_hand, "item"), Numeric)
     earlier = select(true()).where(e.item_id == b.item_id, e.location_id == b.location_id, e.occurred_at < _AS_OF)
@@ -139,11 +139,17 @@ def _before(*more: InstrumentedAttribute[Any]) -> Select[*tuple[Any, ...]]:
     return levels.where(or_(was_there, value != 0))
 
 
-def _of_item(row: str) -> LateralFromClause:
-    """Its other columns are named in SQL."""
+def _item(of_item: str, condition: str = "") -> LateralFromClause:
+    """All that is the same for the rows of one item. Its other columns are named in SQL.
+
+    `offset 0` keeps it together: a join with the items would read them from the first one to where the page is."""
     one = unit_value("i.item_value", "i.item_on_hand")
-    with_unit_value = text(f"select i.*, trim_scale({one}) as unit_value from ({row}) i")  # noqa: S608 constants
-    return with_unit_value.columns(column("unit_value", Numeric)).lateral("item")
+    rows = text(
+        f"select i.*, trim_scale({one}) as unit_value, items.sku, items.name, items.unit"  # noqa: S608 constants
+        f" from items cross join ({of_item}) i where items.id = stock_balances.item_id {condition} offset 0"
+    )
+    texts = [column(name, Text) for name in ("sku", "name", "unit")]
+    return rows.columns(column("unit_value", Numeric), *texts).lateral("item")
 
 
 def _levels(
@@ -157,9 +163,9 @@ def _levels(
     return (
         select(
             b.item_id,
-            Item.sku,
-            Item.name,
-            Item.unit,
+            item.c.sku,
+            item.c.name,
+            item.c.unit,
             b.location_id,
             Location.code,
             *more,
@@ -170,7 +176,6 @@ def _levels(
             bindparam("currency", type_=Text),
         )
         .select_from(b)
-        .join(Item, Item.id == b.item_id)
         .join(Location, Location.id == b.location_id)
         .join(item, true())
     )
