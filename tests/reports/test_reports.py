@@ -19,6 +19,7 @@ from tests.reports.model import KINDS, Books
 from tests.support.statements import Plans, Statement
 
 REPORTS = "/api/v1/inventory/reports"
+AFTER = (NOON + timedelta(microseconds=1)).isoformat()
 YEAR = {"from": "2025-06-01T00:00:00Z", "to": "2026-12-31T00:00:00Z"}
 ZONES = ("UTC", "Europe/Berlin", "America/St_Johns", "Pacific/Kiritimati")
 SKUS, PLACES, IN_HOUSE = ("BOLT", "NUT", "RIVET"), ("MAIN", "SHOP", "YARD"), ("MAIN", "SHOP")
@@ -241,7 +242,7 @@ async def test_a_snapshot_says_of_each_place_what_the_current_stock_does(
     asked: list[dict[str, Any]] = [
         {}, {"sku": "NUT"}, {"item_id": bolt}, {"item_id": bolt, "sku": "NUT"}, {"sku": "NO SUCH"},
         {"location_id": house}, {"location_id": house, "descendants": True}, {"include_zero": False},
-        {"as_of": NOON.isoformat()}, {"as_of": NOON.isoformat(), "location_id": house, "include_zero": False},
+        {"as_of": "2026-01-15"}, {"as_of": AFTER, "location": "HOUSE", "descendants": True, "include_zero": False},
     ]  # fmt: skip
     for params in asked:
         rows = await report(viewer, "snapshot", limit=1, **params)
@@ -272,6 +273,126 @@ async def test_what_is_low_is_at_or_below_its_reorder_point_or_below_the_thresho
     assert await low(sku="AT") == [("AT", "2", "0")]
     assert await low(sku="OVER") == []
     assert (await viewer.get(f"{REPORTS}/summary")).json()["low_stock_items"] == 2
+
+
+async def test_what_is_low_at_a_location_is_what_is_available_there(
+    admin: httpx.AsyncClient, viewer: httpx.AsyncClient, post: Post, owner: asyncpg.Connection
+) -> None:
+    for sku in ("BOLT", "NUT", "NEVER"):
+        body = {"sku": sku, "name": sku, "unit": "pcs", "reorder_point": "5"}
+        (await admin.post("/api/v1/inventory/items", json=body)).raise_for_status()
+    house = await make_place(admin, "HOUSE")
+    shop = await make_place(admin, "SHOP", house)
+    for sku, code, quantity in (("BOLT", "HOUSE", "9"), ("BOLT", "SHOP", "5.5"), ("NUT", "HOUSE", "20")):
+        await post("IN", sku, code, quantity, unit_cost="1")
+    await owner.execute("update stock_balances set reserved = 0.5 where location_id = $1", shop)
+
+    async def low(**params: Any) -> list[list[str]]:
+        fields = ("sku", "on_hand", "reserved", "available", "shortage")
+        return [[line[name] for name in fields] for line in await report(viewer, "low-stock", limit=1, **params)]
+
+    assert await low() == [["NEVER", "0", "0", "0", "5"]]
+    assert await low(location="SHOP") == [["BOLT", "5.5", "0.5", "5", "0"]]
+    assert await low(location_id=shop) == await low(location="SHOP")
+    assert await low(location="HOUSE") == []
+    assert await low(location="HOUSE", threshold="9.5") == [["BOLT", "9", "0", "9", "0.5"]]
+    assert await low(location="HOUSE", descendants=True, threshold="14.5") == [["BOLT", "14.5", "0.5", "14", "0.5"]]
+    summary = (await viewer.get(f"{REPORTS}/summary", params={"location": "SHOP"})).json()
+    assert (summary["low_stock_items"], summary["active_items"], summary["locations"]) == (1, 1, 1)
+    assert (summary["stock_value"], summary["movements_last_7_days"]) == ("5.5", 0)
+
+
+async def test_a_month_says_what_was_received_sold_and_brought_back_in_money(
+    shop: Shop, viewer: httpx.AsyncClient
+) -> None:
+    """A return counts against the sale, one to the supplier against the receipt."""
+    day = datetime(2026, 3, 10, 12, tzinfo=UTC)
+
+    async def at(days: int, kind: str, quantity: str, cost: str = "0") -> None:
+        await shop.move(kind, "BOLT", ["MAIN", "SHOP"], Decimal(quantity), Decimal(cost), day + timedelta(days=days))
+
+    await at(-30, "IN", "10", "20")
+    await at(0, "IN", "10", "40")
+    await at(1, "OUT", "4")
+    sale, receipt = shop.documents[-1][0], shop.documents[-2][0]
+    for document, quantity in ((sale, "1"), (receipt, "2")):
+        body: dict[str, Any] = {"reason": "brought back", "lines": [{"line": 1, "quantity": quantity}]}
+        body["occurred_at"] = (day + timedelta(days=2)).isoformat()
+        address = f"/api/v1/inventory/stock/transactions/{document['transaction_id']}/reverse"
+        (await shop.admin.post(address, json=body)).raise_for_status()
+    await at(3, "REVALUATION", "1", "1.5")
+    await at(4, "TRANSFER", "5")
+    await at(5, "ADJUSTMENT", "1")
+    march = {"from": "2026-03-01", "to": "2026-04-01"}
+    (line,) = await report(viewer, "movements", **march)
+    fields = ("opening_quantity", "received", "issued", "adjusted", "assembled", "transferred", "closing_quantity")
+    assert [line[name] for name in fields] == ["10", "8", "3", "-1", "0", "0", "14"]
+    # 20 worth 60; 4 sold for 12, of which 3 come back; 8 of the 10 received stay; 15 worth 44.5; one is missing
+    money = ("opening_value", "received_value", "issued_value", "adjusted_value", "revalued_value", "closing_value")
+    assert [line[name] for name in money] == ["20", "32", "9", "-2.9667", "1.5", "41.5333"]
+    assert (line["in"], line["out"], line["net"], line["value"]) == ("11", "6", "4", "21.5333")
+    (there,) = await report(viewer, "movements", location="SHOP", **march)
+    assert [there[name] for name in ("opening_quantity", "transferred", "closing_quantity")] == ["0", "5", "5"]
+    assert [there[name] for name in ("opening_value", "revalued_value", "closing_value")] == ["0", "14.8333", "14.8333"]
+
+
+async def test_turnover_says_how_long_the_stock_lasts_and_what_does_not_sell(
+    admin: httpx.AsyncClient, viewer: httpx.AsyncClient, post: Post
+) -> None:
+    """Ten days: 20 on hand for five of them, 10 for the others. IDLE never sells, GONE is sold out."""
+    for sku in ("BOLT", "IDLE", "GONE", "NEVER"):
+        await make_item(admin, sku)
+    await make_place(admin, "MAIN")
+    await make_place(admin, "SHOP")
+    first, last = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 11, tzinfo=UTC)
+    for sku, quantity in (("BOLT", "20"), ("IDLE", "3"), ("GONE", "4")):
+        await post("IN", sku, "MAIN", quantity, unit_cost="1.5", at=first - timedelta(days=1))
+    await post("OUT", "BOLT", "MAIN", "10", at=first + timedelta(days=5))
+    await post("OUT", "GONE", "MAIN", "4", at=first)
+    await post("OUT", "BOLT", "MAIN", "1", at=last)
+    span = {"from": "2026-01-01", "to": "2026-01-11"}
+    bolt, idle, gone = await report(viewer, "turnover", limit=1, **span)
+    assert bolt == {
+        "item_id": bolt["item_id"],
+        "sku": "BOLT",
+        "name": "The BOLT",
+        "unit": "pcs",
+        "days": "10",
+        "on_hand": "10",
+        "average_on_hand": "15",
+        "issued": "10",
+        "issued_value": "15",
+        "stock_turns": "0.666667",
+        "days_of_cover": "10",
+        "last_out_at": "2026-01-06T00:00:00Z",
+        "days_since_last_out": 5,
+        "currency": "EUR",
+    }
+    fields = ("sku", "on_hand", "average_on_hand", "issued", "stock_turns", "days_of_cover", "days_since_last_out")
+    assert [idle[name] for name in fields] == ["IDLE", "3", "3", "0", "0", None, None]
+    assert [gone[name] for name in fields] == ["GONE", "0", "0", "4", None, "0", 10]
+    assert await report(viewer, "turnover", location="SHOP", **span) == []
+    assert [line["sku"] for line in await report(viewer, "turnover", location="MAIN", sku="IDLE", **span)] == ["IDLE"]
+
+
+async def test_a_period_of_days_is_in_the_zone_of_the_report_else_of_the_company(
+    admin: httpx.AsyncClient, viewer: httpx.AsyncClient, post: Post, owner: asyncpg.Connection
+) -> None:
+    """25 October 2026 has 25 hours in Berlin: from 22:00 of the day before to 23:00, in UTC."""
+    await owner.execute("update company set timezone = 'Europe/Berlin'")
+    await make_item(admin, "BOLT")
+    await make_place(admin, "MAIN")
+    for moment in ("2026-10-24T22:00:00+00:00", "2026-10-25T22:59:59.999999+00:00", "2026-10-25T23:00:00+00:00"):
+        await post("IN", "BOLT", "MAIN", "1", unit_cost="1", at=datetime.fromisoformat(moment))
+    day = {"from": "2026-10-25", "to": "2026-10-26", "period": "day"}
+
+    async def days(**params: Any) -> list[tuple[str, str, str]]:
+        lines = await report(viewer, "movements", **day, **params)
+        return [(line["period"], line["received"], line["closing_quantity"]) for line in lines]
+
+    assert await days() == [("2026-10-25", "2", "2")]
+    assert await days(timezone="UTC") == [("2026-10-25", "2", "3")]
+    assert [row["on_hand"] for row in await report(viewer, "snapshot", as_of="2026-10-25")] == ["2"]
 
 
 async def test_the_summary_counts_what_is_there_now(
@@ -392,8 +513,8 @@ async def test_a_file_of_more_than_10_000_rows_is_refused_with_the_way_to_the_ex
     await owner.execute("""
         insert into items (sku, name, unit) select 'S' || n, 'N' || n, 'pcs' from generate_series(1, 101) n;
         insert into locations (code, name, location_type) select 'L' || n, 'L', 'BIN' from generate_series(1, 100) n;
-        insert into stock_balances (item_id, location_id, on_hand, value)
-          select i.id, l.id, 1, 1 from items i, locations l limit 10001;
+        insert into stock_balances (item_id, location_id, on_hand)
+          select i.id, l.id, 1 from items i, locations l limit 10001;
     """)
     refused = await admin.get(f"{REPORTS}/snapshot.csv")
     assert refused.status_code == 413
@@ -423,7 +544,12 @@ async def test_each_report_is_one_statement(admin: httpx.AsyncClient, post: Post
         ("movements", {"sku": "BOLT", "location_id": place}),
         ("movements.csv", {}),
         ("summary", {}),
+        ("movements", {"location": "MAIN", "descendants": True}),
+        ("summary", {"location": "MAIN"}),
         ("low-stock", {"sku": "BOLT"}),
+        ("low-stock", {"location": "MAIN"}),
+        ("turnover", {}),
+        ("turnover", {"location": "MAIN", "descendants": True}),
     ]
     for name, params in every:
         statements.clear()
