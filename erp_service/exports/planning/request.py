@@ -155,19 +155,27 @@ def _resolved_filter(request: ExportRequest, moment: Moment, faults: list[Fault]
             del values[name]
             detail = f"is not a value of this filter: it {exc}; or it {why}"
             faults.append(Fault(detail, pointer=f"/filter/{name}"))
+    for since, until in (("from", "to"), ("recorded_from", "recorded_to")):
+        times = [a_time(values[name]) for name in (since, until) if name in values and name in _time_filters(request)]
+        if len(times) == 2 and times[0] > times[1]:
+            faults.append(Fault(f"must not be after `{until}`", pointer=f"/filter/{since}"))
     return values
 
 
 def _without_time(request: ExportRequest) -> Iterator[tuple[str, ValueError]]:
     """The filters of times whose values are no times with a zone, and what is wrong with them as such."""
-    known = {} if request.dataset == ALL else {each.name: each.read for each in DATASETS[request.dataset].filters}
     for name, value in (request.filter or {}).items():
-        if known.get(name) is not a_time:
+        if name not in _time_filters(request):
             continue
         try:
             a_time(value)
         except ValueError as exc:
             yield name, exc
+
+
+def _time_filters(request: ExportRequest) -> set[str]:
+    filters = [] if request.dataset == ALL else DATASETS[request.dataset].filters
+    return {each.name for each in filters if each.read is a_time}
 
 
 def needs_zone(request: ExportRequest) -> bool:
