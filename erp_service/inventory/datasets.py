@@ -1,12 +1,9 @@
 """The datasets of items, locations, stock levels, stock values and stock movements, for exports."""
 
-from typing import get_args
-
 from erp_service.access.roles import Role
 from erp_service.decimals import COST_SCALE, MONEY_SCALE, PRECISION, QUANTITY_SCALE
+from erp_service.inventory.queries.reserved import live_reserved
 from erp_service.inventory.queries.shares import levels_now, of_item, share, unit_value
-from erp_service.inventory.queries.stock import live_reserved
-from erp_service.inventory.schemas import EntryOrigin
 from erp_service.registry.datasets import (
     Column,
     Dataset,
@@ -22,7 +19,8 @@ from erp_service.registry.datasets import (
 _QUANTITY = (PRECISION, QUANTITY_SCALE)
 _MONEY = (PRECISION, MONEY_SCALE)
 _COST = (28, COST_SCALE)
-_ORIGIN = "what made it, if no movement was posted as such: REVERSAL, COUNT, ASSEMBLY, REVALUATION or SETTLEMENT"
+_ORIGINS = ("REVERSAL", "COUNT", "ASSEMBLY", "REVALUATION", "SETTLEMENT")
+_ORIGIN = f"what made it, if no movement was posted as such: one of {', '.join(_ORIGINS)}"
 
 
 ITEMS = Dataset(
@@ -194,7 +192,7 @@ STOCK_MOVEMENTS = Dataset(
             "e.entry_type = {}",
             "this type",
         ),
-        Filter("origin", one_of(*get_args(EntryOrigin)), "e.origin = {}", "made by this"),
+        Filter("origin", one_of(*_ORIGINS), "e.origin = {}", "made by this"),
         # entries are never rewritten: those from before texts were normalised may hold it decomposed
         Filter("reference_no", some_text, "e.reference_no in ({}, normalize({}, NFD))", "this reference"),
         Filter("from", a_time, "e.occurred_at >= {}", "occurred at this time or later"),

@@ -32,5 +32,6 @@ FEATURE = Feature(
         "erp_service.inventory.schemas:ItemStatus",
         "erp_service.inventory.schemas:LocationType",
         "erp_service.inventory.schemas:EntryType",
+        "erp_service.inventory.schemas:EntryOrigin",
     ),
 )

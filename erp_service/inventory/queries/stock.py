@@ -34,6 +34,7 @@ from erp_service.db.sessions import Session
 from erp_service.decimals import trimmed
 from erp_service.inventory.models import Item, Location, StockBalance, StockEntry
 from erp_service.inventory.queries.location_filter import location_ids
+from erp_service.inventory.queries.reserved import live_reserved
 from erp_service.inventory.queries.shares import levels_before, levels_now, of_item, share, unit_value
 from erp_service.inventory.schemas import StockLevel, StockPage
 
@@ -48,11 +49,6 @@ _ORDER = SortOrder(
 )
 _AS_OF = bindparam("as_of", type_=DateTime(timezone=True))
 _NOTHING = Decimal(0)
-
-
-def live_reserved(balance: str) -> str:
-    """SQL for what reservations hold of a balance, without those that have expired. `balance` is its table's alias."""
-    return f"{balance}.reserved"
 
 
 class StockList(Generic[T, P]):
