@@ -16,6 +16,7 @@ ItemStatus = Literal["ACTIVE", "INACTIVE", "DISCONTINUED"]
 LocationType = Literal["WAREHOUSE", "ZONE", "BIN"]
 EntryType = Literal["IN", "OUT", "TRANSFER_IN", "TRANSFER_OUT", "ADJUSTMENT"]
 EntryOrigin = Literal["REVERSAL", "COUNT", "ASSEMBLY", "REVALUATION", "SETTLEMENT"]
+LedgerSort = Literal["id", "-id"]
 
 IDENTIFIER_LENGTH = 100
 METADATA_MEMBERS, METADATA_KEY_LENGTH, METADATA_VALUE_LENGTH = 16, 100, 500
@@ -231,20 +232,41 @@ class LedgerEntry(Struct, gc=False):
     user_id: Annotated[int | None, Meta(description="who posted it; null for the service itself")]
 
 
+Reserved = Annotated[
+    Decimal | None,
+    Meta(description="what reservations hold that have not expired; null with `as_of`, since they keep no history"),
+]
+Available = Annotated[Decimal | None, Meta(description="on_hand - reserved; null with `as_of`")]
+ShareOfValue = Annotated[
+    Decimal,
+    Meta(
+        description="its share of the item's value, on_hand × `unit_value`; those of all locations add up to the value"
+        " of the item exactly"
+    ),
+]
+UnitValue = Annotated[
+    Decimal | None,
+    Meta(
+        description="of one, at the moving average of the item over all locations, rounded to 6 decimals; null while"
+        " none is on hand"
+    ),
+]
+
+
 class StockLevel(Struct):
     """What is on hand of one item at one location, and its value at moving average."""
 
     item_id: Annotated[int, Meta(description="the id of the item")]
     sku: Annotated[str, Meta(description="its sku")]
     name: Annotated[str, Meta(description="the item's name")]
+    unit: Annotated[str, Meta(description="the unit of its quantities")]
     location_id: Annotated[int, Meta(description="the id of the location")]
     location: Annotated[str, Meta(description="the location's code")]
     on_hand: Annotated[Decimal, Meta(description="below zero only where negative stock is allowed, or with `as_of`")]
-    value: Annotated[Decimal, Meta(description="of what is on hand, at moving average")]
-    unit_value: Annotated[
-        Decimal | None,
-        Meta(description="value / on_hand, rounded to 6 decimals; null while nothing is on hand"),
-    ]
+    reserved: Reserved
+    available: Available
+    value: ShareOfValue
+    unit_value: UnitValue
     currency: Annotated[str, Meta(description="ISO 4217", examples=["EUR"])]
 
 
@@ -261,9 +283,9 @@ class LocationPage(Page[LocationOut]):
 
 
 class LedgerPage(Page[LedgerEntry]):
-    """Ledger entries, newest first."""
+    """Ledger entries, newest first unless `sort` says otherwise."""
 
-    items: Annotated[list[LedgerEntry], Meta(description="entries, newest first")]
+    items: Annotated[list[LedgerEntry], Meta(description="entries, newest first unless `sort` says otherwise")]
 
 
 class StockPage(Page[StockLevel]):

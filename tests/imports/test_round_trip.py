@@ -22,7 +22,7 @@ from tests.imports.loading import Load, refused
 from tests.inventory.books import assert_books
 
 AT = "2026-01-15T12:00:00Z"
-MADE_ANEW = {"id", "parent_id", "created_at", "updated_at", "recorded_at", "user_id"}
+MADE_ANEW = {"reverses_id", "id", "parent_id", "created_at", "updated_at", "recorded_at", "user_id"}
 
 
 async def exported(owner: asyncpg.Connection, dataset: Dataset, order: str = "", **options: Any) -> str:

@@ -48,8 +48,8 @@ async def expected(owner: asyncpg.Connection, user: int) -> Expected:
     for at, text in enumerate([*AWKWARD, None]):
         await owner.execute(
             "insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, value,"
-            " unit_cost, on_hand_after, value_after, occurred_at, notes, reference_no, metadata)"
-            " select id, $1, 1 + $1 % 20, 1 + $1 % 7, 'ADJUSTMENT', $2, $3, $4, 0, 0, $5, $6, $7,"
+            " unit_cost, on_hand_after, item_on_hand_after, value_after, occurred_at, notes, reference_no, metadata)"
+            " select id, $1, 1 + $1 % 20, 1 + $1 % 7, 'ADJUSTMENT', $2, $3, $4, 0, 0, 0, $5, $6, $7,"
             " jsonb_build_object('note', $6::text) from stock_transactions limit 1",
             at + 1,
             Decimal(DECIMALS[at % len(DECIMALS)]),
