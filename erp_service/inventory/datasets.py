@@ -2,8 +2,8 @@
 
 from erp_service.access.roles import Role
 from erp_service.decimals import COST_SCALE, MONEY_SCALE, PRECISION, QUANTITY_SCALE
-from erp_service.inventory.queries.reserved import live_reserved
 from erp_service.inventory.queries.shares import levels_now, of_item, share, unit_value
+from erp_service.inventory.reservations.live import live_reserved
 from erp_service.registry.datasets import (
     Column,
     Dataset,

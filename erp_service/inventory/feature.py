@@ -4,20 +4,27 @@ from erp_service.registry.feature import Feature
 
 FEATURE = Feature(
     name="inventory",
-    models=("erp_service.inventory.models",),
+    models=("erp_service.inventory.models", "erp_service.inventory.reservations.models"),
     tags=(
         ("items", "What is kept in stock"),
         ("locations", "Where it is kept"),
         ("stock", "The ledger: movements, documents, what is on hand"),
+        ("reservations", "Stock that is held for somebody until a time"),
     ),
     routes=(
         "erp_service.inventory.routes.items:ROUTES",
         "erp_service.inventory.routes.locations:ROUTES",
         "erp_service.inventory.routes.stock_queries:ROUTES",
         "erp_service.inventory.routes.stock:ROUTES",
+        "erp_service.inventory.reservations.routes:ROUTES",
     ),
-    datasets=("erp_service.inventory.datasets:DATASETS",),
-    proofs=("erp_service.inventory.proofs:PROOFS", "erp_service.inventory.look_alikes:PROOFS"),
+    housekeeping=("erp_service.inventory.reservations.expiry:HOUSEKEEPING",),
+    datasets=("erp_service.inventory.datasets:DATASETS", "erp_service.inventory.reservations.datasets:DATASETS"),
+    proofs=(
+        "erp_service.inventory.proofs:PROOFS",
+        "erp_service.inventory.look_alikes:PROOFS",
+        "erp_service.inventory.reservations.proofs:PROOFS",
+    ),
     event_types=(
         "item.created",
         "item.deleted",
@@ -25,6 +32,10 @@ FEATURE = Feature(
         "location.created",
         "location.deleted",
         "location.updated",
+        "reservation.created",
+        "reservation.expired",
+        "reservation.extended",
+        "reservation.released",
         "stock.posted",
         "stock.reversed",
     ),
@@ -33,5 +44,6 @@ FEATURE = Feature(
         "erp_service.inventory.schemas:LocationType",
         "erp_service.inventory.schemas:EntryType",
         "erp_service.inventory.schemas:EntryOrigin",
+        "erp_service.inventory.reservations.schemas:ReservationStatus",
     ),
 )

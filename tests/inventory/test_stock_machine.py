@@ -1,5 +1,5 @@
-"""Any history of movements, documents, kits, revaluations, reversals in parts, dates, closed periods and retries is that
-of a plain model, entry by entry, whichever of two instances answers."""
+"""Any history of movements, documents, kits, revaluations, reversals in parts, dates, closed periods and retries is
+that of a plain model, entry by entry, whichever of two instances answers."""
 
 import asyncio
 import itertools

@@ -29,9 +29,10 @@ from erp_service.inventory.posting.lines import NotEnough, PostingLine, Step, st
 from erp_service.inventory.posting.periods import PERIOD_OPEN, period_closed
 from erp_service.inventory.posting.row_locks import BalanceKey, LockedRows
 from erp_service.inventory.posting.schemas import Document
-from erp_service.inventory.posting.valuation import CostUnknown, DoesNotFit
+from erp_service.inventory.posting.valuation import CostUnknown, DoesNotFit, NothingOnHand
 from erp_service.inventory.problems import CostUnknown as CostUnknownProblem
 from erp_service.inventory.problems import InsufficientStock
+from erp_service.inventory.reservations.expiry import sweep
 from erp_service.timestamps import text_of
 
 
@@ -48,6 +49,7 @@ async def post(
 
     `rows` are the locked ones of all lines, and hold what is on hand afterwards; `reason` is that of the audit entry.
     Raises InsufficientStock, PeriodClosed, CostUnknown, and errors.Invalid for what the ledger cannot hold."""
+    await sweep(db, rows)
     entries = [new_entry(number, line, *step) for number, line in enumerate(lines, 1) for step in _apply(line, rows)]
     header = Header(uuid7(), who.user_id, reverses)
     audit_entry = entry_parameters(
@@ -87,6 +89,9 @@ def _apply(line: PostingLine, rows: LockedRows) -> list[tuple[int, Step]]:
     except CostUnknown:
         fault = Fault("needs a cost: none was ever stated for this item", pointer=line.pointer or "")
         raise CostUnknownProblem(f"What one {line.item.sku} costs was never stated.", fault) from None
+    except NothingOnHand:
+        detail = "is a value of nothing: none is on hand. State unit_value, which also counts for what comes later"
+        raise errors.Invalid(None, Fault(detail, f"{line.pointer or ''}/value")) from None
     except DoesNotFit as exc:
         fault = Fault(str(exc), pointer=pointer)
         raise errors.Invalid(f"{shortest(line.quantity)} of {line.item.sku} {exc}.", fault) from None

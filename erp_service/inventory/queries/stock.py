@@ -34,8 +34,8 @@ from erp_service.db.sessions import Session
 from erp_service.decimals import trimmed
 from erp_service.inventory.models import Item, Location, StockBalance, StockEntry
 from erp_service.inventory.queries.location_filter import location_ids
-from erp_service.inventory.queries.reserved import live_reserved
 from erp_service.inventory.queries.shares import levels_before, levels_now, of_item, share, unit_value
+from erp_service.inventory.reservations.live import live_reserved
 from erp_service.inventory.schemas import StockLevel, StockPage
 
 T = TypeVar("T", bound=msgspec.Struct)

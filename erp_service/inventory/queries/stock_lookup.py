@@ -7,8 +7,8 @@ from erp_service.db.sessions import Session
 from erp_service.db.statements import Prepared, number_array, text_array
 from erp_service.errors import Fault
 from erp_service.inventory.queries.location_filter import named_location
-from erp_service.inventory.queries.reserved import live_reserved
 from erp_service.inventory.queries.shares import levels_now, of_item, share, unit_value
+from erp_service.inventory.reservations.live import live_reserved
 from erp_service.inventory.stock_schemas import MOST_NAMES, NamesOfItems, StockFound, StockLookup, StockOfItem
 
 # each name by the index of its own; a condition with `or` would read all items

@@ -10,7 +10,7 @@ from erp_service.db.base import among
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session
 from erp_service.inventory.models import Item, StockBalance
-from erp_service.inventory.queries.reserved import live_reserved
+from erp_service.inventory.reservations.live import live_reserved
 from erp_service.reports.schemas import LowStockLine, LowStockPage
 
 IS_ACTIVE = (Item.status == "ACTIVE", Item.deleted_at.is_(None))
