@@ -210,7 +210,7 @@ async def test_shares_of_locations_add_up_to_the_value_of_the_item_at_every_mome
         while True:
             async with database.read() as db:
                 page = await STOCK.page(db, currency="EUR", as_of=moment, limit=limit, cursor=cursor)
-            seen += [((row.sku, row.location), (row.on_hand, row.value)) for row in page.items]
+            seen += [((row.sku, row.location), (Fraction(row.on_hand), Fraction(row.value))) for row in page.items]
             if (cursor := page.next_cursor) is None:
                 break
         assert [key for key, _ in seen] == sorted(expected)

@@ -95,7 +95,8 @@ def _as_reference(schema: Schema, names: Mapping[tuple[str, ...], str], componen
         return
     if component is None:
         components[name] = {"type": "string", "enum": list(values), "title": name}
-    reference = {"$ref": f"#/components/schemas/{name}"}
-    nullable = None in schema["enum"]
+    reference: Schema = {"$ref": f"#/components/schemas/{name}"}
+    if len(values) < len(schema["enum"]):
+        reference = {"oneOf": [reference, _NULL]}
     del schema["enum"], schema["type"]
-    schema.update({"oneOf": [reference, _NULL]} if nullable else reference)
+    schema.update(reference)
