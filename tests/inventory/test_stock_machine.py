@@ -44,7 +44,7 @@ unit_costs = fractions(st.one_of(st.integers(0, 2), st.decimals("0", "9.9", plac
 days = st.none() | st.integers(0, 20)
 items = st.sampled_from(ITEMS)
 places = st.permutations(PLACES)
-costs = st.one_of(
+costs: st.SearchStrategy[dict[str, Fraction]] = st.one_of(
     st.just({}),
     unit_costs.map(lambda cost: {"unit_cost": cost}),
     unit_costs.map(lambda cost: {"unit_cost": cost}),
@@ -160,17 +160,20 @@ class Stock(RuleBasedStateMachine):
             assert problem["errors"][0]["pointer"].startswith(pointer.format(refused.line)), answer.text
 
     def seen(self, entry: dict[str, Any]) -> tuple[int, Entry]:
-        names = ("quantity", "value", "on_hand_after", "item_on_hand_after", "value_after")
-        numbers = [None if entry[name] is None else Fraction(entry[name]) for name in names]
-        not_covered = None if entry["not_covered"] is None else Fraction(entry["not_covered"])
-        item = self.skus.index(entry["sku"])
+        def number(name: str) -> Fraction | None:
+            return None if entry[name] is None else Fraction(entry[name])
+
         return entry["line"], Entry(
             entry["transaction_type"],
-            item,
+            self.skus.index(entry["sku"]),
             entry["location"],
-            *numbers,
+            Fraction(entry["quantity"]),
+            Fraction(entry["value"]),
+            number("on_hand_after"),
+            number("item_on_hand_after"),
+            number("value_after"),
             entry["origin"],
-            not_covered,  # type: ignore[arg-type]
+            number("not_covered"),
         )
 
     @rule(line=any_line)

@@ -136,7 +136,8 @@ SPOILED = {
         f"""
         with spoiled as (
           update stock_balances b set on_hand = -1 where {ONE}
-          returning item_id, location_id, last_occurred_at, (select -1 - on_hand from stock_balances where {ONE}) as gone
+          returning item_id, location_id, last_occurred_at,
+            (select -1 - on_hand from stock_balances where {ONE}) as gone
         ), valued as (
           update stock_values v set on_hand = v.on_hand + gone from spoiled s where v.item_id = s.item_id
           returning v.item_id, v.on_hand, v.value
