@@ -4,21 +4,31 @@ from erp_service.registry.feature import Feature
 
 FEATURE = Feature(
     name="inventory",
-    models=("erp_service.inventory.models",),
+    models=("erp_service.inventory.models", "erp_service.inventory.counts.models"),
     tags=(
         ("items", "What is kept in stock"),
         ("locations", "Where it is kept"),
         ("stock", "The ledger: movements, documents, what is on hand"),
+        ("counts", "Counts: what is really there, and the booking of what differs"),
     ),
     routes=(
         "erp_service.inventory.routes.items:ROUTES",
         "erp_service.inventory.routes.locations:ROUTES",
         "erp_service.inventory.routes.stock_queries:ROUTES",
         "erp_service.inventory.routes.stock:ROUTES",
+        "erp_service.inventory.counts.routes:ROUTES",
     ),
-    datasets=("erp_service.inventory.datasets:DATASETS",),
-    proofs=("erp_service.inventory.proofs:PROOFS", "erp_service.inventory.look_alikes:PROOFS"),
+    datasets=("erp_service.inventory.datasets:DATASETS", "erp_service.inventory.counts.datasets:DATASETS"),
+    proofs=(
+        "erp_service.inventory.proofs:PROOFS",
+        "erp_service.inventory.look_alikes:PROOFS",
+        "erp_service.inventory.counts.proofs:PROOFS",
+    ),
     event_types=(
+        "count.canceled",
+        "count.lines_changed",
+        "count.opened",
+        "count.posted",
         "item.created",
         "item.deleted",
         "item.updated",
@@ -32,5 +42,6 @@ FEATURE = Feature(
         "erp_service.inventory.schemas:ItemStatus",
         "erp_service.inventory.schemas:LocationType",
         "erp_service.inventory.schemas:EntryType",
+        "erp_service.inventory.counts.schemas:CountStatus",
     ),
 )
