@@ -32,7 +32,10 @@ async def close_through(db: WriteSession, who: Principal, day: date | None, reas
     if opens and not (reason or "").strip():
         raise errors.Invalid(None, Fault("is missing: say why the period is opened again", pointer="/reason"))
     await db.execute(
-        text("update company set closed_through = cast(:day as date), version = version + 1, updated_at = now()"),
+        text("""
+            update company set closed_through = cast(:day as date), version = version + 1, updated_at = now(),
+              closed_at = case when cast(:day as date) is not null then clock_timestamp() end
+        """),
         {"day": day},
     )
     await record(

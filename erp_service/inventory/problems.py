@@ -191,8 +191,8 @@ class BarcodeTaken(errors.Conflict):
 
 
 class ExternalIdTaken(errors.Conflict):
-    """Another item, or another location, has this external id. Choose another, or take it from that one first. A deleted
-    one gives its external id free."""
+    """Another item, or another location, has this external id. Choose another, or take it from that one first. One that
+    is deleted gives its external id free."""
 
     slug, title = "external-id-taken", "The external id is taken"
 

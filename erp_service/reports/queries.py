@@ -22,7 +22,7 @@ from sqlalchemy.sql.selectable import LateralFromClause
 from erp_service.db.base import among
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session
-from erp_service.inventory.models import Item, Location, StockBalance, StockEntry
+from erp_service.inventory.models import Item, Location, StockBalance, StockEntry, StockValue
 from erp_service.inventory.queries.locations import subtree
 from erp_service.inventory.queries.stock import BY_ITEM_AND_LOCATION, current_stock, not_zero, stock_as_of
 from erp_service.reports.periods import Span
@@ -190,7 +190,7 @@ async def summary(db: Session, *, currency: str) -> Summary:
     statement: Select[*tuple[Any, ...]] = select(
         select(func.count()).select_from(Item).where(*_IS_ACTIVE).scalar_subquery(),
         select(func.count()).select_from(Location).where(Location.deleted_at.is_(None)).scalar_subquery(),
-        select(func.trim_scale(func.coalesce(func.sum(b.value), 0))).scalar_subquery(),
+        select(func.trim_scale(func.coalesce(func.sum(StockValue.value), 0))).scalar_subquery(),
         literal(currency),
         low_items.scalar_subquery(),
         select(func.count()).select_from(e).where(e.occurred_at >= week_ago).scalar_subquery(),

@@ -185,11 +185,13 @@ create table company (
   id smallint not null default 1,
   timezone text not null default 'UTC',
   closed_through date,
+  closed_at timestamptz,
   version bigint not null default 1,
   updated_at timestamptz not null default now(),
   constraint company_pkey primary key (id),
   constraint company_one_row check (id = 1),
-  constraint company_closed_before_now check (closed_through < 'infinity')
+  constraint company_closed_before_now check (closed_through < 'infinity'),
+  constraint company_closed_at_some_time check ((closed_through is null) = (closed_at is null))
 );
 insert into company default values;
 

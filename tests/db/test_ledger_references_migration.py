@@ -29,14 +29,14 @@ async def test_postings_go_on_while_the_keys_of_the_ledger_are_taken_away(cluste
 
     async def receive() -> None:
         async with database.write() as db:
-            await stock.post_one(db, system("test"), Receipt(sku="BOLT", location="MAIN", quantity=Quantity(1)))
+            await service.post_one(db, system("test"), Receipt(sku="BOLT", location="MAIN", quantity=Quantity(1)))
 
     async with connected(url) as owner:
         await stocked(owner, "BOLT")
         await receive()
         assert await owner.fetchval(KEYS) == 4
         async with database.write() as db:
-            await stock.post_one(db, system("test"), Receipt(sku="BOLT", location="MAIN", quantity=Quantity(1)))
+            await service.post_one(db, system("test"), Receipt(sku="BOLT", location="MAIN", quantity=Quantity(1)))
             migration = asyncio.create_task(schema.migrate(url))
             await eventually(count_of_waiting(owner))
             others = [asyncio.create_task(receive()) for _ in range(8)]

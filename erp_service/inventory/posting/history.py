@@ -1,10 +1,9 @@
-"""Whether what is posted with an earlier time fits what happened since: the only question of a posting to the ledger."""
+"""Whether what is posted with an earlier time fits what happened since: all that a posting asks the ledger."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
-from uuid import UUID
 
 from sqlalchemy import text
 
@@ -33,7 +32,7 @@ with asked as materialized (
   ) a (item_id, location_id, since)
 ), moments as (
   select a.item_id, a.location_id, e.occurred_at, sum(e.quantity) as moved,
-    coalesce(sum(e.quantity) filter (where e.transaction_id = cast(:transaction_id as uuid)), 0) as own
+    coalesce(sum(e.quantity) filter (where e.id >= cast(:first_id as bigint)), 0) as own
   from asked a join stock_ledger e
     on e.item_id = a.item_id and e.location_id = a.location_id and e.occurred_at >= a.since
   group by 1, 2, 3
@@ -56,17 +55,17 @@ order by item_id, location_id, occurred_at limit 1
 )
 
 
-async def first_shortage(
-    db: WriteSession, transaction_id: UUID, since: Mapping[BalanceKey, datetime]
-) -> Shortage | None:
-    """After a document is written: the first moment since the given times at which it leaves less than zero."""
+async def first_shortage(db: WriteSession, first_id: int, since: Mapping[BalanceKey, datetime]) -> Shortage | None:
+    """The first moment since the given times at which what was written leaves less than zero.
+
+    `first_id` is that of the first entry that was written: nobody else adds entries to balances that are locked."""
     rows = await db.execute(
         _FIRST_SHORTAGE,
         {
             "items": number_array([item_id for item_id, _ in since]),
             "locations": number_array([location_id for _, location_id in since]),
             "times": text_array([time.isoformat() for time in since.values()]),
-            "transaction_id": transaction_id,
+            "first_id": first_id,
         },
     )
     row = rows.one_or_none()

@@ -11,9 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-import msgspec
 from asyncpg import CheckViolationError
-from msgspec import Struct
 from sqlalchemy import text
 from uuid_utils.compat import uuid7
 
@@ -23,22 +21,18 @@ from erp_service.audit.record import INSERT_ENTRY, entry_parameters
 from erp_service.db.outages import constraint_of
 from erp_service.db.sessions import WriteSession
 from erp_service.db.statements import Prepared, number_array, text_array
-from erp_service.decimals import shortest, trimmed
+from erp_service.decimals import shortest
 from erp_service.errors import Fault
 from erp_service.inventory.posting import history
+from erp_service.inventory.posting.entries import Header, NewEntry, audit_values, columns, new_entry, posted
 from erp_service.inventory.posting.lines import NotEnough, PostingLine, Step, steps
-from erp_service.inventory.posting.periods import period_closed
+from erp_service.inventory.posting.periods import PERIOD_OPEN, period_closed
 from erp_service.inventory.posting.row_locks import BalanceKey, LockedRows
 from erp_service.inventory.posting.schemas import Document
 from erp_service.inventory.posting.valuation import CostUnknown, DoesNotFit
 from erp_service.inventory.problems import CostUnknown as CostUnknownProblem
 from erp_service.inventory.problems import InsufficientStock
-from erp_service.inventory.schemas import EntryOrigin, LedgerEntry
 from erp_service.timestamps import text_of
-
-_IN_AUDIT = 20
-"""Entries of a document that its audit entry shows."""
-_PERIOD_OPEN = "stock_ledger_period_open"
 
 
 async def post(
@@ -54,25 +48,25 @@ async def post(
 
     `rows` are the locked ones of all lines, and hold what is on hand afterwards; `reason` is that of the audit entry.
     Raises InsufficientStock, PeriodClosed, CostUnknown, and errors.Invalid for what the ledger cannot hold."""
-    entries = [_new_entry(number, line, *step) for number, line in enumerate(lines, 1) for step in _apply(line, rows)]
-    header = _Header(uuid7(), who.user_id, reverses)
+    entries = [new_entry(number, line, *step) for number, line in enumerate(lines, 1) for step in _apply(line, rows)]
+    header = Header(uuid7(), who.user_id, reverses)
     audit_entry = entry_parameters(
         who,
         "stock.posted" if reverses is None else "stock.reversed",
         header.transaction_id,
-        after=_audit_values(header, entries),
+        after=audit_values(header, entries),
         reason=reason,
     )
     ids, times, recorded_at = await _write(db, header, entries, rows, audit_entry)
     if rows.dated_back:
-        await _check_history(db, header, entries, rows)
+        await _check_history(db, ids[0], entries, rows)
     return Document(
         transaction_id=header.transaction_id,
         recorded_at=recorded_at,
         user_id=header.user_id,
         reverses=reverses,
         reversed_by=[],
-        entries=[_posted(header, *written) for written in zip(entries, ids, times, strict=True)],
+        entries=[posted(header, *written) for written in zip(entries, ids, times, strict=True)],
     )
 
 
@@ -98,15 +92,13 @@ def _apply(line: PostingLine, rows: LockedRows) -> list[tuple[int, Step]]:
         raise errors.Invalid(f"{shortest(line.quantity)} of {line.item.sku} {exc}.", fault) from None
 
 
-async def _check_history(
-    db: WriteSession, header: "_Header", entries: Sequence["_NewEntry"], rows: LockedRows
-) -> None:
+async def _check_history(db: WriteSession, first_id: int, entries: Sequence[NewEntry], rows: LockedRows) -> None:
     """Raises InsufficientStock if what is written now leaves less than zero at some moment since."""
     own = [new for new in entries if new.key in rows.dated_back]
     since: dict[BalanceKey, datetime] = {}
     for new in own:
         since[new.key] = min(since.get(new.key, new.line.occurred_at), new.line.occurred_at)
-    if (short := await history.first_shortage(db, header.transaction_id, since)) is None:
+    if (short := await history.first_shortage(db, first_id, since)) is None:
         return
     culprit = next(new.line for new in own if new.key == short.key and new.step.quantity < 0)
     item, code = culprit.item, rows.locations[short.key[1]].code
@@ -120,98 +112,6 @@ async def _check_history(
         location_id=short.key[1],
         breaks_at=moment,
     )
-
-
-class _Header(Struct, frozen=True):
-    """A document without its entries, before it is written."""
-
-    transaction_id: UUID
-    user_id: int | None
-    reverses: UUID | None
-
-
-class _NewEntry(Struct, frozen=True, gc=False):
-    """A ledger entry before it is written: the database assigns its id and its time."""
-
-    number: int
-    line: PostingLine
-    step: Step
-    reverses_id: int | None
-
-    @property
-    def key(self) -> BalanceKey:
-        """The balance that it changes; that of no location if it changes none."""
-        return self.line.item.id, 0 if self.step.location is None else self.step.location.id
-
-    @property
-    def unit_cost(self) -> Decimal | None:
-        return None if self.step.settles else self.line.unit_cost
-
-    @property
-    def reason(self) -> str | None:
-        return self.step.settles or self.line.reason
-
-    @property
-    def origin(self) -> EntryOrigin | None:
-        return "SETTLEMENT" if self.step.settles else self.line.origin
-
-
-def _new_entry(number: int, line: PostingLine, position: int, step: Step) -> _NewEntry:
-    reverses = line.reverses_ids
-    return _NewEntry(number, line, step, reverses[position] if position < len(reverses) else None)
-
-
-def _posted(header: _Header, new: _NewEntry, id_: int, recorded_at: datetime) -> LedgerEntry:
-    line, step = new.line, new.step
-    return LedgerEntry(
-        id=id_,
-        transaction_id=header.transaction_id,
-        line=new.number,
-        item_id=line.item.id,
-        sku=line.item.sku,
-        location_id=None if step.location is None else step.location.id,
-        location=None if step.location is None else step.location.code,
-        transaction_type=step.entry_type,
-        quantity=trimmed(step.quantity),
-        unit=line.item.unit,
-        value=trimmed(step.value),
-        unit_cost=_trimmed(new.unit_cost),
-        on_hand_after=_trimmed(step.on_hand_after),
-        item_on_hand_after=_trimmed(step.item_on_hand_after),
-        value_after=_trimmed(step.value_after),
-        origin=new.origin,
-        reverses_id=new.reverses_id,
-        not_covered=_trimmed(step.not_covered),
-        occurred_at=line.occurred_at,
-        recorded_at=recorded_at,
-        reference_no=line.reference_no,
-        notes=line.notes,
-        reason=new.reason,
-        metadata=line.metadata,
-        user_id=header.user_id,
-    )
-
-
-def _trimmed(number: Decimal | None) -> Decimal | None:
-    return None if number is None else trimmed(number)
-
-
-def _audit_values(header: _Header, entries: Sequence[_NewEntry]) -> dict[str, object]:
-    """Enough to identify the document. The ledger keeps the rest, and nobody can change that either."""
-    return {
-        "reverses": header.reverses,
-        "entries": len(entries),
-        "first": [
-            {
-                "transaction_type": new.step.entry_type,
-                "sku": new.line.item.sku,
-                "location": None if new.step.location is None else new.step.location.code,
-                "quantity": shortest(new.step.quantity),
-                "value": shortest(new.step.value),
-            }
-            for new in entries[:_IN_AUDIT]
-        ],
-    }
 
 
 # One statement writes everything. Values and balances are locked by now, so the order in which it touches them is free.
@@ -297,8 +197,8 @@ select array_agg(id order by id), array_agg(recorded_at order by id), (select re
 
 async def _write(
     db: WriteSession,
-    header: _Header,
-    entries: Sequence[_NewEntry],
+    header: Header,
+    entries: Sequence[NewEntry],
     rows: LockedRows,
     audit_entry: Mapping[str, object],
 ) -> tuple[list[int], list[datetime], datetime]:
@@ -310,19 +210,19 @@ async def _write(
         "user_id": header.user_id,
         "reverses": header.reverses,
         **_stock_columns(rows, entries),
-        **_entry_columns(entries),
+        **columns(entries),
         **audit_entry,
     }
     try:
         ids, times, recorded_at = (await db.execute(_WRITE, parameters)).one()
     except CheckViolationError as exc:
-        if constraint_of(exc) != _PERIOD_OPEN:
+        if constraint_of(exc) != PERIOD_OPEN:
             raise
         raise period_closed(datetime.fromisoformat(exc.detail)) from None
     return ids, times, recorded_at
 
 
-def _stock_columns(rows: LockedRows, entries: Sequence[_NewEntry]) -> dict[str, object]:
+def _stock_columns(rows: LockedRows, entries: Sequence[NewEntry]) -> dict[str, object]:
     """The new state of balances and values."""
     balances, values = rows.balances, rows.values
     latest: dict[BalanceKey, datetime] = {}
@@ -339,29 +239,4 @@ def _stock_columns(rows: LockedRows, entries: Sequence[_NewEntry]) -> dict[str, 
         "value_quantities": number_array([value.on_hand for value in values.values()]),
         "item_values": number_array([value.value for value in values.values()]),
         "last_costs": number_array([value.last_cost for value in values.values()]),
-    }
-
-
-def _entry_columns(entries: Sequence[_NewEntry]) -> dict[str, object]:
-    lines = [new.line for new in entries]
-    steps = [new.step for new in entries]
-    return {
-        "lines": number_array([new.number for new in entries]),
-        "items": number_array([line.item.id for line in lines]),
-        "locations": number_array([None if step.location is None else step.location.id for step in steps]),
-        "types": text_array([step.entry_type for step in steps]),
-        "quantities": number_array([step.quantity for step in steps]),
-        "values": number_array([step.value for step in steps]),
-        "unit_costs": number_array([new.unit_cost for new in entries]),
-        "on_hand_after": number_array([step.on_hand_after for step in steps]),
-        "item_on_hand_after": number_array([step.item_on_hand_after for step in steps]),
-        "value_after": number_array([step.value_after for step in steps]),
-        "origins": text_array([new.origin for new in entries]),
-        "reverses_ids": number_array([new.reverses_id for new in entries]),
-        "not_covered": number_array([step.not_covered for step in steps]),
-        "occurred_at": text_array([line.occurred_at.isoformat() for line in lines]),
-        "reference_nos": text_array([line.reference_no for line in lines]),
-        "notes": text_array([line.notes for line in lines]),
-        "reasons": text_array([new.reason for new in entries]),
-        "metadata": text_array([msgspec.json.encode(line.metadata).decode() for line in lines]),
     }

@@ -92,15 +92,10 @@ def steps(line: PostingLine, rows: LockedRows) -> list[Step]:
     Raises NotEnough, CostUnknown, DoesNotFit."""
     if line.kind == "REVALUATION":
         return _revaluation(line, rows)
-    if line.location is None or (line.to_location is None and line.kind == "TRANSFER"):
+    if line.location is None:
         raise ValueError("a movement that is nowhere")
-    if line.to_location is not None:
-        out = _move(line, line.location, -line.quantity, rows)
-        arrived = _move(line, line.to_location, line.quantity, rows)
-        return [
-            Step("TRANSFER_OUT", line.location, -line.quantity, ZERO, out, None, None),
-            Step("TRANSFER_IN", line.to_location, line.quantity, ZERO, arrived, None, None),
-        ]
+    if line.kind == "TRANSFER":
+        return _transfer(line, line.location, rows)
     on_hand = _move(line, line.location, -line.quantity if line.kind == "OUT" else line.quantity, rows)
     item, parts = _effect(line, rows.values[line.item.id])
     rows.values[line.item.id] = item
@@ -116,6 +111,17 @@ def steps(line: PostingLine, rows: LockedRows) -> list[Step]:
             part.reason,
         )
         for part in parts
+    ]
+
+
+def _transfer(line: PostingLine, source: LockedLocation, rows: LockedRows) -> list[Step]:
+    if line.to_location is None:
+        raise ValueError("a transfer without a location to go to")
+    left = _move(line, source, -line.quantity, rows)
+    arrived = _move(line, line.to_location, line.quantity, rows)
+    return [
+        Step("TRANSFER_OUT", source, -line.quantity, ZERO, left, None, None),
+        Step("TRANSFER_IN", line.to_location, line.quantity, ZERO, arrived, None, None),
     ]
 
 

@@ -10,6 +10,9 @@ from erp_service.inventory.problems import PeriodClosed
 from erp_service.timestamps import text_of
 from erp_service.validation import MOST_FAULTS
 
+PERIOD_OPEN = "stock_ledger_period_open"
+"""The constraint that the trigger names; its detail is the first moment that is open."""
+
 
 async def refuse_closed(db: WriteSession, times: Iterable[tuple[datetime | None, str]]) -> None:
     """`times` are those that a body states, with their pointers. What happens now is in no closed period, so nothing is

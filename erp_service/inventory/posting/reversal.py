@@ -127,7 +127,7 @@ where reverses_id = any (cast(cast(:ids as text) as bigint[])) group by reverses
 async def _reversed_so_far(db: WriteSession, parts: Sequence[_Part]) -> dict[int, Decimal]:
     """How much of each entry is reversed already, by its id; those that are not reversed at all are absent."""
     ids = number_array([part.first.id for part in parts])
-    return {id_: quantity for id_, quantity in await db.execute(_REVERSED, {"ids": ids})}
+    return dict(tuple(row) for row in await db.execute(_REVERSED, {"ids": ids}))
 
 
 def _chosen(parts: Sequence[_Part], done: Mapping[int, Decimal], rows: LockedRows, *, whole: bool) -> list[_Part]:

@@ -140,8 +140,8 @@ with arguments as materialized (
   where (select yes from complete) and (select count(*) from locked_values) >= 0
   order by b.item_id, b.location_id for update of b
 )
-select item_id, location_id, on_hand, reserved, null as last_cost, allows_negative, last_occurred_at,
-  null as word, null as status, null as unit, null as decimals, cast(null as jsonb) as units
+select item_id, location_id, on_hand, reserved, cast(null as numeric) as last_cost, allows_negative, last_occurred_at,
+  null as word, null as status, null as unit, cast(null as smallint) as decimals, cast(null as jsonb) as units
 from locked_balances
 union all
 select item_id, null, on_hand, value, last_cost, null, null, null, null, null, null, null from locked_values
@@ -160,20 +160,27 @@ async def lock_rows(db: WriteSession, wanted: Iterable[Wanted]) -> LockedRows:
 
     A value or a balance that does not exist yet is inserted, with zero on hand."""
     wanted = dict.fromkeys(wanted)
+    columns = _columns(wanted)
+    rows = await _lock(db, columns)
+    if missing := _missing(wanted, rows):
+        await db.execute(_INSERT_MISSING, missing)
+        rows = await _lock(db, columns)
+    return rows
+
+
+async def _lock(db: WriteSession, columns: Mapping[str, str]) -> LockedRows:
     rows = LockedRows({}, {}, {}, {})
-    result = await db.execute(_LOCK_ROWS, _columns(wanted))
-    for item_id, location_id, on_hand, worth, last_cost, flag, last, word, status, unit, decimals, packs in result:
+    result = await db.execute(_LOCK_ROWS, columns)
+    for item_id, location_id, on_hand, amount, last_cost, flag, last, word, status, unit, decimals, packs in result:
         if status is not None:
             item = LockedItem(item_id, word, status, unit, decimals, [Pack(**pack) for pack in packs])
             rows.items[item_id] = rows.items[word] = item
         elif word is not None:
             rows.locations[location_id] = rows.locations[word] = LockedLocation(location_id, word, flag)
         elif location_id is None:
-            rows.values[item_id] = ItemValue(on_hand, worth, last_cost)
+            rows.values[item_id] = ItemValue(on_hand, amount, last_cost)
         else:
-            rows.balances[item_id, location_id] = Balance(on_hand, worth, flag, last)
-    if all(w.item in rows.items and (w.location is None or w.location in rows.locations) for w in wanted):
-        await _complete(db, wanted, rows)
+            rows.balances[item_id, location_id] = Balance(on_hand, amount, flag, last)
     return rows
 
 
@@ -189,58 +196,41 @@ def _columns(wanted: Iterable[Wanted]) -> dict[str, str]:
     }
 
 
-async def _complete(db: WriteSession, wanted: Iterable[Wanted], rows: LockedRows) -> None:
-    """Insert those of the values and balances that are missing, in order, then lock all of them, in order.
-
-    An insert while others are locked already can deadlock."""
-    locations = {
+def _missing(wanted: Iterable[Wanted], rows: LockedRows) -> dict[str, object]:
+    """The values and balances to insert, if some are missing; nothing if an item or a location is absent, since then
+    nothing can be posted."""
+    if not all(w.item in rows.items and (w.location is None or w.location in rows.locations) for w in wanted):
+        return {}
+    places = {
         (rows.items[w.item].id, rows.locations[w.location].id): rows.locations[w.location]
         for w in wanted
         if w.location is not None
     }
     values = sorted({rows.items[w.item].id for w in wanted if w.valued})
-    if len(rows.balances) == len(locations) and len(rows.values) == len(values):
-        return
-    keys = sorted(locations)
-    columns = {"items": [item_id for item_id, _ in keys], "locations": [location_id for _, location_id in keys]}
-    flags = [locations[key].allows_negative for key in keys]
-    await db.execute(_INSERT_MISSING_VALUES, {"items": values})
-    await db.execute(_INSERT_MISSING_BALANCES, {**columns, "allows_negative": flags})
-    for item_id, *state in await db.execute(_LOCK_VALUES, {"items": values}):
-        rows.values[item_id] = ItemValue(*state)
-    for item_id, location_id, *state in await db.execute(_LOCK_BALANCES, columns):
-        rows.balances[item_id, location_id] = Balance(*state)
+    if len(rows.balances) == len(places) and len(rows.values) == len(values):
+        return {}
+    keys = sorted(places)
+    return {
+        "values": values,
+        "items": [item_id for item_id, _ in keys],
+        "locations": [location_id for _, location_id in keys],
+        "allows_negative": [places[key].allows_negative for key in keys],
+    }
 
 
-_INSERT_MISSING_VALUES = Prepared(
+# An insert while others are locked already can deadlock: so all that is missing is inserted before anything is locked,
+# everywhere in this order, and then all is locked. A balance copies the flag of its location. Its time is the earliest
+# that an entry may have: so it is known that there is none yet, and the first movements are not taken for such that are
+# dated back.
+_INSERT_MISSING = Prepared(
     text("""
-insert into stock_values (item_id) select * from unnest(cast(:items as bigint[])) order by 1 on conflict do nothing
-""")
+with new_values as (
+  insert into stock_values (item_id) select * from unnest(cast(:values as bigint[])) order by 1 on conflict do nothing
 )
-
-# each copies the flag of its location
-_INSERT_MISSING_BALANCES = Prepared(
-    text("""
-insert into stock_balances (item_id, location_id, allows_negative)
-select * from unnest(cast(:items as bigint[]), cast(:locations as bigint[]), cast(:allows_negative as boolean[]))
+insert into stock_balances (item_id, location_id, allows_negative, last_occurred_at)
+select n.*, '1900-01-01T00:00:00Z' from unnest(
+  cast(:items as bigint[]), cast(:locations as bigint[]), cast(:allows_negative as boolean[])
+) n
 order by 1, 2 on conflict do nothing
-""")
-)
-
-_LOCK_VALUES = Prepared(
-    text("""
-select v.item_id, v.on_hand, v.value, v.last_cost
-from stock_values v join unnest(cast(:items as bigint[])) k (item_id) using (item_id)
-order by 1 for update of v
-""")
-)
-
-_LOCK_BALANCES = Prepared(
-    text("""
-select b.item_id, b.location_id, b.on_hand, b.reserved, b.allows_negative, b.last_occurred_at
-from stock_balances b
-join unnest(cast(:items as bigint[]), cast(:locations as bigint[])) k (item_id, location_id)
-  using (item_id, location_id)
-order by 1, 2 for update of b
 """)
 )

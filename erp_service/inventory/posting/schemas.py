@@ -48,8 +48,8 @@ UnitName = Annotated[
 UnitCostGiven = Annotated[
     UnitCost | None,
     Meta(
-        description="the cost of one, in the unit that is given, with up to 10 decimals. Without it and `total_cost` the"
-        " present moving average is used, else the cost that was last paid; if there was none, it is asked for (422)"
+        description="the cost of one, in the unit that is given, with up to 10 decimals. Without it and `total_cost`"
+        " the moving average is used, else the cost that was last paid; if there was none, it is asked for (422)"
     ),
 ]
 TotalCostGiven = Annotated[
@@ -77,8 +77,8 @@ class Movement(OfItem, forbid_unknown_fields=True, kw_only=True, gc=False):
     occurred_at: Annotated[
         Annotated[datetime, Meta(tz=True)] | None,
         Meta(
-            description="when it happened: from 1900 to 5 minutes ahead, in no closed period; what goes out must fit what"
-            " happened there since. Now, if it is left out"
+            description="when it happened: from 1900 to 5 minutes ahead, in no closed period; what goes out must fit"
+            " what happened there since. Now, if it is left out"
         ),
     ] = None
     metadata: Annotated[
@@ -166,9 +166,9 @@ class Assembly(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
     components: Annotated[
         list[Component], Meta(min_length=1, max_length=200, description="what it is made of, each with its location")
     ]
-    disassemble: Annotated[
-        bool, Meta(description="take it apart: the kit goes out, and the components come in")
-    ] = False
+    disassemble: Annotated[bool, Meta(description="take it apart: the kit goes out, and the components come in")] = (
+        False
+    )
 
 
 class ReceiptLine(Receipt, forbid_unknown_fields=True, kw_only=True, tag="IN", tag_field="transaction_type"):

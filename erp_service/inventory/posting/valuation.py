@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from erp_service.decimals import COST_SCALE, EXACT, MONEY_SCALE, PRECISION, QUANTITY_SCALE
 
-SETTLEMENT = "settlement of stock that was sold before it was paid for"
+SETTLEMENT = "settlement of negative stock"
 """The reason that a settlement after negative stock states."""
 NOT_THERE = "what is given back was no longer all there"
 """The reason that the settlement of a reversal states."""
@@ -87,7 +87,9 @@ def cost_of_one(cost: Decimal, quantity: Decimal) -> Decimal:
     return one
 
 
-def receive(item: ItemValue, quantity: Decimal, cost: Decimal | None = None, unit_cost: Decimal | None = None) -> Effect:
+def receive(
+    item: ItemValue, quantity: Decimal, cost: Decimal | None = None, unit_cost: Decimal | None = None
+) -> Effect:
     """`quantity` > 0 comes in and costs `cost`; without one it is valued at the average, else at the last cost.
 
     `unit_cost` is the cost of one as it was stated, of which `cost` may be rounded. Raises CostUnknown, DoesNotFit."""
@@ -235,7 +237,7 @@ def _settlement(part: Amounts, value_after: Decimal, reason: str) -> Amounts:
 def _money(value: Decimal) -> Decimal:
     if not -_MONEY_END < value < _MONEY_END:
         raise DoesNotFit("brings the value beyond 14 digits before the point")
-    return value
+    return value or ZERO  # no negative zero
 
 
 def _held_cost(cost: Decimal) -> Decimal:

@@ -6,16 +6,17 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, bindparam, func, or_, select
+from sqlalchemy.orm import aliased
 
 from erp_service import errors
 from erp_service.db.pagination import Listing, SortKey, SortOrder
 from erp_service.db.sessions import Session
 from erp_service.db.statements import Prepared
 from erp_service.inventory.models import Item, Location, StockEntry, StockTransaction
+from erp_service.inventory.posting.schemas import MOST_MOVEMENTS, Document
 from erp_service.inventory.problems import TooManyEntries
 from erp_service.inventory.queries.items import item_id_of
 from erp_service.inventory.schemas import EntryType, LedgerEntry, LedgerPage
-from erp_service.inventory.posting.schemas import MOST_MOVEMENTS, Document
 
 _MOST_ENTRIES = 3 * MOST_MOVEMENTS  # of a document posted over the API: transfers that each need a settlement
 
@@ -117,12 +118,16 @@ async def document_by_id(db: Session, transaction_id: UUID) -> Document:
         select(StockEntry.id).where(StockEntry.transaction_id == transaction_id).limit(_MOST_ENTRIES + 1).subquery()
     )
     size = select(func.count()).select_from(first_entries).scalar_subquery()
+    reversal = aliased(StockTransaction)
+    reversals = select(reversal.id).where(reversal.reverses == transaction_id).order_by(reversal.id)
     result = await db.execute(
-        select(document.recorded_at, document.user_id, document.reverses, size).where(document.id == transaction_id)
+        select(
+            document.recorded_at, document.user_id, document.reverses, func.array(reversals.scalar_subquery()), size
+        ).where(document.id == transaction_id)
     )
     if (row := result.one_or_none()) is None:
         raise errors.NotFound(f"There is no document {transaction_id}.")
-    recorded_at, user_id, reverses, entry_count = row
+    recorded_at, user_id, reverses, reversed_by, entry_count = row
     if entry_count > _MOST_ENTRIES:
         raise TooManyEntries
     return Document(
@@ -130,14 +135,9 @@ async def document_by_id(db: Session, transaction_id: UUID) -> Document:
         recorded_at=recorded_at,
         user_id=user_id,
         reverses=reverses,
-        reversed_by=list(await db.scalars(_REVERSALS, {"transaction_id": transaction_id})),
+        reversed_by=reversed_by,
         entries=await document_entries(db, transaction_id),
     )
-
-
-_REVERSALS = Prepared(
-    select(StockTransaction.id).where(StockTransaction.reverses == bindparam("transaction_id")).order_by(StockTransaction.id)
-)
 
 
 async def document_entries(db: Session, transaction_id: UUID) -> list[LedgerEntry]:

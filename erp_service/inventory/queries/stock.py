@@ -24,7 +24,7 @@ from sqlalchemy import (
 from erp_service.db.pagination import Listing, SortKey, SortOrder
 from erp_service.db.sessions import Session
 from erp_service.decimals import QUANTITY_SCALE
-from erp_service.inventory.models import Item, Location, StockBalance, StockEntry
+from erp_service.inventory.models import Item, Location, StockBalance, StockEntry, StockValue
 from erp_service.inventory.queries.items import item_id_of
 from erp_service.inventory.queries.locations import subtree
 from erp_service.inventory.schemas import StockLevel, StockPage
@@ -39,7 +39,10 @@ def current_stock(currency: ColumnElement[str]) -> Select[*tuple[Any, ...]]:
 
     The ledger is not read, so its length does not matter."""
     b = StockBalance
-    return _levels(currency, b.on_hand, b.value).where(Item.deleted_at.is_(None), Location.deleted_at.is_(None))
+    v = StockValue
+    value = func.coalesce(func.round(b.on_hand * v.value / func.nullif(v.on_hand, 0), 4), 0)
+    levels = _levels(currency, b.on_hand, value).outerjoin(v, v.item_id == b.item_id)
+    return levels.where(Item.deleted_at.is_(None), Location.deleted_at.is_(None))
 
 
 def stock_as_of(currency: ColumnElement[str], as_of: ColumnElement[datetime]) -> Select[*tuple[Any, ...]]:

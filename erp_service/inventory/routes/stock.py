@@ -11,15 +11,6 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.inventory.posting import assembly, reversal, service
-from erp_service.inventory.problems import (
-    AlreadyReversed,
-    CostUnknown,
-    InsufficientStock,
-    ItemNotActive,
-    PeriodClosed,
-    TooManyEntries,
-)
-from erp_service.inventory.queries.ledger import document_by_id
 from erp_service.inventory.posting.schemas import (
     Adjustment,
     Assembly,
@@ -32,6 +23,15 @@ from erp_service.inventory.posting.schemas import (
     Reversal,
     Transfer,
 )
+from erp_service.inventory.problems import (
+    AlreadyReversed,
+    CostUnknown,
+    InsufficientStock,
+    ItemNotActive,
+    PeriodClosed,
+    TooManyEntries,
+)
+from erp_service.inventory.queries.ledger import document_by_id
 from erp_service.web.responses import ApiResponse, created, tagged
 from erp_service.web.routing import get, post
 
@@ -61,8 +61,8 @@ TransactionId = Annotated[UUID, PathParameter(description="`transaction_id` of t
 async def receive(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Receipt]
 ) -> ApiResponse[PostedEntry]:
-    """Stock comes in, and costs `total_cost` or `unit_cost`; without either it is valued at the present average, else at
-    the cost that was last paid. If no cost was ever stated, one is asked for (422): it is never guessed.
+    """Stock comes in, and costs `total_cost` or `unit_cost`; without either it is valued at the present average, else
+    at the cost that was last paid. If no cost was ever stated, one is asked for (422): it is never guessed.
 
     Answers the ledger entry. If stock was below zero, `settlement` is a second entry, of quantity zero: what was sold
     too early turns out to have cost what is paid now."""
@@ -122,8 +122,8 @@ async def transfer(
 async def adjust(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Adjustment]
 ) -> ApiResponse[PostedEntry]:
-    """A correction with its reason: a quantity above zero was found, one below zero is missing. Both are valued at moving
-    average, unless what was found states its cost.
+    """A correction with its reason: a quantity above zero was found, one below zero is missing. Both are valued at
+    moving average, unless what was found states its cost.
 
     Answers the ledger entry, with its `settlement` as for a receipt."""
     return _entry(await service.post_one(write, who, data))
@@ -174,8 +174,8 @@ async def assemble(
 ) -> ApiResponse[Document]:
     """The components go out at moving average, and the kit comes in at exactly their value.
 
-    With `disassemble` the other way: the kit goes out, and its components come in with its value, shared by what each of
-    them is worth at present; the last takes what rounding leaves. Each `quantity` is for the whole."""
+    With `disassemble` the other way: the kit goes out, and its components come in with its value, shared by what each
+    of them is worth at present; the last takes what rounding leaves. Each `quantity` is for the whole."""
     return _document(await assembly.assemble(write, who, data))
 
 
