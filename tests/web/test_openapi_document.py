@@ -14,14 +14,15 @@ from tests.architecture.source import MODULES, tree_of
 from tests.web.openapi import DOCUMENT, SCHEMAS, operations, problems_of
 
 OPERATION_IDS = """
-adjustStock cancelExport changePassword changeUserRole createDownloadUrl createItem createLocation createSchedule
-createUser deactivateUser deleteExport deleteItem deleteLocation deleteSchedule downloadExport downloadExportHead
-estimateExport followExport getDatabaseHealth getExport getHealth getHealthReady getItem getLiveness getLocation
-getOwnProfile getScalingHealth getSchedule getStartup getTransaction getUser issueStock listAuditEntries
-listCurrentStock listDatasets listExports listItems listLedgerEntries listLocations listSchedules listUsers login
-logout postMovements reactivateUser receiveStock refreshTokens registerUser replaceItem replaceLocation
-replaceSchedule replaceUser reportLowStock reportMovements reportMovementsCsv reportSnapshot reportSnapshotCsv
-reportSummary resetUserPassword retryExport reverseTransaction runSchedule submitExport transferStock
+adjustStock cancelCount cancelExport changePassword changeUserRole createDownloadUrl createItem createLocation
+createSchedule createUser deactivateUser deleteExport deleteItem deleteLocation deleteSchedule downloadExport
+downloadExportHead estimateExport followExport getCount getDatabaseHealth getExport getHealth getHealthReady getItem
+getLiveness getLocation getOwnProfile getScalingHealth getSchedule getStartup getTransaction getUser issueStock
+listAuditEntries listCountLines listCounts listCurrentStock listDatasets listExports listItems listLedgerEntries
+listLocations listSchedules listUsers login logout openCount postCount postMovements reactivateUser receiveStock
+recordCountLines refreshTokens registerUser replaceItem replaceLocation replaceSchedule replaceUser reportLowStock
+reportMovements reportMovementsCsv reportSnapshot reportSnapshotCsv reportSummary resetUserPassword retryExport
+reverseTransaction runSchedule submitExport transferStock
 """
 
 

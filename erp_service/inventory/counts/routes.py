@@ -120,7 +120,7 @@ async def list_count_lines(
     tags=_TAGS,
     problems=[CountEnded],
     operation_id="record_count_lines",
-    example={"lines": [{"sku": "BEAN-ESP-1K", "counted": "42"}, {"sku": "MUG-WHITE", "counted": "17"}]},
+    example={"lines": [{"sku": "BEAN-ESP-1K", "counted": "42"}, {"sku": "BEAN-FIL-1K", "counted": "30"}]},
 )
 async def record_lines(
     write: NamedDependency[WriteSession],
