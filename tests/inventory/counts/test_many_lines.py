@@ -5,6 +5,8 @@ from uuid import UUID
 
 import asyncpg
 import httpx
+import pytest
+from sqlalchemy import text
 
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
@@ -12,6 +14,7 @@ from erp_service.decimals import Level
 from erp_service.inventory.counts import service
 from erp_service.inventory.counts.posting import post_count
 from erp_service.inventory.counts.schemas import MOST_LINES, CountBody, CountLineBody, CountLines, CountPosting
+from erp_service.inventory.problems import TooManyEntries
 from erp_service.inventory.queries.ledger import document_by_id
 from tests.inventory.books import PATH, stocked
 from tests.inventory.counts.counting import COUNTS, lines, recorded, refused
@@ -106,10 +109,7 @@ async def test_pages_of_lines_have_each_line_once(staff: httpx.AsyncClient, owne
 async def test_document_of_a_count_of_5_000_lines_can_be_read_and_reversed(
     admin: httpx.AsyncClient, database: Database, owner: asyncpg.Connection
 ) -> None:
-    """Each line with a settlement: twice as many entries."""
     await many_items(owner, MOST_LINES)
-    await owner.execute("update locations set allow_negative_stock = true")
-    await owner.execute("update stock_balances set allows_negative = true")
     async with database.write() as db:
         count = await service.open_count(db, WHO, CountBody(location="MAIN", lines=counted(1, MOST_LINES, 9)))
         done = await post_count(db, WHO, count.id, CountPosting())
@@ -119,6 +119,22 @@ async def test_document_of_a_count_of_5_000_lines_can_be_read_and_reversed(
     answer = await admin.post(f"{PATH}/transactions/{document}/reverse", json={"reason": "wrong shelf"})
     assert answer.status_code == 201, answer.text[:300]
     assert await owner.fetchval("select sum(on_hand) from stock_balances") == 10 * MOST_LINES
+
+
+async def test_document_has_as_many_entries_as_a_count_can_post(database: Database, owner: asyncpg.Connection) -> None:
+    """A settlement for each line. A larger one can only be that of an import."""
+    await many_items(owner, 2 * MOST_LINES)
+    async with database.read() as db:
+        document = await db.scalar(text("select id from stock_transactions"))
+        assert len((await document_by_id(db, document)).entries) == 2 * MOST_LINES
+    await owner.execute(
+        "insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, value,"
+        " on_hand_after, item_on_hand_after, value_after, occurred_at)"
+        " select transaction_id, 0, item_id, location_id, entry_type, 1, 1, 11, 11, 21, now() from stock_ledger limit 1"
+    )
+    async with database.read() as db:
+        with pytest.raises(TooManyEntries):
+            await document_by_id(db, document)
 
 
 async def test_count_with_more_differences_than_a_document_takes_is_refused_and_can_be_split(
