@@ -31,6 +31,10 @@ some = st.one_of(st.integers(1, 9).map(Decimal), st.decimals("0.000001", "2", pl
 levels = st.one_of(st.just(Decimal(0)), some)
 costs = st.one_of(st.none(), st.integers(0, 3).map(Decimal), st.decimals("0", "9.9999", places=4, allow_nan=False))
 items = st.integers(0, 1)
+Movement = tuple[int, Decimal, Decimal | None, bool]
+movements = st.tuples(items, some, costs, st.booleans())
+counted_items = st.dictionaries(items, st.tuples(st.none() | levels | levels, costs), min_size=1)
+Counted = dict[int, tuple[Decimal | None, Decimal | None]]
 sides = st.integers(0, 1)
 
 
@@ -92,51 +96,74 @@ class Counting(RuleBasedStateMachine):
             assert [line["sku"] for line in problem["lines"]] == [self.skus[item] for item in refused.lines]
         return None
 
-    def opened(self, data: st.DataObject) -> tuple[Count, str]:
-        number = data.draw(st.integers(0, len(self.stock.counts) - 1))
+    def a_count(self, data: st.DataObject) -> tuple[Count, str]:
+        """Mostly one that is open, since the others only refuse."""
+        still_open = [n for n, count in enumerate(self.stock.counts) if count.status == "OPEN"]
+        every = st.integers(0, len(self.stock.counts) - 1)
+        number = data.draw(st.sampled_from(still_open * 5 + [-1]) if still_open else every)
+        if number < 0:
+            number = data.draw(every)
         return self.stock.counts[number], f"{COUNTS}/{self.ids[number]}"
 
-    @rule(item=items, side=sides, quantity=some, cost=costs)
-    def receive(self, item: int, side: int, quantity: Decimal, cost: Decimal | None) -> None:
-        place = self.places[side]
-        body = {"sku": self.skus[item], "location": place, "quantity": text(quantity), "unit_cost": text(cost)}
-        answer = self.send("POST", f"{PATH}/in", body)
+    @rule(movement=movements, side=sides)
+    def move(self, movement: Movement, side: int) -> None:
+        (item, quantity, cost, goes_out), place = movement, self.places[side]
+        body = {"sku": self.skus[item], "location": place, "quantity": text(quantity)}
+        if goes_out:
+            moved = Fraction(-quantity)
+            self.agree(self.send("POST", f"{PATH}/out", body), lambda: self.stock.move(item, place, moved))
+            return
+        answer = self.send("POST", f"{PATH}/in", body | {"unit_cost": text(cost)})
         self.agree(answer, lambda: self.stock.move(item, place, Fraction(quantity), fraction(cost)))
 
-    @rule(item=items, side=sides, quantity=some)
-    def issue(self, item: int, side: int, quantity: Decimal) -> None:
-        place = self.places[side]
-        body = {"sku": self.skus[item], "location": place, "quantity": text(quantity)}
-        self.agree(self.send("POST", f"{PATH}/out", body), lambda: self.stock.move(item, place, -Fraction(quantity)))
-
-    @rule(side=sides)
-    def open(self, side: int) -> None:
-        answer = self.send("POST", COUNTS, {"location": self.places[side]})
+    @rule(side=sides, counted=counted_items)
+    def open(self, side: int, counted: Counted) -> None:
+        answer = self.send("POST", COUNTS, {"location": self.places[side], "lines": self.said(counted)})
         assert answer.status_code == 201, answer.text
         self.ids[len(self.stock.counts)] = answer.json()["id"]
-        self.stock.open(self.places[side])
+        self.recorded(self.stock.open(self.places[side]), counted)
 
-    @precondition(lambda self: self.stock.counts)
-    @rule(data=st.data(), counted=st.dictionaries(items, st.tuples(st.none() | levels, costs), min_size=1))
-    def record(self, data: st.DataObject, counted: dict[int, tuple[Decimal | None, Decimal | None]]) -> None:
-        count, path = self.opened(data)
-        body = [
+    def said(self, counted: Counted) -> list[dict[str, str | None]]:
+        return [
             {"sku": self.skus[item], "counted": text(level), "unit_cost": None if level is None else text(cost)}
             for item, (level, cost) in counted.items()
         ]
-        answer = self.send("PUT", f"{path}/lines", {"lines": body})
 
-        def act() -> None:
-            self.is_open(count)
-            for item, (level, cost) in counted.items():
-                self.stock.record(count, item, fraction(level), fraction(cost))
+    def recorded(self, count: Count, counted: Counted) -> None:
+        self.is_open(count)
+        for item, (level, cost) in counted.items():
+            self.stock.record(count, item, fraction(level), fraction(cost))
 
-        self.agree(answer, act)
+    @precondition(lambda self: self.stock.counts)
+    @rule(data=st.data(), counted=counted_items)
+    def record(self, data: st.DataObject, counted: Counted) -> None:
+        count, path = self.a_count(data)
+        answer = self.send("PUT", f"{path}/lines", {"lines": self.said(counted)})
+        self.agree(answer, lambda: self.recorded(count, counted))
 
     @precondition(lambda self: self.stock.counts)
     @rule(data=st.data(), accept=st.booleans(), rest=st.booleans())
     def post(self, data: st.DataObject, accept: bool, rest: bool) -> None:
-        count, path = self.opened(data)
+        self.post_count(*self.a_count(data), accept, rest)
+
+    @rule(
+        side=sides,
+        counted=st.lists(counted_items, min_size=1, max_size=2),
+        moved=st.lists(movements, max_size=2),
+        flags=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=2),
+    )
+    def count_at_once(
+        self, side: int, counted: list[Counted], moved: list[Movement], flags: list[tuple[bool, bool]]
+    ) -> None:
+        """One or two counts of a place, movements there, and the posting of both."""
+        for one in counted:
+            self.open(side, one)
+        for movement in moved:
+            self.move(movement, side)
+        for number, flag in zip(range(len(self.ids) - len(counted), len(self.ids)), flags, strict=False):
+            self.post_count(self.stock.counts[number], f"{COUNTS}/{self.ids[number]}", *flag)
+
+    def post_count(self, count: Count, path: str, accept: bool, rest: bool) -> None:
         answer = self.send("POST", f"{path}/post", {"accept_moved": accept, "uncounted": "zero" if rest else None})
 
         def act() -> dict[int, Fraction]:
@@ -148,10 +175,10 @@ class Counting(RuleBasedStateMachine):
                 self.skus[item]: difference for item, difference in differences.items()
             }
 
-    @precondition(lambda self: self.stock.counts)
+    @precondition(lambda self: sum(count.status == "OPEN" for count in self.stock.counts) > 2)
     @rule(data=st.data())
     def cancel(self, data: st.DataObject) -> None:
-        count, path = self.opened(data)
+        count, path = self.a_count(data)
 
         def act() -> None:
             self.is_open(count)
@@ -162,7 +189,7 @@ class Counting(RuleBasedStateMachine):
     @precondition(lambda self: self.stock.counts)
     @rule(data=st.data())
     def look(self, data: st.DataObject) -> None:
-        count, path = self.opened(data)
+        count, path = self.a_count(data)
         seen = self.wait(self.clients[0].get(path)).json()
         differing = sum(line.counted != line.expected for line in count.lines.values())
         moved = len(self.stock.moved(count, count.lines)) if count.status == "OPEN" else None
@@ -227,5 +254,5 @@ async def test_every_history_of_counts_is_that_of_the_model(
     clients: list[httpx.AsyncClient], owner: asyncpg.Connection
 ) -> None:
     Counting.loop, Counting.clients, Counting.owner = asyncio.get_running_loop(), clients, owner
-    rules = settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+    rules = settings(max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
     await asyncio.to_thread(run_state_machine_as_test, Counting, settings=rules)
