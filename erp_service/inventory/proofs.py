@@ -78,6 +78,33 @@ PROOFS = (
         """,
     ),
     Proof(
+        "form",
+        "a transfer has no value, everything else says what the item is worth after it, and only that is at no location",
+        """
+        select id, transaction_id, entry_type, location_id, quantity, value, unit_cost, origin, concat_ws(', ',
+            case when not form then 'it says too little of the item, or too much' end,
+            case when not place then 'it is nowhere' end,
+            case when not cost then 'its unit cost has more than 10 decimals, or is below zero' end,
+            case when not origin_known then 'its origin is unknown' end
+          ) as fault
+        from (
+          select *,
+            case
+              -- from before values were kept by item
+              when item_on_hand_after is null and value_after is not null then true
+              when entry_type in ('TRANSFER_IN', 'TRANSFER_OUT')
+                then value = 0 and value_after is null and item_on_hand_after is null
+              else value_after is not null and item_on_hand_after is not null
+            end as form,
+            (location_id is null) = (on_hand_after is null) and (location_id is not null or quantity = 0) as place,
+            coalesce(unit_cost >= 0 and unit_cost < 1e18 and scale(unit_cost) <= 10, true) as cost,
+            coalesce(origin in ('REVERSAL', 'COUNT', 'ASSEMBLY', 'REVALUATION', 'SETTLEMENT'), true) as origin_known
+          from stock_ledger
+        ) e
+        where not (form and place and cost and origin_known)
+        """,
+    ),
+    Proof(
         "references",
         "each entry names an item, a location and a document that exist, and the user of its document",
         """

@@ -3,8 +3,10 @@
 from decimal import Decimal
 from fractions import Fraction
 
-from erp_service.decimals import COST_SCALE, EXACT, rounded, shortest
+from erp_service.decimals import COST_SCALE, EXACT, PRECISION, QUANTITY_SCALE, rounded, shortest
 from erp_service.inventory.posting.row_locks import LockedItem
+
+_QUANTITY_END = Decimal(10) ** (PRECISION - QUANTITY_SCALE)
 
 
 class UnitFault(ValueError):
@@ -15,10 +17,10 @@ class UnitFault(ValueError):
         self.field = field
 
 
-def ratio_of(item: LockedItem, unit: str | None) -> Fraction:
+def ratio_of(item: LockedItem, unit: str | None) -> Fraction | int:
     """How many of the item's unit one of `unit` is. Raises UnitFault."""
     if unit is None or unit == item.unit:
-        return Fraction(1)
+        return 1
     for pack in item.packs:
         if pack.unit == unit:
             return Fraction(pack.numerator, pack.denominator)
@@ -28,14 +30,15 @@ def ratio_of(item: LockedItem, unit: str | None) -> Fraction:
 
 def in_item_unit(item: LockedItem, quantity: Decimal, unit: str | None) -> Decimal:
     """The quantity, signed, in the item's unit. Raises UnitFault if the item cannot be divided so far."""
-    exact = Fraction(quantity) * ratio_of(item, unit)
-    most = f"{item.sku} is counted in whole {item.unit}"
-    if item.decimals:
-        most = f"{item.sku} is counted in {item.unit} with up to {item.decimals} decimals"
+    ratio = ratio_of(item, unit)
+    if ratio == 1 and item.decimals == QUANTITY_SCALE:
+        return quantity
+    exact = Fraction(quantity) * ratio
     if (exact * 10**item.decimals).denominator != 1:
-        raise UnitFault("quantity", f"cannot be divided so far: {most}")
+        counted = f"in {item.unit} with up to {item.decimals} decimals" if item.decimals else f"in whole {item.unit}"
+        raise UnitFault("quantity", f"cannot be divided so far: {item.sku} is counted {counted}")
     number = EXACT.divide(Decimal(exact.numerator), Decimal(exact.denominator))
-    if abs(number) >= Decimal(10) ** 12:
+    if abs(number) >= _QUANTITY_END:
         raise UnitFault("quantity", f"is {shortest(number)} {item.unit}, with more than 12 digits before the point")
     return number
 
