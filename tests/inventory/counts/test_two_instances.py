@@ -59,7 +59,7 @@ async def test_the_same_key_posts_once_on_whichever_instance(clients: Clients, s
     await post(clients[0], "in", **BOLT, quantity="10")
     count = await open_count(clients[0], BOLT="8")
     key = {"Idempotency-Key": "once"}
-    answers = []
+    answers: list[httpx.Response] = []
     while not answers or answers[-1].status_code != 200 or "Idempotency-Replayed" not in answers[-1].headers:
         answers += await asyncio.gather(
             *(client.post(f"{COUNTS}/{count}/post", json={}, headers=key) for client in clients * 2)
