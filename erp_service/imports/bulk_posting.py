@@ -28,6 +28,7 @@ from erp_service.imports.row_order import RowOrder
 from erp_service.inventory.posting.history import first_shortage
 from erp_service.inventory.posting.periods import PERIOD_OPEN
 from erp_service.inventory.posting.row_locks import LockedRows, Wanted, lock_rows
+from erp_service.inventory.reservations.expiry import sweep
 from erp_service.timestamps import text_of
 
 Key = TypeVar("Key")
@@ -80,6 +81,7 @@ async def post(
     await claim(fingerprint.hex())
     locked_rows = await _lock(db, names, faults)
     faults.check()
+    await sweep(db, locked_rows)
     first_id = 1 + await db.scalar(_LAST_ID)
     second = table(faults)
     rows = _rows(second, faults, now, order.read(second), None)

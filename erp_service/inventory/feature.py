@@ -4,11 +4,16 @@ from erp_service.registry.feature import Feature
 
 FEATURE = Feature(
     name="inventory",
-    models=("erp_service.inventory.models", "erp_service.inventory.counts.models"),
+    models=(
+        "erp_service.inventory.models",
+        "erp_service.inventory.reservations.models",
+        "erp_service.inventory.counts.models",
+    ),
     tags=(
         ("items", "What is kept in stock"),
         ("locations", "Where it is kept"),
         ("stock", "The ledger: movements, documents, what is on hand"),
+        ("reservations", "Stock that is held for somebody until a time"),
         ("counts", "Counts: what is really there, and the booking of what differs"),
     ),
     routes=(
@@ -16,12 +21,19 @@ FEATURE = Feature(
         "erp_service.inventory.routes.locations:ROUTES",
         "erp_service.inventory.routes.stock_queries:ROUTES",
         "erp_service.inventory.routes.stock:ROUTES",
+        "erp_service.inventory.reservations.routes:ROUTES",
         "erp_service.inventory.counts.routes:ROUTES",
     ),
-    datasets=("erp_service.inventory.datasets:DATASETS", "erp_service.inventory.counts.datasets:DATASETS"),
+    housekeeping=("erp_service.inventory.reservations.expiry:HOUSEKEEPING",),
+    datasets=(
+        "erp_service.inventory.datasets:DATASETS",
+        "erp_service.inventory.reservations.datasets:DATASETS",
+        "erp_service.inventory.counts.datasets:DATASETS",
+    ),
     proofs=(
         "erp_service.inventory.proofs:PROOFS",
         "erp_service.inventory.look_alikes:PROOFS",
+        "erp_service.inventory.reservations.proofs:PROOFS",
         "erp_service.inventory.counts.proofs:PROOFS",
     ),
     event_types=(
@@ -35,6 +47,10 @@ FEATURE = Feature(
         "location.created",
         "location.deleted",
         "location.updated",
+        "reservation.created",
+        "reservation.expired",
+        "reservation.extended",
+        "reservation.released",
         "stock.posted",
         "stock.reversed",
     ),
@@ -42,6 +58,7 @@ FEATURE = Feature(
         "erp_service.inventory.schemas:ItemStatus",
         "erp_service.inventory.schemas:LocationType",
         "erp_service.inventory.schemas:EntryType",
+        "erp_service.inventory.reservations.schemas:ReservationStatus",
         "erp_service.inventory.counts.schemas:CountStatus",
     ),
 )

@@ -23,7 +23,8 @@ PROOFS = (
         from stock_values v full join (
           select item_id, sum(quantity) as quantity, sum(value) as value from stock_ledger group by item_id
         ) l using (item_id)
-        where v.on_hand is distinct from coalesce(l.quantity, 0) or v.value is distinct from coalesce(l.value, 0)
+        -- an item that was only transferred has no value yet
+        where coalesce(v.on_hand, 0) <> coalesce(l.quantity, 0) or coalesce(v.value, 0) <> coalesce(l.value, 0)
         """,
     ),
     Proof(
@@ -79,7 +80,7 @@ PROOFS = (
     ),
     Proof(
         "form",
-        "a transfer has no value, everything else says what the item is worth after it, and only that is at no location",
+        "a transfer has no value, all else says what the item is worth after it, and only a change of that is nowhere",
         """
         select id, transaction_id, entry_type, location_id, quantity, value, unit_cost, origin, concat_ws(', ',
             case when not form then 'it says too little of the item, or too much' end,

@@ -38,9 +38,9 @@ begin
 end $body$;
 """
 
-# Nothing here rewrites or reads the ledger: columns without a default, a type without a limit. There are few constraints,
-# since Postgres reads the text of each anew for every statement, which costs a posting 5 microseconds apiece: what the
-# form of an entry must be is a proof of `erp verify`.
+# Nothing here rewrites or reads the ledger: columns without a default, a type without a limit. There are few
+# constraints, since Postgres reads the text of each anew for every statement, which costs a posting 5 microseconds
+# apiece: what the form of an entry must be is a proof of `erp verify`.
 COLUMNS = """
 alter table items
   add column decimals smallint not null default 6,
@@ -110,7 +110,7 @@ create temporary table values_before on commit drop as
 
 create temporary table settled on commit drop as
   select b.item_id, b.on_hand, b.value,
-    coalesce(last.unit_cost, round(last.value / last.quantity, 10), b.average) as last_cost,
+    coalesce(last.unit_cost, round(last.value / last.quantity, 10), nullif(b.average, 0)) as last_cost,
     case
       when b.on_hand = 0 then 0
       when b.on_hand > 0 and b.value >= 0 or b.on_hand < 0 and b.value <= 0 then b.value

@@ -9,7 +9,7 @@ from alembic import op
 from erp_service.db.migrate import script
 
 revision = "0019"
-down_revision = "0017"
+down_revision = "0018"
 
 TABLES = """
 create table stock_counts (

@@ -69,6 +69,16 @@ async def fill(owner: asyncpg.Connection, user_id: int, *, movements: int = 300)
         many,
     )
     await owner.execute(
+        "insert into stock_reservations (id, item_id, location_id, quantity, original_quantity, status, reference,"
+        " expires_at, user_id, ended_at)"
+        " select gen_random_uuid(), n, 1 + n % 7, case when n % 4 = 3 then 0 else n / 8.0 end, n,"
+        " (array['ACTIVE', 'RELEASED', 'EXPIRED', 'USED'])[1 + n % 4], word,"
+        " now() + (n - 20) * interval '1 day', nullif($1, n), case when n % 4 > 0 then now() end"
+        " from unnest($2::text[]) with ordinality as w (word, n)",
+        user_id,
+        words,
+    )
+    await owner.execute(
         "insert into audit_log (user_id, action, entity, entity_id, before, after, reason, request_id, address)"
         " select nullif($1, n), 'item.changed', 'item', n::text, null, jsonb_build_object('name', word), word, word,"
         " null"

@@ -12,11 +12,16 @@ BOLT = {"sku": "BOLT", "location": "MAIN"}
 
 
 async def stocked(
-    owner: asyncpg.Connection, *skus: str, places: tuple[str, ...] = ("MAIN", "SHOP"), status: str = "ACTIVE"
+    owner: asyncpg.Connection,
+    *skus: str,
+    places: tuple[str, ...] = ("MAIN", "SHOP"),
+    status: str = "ACTIVE",
+    free: bool = True,
 ) -> list[int]:
     """Items with these skus, and the places; one whose code ends in `-` allows negative stock. The items' ids.
 
-    It is known that they cost nothing, so that a test need not state costs that it does not ask about."""
+    If they are `free`, it is known that they cost nothing, so that a test need not state costs that it does not ask
+    about."""
     await owner.executemany(
         "insert into locations (code, name, location_type, allow_negative_stock) values ($1, $1, 'WAREHOUSE', $2)"
         " on conflict do nothing",
@@ -28,7 +33,8 @@ async def stocked(
         )
         for s in skus
     ]
-    await owner.execute("insert into stock_values (item_id, last_cost) select unnest($1::bigint[]), 0", ids)
+    if free:
+        await owner.execute("insert into stock_values (item_id, last_cost) select unnest($1::bigint[]), 0", ids)
     return ids
 
 

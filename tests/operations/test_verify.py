@@ -108,6 +108,7 @@ SPOILED = {
         """,
         ["empty balances"],
     ),
+    "reserved for nobody": (f"update stock_balances set reserved = 1 where {ONE}", ["reservations"]),
     "a flag": (f"update stock_balances set allows_negative = true where {ONE}", ["flags"]),
 }
 

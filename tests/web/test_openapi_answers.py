@@ -77,6 +77,8 @@ async def test_each_example_works_as_it_is_offered(demo: httpx.AsyncClient) -> N
             ids["transaction_id"] = answer.json()["transaction_id"]
         if operation.id == "openCount":
             ids["count_id"] = answer.json()["id"]
+        if operation.id == "createReservation":
+            ids["reservation_id"] = answer.json()["id"]
         if operation.id == "createSchedule":
             ids["schedule_id"] = answer.json()["id"]
 

@@ -48,12 +48,12 @@ async def assemble(db: WriteSession, who: Principal, body: Assembly) -> Document
     )
     if faults:
         raise errors.Invalid(None, *faults[:MOST_FAULTS])
+    await refuse_closed(db, [(body.occurred_at, "/occurred_at")])
     kit, *components = parts
     lines = (_taken_apart if body.disassemble else _made)(kit, components, rows, body, body.occurred_at or now)
     status = [(status_fault(line), line) for line in lines]
     if faults := [Fault(fault, f"{line.pointer}/sku") for fault, line in status if fault is not None]:
         raise ItemNotActive(None, *faults[:MOST_FAULTS])
-    await refuse_closed(db, [(body.occurred_at, "/occurred_at")])
     return await ledger.post(db, who, lines, rows)
 
 

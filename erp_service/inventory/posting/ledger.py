@@ -32,6 +32,7 @@ from erp_service.inventory.posting.schemas import Document
 from erp_service.inventory.posting.valuation import CostUnknown, DoesNotFit
 from erp_service.inventory.problems import CostUnknown as CostUnknownProblem
 from erp_service.inventory.problems import InsufficientStock
+from erp_service.inventory.reservations.expiry import sweep
 from erp_service.timestamps import text_of
 
 
@@ -48,6 +49,7 @@ async def post(
 
     `rows` are the locked ones of all lines, and hold what is on hand afterwards; `reason` is that of the audit entry.
     Raises InsufficientStock, PeriodClosed, CostUnknown, and errors.Invalid for what the ledger cannot hold."""
+    await sweep(db, rows)
     entries = [new_entry(number, line, *step) for number, line in enumerate(lines, 1) for step in _apply(line, rows)]
     header = Header(uuid7(), who.user_id, reverses)
     audit_entry = entry_parameters(

@@ -3,6 +3,7 @@
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal, TypeAlias
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -47,6 +48,8 @@ class PostingLine(Struct, frozen=True, kw_only=True, gc=False):
     revaluation: Revalue | None = None
     reserved: Decimal = ZERO
     """What of the quantity a reservation holds, which this movement uses up."""
+    reservation_id: UUID | None = None
+    """The reservation that the movement names."""
     occurred_at: datetime
     reference_no: str | None = None
     notes: str | None = None

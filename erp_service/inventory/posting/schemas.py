@@ -105,6 +105,13 @@ class Issue(AtOneLocation, forbid_unknown_fields=True, kw_only=True):
     """Stock that goes out, at moving average."""
 
     quantity: Annotated[Quantity, Meta(description="how much goes out")]
+    reservation_id: Annotated[
+        UUID | None,
+        Meta(
+            description="a reservation of this item at this location: what it holds is taken first, and what is more"
+            " from what is available"
+        ),
+    ] = None
 
 
 class Adjustment(AtOneLocation, forbid_unknown_fields=True, kw_only=True):

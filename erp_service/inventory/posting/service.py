@@ -31,6 +31,7 @@ from erp_service.inventory.posting.schemas import (
 )
 from erp_service.inventory.posting.valuation import ZERO, cost_of
 from erp_service.inventory.problems import ItemNotActive
+from erp_service.inventory.reservations.uses import use_reservations
 from erp_service.inventory.units import UnitFault, cost_in_item_unit, in_item_unit
 from erp_service.validation import MOST_FAULTS
 
@@ -75,7 +76,7 @@ async def _post(db: WriteSession, who: Principal, movements: Sequence[PointerAnd
     if faults:
         raise ItemNotActive(None, *faults[:MOST_FAULTS])
     await refuse_closed(db, [(r.movement.occurred_at, f"{r.pointer}/occurred_at") for r in requests])
-    return await ledger.post(db, who, lines, rows)
+    return await ledger.post(db, who, await use_reservations(db, lines), rows)
 
 
 class _Request(Struct, frozen=True, gc=False):
@@ -138,6 +139,7 @@ def _line(request: _Request, rows: LockedRows, now: datetime, faults: list[Fault
         reason=movement.reason if isinstance(movement, Adjustment | Revaluation) else None,
         metadata=movement.metadata or {},
         origin="REVALUATION" if isinstance(movement, Revaluation) else None,
+        reservation_id=movement.reservation_id if isinstance(movement, Issue) else None,
         pointer=pointer,
     )
 

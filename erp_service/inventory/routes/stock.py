@@ -32,6 +32,7 @@ from erp_service.inventory.problems import (
     TooManyEntries,
 )
 from erp_service.inventory.queries.ledger import document_by_id
+from erp_service.inventory.reservations.problems import ReservationEnded
 from erp_service.web.responses import ApiResponse, created, tagged
 from erp_service.web.routing import get, post
 
@@ -75,7 +76,7 @@ async def receive(
     summary="Issue",
     tags=_TAGS,
     status_code=201,
-    problems=[InsufficientStock, ItemNotActive, PeriodClosed, CostUnknown],
+    problems=[InsufficientStock, ItemNotActive, PeriodClosed, CostUnknown, ReservationEnded],
     operation_id="issue_stock",
     example={"sku": "BEAN-ESP-1K", "location": "MAIN-A-01", "quantity": "2", "reference_no": "INV-3001"},
 )
@@ -84,8 +85,10 @@ async def issue(
 ) -> ApiResponse[PostedEntry]:
     """Stock goes out at moving average. Answers the ledger entry, whose quantity and value are below zero.
 
+    With `reservation_id` what that reservation holds is taken first; if less is taken, it holds the rest.
+
     409 `/problems/insufficient-stock` with `available` if there is not enough and the location does not allow
-    negative stock."""
+    negative stock: on hand, less what other reservations hold."""
     return _entry(await service.post_one(write, who, data))
 
 
@@ -186,7 +189,7 @@ async def assemble(
     summary="Post a document",
     tags=_TAGS,
     status_code=201,
-    problems=[InsufficientStock, ItemNotActive, PeriodClosed, CostUnknown],
+    problems=[InsufficientStock, ItemNotActive, PeriodClosed, CostUnknown, ReservationEnded],
     example={
         "movements": [
             {
