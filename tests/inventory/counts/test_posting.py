@@ -196,14 +196,17 @@ async def test_delivery_during_a_count_is_not_set_to_zero(
 
 async def test_what_is_reserved_is_not_missing(admin: httpx.AsyncClient, shelves: asyncpg.Connection) -> None:
     await post(admin, "in", **BOLT, quantity="10")
-    await shelves.execute("update stock_balances set reserved = 8")
+    held = {**BOLT, "quantity": "8", "expires_in_seconds": 3600}
+    assert (await admin.post("/api/v1/inventory/reservations", json=held)).status_code == 201
     count = await open_count(admin, BOLT="7")
     problem = await refused(admin, count)
     assert (problem["type"], problem["available"]) == ("/problems/insufficient-stock", "2")
     assert "BOLT" in problem["detail"]
     assert problem["item_id"] == (await lines(admin, count))["BOLT"]["item_id"]
-    await recorded(admin, count, {"sku": "BOLT", "counted": "8"})
+    await shelves.execute("set session_replication_role = replica")
+    await shelves.execute("update stock_reservations set expires_at = now() - interval '1 second'")
     await posted(admin, count)
+    assert await balance(shelves, "BOLT", "MAIN") == "7 0", "what has expired blocks nobody"
 
 
 async def test_what_is_found_without_a_known_cost_asks_for_one(
