@@ -5,8 +5,8 @@ from erp_service.registry.proofs import Proof
 PROOFS = (
     Proof(
         "counts",
-        "the document of a posted count books exactly its differences, at its location, and no other document says that"
-        " it is of a count",
+        "the document of a posted count books exactly its differences, at its location, and each count that the audit"
+        " log says was posted has that document",
         """
         with differences as (
           select c.id as count_id, c.transaction_id, c.location_id, n.item_id, n.document_line,
@@ -15,8 +15,7 @@ PROOFS = (
           where c.status = 'POSTED' and (n.counted <> n.expected or n.document_line is not null)
         ), booked as (
           select c.id as count_id, e.transaction_id, e.location_id, e.item_id, e.line, e.quantity
-          from stock_ledger e left join stock_counts c on c.transaction_id = e.transaction_id
-          where e.origin = 'COUNT'
+          from stock_counts c join stock_ledger e on e.transaction_id = c.transaction_id and e.origin = 'COUNT'
         ), lines as (
           select d.count_id, d.item_id, d.difference, b.quantity as booked, b.transaction_id,
             case
@@ -29,8 +28,7 @@ PROOFS = (
         )
         select * from lines where fault is not null
         union all
-        select b.count_id, b.item_id, d.difference, b.quantity, b.transaction_id,
-          case when b.count_id is null then 'no count has this document' else 'the count has no such difference' end
+        select b.count_id, b.item_id, null, b.quantity, b.transaction_id, 'the count has no such difference'
         from booked b left join differences d on d.count_id = b.count_id and d.item_id = b.item_id
         where d.item_id is null
         union all
@@ -38,6 +36,12 @@ PROOFS = (
         from stock_counts c
         where c.status = 'POSTED' and c.differences <> (
             select count(*) from stock_count_lines n where n.count_id = c.id and n.counted <> n.expected
+          )
+        union all
+        select a.entity_id::uuid, null, null, null, c.transaction_id, 'the audit log names another document of it'
+        from audit_log a left join stock_counts c on c.id::text = a.entity_id
+        where a.action = 'count.posted' and (
+            c.status is distinct from 'POSTED' or c.transaction_id::text is distinct from a.after ->> 'transaction_id'
           )
         union all
         select c.id, null, null, null, c.transaction_id, 'its document has entries that are not of a count'

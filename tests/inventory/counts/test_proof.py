@@ -38,9 +38,11 @@ SPOILED = {
         "delete from stock_count_lines where document_line = 1",
         "update stock_count_lines set expected = counted, document_line = null where document_line = 1",
     ],
-    "no count has this document": [
-        "update stock_ledger set origin = 'COUNT' where entry_type = 'IN'",
+    "the audit log names another document of it": [
         "delete from stock_counts where transaction_id is not null",
+        "update stock_counts set status = 'CANCELED', differences = null where differences = 0",
+        "update stock_counts set transaction_id = null, differences = 0 where transaction_id is not null",
+        "update stock_counts set transaction_id = (select id from stock_transactions limit 1) where differences = 2",
     ],
     "the number of its differences is another": [
         "update stock_counts set differences = 1 where differences = 2",
