@@ -8,13 +8,19 @@ import asyncpg
 import httpx
 import pytest
 
+from erp_service.access.principals import system
 from erp_service.access.roles import Role
 from erp_service.db.engine import Database
+from erp_service.decimals import Quantity
+from erp_service.inventory.posting import service as stock
+from erp_service.inventory.posting.schemas import Issue
 from erp_service.settings import Settings
 from tests.inventory.books import BOLT, PATH, balance, post
 from tests.inventory.counts.counting import COUNTS, lines, lines_of, open_count
 from tests.support.apps import two_instances
+from tests.support.statements import Waiting
 from tests.support.users import make_user, token_of
+from tests.support.waiting import eventually
 
 Clients = list[httpx.AsyncClient]
 
@@ -130,3 +136,28 @@ async def test_counts_and_documents_of_many_items_at_once_do_not_deadlock(
     await asyncio.gather(
         *(work(clients[turn % 2], turn) for turn in range(16) for work in (receive, count)),
     )
+
+
+async def test_sale_in_flight_while_it_is_counted_has_moved(
+    admin: httpx.AsyncClient, database: Database, shelves: asyncpg.Connection
+) -> None:
+    """Its entry has a lower id than later ones, and an earlier time than the count: neither would tell."""
+    await post(admin, "in", **BOLT, quantity="10")
+    async with database.write() as db:
+        await stock.post_one(db, system("test"), Issue(sku="BOLT", location="MAIN", quantity=Quantity(3)))
+        count = await open_count(admin, BOLT="10")
+    line = (await lines(admin, count))["BOLT"]
+    assert (line["expected"], line["moved"]) == ("10", True)
+
+
+async def test_sale_in_flight_while_a_count_is_posted_is_named(
+    admin: httpx.AsyncClient, database: Database, shelves: asyncpg.Connection, waiting: Waiting
+) -> None:
+    await post(admin, "in", **BOLT, quantity="10")
+    count = await open_count(admin, BOLT="8")
+    async with database.write() as db:
+        await stock.post_one(db, system("test"), Issue(sku="BOLT", location="MAIN", quantity=Quantity(3)))
+        posting = asyncio.create_task(admin.post(f"{COUNTS}/{count}/post", json={}))
+        await eventually(waiting)
+    problem = (await posting).json()
+    assert (problem["type"], problem["lines"][0]["on_hand"]) == ("/problems/stock-moved", "7")
