@@ -29,7 +29,7 @@ from erp_service.inventory.posting.lines import NotEnough, PostingLine, Step, st
 from erp_service.inventory.posting.periods import PERIOD_OPEN, period_closed
 from erp_service.inventory.posting.row_locks import BalanceKey, LockedRows
 from erp_service.inventory.posting.schemas import Document
-from erp_service.inventory.posting.valuation import CostUnknown, DoesNotFit
+from erp_service.inventory.posting.valuation import CostUnknown, DoesNotFit, NothingOnHand
 from erp_service.inventory.problems import CostUnknown as CostUnknownProblem
 from erp_service.inventory.problems import InsufficientStock
 from erp_service.inventory.reservations.expiry import sweep
@@ -89,6 +89,9 @@ def _apply(line: PostingLine, rows: LockedRows) -> list[tuple[int, Step]]:
     except CostUnknown:
         fault = Fault("needs a cost: none was ever stated for this item", pointer=line.pointer or "")
         raise CostUnknownProblem(f"What one {line.item.sku} costs was never stated.", fault) from None
+    except NothingOnHand:
+        detail = "is a value of nothing: none is on hand. State unit_value, which also counts for what comes later"
+        raise errors.Invalid(None, Fault(detail, f"{line.pointer or ''}/value")) from None
     except DoesNotFit as exc:
         fault = Fault(str(exc), pointer=pointer)
         raise errors.Invalid(f"{shortest(line.quantity)} of {line.item.sku} {exc}.", fault) from None

@@ -92,7 +92,7 @@ class NotEnough(Exception):
 def steps(line: PostingLine, rows: LockedRows) -> list[Step]:
     """The entries of one line, in order; the balances and values in `rows` are replaced by those after them.
 
-    Raises NotEnough, CostUnknown, DoesNotFit."""
+    Raises NotEnough, CostUnknown, NothingOnHand, DoesNotFit."""
     if line.kind == "REVALUATION":
         return _revaluation(line, rows)
     if line.location is None:

@@ -70,6 +70,10 @@ class CostUnknown(Exception):
     """No cost of the item was ever stated, and this movement needs one. Zero can be stated; it is never guessed."""
 
 
+class NothingOnHand(Exception):
+    """There is nothing that could be worth the value."""
+
+
 class DoesNotFit(Exception):
     """A quantity, a value or a cost is larger than the ledger can hold. The message says which, for a caller."""
 
@@ -147,7 +151,9 @@ def revalue(item: ItemValue, difference: Decimal, quantity: Decimal | None = Non
 
 
 def set_value(item: ItemValue, value: Decimal) -> Revaluation:
-    """What is on hand, which is more than zero, is worth `value` >= 0 from now on. Raises DoesNotFit."""
+    """What is on hand is worth `value` >= 0 from now on. Raises NothingOnHand, DoesNotFit."""
+    if item.on_hand <= 0:
+        raise NothingOnHand
     part = _entry(item, ZERO, value - item.value)
     return Revaluation(_with(item, part, cost_of_one(value, item.on_hand)), part, ZERO)
 
