@@ -160,6 +160,7 @@ class StockEntry(Base):
         Index("stock_ledger_location_id_id_idx", "location_id", "id"),
         Index("stock_ledger_entry_type_id_idx", "entry_type", "id"),
         Index("stock_ledger_occurred_at_idx", "occurred_at"),
+        Index("stock_ledger_recorded_at_id_idx", "recorded_at", "id"),
         Index(
             "stock_ledger_reference_no_id_idx", "reference_no", "id", postgresql_where=text("reference_no is not null")
         ),
