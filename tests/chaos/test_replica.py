@@ -16,7 +16,7 @@ from sqlalchemy import update
 from erp_service.db.engine import Database
 from erp_service.db.sessions import ReadSession
 from erp_service.inventory.models import StockBalance
-from erp_service.reports.queries.snapshot import snapshot
+from erp_service.reports.queries.snapshot import SNAPSHOT
 from erp_service.reports.schemas import SnapshotPage
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
@@ -64,7 +64,7 @@ class Reports:
         assert isinstance(driver, asyncpg.Connection)
         # the server reports at connection whether it is in recovery
         self.on_replica += getattr(driver.get_settings(), "in_hot_standby", "off") == "on"
-        return await snapshot(db, currency="EUR", item_id=self._item_id, limit=2)
+        return await SNAPSHOT.page(db, currency="EUR", item_id=self._item_id, limit=2)
 
 
 async def test_ten_thousand_writes_are_read_at_once_by_another_instance_while_the_replica_is_slow(

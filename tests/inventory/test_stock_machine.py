@@ -44,12 +44,13 @@ unit_costs = fractions(st.one_of(st.integers(0, 2), st.decimals("0", "9.9", plac
 days = st.none() | st.integers(0, 20)
 items = st.sampled_from(ITEMS)
 places = st.permutations(PLACES)
-costs: st.SearchStrategy[dict[str, Fraction]] = st.one_of(
-    st.just({}),
-    unit_costs.map(lambda cost: {"unit_cost": cost}),
-    unit_costs.map(lambda cost: {"unit_cost": cost}),
-    money.map(lambda cost: {"total_cost": cost}),
+costs: st.SearchStrategy[tuple[Fraction | None, Fraction | None]] = st.one_of(
+    st.just((None, None)),
+    st.tuples(unit_costs, st.none()),
+    st.tuples(unit_costs, st.none()),
+    st.tuples(st.none(), money),
 )
+"""The unit cost and the total cost; one of them at most."""
 
 
 @st.composite
@@ -64,7 +65,10 @@ def lines(draw: st.DrawFn, *kinds: str) -> Line:
     line = Line(kind, item, place, to if kind == "TRANSFER" else "", draw(quantities), day=day)
     if kind == "ADJUSTMENT" and draw(st.booleans()):
         return replace(line, quantity=-line.quantity)
-    return replace(line, **draw(costs)) if kind in ("IN", "ADJUSTMENT") else line
+    if kind not in ("IN", "ADJUSTMENT"):
+        return line
+    unit_cost, total_cost = draw(costs)
+    return replace(line, unit_cost=unit_cost, total_cost=total_cost)
 
 
 any_line = lines("IN", "IN", "IN", "OUT", "OUT", "TRANSFER", "ADJUSTMENT", "REVALUATION")
