@@ -54,6 +54,8 @@ declare
     "refresh_families":    {"api": "raw",  "worker": "rd",   "reader": ""},
     "refresh_tokens":      {"api": "raw",  "worker": "rd",   "reader": ""},
     "stock_balances":      {"api": "raw",  "worker": "rw",   "reader": "r"},
+    "stock_count_lines":   {"api": "rawd", "worker": "r",    "reader": "r"},
+    "stock_counts":        {"api": "raw",  "worker": "r",    "reader": "r"},
     "stock_ledger":        {"api": "ra",   "worker": "r",    "reader": "r"},
     "stock_reservations":  {"api": "raw",  "worker": "rw",   "reader": "r"},
     "stock_values":        {"api": "raw",  "worker": "r",    "reader": "r"},

@@ -23,15 +23,18 @@ from erp_service.imports.movement_rows import REASON, CellReader, MovementRow, r
 from erp_service.imports.row_order import RowOrder
 from erp_service.inventory.posting.lines import LineKind
 from erp_service.inventory.posting.schemas import (
-    METADATA_KEY_LENGTH,
-    METADATA_MEMBERS,
-    METADATA_VALUE_LENGTH,
     MOST_MOVEMENTS,
     NOTES_LENGTH,
     REASON_LENGTH,
     REFERENCE_LENGTH,
 )
-from erp_service.inventory.schemas import IDENTIFIER_LENGTH, EntryOrigin
+from erp_service.inventory.schemas import (
+    IDENTIFIER_LENGTH,
+    METADATA_KEY_LENGTH,
+    METADATA_MEMBERS,
+    METADATA_VALUE_LENGTH,
+    EntryOrigin,
+)
 
 EXPORTED = Layout(
     required=("occurred_at", "transaction_type", "transaction_id", "line", "sku", "location", "quantity", "value"),

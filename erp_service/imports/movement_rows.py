@@ -23,13 +23,15 @@ from erp_service.inventory.posting.lines import LineKind, MovementKind
 from erp_service.inventory.posting.schemas import (
     AHEAD,
     EARLIEST,
-    METADATA_KEY_LENGTH,
-    METADATA_VALUE_LENGTH,
     NOTES_LENGTH,
     REASON_LENGTH,
     REFERENCE_LENGTH,
 )
-from erp_service.inventory.schemas import IDENTIFIER_LENGTH, EntryOrigin
+from erp_service.inventory.schemas import (
+    IDENTIFIER_LENGTH,
+    METADATA_VALUE_LENGTH,
+    EntryOrigin,
+)
 from erp_service.texts import as_identifier, as_name
 
 LAYOUT = Layout(
@@ -101,9 +103,6 @@ def rows(
 
     `source` are the table's rows in another order. The row's record is the table's `position` when it is yielded."""
     readers, explaining = (_readers(now, table.dialect, explain=explain) for explain in (False, True))
-    for index, name in table.extras:
-        if len(name) > METADATA_KEY_LENGTH:
-            faults.add(1, f"column {index + 1}", f"has a name of more than {METADATA_KEY_LENGTH} characters")
     for number, texts, record in source or table:
         kind = texts[_TYPE]
         if kind not in _TYPES:

@@ -4,12 +4,17 @@ from erp_service.registry.feature import Feature
 
 FEATURE = Feature(
     name="inventory",
-    models=("erp_service.inventory.models", "erp_service.inventory.reservations.models"),
+    models=(
+        "erp_service.inventory.models",
+        "erp_service.inventory.reservations.models",
+        "erp_service.inventory.counts.models",
+    ),
     tags=(
         ("items", "What is kept in stock"),
         ("locations", "Where it is kept"),
         ("stock", "The ledger: movements, documents, what is on hand"),
         ("reservations", "Stock that is held for somebody until a time"),
+        ("counts", "Counts: what is really there, and the booking of what differs"),
     ),
     routes=(
         "erp_service.inventory.routes.items:ROUTES",
@@ -17,20 +22,32 @@ FEATURE = Feature(
         "erp_service.inventory.routes.stock_queries:ROUTES",
         "erp_service.inventory.routes.stock:ROUTES",
         "erp_service.inventory.reservations.routes:ROUTES",
+        "erp_service.inventory.counts.routes:ROUTES",
     ),
     housekeeping=("erp_service.inventory.reservations.expiry:HOUSEKEEPING",),
-    datasets=("erp_service.inventory.datasets:DATASETS", "erp_service.inventory.reservations.datasets:DATASETS"),
+    datasets=(
+        "erp_service.inventory.datasets:DATASETS",
+        "erp_service.inventory.reservations.datasets:DATASETS",
+        "erp_service.inventory.counts.datasets:DATASETS",
+    ),
     proofs=(
         "erp_service.inventory.proofs:PROOFS",
         "erp_service.inventory.look_alikes:PROOFS",
         "erp_service.inventory.reservations.proofs:PROOFS",
+        "erp_service.inventory.counts.proofs:PROOFS",
     ),
     event_types=(
+        "count.canceled",
+        "count.lines_changed",
+        "count.opened",
+        "count.posted",
         "item.created",
         "item.deleted",
+        "item.restored",
         "item.updated",
         "location.created",
         "location.deleted",
+        "location.restored",
         "location.updated",
         "reservation.created",
         "reservation.expired",
@@ -45,5 +62,6 @@ FEATURE = Feature(
         "erp_service.inventory.schemas:EntryType",
         "erp_service.inventory.schemas:EntryOrigin",
         "erp_service.inventory.reservations.schemas:ReservationStatus",
+        "erp_service.inventory.counts.schemas:CountStatus",
     ),
 )

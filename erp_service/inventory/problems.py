@@ -15,6 +15,7 @@ class StockAtLocation(Struct):
     location_id: Annotated[int, Meta(description="the id of the location")]
     location: Annotated[str, Meta(description="its code")]
     on_hand: Annotated[Decimal, Meta(description="what is on hand of the item there")]
+    reserved: Annotated[Decimal, Meta(description="what of it is reserved")]
 
 
 class StockOfItem(Struct):
@@ -23,6 +24,7 @@ class StockOfItem(Struct):
     item_id: Annotated[int, Meta(description="the id of the item")]
     sku: Annotated[str, Meta(description="its sku")]
     on_hand: Annotated[Decimal, Meta(description="what is on hand of it at the location")]
+    reserved: Annotated[Decimal, Meta(description="what of it is reserved")]
 
 
 class ChildLocation(Struct):
@@ -33,7 +35,9 @@ class ChildLocation(Struct):
 
 
 class LocationsWithStock(Struct):
-    locations: Annotated[int, Meta(description="the number of all locations with stock of the item")]
+    locations: Annotated[
+        int, Meta(description="the number of all locations with stock of the item, or with reservations")
+    ]
     stock: Annotated[list[StockAtLocation], Meta(description="the first of them")]
 
 
@@ -92,6 +96,19 @@ class UnitStays(errors.Conflict):
     extension = PresentUnit
 
 
+class LeastDecimals(Struct):
+    least: Annotated[int | UnsetType, Meta(description="the least that `decimals` can be")] = UNSET
+
+
+class DecimalsStay(errors.Conflict):
+    """Some entry of the ledger, or what is reserved, is divided further than the new `decimals` allow.
+
+    `least` is the least that `decimals` can be for this item."""
+
+    slug, title = "decimals-stay", "The item is divided further than that"
+    extension = LeastDecimals
+
+
 class LooksAlike(errors.Conflict):
     """The sku or code is one from before texts were normalised (Unicode's form NFC), and looks like another one.
 
@@ -101,20 +118,21 @@ class LooksAlike(errors.Conflict):
 
 
 class ItemHasStock(errors.Conflict):
-    """The item cannot be deleted: some location has stock of it, or its stock is below zero there.
+    """The item cannot be deleted: some location has stock of it, or its stock is below zero or reserved there.
 
-    `stock` lists the first of these locations with the quantity on hand; `locations` is the number of all of them.
-    Issue, transfer or adjust the stock until it is zero at each of them; or set the item's status to DISCONTINUED."""
+    `stock` lists the first of these locations with the quantity on hand and what is reserved; `locations` is the number
+    of all of them. Release the reservations, and issue, transfer or adjust the stock until it is zero at each of them;
+    or set the item's status to DISCONTINUED."""
 
     slug, title = "item-has-stock", "The item has stock"
     extension = LocationsWithStock
 
 
 class LocationHasStock(errors.Conflict):
-    """The location cannot be deleted: it has stock of some item, or stock below zero.
+    """The location cannot be deleted: it has stock of some item, or stock below zero, or reservations.
 
-    `stock` lists the first of these items with the quantity on hand; `items` is the number of all of them. Issue,
-    transfer or adjust the stock until it is zero for each of them."""
+    `stock` lists the first of these items with the quantity on hand and what is reserved; `items` is the number of all
+    of them. Release the reservations, and issue, transfer or adjust the stock until it is zero for each of them."""
 
     slug, title = "location-has-stock", "The location has stock"
     extension = ItemsWithStock
@@ -128,6 +146,15 @@ class LocationHasChildren(errors.Conflict):
 
     slug, title = "location-has-children", "The location has others in it"
     extension = Children
+
+
+class NoPlaceInTree(errors.Conflict):
+    """The deleted location cannot be restored where it was: the location that it was a part of is deleted itself, or
+    has so many levels above it by now that this one would be too deep.
+
+    Restore that location first, or move it up."""
+
+    slug, title = "no-place-in-tree", "Its place among the locations is gone"
 
 
 class NegativeStock(errors.Conflict):

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 from uuid import UUID
 
 from msgspec import Meta, Struct
@@ -19,6 +19,8 @@ EntryOrigin = Literal["REVERSAL", "COUNT", "ASSEMBLY", "REVALUATION", "SETTLEMEN
 LedgerSort = Literal["id", "-id"]
 
 IDENTIFIER_LENGTH = 100
+METADATA_MEMBERS, METADATA_KEY_LENGTH, METADATA_VALUE_LENGTH = 16, 100, 500
+MOST_PACKS = 20
 
 
 class SkuText(Identifier):
@@ -33,6 +35,14 @@ class UnitText(Identifier):
     longest = 20
 
 
+class BarcodeText(Identifier):
+    longest = IDENTIFIER_LENGTH
+
+
+class ExternalIdText(Identifier):
+    longest = IDENTIFIER_LENGTH
+
+
 class NameText(Label):
     longest = 200
 
@@ -45,10 +55,44 @@ Unit = Annotated[
         description="the unit that quantities are counted in; it stays once there are ledger entries", examples=["pcs"]
     ),
 ]
+DEFAULT_UNIT = cast(UnitText, "pcs")
+Decimals = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=6,
+        description="how a quantity may be divided: 0 if only whole units are, up to 6 decimals. It cannot become less"
+        " than what is in the ledger",
+    ),
+]
+Barcode = Annotated[
+    BarcodeText,
+    Meta(description="what a scanner reads; unique among items that are not deleted", examples=["4006381333931"]),
+]
+ExternalId = Annotated[
+    ExternalIdText, Meta(description="its id in another system; unique among those that are not deleted")
+]
+MetadataKey = Annotated[str, Meta(min_length=1, max_length=METADATA_KEY_LENGTH)]
+MetadataValue = Annotated[str, Meta(max_length=METADATA_VALUE_LENGTH)]
+Metadata = Annotated[
+    dict[MetadataKey, MetadataValue],
+    Meta(max_length=METADATA_MEMBERS, description="what a client keeps with it: a flat object of at most 16 strings"),
+]
 Name = Annotated[NameText, Meta(description="what people call it")]
 Description = Annotated[str, Meta(description="free text", max_length=4000)]
 Address = Annotated[str, Meta(description="the postal address", max_length=1000)]
 ReferredId = Annotated[int, Meta(ge=1, le=INTEGER_LIMIT)]
+
+
+Ratio = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+
+
+class ItemPack(Struct, forbid_unknown_fields=True, frozen=True):
+    """A pack: one of it is `numerator` / `denominator` of the item's unit, exactly. A case of 12 is 12 / 1."""
+
+    unit: Annotated[UnitText, Meta(description="its name; not the item's unit", examples=["case"])]
+    numerator: Annotated[Ratio, Meta(description="of the ratio", examples=[12])]
+    denominator: Annotated[Ratio, Meta(description="of the ratio", examples=[1])]
 
 
 class ItemBody(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -56,7 +100,14 @@ class ItemBody(Struct, forbid_unknown_fields=True, kw_only=True):
 
     sku: Sku
     name: Name
-    unit: Unit
+    unit: Unit = DEFAULT_UNIT
+    decimals: Decimals = 6
+    units: Annotated[
+        list[ItemPack], Meta(max_length=MOST_PACKS, description="the packs that quantities may be given in")
+    ] = []
+    barcode: Barcode | None = None
+    external_id: ExternalId | None = None
+    metadata: Metadata = {}
     status: Annotated[
         ItemStatus, Meta(description="INACTIVE takes adjustments only, DISCONTINUED takes no receipts")
     ] = "ACTIVE"
@@ -73,6 +124,11 @@ class ItemOut(Struct):
     sku: Annotated[str, Meta(description="unique; kept when the item is deleted")]
     name: Annotated[str, Meta(description="the name")]
     unit: Annotated[str, Meta(description="the unit that quantities are counted in")]
+    decimals: Annotated[int, Meta(description="how a quantity may be divided: 0 if only whole units are")]
+    units: Annotated[list[ItemPack], Meta(description="the packs that quantities may be given in")]
+    barcode: Annotated[str | None, Meta(description="what a scanner reads")]
+    external_id: Annotated[str | None, Meta(description="its id in another system")]
+    metadata: Annotated[dict[str, str], Meta(description="what a client keeps with it")]
     status: Annotated[ItemStatus, Meta(description="INACTIVE takes adjustments only, DISCONTINUED takes no receipts")]
     description: Annotated[str | None, Meta(description="free text")]
     reorder_point: Annotated[
@@ -91,10 +147,15 @@ class LocationBody(Struct, forbid_unknown_fields=True, kw_only=True):
     name: Name
     location_type: Annotated[LocationType, Meta(description="a BIN is in a ZONE, a ZONE in a WAREHOUSE, as you like")]
     address: Address | None = None
-    parent_id: Annotated[ReferredId | None, Meta(description="the location that this one is a part of")] = None
+    parent_id: Annotated[
+        ReferredId | None, Meta(description="the location that this one is a part of: by its id, or by `parent`")
+    ] = None
+    parent: Annotated[CodeText | None, Meta(description="the same by its code", examples=["MAIN"])] = None
     allow_negative_stock: Annotated[
         bool, Meta(description="whether more may be issued here than is on hand; there is no other such policy")
     ] = False
+    external_id: ExternalId | None = None
+    metadata: Metadata = {}
 
 
 class LocationOut(Struct):
@@ -106,7 +167,10 @@ class LocationOut(Struct):
     location_type: Annotated[LocationType, Meta(description="what kind of place it is")]
     address: Annotated[str | None, Meta(description="the postal address")]
     parent_id: Annotated[int | None, Meta(description="the location that this one is a part of")]
+    parent: Annotated[str | None, Meta(description="its code")]
     allow_negative_stock: Annotated[bool, Meta(description="whether more may be issued here than is on hand")]
+    external_id: Annotated[str | None, Meta(description="its id in another system")]
+    metadata: Annotated[dict[str, str], Meta(description="what a client keeps with it")]
     version: Annotated[int, Meta(description="the number in its `ETag`")]
     created_at: Annotated[datetime, Meta(description="when it was created")]
     updated_at: Annotated[datetime, Meta(description="when it was last changed")]

@@ -9,7 +9,7 @@ from alembic import op
 from erp_service.db.migrate import script
 
 revision = "0020"
-down_revision = "0018"
+down_revision = "0019"
 
 
 def upgrade() -> None:

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from erp_service import validation
+from erp_service import errors, validation
 from erp_service.access.principals import system
 from erp_service.db import migrate as schema
 from erp_service.db.engine import Database
@@ -73,7 +73,7 @@ async def test_each_item_keeps_its_value_and_what_was_posted_can_be_reversed(old
         for document, value in ((sold, "6.6667"), (wrong, None)):
             async with new.write() as db:
                 if value is None:
-                    with pytest.raises(service.errors.Conflict):
+                    with pytest.raises(errors.Conflict):
                         await reversal.reverse(db, WHO, document, body)  # type: ignore[arg-type]
                     continue
                 (entry,) = (await reversal.reverse(db, WHO, document, body)).entries  # type: ignore[arg-type]

@@ -36,14 +36,17 @@ async def fill(owner: asyncpg.Connection, user_id: int, *, movements: int = 300)
     many = max(len(NASTY), 30)
     words = [NASTY[n % len(NASTY)] for n in range(many)]
     await owner.execute(
-        "insert into items (sku, name, unit, description, reorder_point, deleted_at)"
-        " select n || '-' || word, word, word, nullif(word, 'plain'), n / 8.0, case when n = 30 then now() end"
+        "insert into items"
+        " (sku, name, unit, barcode, external_id, units, metadata, description, reorder_point, deleted_at)"
+        " select n || '-' || word, word, word, n || word, n || word,"
+        " jsonb_build_array(jsonb_build_object('unit', word)), jsonb_build_object(word, word), nullif(word, 'plain'),"
+        " n / 8.0, case when n = 30 then now() end"
         " from unnest($1::text[]) with ordinality as w (word, n)",
         words,
     )
     await owner.execute(
-        "insert into locations (code, name, location_type, address, parent_id)"
-        " select n || '-' || word, word, 'WAREHOUSE', nullif(word, 'plain'), null"
+        "insert into locations (code, name, location_type, address, external_id, metadata)"
+        " select n || '-' || word, word, 'WAREHOUSE', nullif(word, 'plain'), n || word, jsonb_build_object(word, word)"
         " from unnest($1::text[]) with ordinality as w (word, n)",
         words,
     )
@@ -69,10 +72,6 @@ async def fill(owner: asyncpg.Connection, user_id: int, *, movements: int = 300)
         many,
     )
     await owner.execute(
-        "insert into stock_values (item_id, on_hand, value, last_cost)"
-        " select item_id, sum(on_hand), sum(on_hand) * 1.1 / 3, 1 / 3.0 from stock_balances group by item_id"
-    )
-    await owner.execute(
         "insert into stock_reservations (id, item_id, location_id, quantity, original_quantity, status, reference,"
         " expires_at, user_id, ended_at)"
         " select gen_random_uuid(), n, 1 + n % 7, case when n % 4 = 3 then 0 else n / 8.0 end, n,"
@@ -81,6 +80,10 @@ async def fill(owner: asyncpg.Connection, user_id: int, *, movements: int = 300)
         " from unnest($2::text[]) with ordinality as w (word, n)",
         user_id,
         words,
+    )
+    await owner.execute(
+        "insert into stock_values (item_id, on_hand, value, last_cost)"
+        " select item_id, sum(on_hand), sum(on_hand) * 1.1 / 3, 1 / 3.0 from stock_balances group by item_id"
     )
     await owner.execute(
         "insert into audit_log (user_id, action, entity, entity_id, before, after, reason, request_id, address)"

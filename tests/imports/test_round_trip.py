@@ -53,13 +53,15 @@ async def emptied(owner: asyncpg.Connection) -> None:
 async def a_company(load: Load) -> None:
     await load(
         "items",
-        'sku,name,unit,status,description,reorder_point\nA,"Mug, ""blue""",pcs,ACTIVE,"two\nlines",2.5\n'
-        "B,Küche,kg,INACTIVE,,\nC,Plate,pcs,DISCONTINUED,,\n",
+        "sku,name,unit,status,description,reorder_point,decimals,units,barcode,external_id,supplier\n"
+        'A,"Mug, ""blue""",pcs,ACTIVE,"two\nlines",2.5,0,'
+        '"[{""unit"": ""case"", ""numerator"": 12, ""denominator"": 1}]",0012345678905,shop/1,"Acme, ""Ltd"""\n'
+        "B,Küche,kg,INACTIVE,,,,,,,\nC,Plate,pcs,DISCONTINUED,,,,,,,Müller\n",
     )
     await load(
         "locations",
-        "code,name,location_type,address,parent,allow_negative_stock\n"
-        "BIN-1,Bin,BIN,,MAIN,\nMAIN,Main,WAREHOUSE,1 High St,,\nOWED,Owed,ZONE,,,yes\n",
+        "code,name,location_type,address,parent,allow_negative_stock,external_id,floor\n"
+        "BIN-1,Bin,BIN,,MAIN,,bin/1,2\nMAIN,Main,WAREHOUSE,1 High St,,,,\nOWED,Owed,ZONE,,,yes,,0\n",
     )
     await load(
         "movements",

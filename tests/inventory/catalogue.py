@@ -40,5 +40,10 @@ async def listed(client: httpx.AsyncClient, **params: Any) -> list[str]:
 
 def receipt(held: row_locks.LockedRows, sku: str = "BOLT-M8") -> PostingLine:
     return PostingLine(
-        kind="IN", item=held.items[sku], location=held.locations["MAIN"], quantity=Decimal(1), occurred_at=NOON
+        kind="IN",
+        item=held.items[sku],
+        location=held.locations["MAIN"],
+        quantity=Decimal(1),
+        cost=Decimal(2),
+        occurred_at=NOON,
     )

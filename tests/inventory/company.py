@@ -305,7 +305,8 @@ def cost_stated(line: Line, cost: Fraction) -> Line:
 
 def shared(value: Fraction, weights: list[Fraction]) -> list[Fraction]:
     """In proportion to the weights, none more than is left; the last takes the rest."""
-    whole, shares = sum(weights, ZERO), []
+    whole = sum(weights, ZERO)
+    shares: list[Fraction] = []
     for weight in weights[:-1]:
         shares.append(min(money(value * weight / whole) if whole else ZERO, value - sum(shares, ZERO)))
     return [*shares, value - sum(shares, ZERO)]

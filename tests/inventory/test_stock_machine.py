@@ -44,12 +44,13 @@ unit_costs = fractions(st.one_of(st.integers(0, 2), st.decimals("0", "9.9", plac
 days = st.none() | st.integers(0, 20)
 items = st.sampled_from(ITEMS)
 places = st.permutations(PLACES)
-costs = st.one_of(
-    st.just({}),
-    unit_costs.map(lambda cost: {"unit_cost": cost}),
-    unit_costs.map(lambda cost: {"unit_cost": cost}),
-    money.map(lambda cost: {"total_cost": cost}),
+costs: st.SearchStrategy[tuple[Fraction | None, Fraction | None]] = st.one_of(
+    st.just((None, None)),
+    st.tuples(unit_costs, st.none()),
+    st.tuples(unit_costs, st.none()),
+    st.tuples(st.none(), money),
 )
+"""The unit cost and the total cost; one of them at most."""
 
 
 @st.composite
@@ -64,7 +65,10 @@ def lines(draw: st.DrawFn, *kinds: str) -> Line:
     line = Line(kind, item, place, to if kind == "TRANSFER" else "", draw(quantities), day=day)
     if kind == "ADJUSTMENT" and draw(st.booleans()):
         return replace(line, quantity=-line.quantity)
-    return replace(line, **draw(costs)) if kind in ("IN", "ADJUSTMENT") else line
+    if kind not in ("IN", "ADJUSTMENT"):
+        return line
+    unit_cost, total_cost = draw(costs)
+    return replace(line, unit_cost=unit_cost, total_cost=total_cost)
 
 
 any_line = lines("IN", "IN", "IN", "OUT", "OUT", "TRANSFER", "ADJUSTMENT", "REVALUATION")
@@ -160,17 +164,20 @@ class Stock(RuleBasedStateMachine):
             assert problem["errors"][0]["pointer"].startswith(pointer.format(refused.line)), answer.text
 
     def seen(self, entry: dict[str, Any]) -> tuple[int, Entry]:
-        names = ("quantity", "value", "on_hand_after", "item_on_hand_after", "value_after")
-        numbers = [None if entry[name] is None else Fraction(entry[name]) for name in names]
-        not_covered = None if entry["not_covered"] is None else Fraction(entry["not_covered"])
-        item = self.skus.index(entry["sku"])
+        def number(name: str) -> Fraction | None:
+            return None if entry[name] is None else Fraction(entry[name])
+
         return entry["line"], Entry(
             entry["transaction_type"],
-            item,
+            self.skus.index(entry["sku"]),
             entry["location"],
-            *numbers,
+            Fraction(entry["quantity"]),
+            Fraction(entry["value"]),
+            number("on_hand_after"),
+            number("item_on_hand_after"),
+            number("value_after"),
             entry["origin"],
-            not_covered,  # type: ignore[arg-type]
+            number("not_covered"),
         )
 
     @rule(line=any_line)

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from erp_service.decimals import Money, Quantity, SignedMoney, SignedQuantity, UnitCost
 from erp_service.errors import INTEGER_LIMIT
-from erp_service.inventory.schemas import IDENTIFIER_LENGTH, LedgerEntry
+from erp_service.inventory.schemas import IDENTIFIER_LENGTH, LedgerEntry, Metadata
 from erp_service.texts import Identifier, Label
 
 MOST_MOVEMENTS = 2_000
@@ -16,12 +16,9 @@ EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 AHEAD = timedelta(minutes=5)
 """How far `occurred_at` may lie in the future, since clocks differ. A later time counts as a mistake."""
 REFERENCE_LENGTH, NOTES_LENGTH, REASON_LENGTH = 100, 2000, 500
-METADATA_MEMBERS, METADATA_KEY_LENGTH, METADATA_VALUE_LENGTH = 16, 100, 500
 
 _Id = Annotated[int, Meta(ge=1, le=INTEGER_LIMIT)]
 _Word = Annotated[str, Meta(min_length=1, max_length=IDENTIFIER_LENGTH)]
-_Key = Annotated[str, Meta(min_length=1, max_length=METADATA_KEY_LENGTH)]
-_Value = Annotated[str, Meta(max_length=METADATA_VALUE_LENGTH)]
 
 
 class Reference(Identifier):
@@ -81,10 +78,7 @@ class Movement(OfItem, forbid_unknown_fields=True, kw_only=True, gc=False):
             " what happened there since. Now, if it is left out"
         ),
     ] = None
-    metadata: Annotated[
-        Annotated[dict[_Key, _Value], Meta(max_length=METADATA_MEMBERS)] | None,
-        Meta(description="a flat object of at most 16 strings"),
-    ] = None
+    metadata: Annotated[Metadata | None, Meta(description="a flat object of at most 16 strings")] = None
 
 
 class AtOneLocation(Movement, forbid_unknown_fields=True, kw_only=True):

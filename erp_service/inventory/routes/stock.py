@@ -163,13 +163,10 @@ async def revalue(
     problems=[InsufficientStock, ItemNotActive, PeriodClosed, CostUnknown],
     operation_id="assemble_kit",
     example={
-        "sku": "GIFT-BOX",
+        "sku": "BEAN-ETH-250",
         "location": "SHOP-FLOOR",
         "quantity": "2",
-        "components": [
-            {"sku": "BEAN-ESP-1K", "location": "MAIN-A-01", "quantity": "2"},
-            {"sku": "MUG-WHITE", "location": "MAIN-A-02", "quantity": "4"},
-        ],
+        "components": [{"sku": "BEAN-ESP-1K", "location": "MAIN-A-01", "quantity": "0.5"}],
     },
 )
 async def assemble(

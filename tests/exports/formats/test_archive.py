@@ -183,7 +183,7 @@ async def test_who_loses_the_role_before_the_turn_gets_no_archive(
         again = await admin.post(f"{JOBS}/{export_id}/retry")
         assert again.status_code == 202, again.text
         archive = await archive_of(admin, await reaches(admin, again.json()["id"], "succeeded"))
-    assert [file["dataset"] for file in manifest_of(archive)["files"]] == [*VIEWERS, "reservations"]
+    assert [file["dataset"] for file in manifest_of(archive)["files"]] == [*VIEWERS, "reservations", "counts"]
 
 
 async def test_who_loses_the_role_afterwards_downloads_nothing(
