@@ -39,7 +39,8 @@ def entries_since(item: str, moment: str) -> str:
         when e.quantity = 0 then 'revalued'
         when e.entry_type in ('TRANSFER_IN', 'TRANSFER_OUT') then 'transferred'
         when e.original[2] = 'ASSEMBLY' then 'assembled'
-        else case coalesce(e.original[1], e.entry_type) when 'IN' then 'received' when 'OUT' then 'issued' else 'adjusted' end
+        else case coalesce(e.original[1], e.entry_type)
+          when 'IN' then 'received' when 'OUT' then 'issued' else 'adjusted' end
       end as kind
     from (
       select {_COLUMNS}, {original} as original
