@@ -195,7 +195,7 @@ async def test_a_purchase_return_leaves_stock_and_books_with_one_number(
 async def test_what_comes_back_into_another_warehouse_is_worth_what_it_was_sold_at(
     admin: httpx.AsyncClient, books: asyncpg.Connection
 ) -> None:
-    """Elsewhere it came in at that warehouse's own average. Here it comes back and then moves, which changes nothing."""
+    """Elsewhere it came in at that warehouse's own average. Here it comes back, and moving it changes nothing."""
     await post(admin, "in", **BOLT, quantity="2", unit_cost="10")
     sold = await post(admin, "out", **BOLT, quantity="1")
     await post(admin, "in", sku="BOLT", location="SHOP", quantity="5", unit_cost="100")
