@@ -20,6 +20,7 @@ _ZERO = Decimal(0)
 
 QUANTITY_SCALE = 6
 MONEY_SCALE = 4
+COST_SCALE = 10
 PRECISION = 18
 
 
@@ -119,5 +120,19 @@ class Level(Number):
 class UnitCost(Number):
     """Zero or more: money for one unit."""
 
+    scale = COST_SCALE
+    precision = 24
+    least = Decimal(0)
+
+
+class Money(Number):
+    """Zero or more: what something costs or is worth in all."""
+
     scale = MONEY_SCALE
     least = Decimal(0)
+
+
+class SignedMoney(Number):
+    """What a value rises or, below zero, falls by."""
+
+    scale = MONEY_SCALE

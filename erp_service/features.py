@@ -12,6 +12,7 @@ NAMES = (
     "queue",
     "audit",
     "auth",
+    "company",
     "inventory",
     "reports",
     "imports",

@@ -21,8 +21,8 @@ from erp_service.errors import Fault
 from erp_service.texts import Text
 
 MOST_FAULTS = 100  # to name every fault of a hostile body would block the event loop
-MOST_PARTS = 2000  # so would looking at every part of it; no list or object of ours may have as many
-MOST_OBJECTS = 10_000  # in one body: 2,000 lines have 4,000 at most
+MOST_PARTS = 5000  # so would looking at every part of it; no list or object of ours may have as many
+MOST_OBJECTS = 10_000  # in one body: 5,000 lines of a count, or 2,000 movements, which have 4,000 at most
 MOST_MEMBERS = 60_000  # the same for members and items: 30 in each of 2,000 lines
 INLINE = 64 * 1024
 """Bytes of a body that are decoded within a few milliseconds, whatever they are. More are decoded in a thread."""

@@ -2,7 +2,8 @@
 -- or column cannot be forgotten and an old process never meets a moment without its rights.
 --
 --   erp_api      `erp serve`: writes, signs users in, reads passwords' hashes one at a time by erp_password_hash
---   erp_worker   `erp worker`: runs exports and schedules, prunes; posts no stock, changes no user, reads no hash
+--   erp_worker   `erp worker`: runs exports and schedules, prunes, ends reservations; posts no stock, changes no user,
+--                reads no hash
 --   erp_reader   the replica of both: reads what reports and exports show
 --   erp_app      the first two in one, from before they were apart: what connects as it keeps working
 --
@@ -31,6 +32,7 @@ declare
   rights constant jsonb := '{
     "alembic_version":     {"api": "r",    "worker": "r",    "reader": "r"},
     "audit_log":           {"api": "ra",   "worker": "ra",   "reader": "r"},
+    "company":             {"api": "rw",   "worker": "r",    "reader": "r"},
     "export_chunks":       {"api": "rd",   "worker": "rad",  "reader": ""},
     "export_files":        {"api": "rwd",  "worker": "rawd", "reader": ""},
     "export_jobs":         {"api": "raw",  "worker": "raw",  "reader": "r"},
@@ -51,8 +53,12 @@ declare
     "rate_limits":         {"api": "rawd", "worker": "rawd", "reader": ""},
     "refresh_families":    {"api": "raw",  "worker": "rd",   "reader": ""},
     "refresh_tokens":      {"api": "raw",  "worker": "rd",   "reader": ""},
-    "stock_balances":      {"api": "raw",  "worker": "r",    "reader": "r"},
+    "stock_balances":      {"api": "raw",  "worker": "rw",   "reader": "r"},
+    "stock_count_lines":   {"api": "rawd", "worker": "r",    "reader": "r"},
+    "stock_counts":        {"api": "raw",  "worker": "r",    "reader": "r"},
     "stock_ledger":        {"api": "ra",   "worker": "r",    "reader": "r"},
+    "stock_reservations":  {"api": "raw",  "worker": "rw",   "reader": "r"},
+    "stock_values":        {"api": "raw",  "worker": "r",    "reader": "r"},
     "stock_transactions":  {"api": "ra",   "worker": "r",    "reader": "r"},
     "users":               {"api": "raw",  "worker": "r",    "reader": "r"}
   }';
@@ -73,10 +79,15 @@ declare
     "refresh_families": "revoked_because",
     "refresh_tokens": "issued_at"
   }';
-  -- Whose it is, and what was asked for: a worker that may update the rest must not change it.
+  -- Whose it is, and what was asked for: a worker that may update the rest must not change it. It ends reservations that
+  -- have expired, so of stock it changes how much is reserved, and nothing of what is on hand.
   fixed constant jsonb := '{
     "export_jobs": ["id", "user_id", "dataset", "spec", "retry_of", "created_at"],
-    "export_schedules": ["id", "user_id", "cron", "timezone", "spec", "changed_by", "most_role", "created_at"]
+    "export_schedules": ["id", "user_id", "cron", "timezone", "spec", "changed_by", "most_role", "created_at"],
+    "stock_balances": ["item_id", "location_id", "on_hand", "value", "last_average", "allows_negative",
+      "last_occurred_at"],
+    "stock_reservations": ["id", "item_id", "location_id", "quantity", "original_quantity", "reference", "expires_at",
+      "user_id", "created_at"]
   }';
   member text;
   grantee text;

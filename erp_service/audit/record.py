@@ -1,5 +1,6 @@
 """Writes an audit entry in the transaction of the change itself: both are committed, or neither."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -7,7 +8,7 @@ from sqlalchemy import text
 
 from erp_service.access.principals import Actor, Principal
 from erp_service.db.sessions import WriteSession
-from erp_service.db.statements import Prepared
+from erp_service.db.statements import Prepared, text_array
 
 INSERT_ENTRY = """
 insert into audit_log
@@ -22,6 +23,25 @@ values (
 """The statement of `record`, for a writer that makes it a part of its own; `entry_parameters` are its parameters."""
 
 _INSERT = Prepared(text(INSERT_ENTRY))
+
+_INSERT_ALL = Prepared(
+    text("""
+insert into audit_log
+  (user_id, action, entity, entity_id, before, after, reason, request_id, address, on_behalf_of, actor)
+select e.user_id, e.action, e.entity, e.entity_id, e.before, e.after, e.reason, e.request_id, e.address,
+  e.on_behalf_of, e.actor
+from unnest(
+  cast(cast(:audit_user_id as text) as bigint[]), cast(cast(:audit_action as text) as text[]),
+  cast(cast(:audit_entity as text) as text[]), cast(cast(:audit_entity_id as text) as text[]),
+  cast(cast(:audit_before as text) as jsonb[]), cast(cast(:audit_after as text) as jsonb[]),
+  cast(cast(:audit_reason as text) as text[]), cast(cast(:audit_request_id as text) as text[]),
+  cast(cast(:audit_address as text) as text[]), cast(cast(:audit_on_behalf_of as text) as bigint[]),
+  cast(cast(:audit_actor as text) as text[])
+) with ordinality e
+  (user_id, action, entity, entity_id, before, after, reason, request_id, address, on_behalf_of, actor, number)
+order by e.number
+""")
+)
 
 
 async def record(
@@ -42,6 +62,12 @@ async def record(
         who, action, entity_id, before=before, after=after, reason=reason, on_behalf_of=on_behalf_of
     )
     await db.execute(_INSERT, parameters)
+
+
+async def record_all(db: WriteSession, entries: Sequence[Mapping[str, object]]) -> None:
+    """One entry or several by one statement; each is what `entry_parameters` returns."""
+    columns = {name: [None if entry[name] is None else str(entry[name]) for entry in entries] for name in entries[0]}
+    await db.execute(_INSERT_ALL, {name: text_array(values) for name, values in columns.items()})
 
 
 def entry_parameters(

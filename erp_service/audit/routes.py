@@ -10,7 +10,7 @@ from erp_service.audit import queries
 from erp_service.audit.schemas import AuditPage
 from erp_service.db.sessions import ReadSession
 from erp_service.errors import INTEGER_LIMIT
-from erp_service.timestamps import parse_timestamps
+from erp_service.timestamps import parse_times, require_order
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import get
@@ -53,7 +53,8 @@ async def list_entries(
     cursor: Cursor = None,
 ) -> ApiResponse[AuditPage]:
     """Newest first. A change and its entry are one transaction: neither is ever there without the other."""
-    first, end = parse_timestamps(("from", since), ("to", until))
+    first, end = parse_times(("from", since), ("to", until))
+    require_order(first, end)
     return ApiResponse(
         await queries.entries(
             read,

@@ -35,6 +35,9 @@ USERS = AdvisoryLock("hashtext('erp users')")
 LOCATION_TREE = AdvisoryLock("hashtextextended('erp locations tree', 0)")
 """One change of the tree of locations at a time."""
 
+CLOSED_PERIOD = AdvisoryLock("hashtextextended('erp closed period', 0)")
+"""Closing a period. Postings share it, by a trigger of the ledger (migration 0017)."""
+
 DEMO = AdvisoryLock("hashtextextended('erp demo', 0)")
 """One load of the demonstration data at a time."""
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 from sqlalchemy import func, insert, update
@@ -12,6 +13,7 @@ from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
+from erp_service.company.queries import company_zone
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports import admission, queries
 from erp_service.exports.catalogue import DATASETS
@@ -23,7 +25,7 @@ from erp_service.exports.models import OPEN, ExportJob, Status
 from erp_service.exports.planning import estimates, planner
 from erp_service.exports.planning.members import ALL, ALL_DESCRIPTION, ALL_ROLE, role_for
 from erp_service.exports.planning.relative import Moment
-from erp_service.exports.planning.request import PlannedExport, read_request, reread_request
+from erp_service.exports.planning.request import PlannedExport, needs_zone, read_request, reread_request
 from erp_service.exports.problems import (
     ExportExpired,
     ExportFinal,
@@ -40,6 +42,7 @@ from erp_service.queue.jobs import cancel as cancel_queue_job
 from erp_service.queue.jobs import is_doing
 from erp_service.registry.datasets import kind_of
 from erp_service.settings import Settings
+from erp_service.timestamps import UTC_ZONE
 
 WAIT_SECONDS = 30
 """The Retry-After while too many of the owner's exports wait."""
@@ -110,8 +113,12 @@ async def submit(
 
     If the same request waits or runs already, returns that job, unless the request has `force_new`. Relative times in
     it are those at `moment`, by default now. Raises errors.Forbidden, errors.Invalid, TooManyRows, TooManyExports."""
-    planned = read_request(who, settings, request, moment)
+    planned = read_request(who, settings, request, moment, await _company_zone(db, request))
     return await _submit(db, who, settings, planned, joins_twin=not request.force_new)
+
+
+async def _company_zone(db: WriteSession, request: ExportRequest) -> ZoneInfo:
+    return await company_zone(db) if needs_zone(request) else UTC_ZONE
 
 
 async def retry(db: WriteSession, who: Principal, settings: Settings, export_id: UUID) -> VersionedExport:
@@ -200,7 +207,7 @@ async def estimate(db: WriteSession, who: Principal, settings: Settings, request
     """What the export would be if it were submitted. Takes no slot among the exports that wait, and leaves no trace.
 
     Raises errors.Forbidden, errors.Invalid, TooManyRows; errors.Unavailable while the tables are being altered."""
-    planned = read_request(who, settings, request)
+    planned = read_request(who, settings, request, company=await _company_zone(db, request))
     await planner.require_zone(db, planned.spec.timezone)
     plans = await planner.plans(db, planned.queries)
     if plans is None:

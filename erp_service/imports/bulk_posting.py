@@ -1,20 +1,21 @@
 """Posting a file of movements: the ledger's second writer. Its locks, their order and its arithmetic are the ledger's.
 
-Everything happens in the caller's transaction. The balances are locked first, the entries are copied, and the balances
-are written once at the end. So here, too, the order of ids is the order of effects for one item at one location. In
-memory are two batches, and one entry for each item, location and balance that the file names; not its rows.
+Everything happens in the caller's transaction. Values and balances are locked first, the entries are copied, and values
+and balances are written once at the end. So here, too, the order of ids is the order of effects. In memory are two
+batches, and one entry for each item, location and balance that the file names; not its rows.
 """
 
 import asyncio
 import io
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import asyncpg
 from sqlalchemy import text
 
 from erp_service.access.principals import Principal
+from erp_service.db.outages import constraint_of
 from erp_service.db.sessions import WriteSession
 from erp_service.imports import exported_rows, movement_rows
 from erp_service.imports.csv_table import Row, RowProgress, Table
@@ -24,8 +25,14 @@ from erp_service.imports.files.faults import Faults, ImportRefused
 from erp_service.imports.fingerprint import Claim, Fingerprint
 from erp_service.imports.movement_rows import MovementRow
 from erp_service.imports.row_order import RowOrder
-from erp_service.inventory.row_locks import BalanceKey, LockedRows, lock_rows
-from erp_service.inventory.valuation import Balance
+from erp_service.inventory.posting.history import first_shortage
+from erp_service.inventory.posting.periods import PERIOD_OPEN
+from erp_service.inventory.posting.row_locks import LockedRows, Wanted, lock_rows
+from erp_service.inventory.reservations.expiry import sweep
+from erp_service.timestamps import text_of
+
+Key = TypeVar("Key")
+State = TypeVar("State")
 
 BATCH = 10_000
 """Rows whose entries are copied at once: about 2 MB of text."""
@@ -33,8 +40,8 @@ BATCH = 10_000
 _DOCUMENT = ("id", "user_id")
 _ENTRY = (
     *("transaction_id", "line", "occurred_at", "reference_no", "user_id"),
-    *("item_id", "notes", "metadata", "entry_type", "unit_cost", "reason", "location_id"),
-    *("quantity", "value", "on_hand_after", "value_after"),
+    *("item_id", "notes", "metadata", "entry_type", "unit_cost", "reason", "origin", "location_id"),
+    *("quantity", "value", "on_hand_after", "item_on_hand_after", "value_after"),
 )
 
 
@@ -44,8 +51,8 @@ class Names(NamedTuple):
     skus: dict[str, int]
     codes: dict[str, tuple[int, str]]
     """With the column, too: location or to_location."""
-    balances: dict[tuple[str, str], None]
-    """The (sku, code) of each balance that the file changes, in order."""
+    rows: dict[Wanted, None]
+    """What is to be locked, in order."""
 
 
 async def post(
@@ -74,17 +81,24 @@ async def post(
     await claim(fingerprint.hex())
     locked_rows = await _lock(db, names, faults)
     faults.check()
-    balances = locked_rows.balances
+    await sweep(db, locked_rows)
+    first_id = 1 + await db.scalar(_LAST_ID)
     second = table(faults)
     rows = _rows(second, faults, now, order.read(second), None)
-    poster = Poster(locked_rows, balances, who.user_id, faults, history=second.dialect.history)
+    poster = Poster(locked_rows, who.user_id, faults, history=second.dialect.history)
     count = await _copy_all(db, poster.batches(rows, batch_size), faults, progress)
     if poster.has_shortage and not (order.ascending or order.sorts):
         column = "id" if second.has("id") and second.layout is EXPORTED else "occurred_at"
         faults.add(None, None, _NOT_IN_ORDER.format(column))
     faults.check()
-    await _write_balances(db, balances, batch_size)
+    await _write_stock(db, locked_rows, batch_size)
+    await _check_history(db, first_id, locked_rows, poster, faults)
+    faults.check()
     return count, first.blank_rows
+
+
+# the balances are locked by now: whatever has a later id there is of this file
+_LAST_ID = text("select coalesce(max(id), 0) from stock_ledger")
 
 
 _NOT_IN_ORDER = (
@@ -114,11 +128,12 @@ def _check(
     for count, row in enumerate(rows, 1):
         if row is not None:
             names.skus.setdefault(row.sku, row.number)
-            names.codes.setdefault(row.location, (row.number, "location"))
-            names.balances[row.sku, row.location] = None
+            if row.location:
+                names.codes.setdefault(row.location, (row.number, "location"))
+            names.rows[Wanted(row.sku, row.location or None, row.type != "TRANSFER")] = None
             if row.to_location:
                 names.codes.setdefault(row.to_location, (row.number, "to_location"))
-                names.balances[row.sku, row.to_location] = None
+                names.rows[Wanted(row.sku, row.to_location, valued=False)] = None
             fingerprint.add(row.content)
         if not count % batch_size:
             yield count
@@ -127,7 +142,7 @@ def _check(
 
 async def _lock(db: WriteSession, names: Names, faults: Faults) -> LockedRows:
     """Lock all rows that the file names, in the order of row_locks.py; `faults` names those that do not exist."""
-    locked_rows = await lock_rows(db, names.balances)
+    locked_rows = await lock_rows(db, names.rows)
     for sku, line in names.skus.items():
         if sku not in locked_rows.items:
             faults.add(line, "sku", f"there is no item {sku!r}; this line names it first")
@@ -161,30 +176,74 @@ async def _copy(driver: asyncpg.Connection, batch: Batch, faults: Faults) -> Non
             "The movements of a document are posted already, or stand far apart in the file (--sort id brings them"
             f" together): {exc.detail}"
         ) from None
-    await driver.copy_to_table("stock_ledger", source=entries, columns=_ENTRY)
+    try:
+        await driver.copy_to_table("stock_ledger", source=entries, columns=_ENTRY)
+    except asyncpg.CheckViolationError as exc:
+        if constraint_of(exc) != PERIOD_OPEN:
+            raise
+        raise ImportRefused.because(
+            f"There are movements before {exc.detail}, and what was before is closed."
+        ) from None
 
 
+# What a balance does not know of its last time, the ledger is asked for, as in posting/ledger.py; it has this file's
+# entries by now.
 _WRITE_BALANCES = text("""
-update stock_balances b set on_hand = n.on_hand, value = n.value, last_average = n.last_average
+update stock_balances b set on_hand = n.on_hand, last_occurred_at = coalesce(cast(n.last_time as timestamptz), (
+  select max(e.occurred_at) from stock_ledger e where e.item_id = b.item_id and e.location_id = b.location_id
+))
 from unnest(
   cast(:items as bigint[]), cast(:locations as bigint[]),
-  cast(:on_hand as numeric[]), cast(:values as numeric[]), cast(:averages as numeric[])
-) n (item_id, location_id, on_hand, value, last_average)
+  cast(:on_hand as numeric[]), cast(:last_times as timestamptz[])
+) n (item_id, location_id, on_hand, last_time)
 where b.item_id = n.item_id and b.location_id = n.location_id
 """)
 
+_WRITE_VALUES = text("""
+update stock_values v set on_hand = n.on_hand, value = n.value, last_cost = n.last_cost
+from unnest(
+  cast(:items as bigint[]), cast(:on_hand as numeric[]), cast(:values as numeric[]), cast(:last_costs as numeric[])
+) n (item_id, on_hand, value, last_cost)
+where v.item_id = n.item_id
+""")
 
-async def _write_balances(db: WriteSession, balances: Mapping[BalanceKey, Balance], batch_size: int) -> None:
-    pairs = list(balances.items())
-    for start in range(0, len(pairs), batch_size):
-        batch = pairs[start : start + batch_size]
+
+async def _write_stock(db: WriteSession, rows: LockedRows, batch_size: int) -> None:
+    for balances in _batches(rows.balances, batch_size):
         await db.execute(
             _WRITE_BALANCES,
             {
-                "items": [item_id for (item_id, _), _ in batch],
-                "locations": [location_id for (_, location_id), _ in batch],
-                "on_hand": [balance.on_hand for _, balance in batch],
-                "values": [balance.value for _, balance in batch],
-                "averages": [balance.last_average for _, balance in batch],
+                "items": [item_id for (item_id, _), _ in balances],
+                "locations": [location_id for (_, location_id), _ in balances],
+                "on_hand": [balance.on_hand for _, balance in balances],
+                "last_times": [balance.last_occurred_at for _, balance in balances],
             },
         )
+    for values in _batches(rows.values, batch_size):
+        await db.execute(
+            _WRITE_VALUES,
+            {
+                "items": [item_id for item_id, _ in values],
+                "on_hand": [value.on_hand for _, value in values],
+                "values": [value.value for _, value in values],
+                "last_costs": [value.last_cost for _, value in values],
+            },
+        )
+
+
+def _batches(rows: Mapping[Key, State], size: int) -> Iterator[list[tuple[Key, State]]]:
+    pairs = list(rows.items())
+    return (pairs[start : start + size] for start in range(0, len(pairs), size))
+
+
+async def _check_history(db: WriteSession, first_id: int, rows: LockedRows, poster: Poster, faults: Faults) -> None:
+    """What goes out at an earlier time than what was posted before it must fit what happened since."""
+    since = dict.fromkeys(rows.dated_back, poster.earliest)
+    if not since or (short := await first_shortage(db, first_id, since)) is None:
+        return
+    item_id, location_id = short.key
+    detail = (
+        f"{rows.items[item_id].sku} at {rows.locations[location_id].code} would have been below zero at"
+        f" {text_of(short.at)}: a movement that is dated back must fit what happened since"
+    )
+    faults.add(poster.dated_back_lines.get(short.key), "occurred_at", detail)

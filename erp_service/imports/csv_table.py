@@ -70,6 +70,12 @@ class Table:
             separator = certain_separator(first, [layout.required for layout in layouts])
         return self.dialect.delimiter or separator or ","
 
+    def column_of(self, pointer: str | None) -> str:
+        """The column that a fault of a body is in. A member of the metadata has a column of its own, unless the file
+        has a column `metadata`."""
+        path = (pointer or "").removeprefix("/")
+        return path if self.has("metadata") else path.removeprefix("metadata/")
+
     def __iter__(self) -> Iterator[Row]:
         """The line of each record, the texts of its known columns in the layout's order ("" for none), the record."""
         return self._rows(self._records())

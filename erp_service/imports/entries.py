@@ -4,18 +4,21 @@ import io
 from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import NamedTuple
 
 from uuid_utils.compat import uuid7
 
-from erp_service.decimals import shortest
+from erp_service.decimals import QUANTITY_SCALE, shortest
 from erp_service.imports.files.faults import Faults
 from erp_service.imports.movement_rows import MovementRow
-from erp_service.inventory import posting_lines
-from erp_service.inventory.row_locks import BalanceKey, LockedRows
-from erp_service.inventory.stock import status_fault
-from erp_service.inventory.stock_schemas import MOST_MOVEMENTS
-from erp_service.inventory.valuation import SETTLEMENT, Balance, DoesNotFit, NotEnough
+from erp_service.inventory.posting import lines
+from erp_service.inventory.posting.lines import NotEnough, PostingLine, Revalue
+from erp_service.inventory.posting.row_locks import BalanceKey, LockedRows
+from erp_service.inventory.posting.schemas import MOST_MOVEMENTS
+from erp_service.inventory.posting.service import status_fault
+from erp_service.inventory.posting.valuation import CostUnknown, DoesNotFit, cost_of
+from erp_service.inventory.units import UnitFault, cost_in_item_unit, in_item_unit
 
 _RECENT_DOCUMENTS = 10_000
 _NULL = "\\N"
@@ -57,21 +60,17 @@ class _Documents:
 
 
 class Poster:
-    """Applies rows to the balances in memory, which it brings up to date, and makes the entries to copy."""
+    """Applies rows to the locked stock in memory, which it brings up to date, and makes the entries to copy."""
 
-    def __init__(
-        self,
-        locked_rows: LockedRows,
-        balances: dict[BalanceKey, Balance],
-        user_id: int | None,
-        faults: Faults,
-        *,
-        history: bool,
-    ) -> None:
-        self._locked_rows, self._balances, self._faults = locked_rows, balances, faults
+    def __init__(self, locked_rows: LockedRows, user_id: int | None, faults: Faults, *, history: bool) -> None:
+        self._rows, self._faults = locked_rows, faults
         self._user = _NULL if user_id is None else str(user_id)
         self._history = history
         self.has_shortage = False
+        self.earliest = datetime.max.replace(tzinfo=UTC)
+        """The earliest `occurred_at` of all rows."""
+        self.dated_back_lines: dict[BalanceKey, int] = {}
+        """For each balance from which something goes out at an earlier time, the first line that does so."""
 
     def batches(self, rows: Iterator[MovementRow | None], batch_size: int) -> Iterator[Batch]:
         """What to copy, in the order of the rows."""
@@ -84,46 +83,86 @@ class Poster:
             if is_new:
                 documents.write(f"{document}\t{self._user}\n")
             start = f"{document}\t{line}\t{row.occurred_at.isoformat()}\t{_text(row.reference_no)}\t{self._user}"
-            try:
-                for entry in self._entries(row):
-                    entries.write(f"{start}\t{entry}\n")
-            except NotEnough as short:
-                self.has_shortage = True
-                detail = f"only {shortest(short.available)} of {row.sku} at {row.location}"
-                self._faults.add(row.number, "quantity", detail)
-            except DoesNotFit as exc:
-                self._faults.add(row.number, "quantity", str(exc))
+            for entry in self._checked(row):
+                entries.write(f"{start}\t{entry}\n")
             if not count % batch_size:
                 yield Batch(documents.getvalue(), entries.getvalue(), count)
                 documents, entries = io.StringIO(), io.StringIO()
         yield Batch(documents.getvalue(), entries.getvalue(), count)
 
+    def _checked(self, row: MovementRow) -> list[str]:
+        """The entries of a row; none, and a fault, if it cannot be posted."""
+        try:
+            return list(self._entries(row))
+        except NotEnough as short:
+            self.has_shortage = True
+            self._faults.add(
+                row.number, "quantity", f"only {shortest(short.available)} of {row.sku} at {short.at.code}"
+            )
+        except CostUnknown:
+            detail = f"say what it costs (0 if it was free): no cost of {row.sku} was ever stated"
+            self._faults.add(row.number, "unit_cost", detail)
+        except UnitFault as fault:
+            self._faults.add(row.number, fault.field, str(fault))
+        except DoesNotFit as exc:
+            self._faults.add(row.number, "quantity", str(exc))
+        return []
+
     def _entries(self, row: MovementRow) -> Iterator[str]:
         """The columns of each entry that come from the row itself, not from its document."""
-        item, cost, locations = self._locked_rows.items[row.sku], row.unit_cost, self._locked_rows.locations
-        line = posting_lines.PostingLine(
-            kind=row.type,
-            item=item,
-            location=locations[row.location],
-            to_location=locations[row.to_location] if row.to_location else None,
-            quantity=row.quantity,
-            unit_cost=cost,
-            value=row.value,
-            occurred_at=row.occurred_at,
-        )
+        line = self._line(row)
+        item, cost = line.item, line.unit_cost
         # the rule of the API, which an import of the past may leave out, since the item was active then
         if item.status != "ACTIVE" and not self._history and (fault := status_fault(line)) is not None:
             self._faults.add(row.number, "sku", f"{fault}; --history takes movements of the past")
         metadata = row.metadata.replace("\\", "\\\\")  # JSON has escaped all other characters that COPY would escape
         common = f"{item.id}\t{_text(row.notes)}\t{metadata}"
-        for kind, location, part in posting_lines.steps(line, self._balances):
-            if part.quantity:
-                own = f"{kind}\t{_NULL if cost is None else cost}\t{_text(row.reason)}"
+        origin = row.origin or _NULL
+        self.earliest = min(self.earliest, row.occurred_at)
+        known = len(self._rows.dated_back)
+        for step in lines.steps(line, self._rows):
+            if step.settles is None:
+                own = f"{step.entry_type}\t{_NULL if cost is None else cost}\t{_text(row.reason)}\t{origin}"
             else:
-                own = f"ADJUSTMENT\t{_NULL}\t{SETTLEMENT}"
+                own = f"ADJUSTMENT\t{_NULL}\t{step.settles}\tSETTLEMENT"
             # str() of a Decimal takes a third of the time of formatting it
-            amounts = f"{part.quantity!s}\t{part.value!s}\t{part.on_hand_after!s}\t{part.value_after!s}"
-            yield f"{common}\t{own}\t{location.id}\t{amounts}"
+            amounts = f"{step.quantity!s}\t{step.value!s}\t{_number(step.on_hand_after)}"
+            after = f"{_number(step.item_on_hand_after)}\t{_number(step.value_after)}"
+            yield f"{common}\t{own}\t{_NULL if step.location is None else step.location.id}\t{amounts}\t{after}"
+        if len(self._rows.dated_back) > known and line.location is not None:
+            self.dated_back_lines[item.id, line.location.id] = row.number
+
+    def _line(self, row: MovementRow) -> PostingLine:
+        """Raises UnitFault."""
+        item, locations = self._rows.items[row.sku], self._rows.locations
+        quantity, unit_cost, cost, given_value, revaluation = row.quantity, row.unit_cost, row.value, None, None
+        if row.unit or item.decimals < QUANTITY_SCALE:
+            quantity = in_item_unit(item, quantity, row.unit or None)
+        if row.type == "REVALUATION":
+            cost, revaluation = None, Revalue(difference=row.value)
+        elif row.document and row.type != "IN" and unit_cost is None:
+            # a movement of an export has the value that it had
+            cost, given_value = None, row.value
+        elif cost is None and unit_cost is not None:
+            cost = cost_of(row.quantity, unit_cost)
+        if row.unit and unit_cost is not None:
+            unit_cost = cost_in_item_unit(item, unit_cost, row.unit)
+        return PostingLine(
+            kind=row.type,
+            item=item,
+            location=locations[row.location] if row.location else None,
+            to_location=locations[row.to_location] if row.to_location else None,
+            quantity=quantity,
+            unit_cost=unit_cost,
+            cost=cost,
+            given_value=given_value,
+            revaluation=revaluation,
+            occurred_at=row.occurred_at,
+        )
+
+
+def _number(number: Decimal | None) -> str:
+    return _NULL if number is None else str(number)
 
 
 def _text(text: str) -> str:

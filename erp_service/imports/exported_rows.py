@@ -2,13 +2,14 @@
 
 An export has the ledger's entries, which are more than was posted: both ends of a transfer, and settlements. So the
 two ends become one movement again, settlements are left out, since posting makes them again, and every movement is
-posted at the value that it had. Documents keep their ids, so the same movement is never posted twice.
+posted at the value that it had: a receipt cost it, what was found or came back brings it, what goes out takes it.
+Documents keep their ids, so the same movement is never posted twice.
 """
 
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 from uuid import UUID
 
 import msgspec
@@ -20,22 +21,31 @@ from erp_service.imports.files.faults import Faults
 from erp_service.imports.files.header import Layout
 from erp_service.imports.movement_rows import REASON, CellReader, MovementRow, read_word, text_reader, timestamp_reader
 from erp_service.imports.row_order import RowOrder
-from erp_service.inventory.stock_schemas import (
-    METADATA_KEY_LENGTH,
-    METADATA_MEMBERS,
-    METADATA_VALUE_LENGTH,
+from erp_service.inventory.posting.lines import LineKind
+from erp_service.inventory.posting.schemas import (
     MOST_MOVEMENTS,
     NOTES_LENGTH,
     REASON_LENGTH,
     REFERENCE_LENGTH,
 )
+from erp_service.inventory.schemas import (
+    IDENTIFIER_LENGTH,
+    METADATA_KEY_LENGTH,
+    METADATA_MEMBERS,
+    METADATA_VALUE_LENGTH,
+    EntryOrigin,
+)
 
 EXPORTED = Layout(
     required=("occurred_at", "transaction_type", "transaction_id", "line", "sku", "location", "quantity", "value"),
-    optional=("unit_cost", "reference_no", "notes", "reason", "metadata", "id"),
-    read_only=("name", "unit", "recorded_at", "user_id"),
+    optional=("unit_cost", "reference_no", "notes", "reason", "metadata", "id", "origin"),
+    read_only=(
+        *("name", "unit", "recorded_at", "user_id", "reverses_id", "not_covered"),
+        *("on_hand_after", "item_on_hand_after", "value_after"),
+    ),
 )
 _TYPES = ("IN", "OUT", "TRANSFER_IN", "TRANSFER_OUT", "ADJUSTMENT")
+_ORIGINS: tuple[EntryOrigin, ...] = get_args(EntryOrigin)
 _INCOMING = {"IN": True, "TRANSFER_IN": True, "OUT": False, "TRANSFER_OUT": False}
 _LARGEST_ID = 2**63 - 1
 
@@ -57,6 +67,7 @@ class Entry(NamedTuple):
     reason: str
     metadata: str
     id: int | None
+    origin: EntryOrigin | None
     number: int
 
     @property
@@ -65,17 +76,24 @@ class Entry(NamedTuple):
         return self.document, self.line
 
     @property
+    def is_settlement(self) -> bool:
+        """Before entries told their origin, an adjustment of zero was nothing else."""
+        return self.origin == "SETTLEMENT" or (not self.quantity and self.origin is None)
+
+    @property
     def movement(self) -> MovementRow:
-        kind = "TRANSFER" if self.type == "TRANSFER_OUT" else self.type
+        kind: LineKind = "TRANSFER" if self.type == "TRANSFER_OUT" else self.type  # type: ignore[assignment]
+        if not self.quantity:
+            kind = "REVALUATION"
         return MovementRow(
             self.occurred_at,
-            kind,  # type: ignore[arg-type]
+            kind,
             self.sku,
             self.location,
             self.quantity if kind == "ADJUSTMENT" else abs(self.quantity),
             "",
             self.unit_cost,
-            abs(self.value),
+            self.value if kind == "REVALUATION" else abs(self.value),
             self.reference_no,
             self.notes,
             self.reason or (REASON if kind == "ADJUSTMENT" else ""),
@@ -83,6 +101,8 @@ class Entry(NamedTuple):
             self.document,
             self.line,
             self.number,
+            "",
+            self.origin,
         )
 
 
@@ -101,7 +121,7 @@ def rows(
         if order is not None:
             order.add(entry.occurred_at if entry.id is None else entry.id, table.position)
         if entry.type not in ("TRANSFER_IN", "TRANSFER_OUT"):
-            if entry.quantity:
+            if not entry.is_settlement:
                 yield entry.movement
             continue
         if (other := waiting.pop(entry.key, None)) is None:
@@ -133,6 +153,9 @@ def _entry(number: int, texts: tuple[str, ...], readers: tuple[CellReader, ...],
     if len(values) < len(readers):
         return None
     entry = Entry._make([*values, number])
+    if not entry.location and (entry.quantity or entry.type != "ADJUSTMENT"):
+        faults.add(number, "location", "is missing: only a change of value is at none")
+        return None
     incoming = _INCOMING.get(entry.type, entry.quantity > 0)
     if entry.type != "ADJUSTMENT" and not entry.quantity:
         faults.add(number, "quantity", "must not be zero")
@@ -161,13 +184,14 @@ def _readers(table: Table, now: datetime) -> tuple[CellReader, ...]:
             _read_document,
             _read_line,
         ),
-        *(read_word, read_word, number(QUANTITY_SCALE), number(MONEY_SCALE), unit_cost),
+        *(read_word, text_reader(IDENTIFIER_LENGTH), number(QUANTITY_SCALE), number(MONEY_SCALE), unit_cost),
         *(
             text_reader(REFERENCE_LENGTH),
             text_reader(NOTES_LENGTH),
             text_reader(REASON_LENGTH),
             _read_metadata,
             _read_id,
+            lambda _kind, text: word(text, _ORIGINS) if text else None,
         ),
     )
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TypeAlias
 
 import msgspec
@@ -18,6 +18,23 @@ _MODULUS = 1 << 256
 @lru_cache(maxsize=4096, typed=True)
 def _text(value: object) -> str:
     return str(value)
+
+
+_ALWAYS = ("unit", "status", "allow_negative_stock")
+"""Fields that were part of the digest with their defaults, too, when the first files were imported."""
+_JSON = msgspec.json.Encoder(order="sorted")
+
+
+@cache
+def _defaults(kind: type[msgspec.Struct]) -> list[tuple[str, object]]:
+    """The fields, each with the value that is no part of the digest."""
+    return [(field.name, None if field.name in _ALWAYS else _default(field)) for field in msgspec.structs.fields(kind)]
+
+
+def _default(field: msgspec.structs.FieldInfo) -> object:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return None if field.default is msgspec.NODEFAULT else field.default
 
 
 class Fingerprint:
@@ -36,9 +53,14 @@ class Fingerprint:
         self._sum = (self._sum + int.from_bytes(hashlib.sha256(row).digest())) % _MODULUS
 
     def add_struct(self, body: msgspec.Struct, *more: object) -> None:
-        """The fields that have a value, by name: a field that is added to the struct later changes no digest."""
-        fields = zip(body.__struct_fields__, msgspec.structs.astuple(body), strict=True)
-        self.add((*(f"{name}={value}" for name, value in fields if value is not None), *more))
+        """The fields that have a value other than their default, by name: a field that is added to the struct later
+        changes no digest. The order of an object's members makes no difference."""
+        members = [
+            f"{name}={_JSON.encode(value).decode() if isinstance(value, (dict, list)) else value}"
+            for (name, default), value in zip(_defaults(type(body)), msgspec.structs.astuple(body), strict=True)
+            if value != default
+        ]
+        self.add((*members, *more))
 
     def hex(self) -> str:
         return f"{self._sum:064x}"

@@ -1,4 +1,4 @@
-"""Skus and codes in files: those that look the same on paper, and those that a spreadsheet has damaged."""
+"""Identifiers in files: those that look the same on paper, and those that a spreadsheet has damaged."""
 
 import re
 
@@ -43,6 +43,10 @@ def damage(text: str) -> str | None:
 def _months(text: str) -> set[str]:
     # spreadsheets write `05.Mar`; a code that people made is rather `MAR-05`
     return {letters.lower() for letters in re.findall(r"[^\W\d_]+", text) if not letters.isupper()}
+
+
+CHANGED_MEANWHILE = "is in the way of what somebody else has changed at the same moment: import the file again"
+"""Of a row whose identifiers were taken when it was stored, and are free a moment later."""
 
 
 class Identifiers:

@@ -4,7 +4,7 @@ A row may name a parent by its code, which stands anywhere in the file or exists
 one is kept in memory as a whole: about 1 kB a row.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import get_args
 
 import msgspec
@@ -15,15 +15,17 @@ from erp_service.db.sessions import WriteSession
 from erp_service.imports.csv_table import Table
 from erp_service.imports.files.dialect import word
 from erp_service.imports.files.faults import Faults
-from erp_service.imports.files.header import Layout
+from erp_service.imports.files.header import Layout, name_misspelt
+from erp_service.imports.files.members import metadata
 from erp_service.imports.fingerprint import Claim, Fingerprint
-from erp_service.imports.identifiers import Identifiers
+from erp_service.imports.identifiers import CHANGED_MEANWHILE, Identifiers
 from erp_service.inventory.locations import DEEPEST, lock_tree
 from erp_service.inventory.schemas import LocationBody, LocationType
 
 LAYOUT = Layout(
     required=("code", "name", "location_type"),
-    optional=("address", "parent", "allow_negative_stock"),
+    optional=("address", "parent", "allow_negative_stock", "external_id", "metadata"),
+    keeps_extras=True,
     checked=("parent_id", "deleted_at"),
     read_only=("id", "created_at", "updated_at"),
 )
@@ -52,23 +54,35 @@ def rows(table: Table, codes: Identifiers, faults: Faults) -> Iterator[LocationR
     """The valid rows in file order; `faults` names all that is wrong with the others.
 
     Fills `codes`, also with those of rows that are not valid."""
-    for number, texts, _ in table:
+    name_misspelt(table.extras, LAYOUT, faults)
+    external_ids = Identifiers("external_id", faults, keep_damaged=table.dialect.keep_codes)
+    for number, texts, record in table:
         before, parent = faults.total, texts[LAYOUT.known.index("parent")]
-        value = dict(_values(number, texts, table, faults))
+        value = dict(_values(number, texts, record, table, faults))
         codes.add(number, texts[0])
+        if "external_id" in value:
+            external_ids.add(number, str(value["external_id"]))
         for fault in validation.faults(LocationBody, value):
-            faults.add(number, (fault.pointer or "/").removeprefix("/"), fault.detail)
+            faults.add(number, table.column_of(fault.pointer), fault.detail)
         if faults.total == before:
             body = msgspec.convert(value, LocationBody, dec_hook=validation.read_hook)
             yield LocationRow(number, body, parent)
 
 
-def _values(number: int, texts: tuple[str, ...], table: Table, faults: Faults) -> Iterator[tuple[str, object]]:
+def _values(
+    number: int, texts: tuple[str, ...], record: list[str], table: Table, faults: Faults
+) -> Iterator[tuple[str, object]]:
     """The fields of the body; one that cannot be read is left out, and named."""
-    code, name, location_type, address, _, flag, parent_id, deleted_at = texts
+    code, name, location_type, address, _, flag, external_id, members, parent_id, deleted_at = texts
     yield from (("code", code), ("name", name))
     if address:
         yield "address", address
+    if external_id:
+        yield "external_id", external_id
+    try:
+        yield "metadata", metadata(members, table.extras, record)
+    except ValueError as error:
+        faults.add(number, "metadata", str(error))
     try:
         yield "location_type", word(location_type, _TYPES)
     except ValueError as error:
@@ -144,14 +158,20 @@ with recursive up as (
 select code, id, max(depth) from up group by code, id
 """)
 
-# The insert waits for a transaction that is just inserting the same code. A code that exists already returns no row.
+# The insert waits for a transaction that is just inserting the same code or external id. A row whose code or external
+# id exists already returns nothing.
 _INSERT = text("""
-insert into locations (code, name, location_type, address, allow_negative_stock)
-select code, name, location_type, address, allow_negative_stock from unnest(
+insert into locations (code, name, location_type, address, allow_negative_stock, external_id, metadata)
+select code, name, location_type, address, allow_negative_stock, external_id, cast(metadata as jsonb) from unnest(
   cast(:codes as text[]), cast(:names as text[]), cast(:types as text[]), cast(:addresses as text[]),
-  cast(:flags as boolean[])
-) with ordinality l (code, name, location_type, address, allow_negative_stock, n)
-order by n on conflict (code) do nothing returning code, id
+  cast(:flags as boolean[]), cast(:external_ids as text[]), cast(:metadata as text[])
+) with ordinality l (code, name, location_type, address, allow_negative_stock, external_id, metadata, n)
+order by n on conflict do nothing returning code, id
+""")
+
+_PRESENT = text("""
+select code, external_id, deleted_at from locations
+where code = any(cast(:codes as text[])) or deleted_at is null and external_id = any(cast(:external_ids as text[]))
 """)
 
 _SET_PARENTS = text("""
@@ -167,14 +187,33 @@ async def _existing_parents(db: WriteSession, codes: set[str]) -> dict[str, Exis
 
 async def _insert(db: WriteSession, by_code: Mapping[str, LocationRow], faults: Faults) -> dict[str, int]:
     """The ids of the new locations, by code; their parents are not set yet."""
-    columns = {
-        "codes": list(by_code),
-        "names": [row.body.name for row in by_code.values()],
-        "types": [row.body.location_type for row in by_code.values()],
-        "addresses": [row.body.address for row in by_code.values()],
-        "flags": [row.body.allow_negative_stock for row in by_code.values()],
-    }
-    ids = {row.code: row.id for row in await db.execute(_INSERT, columns)}
-    for code in by_code.keys() - ids.keys():
-        faults.add(by_code[code].number, "code", f"there is a location {code!r} already, perhaps a deleted one")
+    ids = {row.code: row.id for row in await db.execute(_INSERT, _columns(by_code.values()))}
+    refused = [row for code, row in by_code.items() if code not in ids]
+    if not refused:
+        return ids
+    present = await db.execute(_PRESENT, _columns(refused))
+    codes = {location.code for location in present}
+    external_ids = {location.external_id: location.code for location in present if location.deleted_at is None}
+    for row in refused:
+        before, body = faults.total, row.body
+        if body.code in codes:
+            faults.add(row.number, "code", f"there is a location {body.code!r} already, perhaps a deleted one")
+        if body.external_id is not None and body.external_id in external_ids:
+            other = external_ids[body.external_id]
+            faults.add(row.number, "external_id", f"{body.external_id!r} is that of the location {other!r}")
+        if faults.total == before:
+            faults.add(row.number, None, CHANGED_MEANWHILE)
     return ids
+
+
+def _columns(rows: Collection[LocationRow]) -> dict[str, list[object]]:
+    bodies = [row.body for row in rows]
+    return {
+        "codes": [body.code for body in bodies],
+        "names": [body.name for body in bodies],
+        "types": [body.location_type for body in bodies],
+        "addresses": [body.address for body in bodies],
+        "flags": [body.allow_negative_stock for body in bodies],
+        "external_ids": [body.external_id for body in bodies],
+        "metadata": [msgspec.json.encode(body.metadata).decode() for body in bodies],
+    }

@@ -14,33 +14,37 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from erp_service.decimals import Quantity, SignedQuantity, UnitCost
+from erp_service.decimals import Money, Quantity, SignedQuantity, UnitCost
 from erp_service.imports.csv_table import Row, Table
 from erp_service.imports.files.dialect import Dialect, number_text
 from erp_service.imports.files.faults import Faults
 from erp_service.imports.files.header import Layout
-from erp_service.inventory.posting_lines import MovementKind
-from erp_service.inventory.schemas import IDENTIFIER_LENGTH
-from erp_service.inventory.stock_schemas import (
+from erp_service.inventory.posting.lines import LineKind, MovementKind
+from erp_service.inventory.posting.schemas import (
     AHEAD,
     EARLIEST,
-    METADATA_KEY_LENGTH,
-    METADATA_VALUE_LENGTH,
     NOTES_LENGTH,
     REASON_LENGTH,
     REFERENCE_LENGTH,
+)
+from erp_service.inventory.schemas import (
+    IDENTIFIER_LENGTH,
+    METADATA_VALUE_LENGTH,
+    EntryOrigin,
 )
 from erp_service.texts import as_identifier, as_name
 
 LAYOUT = Layout(
     required=("occurred_at", "type", "sku", "location", "quantity"),
-    optional=("to_location", "unit_cost", "total_cost", "reference_no", "notes", "reason"),
+    optional=("to_location", "unit_cost", "total_cost", "reference_no", "notes", "reason", "unit"),
     keeps_extras=True,
 )
-_TYPE, _LOCATION, _TO_LOCATION, _UNIT_COST, _TOTAL_COST = (
-    LAYOUT.known.index(name) for name in ("type", "location", "to_location", "unit_cost", "total_cost")
+_TYPE, _LOCATION, _QUANTITY, _TO_LOCATION, _UNIT_COST, _TOTAL_COST = (
+    LAYOUT.known.index(name) for name in ("type", "location", "quantity", "to_location", "unit_cost", "total_cost")
 )
 _TYPES: tuple[MovementKind, ...] = get_args(MovementKind)
+_WITH_COST = ("IN", "ADJUSTMENT")
+_NO_COST = "only what comes in has a cost: an IN, or an ADJUSTMENT above zero"
 REASON = "imported"
 """The reason of an adjustment whose row states none."""
 
@@ -63,14 +67,14 @@ class MovementRow(NamedTuple):
     `occurred_at` is in UTC, `metadata` is a JSON object; texts are "" for none."""
 
     occurred_at: datetime
-    type: MovementKind
+    type: LineKind
     sku: str
     location: str
     quantity: Decimal
     to_location: str
     unit_cost: Decimal | None
     value: Decimal | None
-    """What all of it is worth, at least zero; None: valued at cost, or at moving average."""
+    """What all of it cost, or was worth in an export, at least zero; None: by unit cost, or at the average."""
     reference_no: str
     notes: str
     reason: str
@@ -79,11 +83,17 @@ class MovementRow(NamedTuple):
     """The id of its document, and its line there, in an export; "": rows of one time and reference are a document."""
     line: int
     number: int
+    unit: str
+    """Of the quantity and the unit cost; "" for the item's."""
+    origin: EntryOrigin | None
+    """In an export, what made the entry."""
 
     @property
     def content(self) -> tuple[object, ...]:
-        """What the row says, wherever it stands."""
-        return self[:-1]
+        """What the row says, wherever it stands. What was added later counts only if it is there: so files that were
+        imported before are known again."""
+        more = (self.unit, self.origin or "")
+        return self[:-3] + more if any(more) else self[:-3]
 
 
 def rows(
@@ -93,9 +103,6 @@ def rows(
 
     `source` are the table's rows in another order. The row's record is the table's `position` when it is yielded."""
     readers, explaining = (_readers(now, table.dialect, explain=explain) for explain in (False, True))
-    for index, name in table.extras:
-        if len(name) > METADATA_KEY_LENGTH:
-            faults.add(1, f"column {index + 1}", f"has a name of more than {METADATA_KEY_LENGTH} characters")
     for number, texts, record in source or table:
         kind = texts[_TYPE]
         if kind not in _TYPES:
@@ -106,6 +113,8 @@ def rows(
                 raise ValueError("is the location itself")
             if texts[_TOTAL_COST] and texts[_UNIT_COST]:
                 raise ValueError("is beside unit_cost")
+            if kind == "ADJUSTMENT" and (texts[_TOTAL_COST] or texts[_UNIT_COST]) and texts[_QUANTITY].startswith("-"):
+                raise ValueError(_NO_COST)
             metadata = _metadata(table.extras, record) if table.extras else _NO_METADATA
         except ValueError:
             # the fast path stops at the first fault; here all of them are named
@@ -115,7 +124,8 @@ def rows(
                     faults.add(number, name, f"is longer than {METADATA_VALUE_LENGTH} characters")
             yield None
         else:
-            yield MovementRow._make([*values, metadata, "", 0, number])
+            *columns, unit = values
+            yield MovementRow._make([*columns, metadata, "", 0, number, unit, None])
 
 
 def _readers(now: datetime, dialect: Dialect, *, explain: bool) -> tuple[CellReader, ...]:
@@ -129,7 +139,7 @@ def _readers(now: datetime, dialect: Dialect, *, explain: bool) -> tuple[CellRea
     return (
         *(timestamp_reader(now, dialect.zone), _read_type, read_word, read_word, number(_read_quantity)),
         *(_read_to_location, number(_read_unit_cost), number(_read_total_cost)),
-        *(_read_reference, text_reader(NOTES_LENGTH), _read_reason),
+        *(_read_reference, text_reader(NOTES_LENGTH), _read_reason, text_reader(IDENTIFIER_LENGTH)),
     )
 
 
@@ -145,6 +155,8 @@ def _name_faults(
         faults.add(number, "to_location", "is the location itself")
     if texts[_TOTAL_COST] and texts[_UNIT_COST]:
         faults.add(number, "total_cost", "is there beside unit_cost: give one of the two")
+    if kind == "ADJUSTMENT" and (texts[_TOTAL_COST] or texts[_UNIT_COST]) and texts[_QUANTITY].startswith("-"):
+        faults.add(number, "total_cost" if texts[_TOTAL_COST] else "unit_cost", _NO_COST)
 
 
 def timestamp_reader(now: datetime, zone: ZoneInfo | None) -> CellReader:
@@ -231,8 +243,8 @@ def _read_to_location(kind: str, text: str) -> str:
 def _read_unit_cost(kind: str, text: str) -> Decimal | None:
     if not text:
         return None
-    if kind != "IN":
-        raise ValueError("only an IN has a cost; other movements are valued at moving average")
+    if kind not in _WITH_COST:
+        raise ValueError(_NO_COST)
     return Decimal(UnitCost.read(text))
 
 
@@ -240,9 +252,9 @@ def _read_unit_cost(kind: str, text: str) -> Decimal | None:
 def _read_total_cost(kind: str, text: str) -> Decimal | None:
     if not text:
         return None
-    if kind != "IN":
-        raise ValueError("only an IN has a cost; other movements are valued at moving average")
-    return Decimal(UnitCost.read(text))
+    if kind not in _WITH_COST:
+        raise ValueError(_NO_COST)
+    return Decimal(Money.read(text))
 
 
 def text_reader(length: int) -> CellReader:

@@ -1,5 +1,6 @@
 """What inventory may refuse. API users read the docstrings, at `/problems/{slug}`."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
@@ -14,6 +15,7 @@ class StockAtLocation(Struct):
     location_id: Annotated[int, Meta(description="the id of the location")]
     location: Annotated[str, Meta(description="its code")]
     on_hand: Annotated[Decimal, Meta(description="what is on hand of the item there")]
+    reserved: Annotated[Decimal, Meta(description="what of it is reserved")]
 
 
 class StockOfItem(Struct):
@@ -22,6 +24,7 @@ class StockOfItem(Struct):
     item_id: Annotated[int, Meta(description="the id of the item")]
     sku: Annotated[str, Meta(description="its sku")]
     on_hand: Annotated[Decimal, Meta(description="what is on hand of it at the location")]
+    reserved: Annotated[Decimal, Meta(description="what of it is reserved")]
 
 
 class ChildLocation(Struct):
@@ -32,7 +35,9 @@ class ChildLocation(Struct):
 
 
 class LocationsWithStock(Struct):
-    locations: Annotated[int, Meta(description="the number of all locations with stock of the item")]
+    locations: Annotated[
+        int, Meta(description="the number of all locations with stock of the item, or with reservations")
+    ]
     stock: Annotated[list[StockAtLocation], Meta(description="the first of them")]
 
 
@@ -50,6 +55,16 @@ class Available(Struct):
     available: Annotated[Decimal, Meta(description="the quantity that could go out at this point")]
     item_id: Annotated[int, Meta(description="the item that is short")]
     location_id: Annotated[int, Meta(description="the location where it is short")]
+    breaks_at: Annotated[
+        datetime | UnsetType,
+        Meta(description="of a movement that is dated back, the first moment at which less than zero would be left"),
+    ] = UNSET
+
+
+class FirstOpen(Struct):
+    first_open: Annotated[
+        datetime | UnsetType, Meta(description="the first moment that a movement may be dated to")
+    ] = UNSET
 
 
 class SkuTaken(errors.Conflict):
@@ -81,6 +96,19 @@ class UnitStays(errors.Conflict):
     extension = PresentUnit
 
 
+class LeastDecimals(Struct):
+    least: Annotated[int | UnsetType, Meta(description="the least that `decimals` can be")] = UNSET
+
+
+class DecimalsStay(errors.Conflict):
+    """Some entry of the ledger, or what is reserved, is divided further than the new `decimals` allow.
+
+    `least` is the least that `decimals` can be for this item."""
+
+    slug, title = "decimals-stay", "The item is divided further than that"
+    extension = LeastDecimals
+
+
 class LooksAlike(errors.Conflict):
     """The sku or code is one from before texts were normalised (Unicode's form NFC), and looks like another one.
 
@@ -90,20 +118,21 @@ class LooksAlike(errors.Conflict):
 
 
 class ItemHasStock(errors.Conflict):
-    """The item cannot be deleted: some location has stock of it, or its stock is below zero there.
+    """The item cannot be deleted: some location has stock of it, or its stock is below zero or reserved there.
 
-    `stock` lists the first of these locations with the quantity on hand; `locations` is the number of all of them.
-    Issue, transfer or adjust the stock until it is zero at each of them; or set the item's status to DISCONTINUED."""
+    `stock` lists the first of these locations with the quantity on hand and what is reserved; `locations` is the number
+    of all of them. Release the reservations, and issue, transfer or adjust the stock until it is zero at each of them;
+    or set the item's status to DISCONTINUED."""
 
     slug, title = "item-has-stock", "The item has stock"
     extension = LocationsWithStock
 
 
 class LocationHasStock(errors.Conflict):
-    """The location cannot be deleted: it has stock of some item, or stock below zero.
+    """The location cannot be deleted: it has stock of some item, or stock below zero, or reservations.
 
-    `stock` lists the first of these items with the quantity on hand; `items` is the number of all of them. Issue,
-    transfer or adjust the stock until it is zero for each of them."""
+    `stock` lists the first of these items with the quantity on hand and what is reserved; `items` is the number of all
+    of them. Release the reservations, and issue, transfer or adjust the stock until it is zero for each of them."""
 
     slug, title = "location-has-stock", "The location has stock"
     extension = ItemsWithStock
@@ -119,18 +148,32 @@ class LocationHasChildren(errors.Conflict):
     extension = Children
 
 
+class NoPlaceInTree(errors.Conflict):
+    """The deleted location cannot be restored where it was: the location that it was a part of is deleted itself, or
+    has so many levels above it by now that this one would be too deep.
+
+    Restore that location first, or move it up."""
+
+    slug, title = "no-place-in-tree", "Its place among the locations is gone"
+
+
 class NegativeStock(errors.Conflict):
-    """Stock is below zero here, so negative stock must stay allowed. Correct the stock first, then try again."""
+    """Stock is below zero here, or below what is reserved, so negative stock must stay allowed. Correct the stock or
+    release the reservations first, then try again."""
 
     slug, title = "negative-stock", "Stock is negative here"
     extension = ItemsWithStock
 
 
 class InsufficientStock(errors.Conflict):
-    """More would go out than is on hand, at a location that does not allow negative stock. Nothing was posted.
+    """More would go out than is available, at a location that does not allow negative stock. Nothing was posted.
 
-    `available` is the quantity that could go out at this point; within a document, after the lines before it.
-    `item_id` and `location_id` name the item and the location."""
+    `available` is the quantity that could go out at this point: on hand, less what others have reserved; within a
+    document, after the lines before it. `item_id` and `location_id` name the item and the location.
+
+    A movement that is dated back must fit the history of its location as well: what it takes was needed by movements
+    that happened later. `breaks_at` is then the first moment at which the stock would have been below zero. Date it
+    later, or post what is missing in the history first."""
 
     slug, title = "insufficient-stock", "Not enough stock"
     extension = Available
@@ -144,9 +187,42 @@ class ItemNotActive(errors.Conflict):
 
 
 class AlreadyReversed(errors.Conflict):
-    """The document was reversed before; that is possible once. The reversal itself can be reversed."""
+    """More of the document would be reversed than is left of it: each line can be reversed up to what it was, at once
+    or in parts. `errors` says how much is left of each line. The reversal is a document too, and can be reversed."""
 
     slug, title = "already-reversed", "The document is already reversed"
+
+
+class CostUnknown(errors.Invalid):
+    """No cost of this item was ever stated, so nobody can say what the movement is worth. It is not guessed.
+
+    State it: with `unit_cost` or `total_cost` where stock comes in, also `"0"` if it was free; or with a revaluation
+    that states `unit_value`."""
+
+    slug, title = "cost-unknown", "The cost is not known"
+
+
+class PeriodClosed(errors.Conflict):
+    """The movement is dated to a period that is closed. Nothing was posted.
+
+    `first_open` is the first moment that a movement may be dated to. Date it there, or have the period opened again."""
+
+    slug, title = "period-closed", "The period is closed"
+    extension = FirstOpen
+
+
+class BarcodeTaken(errors.Conflict):
+    """Another item has this barcode, so a scanner could not tell them apart. Choose another, or take it from that item
+    first. A deleted item gives its barcode free."""
+
+    slug, title = "barcode-taken", "The barcode is taken"
+
+
+class ExternalIdTaken(errors.Conflict):
+    """Another item, or another location, has this external id. Choose another, or take it from that one first. One that
+    is deleted gives its external id free."""
+
+    slug, title = "external-id-taken", "The external id is taken"
 
 
 class TooManyEntries(errors.Conflict):

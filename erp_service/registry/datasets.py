@@ -85,7 +85,7 @@ def a_time(value: FilterValue) -> datetime:
         # COPY gets it in UTC, where some times of the years 1 and 9999 lie outside of them
         return msgspec.convert(value, _Time).astimezone(UTC)
     except (msgspec.ValidationError, OverflowError):
-        raise ValueError("must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z") from None
+        raise ValueError("must be an RFC 3339 time with a zone, such as 2026-01-31T12:00:00Z, or a date") from None
 
 
 _Time = Annotated[datetime, Meta(tz=True)]

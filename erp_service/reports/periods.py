@@ -4,9 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from erp_service import errors
+from erp_service.company.queries import company_zone
+from erp_service.db.sessions import Session
 from erp_service.errors import Fault
-from erp_service.inventory.stock_schemas import EARLIEST
-from erp_service.timestamps import parse_timestamps, parse_zone
+from erp_service.inventory.posting.schemas import EARLIEST
+from erp_service.timestamps import UTC_ZONE, day_begins, parse_times, parse_zone
 
 MOST_DAYS = 3660
 
@@ -19,24 +21,29 @@ class Span(NamedTuple):
     timezone: str
 
 
-def span(since: str | None, until: str | None, timezone: str) -> Span:
+async def span(db: Session, since: str | None, until: str | None, timezone: str | None) -> Span:
     """The span of query parameters. Without `since`, it begins with the month one year before `until`, or before now.
+    Without a zone, its days are the company's.
 
     Raises errors.Invalid, which names every bad parameter."""
     faults = []
+    zone = UTC_ZONE
     try:
-        zone = parse_zone(timezone)
+        zone = await company_zone(db) if timezone is None else parse_zone(timezone)
     except ValueError as exc:
         faults.append(Fault(str(exc), parameter="timezone"))
-        zone = parse_zone("UTC")
-    first, end = parse_timestamps(("from", since), ("to", until))
+    first = end = None
+    try:
+        first, end = parse_times(("from", since), ("to", until), zone=zone)
+    except errors.Invalid as exc:
+        raise errors.Invalid(None, *faults, *exc.faults) from None
     now = datetime.now(UTC)
     # no entry lies in the future; and the last hours of the year 9999 have no local time in some zones
     latest = min(end or now, now)
     if first is None and latest.year > EARLIEST.year + 1:
         # the first of a month, so that it is the same for every page that is read today
-        local = latest.astimezone(zone)
-        first = datetime(local.year - 1, local.month, 1, tzinfo=zone).astimezone(UTC)
+        day = latest.astimezone(zone).date()
+        first = day_begins(day.replace(year=day.year - 1, day=1), zone)
     if first is None or first.year < EARLIEST.year:
         faults.append(Fault(f"must not be before the year {EARLIEST.year}", parameter="from" if first else "to"))
     elif first >= latest:
@@ -45,4 +52,4 @@ def span(since: str | None, until: str | None, timezone: str) -> Span:
         faults.append(Fault(f"must not be more than {MOST_DAYS} days before `to`", parameter="from"))
     if first is None or faults:
         raise errors.Invalid(None, *faults)
-    return Span(first, end, timezone)
+    return Span(first, end, zone.key)

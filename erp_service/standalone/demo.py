@@ -65,6 +65,9 @@ class Good(msgspec.Struct, frozen=True):
     sku: str
     name: str
     unit: str
+    decimals: int
+    units: str
+    barcode: str
     reorder_point: Decimal
     unit_cost: Decimal
     supplier: str
@@ -80,8 +83,9 @@ async def load_demo(url: str, *, now: datetime | None = None) -> bool:
         if await db.scalar(select(exists().where(Item.id.is_not(None)))):
             return False
         goods = catalogue()
-        items = [(g.sku, g.name, g.unit, shortest(g.reorder_point)) for g in goods]
-        await load_into(db, "items", _file("items", ("sku", "name", "unit", "reorder_point"), items), who=who)
+        columns = ("sku", "name", "unit", "decimals", "units", "barcode", "reorder_point")
+        items = [(g.sku, g.name, g.unit, str(g.decimals), g.units, g.barcode, shortest(g.reorder_point)) for g in goods]
+        await load_into(db, "items", _file("items", columns, items), who=who)
         locations = (_FILES / "locations.csv").read_bytes()
         await load_into(db, "locations", _spooled("locations", locations), who=who)
         rows = [astuple(movement) for movement in movements(goods, now or datetime.now(UTC))]

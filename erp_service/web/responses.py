@@ -118,21 +118,21 @@ def _content_policy(page: str, style_attributes: bool) -> str:
     )
 
 
-def tagged(content: T, version: int, **headers: str) -> ApiResponse[T]:
+def tagged(content: T, version: int | str, **headers: str) -> ApiResponse[T]:
     """One resource with the `ETag` of its version."""
     return ApiResponse(content, headers={"ETag": etag(version), **headers})
 
 
-def created(content: T, location: str, version: int | None = None) -> ApiResponse[T]:
+def created(content: T, location: str, version: int | str | None = None) -> ApiResponse[T]:
     headers = {"Location": location} | ({"ETag": etag(version)} if version is not None else {})
     return ApiResponse(content, status_code=201, headers=headers)
 
 
-def etag(version: int) -> str:
+def etag(version: int | str) -> str:
     return f'"{version}"'
 
 
-def require_match(if_match: str | None, version: int) -> None:
+def require_match(if_match: str | None, version: int | str) -> None:
     """Raises errors.Stale unless `If-Match` is absent, `*`, or names this version."""
     if if_match is not None and not etag_matches(if_match, etag(version)):
         raise errors.Stale("It was changed after you read it.", headers={"ETag": etag(version)})

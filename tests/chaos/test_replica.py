@@ -16,7 +16,7 @@ from sqlalchemy import update
 from erp_service.db.engine import Database
 from erp_service.db.sessions import ReadSession
 from erp_service.inventory.models import StockBalance
-from erp_service.reports import queries
+from erp_service.reports.queries.snapshot import SNAPSHOT
 from erp_service.reports.schemas import SnapshotPage
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
@@ -55,7 +55,7 @@ class Reports:
         for n in range(1, TIMES + 1):
             async with self._writer.write() as db:
                 mine = update(StockBalance).where(StockBalance.item_id == self._item_id)
-                await db.execute(mine.values(on_hand=n, value=n))
+                await db.execute(mine.values(on_hand=n))
             page = await self._reader.reading(self._report)
             assert [row.on_hand for row in page.items] == [Decimal(n)]
 
@@ -64,7 +64,7 @@ class Reports:
         assert isinstance(driver, asyncpg.Connection)
         # the server reports at connection whether it is in recovery
         self.on_replica += getattr(driver.get_settings(), "in_hot_standby", "off") == "on"
-        return await queries.snapshot(db, currency="EUR", item_id=self._item_id, limit=2)
+        return await SNAPSHOT.page(db, currency="EUR", item_id=self._item_id, limit=2)
 
 
 async def test_ten_thousand_writes_are_read_at_once_by_another_instance_while_the_replica_is_slow(

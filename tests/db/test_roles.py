@@ -125,6 +125,28 @@ async def test_workers_and_readers_write_no_stock_and_change_no_user(owner: asyn
         )
 
 
+async def test_worker_ends_reservations_and_changes_nothing_else_of_stock(owner: asyncpg.Connection) -> None:
+    """Each column of these tables: one that comes later is a decision too."""
+    columns = await owner.fetch(
+        "select table_name::text, column_name::text from information_schema.columns"
+        " where table_schema = 'public' and table_name in ('stock_balances', 'stock_reservations') order by 1, 2"
+    )
+    changes = [f"update {table} set {column} = {column}" for table, column in columns]
+    other = [
+        "insert into stock_reservations select * from stock_reservations",
+        "delete from stock_reservations",
+        "insert into stock_balances (item_id, location_id) values (1, 1)",
+        "delete from stock_balances",
+    ]
+    assert await permitted(owner, "erp_worker", *changes, *other) == [
+        "update stock_balances set reserved = reserved",
+        "update stock_reservations set ended_at = ended_at",
+        "update stock_reservations set status = status",
+        "update stock_reservations set version = version",
+    ]
+    assert await permitted(owner, "erp_reader", *changes, *other) == []
+
+
 async def test_reader_writes_nothing_at_all(owner: asyncpg.Connection) -> None:
     tables = await owner.fetch("select relname from pg_class where relnamespace = 'public'::regnamespace"
                                " and relkind in ('r', 'p')")  # fmt: skip

@@ -19,8 +19,10 @@ from erp_service.db.engine import Database
 from erp_service.imports import service
 from erp_service.imports.movement_rows import LAYOUT
 from erp_service.imports.service import Loaded
-from erp_service.inventory import ledger, row_locks
-from erp_service.inventory.posting_lines import PostingLine
+from erp_service.inventory.posting import ledger, row_locks
+from erp_service.inventory.posting.lines import PostingLine
+from erp_service.inventory.posting.row_locks import Wanted
+from erp_service.inventory.posting.valuation import cost_of
 from erp_service.inventory.problems import InsufficientStock
 from erp_service.settings import Settings
 from tests.imports.loading import Load, refused
@@ -41,15 +43,16 @@ def load(settings: Settings, tmp_path: Path) -> Load:
 
 
 async def test_each_kind_of_movement_becomes_its_entries(load: Load, owner: asyncpg.Connection) -> None:
-    await stocked(owner, "A", places=("MAIN", "SHOP", "OWED-"))
+    await stocked(owner, "A", "B", places=("MAIN", "SHOP", "OWED-"))
     await load(
         HEADER + f"{AT},IN,A,MAIN,10,,2.5,PO-1,,\n"
         f"{AT},TRANSFER,A,MAIN,4,SHOP,,PO-1,,\n"
         f"{AT},OUT,A,SHOP,1,,,,by hand,\n"
         f"{AT},ADJUSTMENT,A,MAIN,-0.5,,,,,broken\n"
         f"{AT},ADJUSTMENT,A,MAIN,1,,,,,\n"
-        f"{AT},OUT,A,OWED-,2,,,,,\n"
-        f"{AT},IN,A,OWED-,3,,1,,,\n"
+        f"{AT},OUT,B,OWED-,2,,,,,\n"
+        f"{AT},IN,B,OWED-,3,,1,,,\n"
+        f"{AT},ADJUSTMENT,B,OWED-,2,,0.5,,,found\n"
     )
     rows = await owner.fetch(
         "select entry_type, code, trim_scale(quantity)::text, trim_scale(e.value)::text, trim_scale(unit_cost)::text,"
@@ -57,14 +60,15 @@ async def test_each_kind_of_movement_becomes_its_entries(load: Load, owner: asyn
     )
     assert [tuple(row) for row in rows] == [
         ("IN", "MAIN", "10", "25", "2.5", 1, None),
-        ("TRANSFER_OUT", "MAIN", "-4", "-10", None, 2, None),
-        ("TRANSFER_IN", "SHOP", "4", "10", None, 2, None),
+        ("TRANSFER_OUT", "MAIN", "-4", "0", None, 2, None),
+        ("TRANSFER_IN", "SHOP", "4", "0", None, 2, None),
         ("OUT", "SHOP", "-1", "-2.5", None, 1, None),
         ("ADJUSTMENT", "MAIN", "-0.5", "-1.25", None, 1, "broken"),
         ("ADJUSTMENT", "MAIN", "1", "2.5", None, 1, "imported"),
         ("OUT", "OWED-", "-2", "0", None, 1, None),
         ("IN", "OWED-", "3", "3", "1", 1, None),
         ("ADJUSTMENT", "OWED-", "0", "-2", None, 1, "settlement of negative stock"),
+        ("ADJUSTMENT", "OWED-", "2", "1", "0.5", 1, "found"),
     ]
     assert await balance(owner, "A", "MAIN") == "6.5 16.25"
     await assert_books(owner)
@@ -86,21 +90,23 @@ def random_lines(chance: Random, lines: int) -> list[dict[str, str]]:
 
 async def post(database: Database, line: dict[str, str], sku: str) -> bool:
     async with database.write() as db:
-        held = await row_locks.lock_rows(
-            db, [(sku, line["location"]), (sku, line.get("to_location", line["location"]))]
-        )
+        valued = line["type"] != "TRANSFER"
+        places = (line["location"], line.get("to_location", line["location"]))
+        held = await row_locks.lock_rows(db, [Wanted(sku, place, valued=valued) for place in places])
+        unit_cost = Decimal(line["unit_cost"]) if "unit_cost" in line else None
         posted = PostingLine(
             kind=line["type"],  # type: ignore[arg-type]
             item=held.items[sku],
             location=held.locations[line["location"]],
             to_location=held.locations[line["to_location"]] if "to_location" in line else None,
             quantity=Decimal(line["quantity"]),
-            unit_cost=Decimal(line["unit_cost"]) if "unit_cost" in line else None,
+            cost=None if unit_cost is None else cost_of(Decimal(line["quantity"]), unit_cost),
+            unit_cost=unit_cost,
             occurred_at=datetime.fromisoformat(line["occurred_at"]),
             reason=line.get("reason"),
         )
         try:
-            await ledger.post(db, system("test"), [posted], held.balances)
+            await ledger.post(db, system("test"), [posted], held)
         except InsufficientStock:
             return False
     return True
@@ -123,21 +129,23 @@ async def test_an_import_makes_the_same_books_as_posting_line_by_line(
     lines = [line for line in drawn if await post(database, line, f"posted {line['sku']}")]
     assert 80 < len(lines) < len(drawn)
     await load(as_csv(lines), batch_size=7)
-    columns = "location_id, entry_type, quantity, value, unit_cost, on_hand_after, value_after, reason, metadata, line"
+    columns = "location_id, entry_type, quantity, value, unit_cost, on_hand_after, item_on_hand_after"
+    columns += ", value_after, origin, reason, metadata, line"
     for sku in ("A", "B"):
         entries = (
             f"select {columns} from stock_ledger where item_id = (select id from items where sku = $1) order by id"
         )
         assert await owner.fetch(entries, sku) == await owner.fetch(entries, f"posted {sku}")
-        kept = "select location_id, on_hand, value, last_average from stock_balances"
-        kept += " where item_id = (select id from items where sku = $1) and on_hand <> 0 order by 1"
+        kept = "select location_id, b.on_hand, b.last_occurred_at, v.on_hand, v.value, v.last_cost"
+        kept += " from stock_balances b join stock_values v using (item_id)"
+        kept += " where item_id = (select id from items where sku = $1) and b.on_hand <> 0 order by 1"
         assert await owner.fetch(kept, sku) == await owner.fetch(kept, f"posted {sku}")
     await assert_books(owner)
 
 
 async def test_lines_of_one_time_and_reference_are_one_document(load: Load, owner: asyncpg.Connection) -> None:
     await stocked(owner, "A")
-    references = ["X"] * 1500 + ["Y", "Y", "", "", "Y"]
+    references = ["X"] * 2500 + ["Y", "Y", "", "", "Y"]
     lines = [{"occurred_at": AT, "type": "IN", "sku": "A", "location": "MAIN", "quantity": "1"} for _ in references]
     for line, reference in zip(lines, references, strict=True):
         line["reference_no"] = reference
@@ -149,7 +157,7 @@ async def test_lines_of_one_time_and_reference_are_one_document(load: Load, owne
         " group by transaction_id, reference_no order by min(e.id)"
     )
     assert [tuple(row) for row in documents] == [
-        ("X", 1000, 1, 1000, True),
+        ("X", 2000, 1, 2000, True),
         ("X", 500, 1, 500, True),
         ("Y", 2, 1, 2, True),
         (None, 1, 1, 1, True),
@@ -167,8 +175,8 @@ async def test_columns_that_nobody_knows_become_metadata_and_text_stays_as_it_is
     written = io.StringIO()
     writer = csv.writer(written)
     writer.writerow([*LAYOUT.known, "customer", "price"])
-    writer.writerow([AT, "IN", "A", "MAIN", "1", "", "", "", "Ω 1", odd, "", odd, ""])
-    writer.writerow([AT, "IN", "A", "MAIN", "1", "", "", "", "\\N", "", "", "", ""])
+    writer.writerow([AT, "IN", "A", "MAIN", "1", "", "", "", "Ω 1", odd, "", "", odd, ""])
+    writer.writerow([AT, "IN", "A", "MAIN", "1", "", "", "", "\\N", "", "", "", "", ""])
     await load(written.getvalue())
     rows = await owner.fetch("select reference_no, notes, metadata from stock_ledger order by id")
     assert [(r["reference_no"], r["notes"], json.loads(r["metadata"])) for r in rows] == [
@@ -192,8 +200,8 @@ BAD = {
     f"{AT},ADJUSTMENT,A,MAIN,0,,,,,": "line 2, quantity: must not be zero",
     f"{AT},IN,A,MAIN,1_000,,,,,": "line 2, quantity: is not a plain decimal number",
     f"{AT},IN,A,MAIN,١,,,,,": "line 2, quantity: is not a plain decimal number",
-    f"{AT},IN,A,MAIN,1,,0.00001,,,": "line 2, unit_cost: has more than 4 decimals",
-    f"{AT},OUT,A,MAIN,1,,1,,,": "line 2, unit_cost: only an IN has a cost",
+    f"{AT},IN,A,MAIN,1,,0.00000000001,,,": "line 2, unit_cost: has more than 10 decimals",
+    f"{AT},OUT,A,MAIN,1,,1,,,": "line 2, unit_cost: only what comes in has a cost",
     f"{AT},IN,A,MAIN,1,SHOP,,,,": "line 2, to_location: only a TRANSFER goes to another location",
     f"{AT},TRANSFER,A,MAIN,1,,,,,": "line 2, to_location: is missing",
     f"{AT},TRANSFER,A,MAIN,1,MAIN,,,,": "line 2, to_location: is the location itself",

@@ -14,7 +14,7 @@ from erp_service.imports import movement_rows
 from erp_service.imports.csv_table import Table
 from erp_service.imports.files.faults import Faults
 from erp_service.imports.movement_rows import LAYOUT
-from erp_service.inventory.stock_schemas import Movements
+from erp_service.inventory.posting.schemas import Movements
 
 AT = "2026-01-15T12:00:00Z"
 

@@ -14,15 +14,15 @@ from erp_service.exports.formats.csv_format import CSV
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.imports.files.dialect import Dialect
 from erp_service.imports.service import Kind
-from erp_service.inventory import stock
 from erp_service.inventory.datasets import ITEMS, LOCATIONS, STOCK_MOVEMENTS
-from erp_service.inventory.stock_schemas import Reversal
+from erp_service.inventory.posting import reversal
+from erp_service.inventory.posting.schemas import Reversal
 from erp_service.registry.datasets import Dataset
 from tests.imports.loading import Load, refused
 from tests.inventory.books import assert_books
 
 AT = "2026-01-15T12:00:00Z"
-MADE_ANEW = {"id", "parent_id", "created_at", "updated_at", "recorded_at", "user_id"}
+MADE_ANEW = {"reverses_id", "id", "parent_id", "created_at", "updated_at", "recorded_at", "user_id"}
 
 
 async def exported(owner: asyncpg.Connection, dataset: Dataset, order: str = "", **options: Any) -> str:
@@ -44,7 +44,8 @@ def rows(content: str) -> list[dict[str, str]]:
 async def emptied(owner: asyncpg.Connection) -> None:
     await owner.execute(
         "set session_replication_role = replica;"  # without triggers
-        "truncate items, locations, stock_balances, stock_ledger, stock_transactions, imports restart identity cascade;"
+        "truncate items, locations, stock_balances, stock_values, stock_ledger, stock_transactions, imports"
+        " restart identity cascade;"
         "reset session_replication_role"
     )
 
@@ -52,13 +53,15 @@ async def emptied(owner: asyncpg.Connection) -> None:
 async def a_company(load: Load) -> None:
     await load(
         "items",
-        'sku,name,unit,status,description,reorder_point\nA,"Mug, ""blue""",pcs,ACTIVE,"two\nlines",2.5\n'
-        "B,Küche,kg,INACTIVE,,\nC,Plate,pcs,DISCONTINUED,,\n",
+        "sku,name,unit,status,description,reorder_point,decimals,units,barcode,external_id,supplier\n"
+        'A,"Mug, ""blue""",pcs,ACTIVE,"two\nlines",2.5,0,'
+        '"[{""unit"": ""case"", ""numerator"": 12, ""denominator"": 1}]",0012345678905,shop/1,"Acme, ""Ltd"""\n'
+        "B,Küche,kg,INACTIVE,,,,,,,\nC,Plate,pcs,DISCONTINUED,,,,,,,Müller\n",
     )
     await load(
         "locations",
-        "code,name,location_type,address,parent,allow_negative_stock\n"
-        "BIN-1,Bin,BIN,,MAIN,\nMAIN,Main,WAREHOUSE,1 High St,,\nOWED,Owed,ZONE,,,yes\n",
+        "code,name,location_type,address,parent,allow_negative_stock,external_id,floor\n"
+        "BIN-1,Bin,BIN,,MAIN,,bin/1,2\nMAIN,Main,WAREHOUSE,1 High St,,,,\nOWED,Owed,ZONE,,,yes,,0\n",
     )
     await load(
         "movements",
@@ -66,7 +69,8 @@ async def a_company(load: Load) -> None:
         f"{AT},IN,A,MAIN,24,,,37.00,PO-1,,,\n{AT},IN,B,MAIN,3,,1.2345,,PO-1,,,\n"
         f"{AT},TRANSFER,A,MAIN,7,BIN-1,,,TR-1,,,\n{AT},TRANSFER,A,BIN-1,2,OWED,,,TR-1,,,\n"
         f'{AT},OUT,A,OWED,5,,,,,"by ""hand""",,Lumen\n{AT},IN,A,OWED,4,,2,,,,,\n{AT},IN,A,MAIN,1,,,,,,,\n'
-        f"{AT},ADJUSTMENT,B,MAIN,-0.5,,,,,,broken,\n{AT},ADJUSTMENT,B,MAIN,0.25,,,,,,,\n",
+        f"{AT},ADJUSTMENT,B,MAIN,-0.5,,,,,,broken,\n{AT},ADJUSTMENT,B,MAIN,0.25,,,,,,,\n"
+        f"{AT},OUT,B,OWED,4,,,,,,,\n{AT},IN,B,OWED,5,,3,,,,,\n",
         Dialect(history=True),
     )
 
@@ -76,7 +80,8 @@ async def test_exports_are_imported_again_as_they_are(load: Load, owner: asyncpg
     await a_company(load)
     datasets: dict[Kind, Dataset] = {"items": ITEMS, "locations": LOCATIONS, "movements": STOCK_MOVEMENTS}
     before = {kind: await exported(owner, dataset) for kind, dataset in datasets.items()}
-    balances = "select item_id, location_id, on_hand, value from stock_balances order by 1, 2"
+    balances = "select item_id, location_id, b.on_hand, v.on_hand, v.value from stock_balances b"
+    balances += " join stock_values v using (item_id) order by 1, 2"
     held = await owner.fetch(balances)
     await emptied(owner)
     for kind, content in before.items():
@@ -109,10 +114,10 @@ async def test_reversals_come_back_at_the_value_that_they_had(
 ) -> None:
     """At moving average they would be worth something else."""
     await a_company(load)
-    reversal = msgspec.convert({"reason": "wrong price"}, Reversal, dec_hook=validation.read_hook)
+    body = msgspec.convert({"reason": "wrong price"}, Reversal, dec_hook=validation.read_hook)
     async with database.write() as db:
         document = await owner.fetchval("select transaction_id from stock_ledger where reference_no = 'TR-1' limit 1")
-        await stock.reverse(db, system("test"), document, reversal)
+        await reversal.reverse(db, system("test"), document, body)
     before = await exported(owner, STOCK_MOVEMENTS)
     assert "wrong price" in before
     masters = await exported(owner, ITEMS), await exported(owner, LOCATIONS)

@@ -5,8 +5,8 @@ from typing import Any
 
 import httpx
 
-from erp_service.inventory import row_locks
-from erp_service.inventory.posting_lines import PostingLine
+from erp_service.inventory.posting import row_locks
+from erp_service.inventory.posting.lines import PostingLine
 from tests.inventory.posting import NOON
 
 ITEMS = "/api/v1/inventory/items"
@@ -40,5 +40,10 @@ async def listed(client: httpx.AsyncClient, **params: Any) -> list[str]:
 
 def receipt(held: row_locks.LockedRows, sku: str = "BOLT-M8") -> PostingLine:
     return PostingLine(
-        kind="IN", item=held.items[sku], location=held.locations["MAIN"], quantity=Decimal(1), occurred_at=NOON
+        kind="IN",
+        item=held.items[sku],
+        location=held.locations["MAIN"],
+        quantity=Decimal(1),
+        cost=Decimal(2),
+        occurred_at=NOON,
     )

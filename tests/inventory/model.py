@@ -1,13 +1,12 @@
-"""One balance at moving average in plain fractions: worded after the contract, and sharing no line with the service."""
+"""One item at one moving average over all locations, in plain fractions: worded after the contract ("Time and value in
+the ledger"), and sharing no line with the service."""
 
 from dataclasses import dataclass
-from decimal import Decimal
 from fractions import Fraction
 
-from erp_service.inventory.valuation import NotEnough
 
-Step = tuple[str, Decimal, Decimal | None]
-"""receive (with a unit cost or None), issue, adjust, receive_at_value, issue_at_value (with a value), and how much."""
+class Unknown(Exception):
+    """No cost was ever stated."""
 
 
 def half_away(number: Fraction, scale: int) -> Fraction:
@@ -16,56 +15,77 @@ def half_away(number: Fraction, scale: int) -> Fraction:
     return Fraction(whole if number >= 0 else -whole, 10**scale)
 
 
+def money(number: Fraction) -> Fraction:
+    return half_away(number, 4)
+
+
+Entries = list[tuple[Fraction, Fraction]]
+"""The signed quantity and value of each entry of a movement."""
+
+
 @dataclass
-class Model:
-    """on hand, value and last average, as the contract words them ("Time and value in the ledger")."""
+class Item:
+    """Q, V and c of the contract."""
 
     on_hand: Fraction = Fraction(0)
     value: Fraction = Fraction(0)
-    average: Fraction | None = None
-    negative: bool = False
+    last_cost: Fraction | None = None
 
-    def apply(self, step: Step) -> list[tuple[Fraction, Fraction]]:
-        name, quantity, worth = step[0], Fraction(step[1]), None if step[2] is None else Fraction(step[2])
-        if name == "adjust":
-            name, quantity, worth = ("receive" if quantity > 0 else "issue"), abs(quantity), None
-        entries = (
-            self._in(name, quantity, worth) if name in ("receive", "receive_at_value") else self._out(quantity, worth)
-        )
-        for moved, value in entries:
-            self.on_hand += moved
-            self.value += value
-        if self.on_hand > 0:
-            self.average = half_away(self.value / self.on_hand, 10)
-        return entries
-
-    def _in(self, name: str, quantity: Fraction, worth: Fraction | None) -> list[tuple[Fraction, Fraction]]:
-        if name == "receive_at_value" and worth is not None:
-            value = worth
-        elif worth is not None:
-            value = half_away(quantity * worth, 4)
+    def receive(self, q: Fraction, cost: Fraction | None = None, unit_cost: Fraction | None = None) -> Entries:
+        if cost is not None:
+            self.last_cost = half_away(cost / q, 10) if unit_cost is None else unit_cost
         elif self.on_hand > 0:
-            value = half_away(self.value * quantity / self.on_hand, 4)
+            cost = money(self.value * q / self.on_hand)
         else:
-            value = half_away(quantity * (self.average or 0), 4)
-        entries = [(quantity, value)]
-        left = self.on_hand + quantity
-        if self.on_hand < 0 and left >= 0:
-            settled = half_away(value / quantity * left, 4) - (self.value + value)
-            if settled:
-                entries.append((Fraction(0), settled))
-        return entries
+            cost = money(q * self._known())
+        return self.take_back(q, cost)
 
-    def _out(self, quantity: Fraction, worth: Fraction | None) -> list[tuple[Fraction, Fraction]]:
-        if quantity > self.on_hand and not self.negative:
-            raise NotEnough(Decimal(self.on_hand.numerator) / self.on_hand.denominator)
-        rest = self.on_hand - quantity
-        if rest == 0:
-            return [(-quantity, -self.value)]
-        if worth is not None and not (rest > 0 and self.value < worth):
-            return [(-quantity, -worth)]
-        if rest > 0:
-            return [(-quantity, -half_away(self.value * quantity / self.on_hand, 4))]
+    def take_back(self, q: Fraction, worth: Fraction) -> Entries:
+        entries = [(q, worth)]
+        if self.on_hand < 0:
+            rest = money((self.on_hand + q) * worth / q) - (self.value + worth)
+            entries += [(Fraction(0), rest)] if rest else []
+        return self._done(entries)
+
+    def issue(self, q: Fraction) -> Entries:
+        return self._done([(-q, -self._share(q))])
+
+    def give_back(self, q: Fraction, worth: Fraction) -> Entries:
+        still_there = self.on_hand > q and self.value >= worth
+        goes = worth if still_there else self._share(q)
+        return self._done([(-q, -worth), *([(Fraction(0), worth - goes)] if goes != worth else [])])
+
+    def revalue(self, difference: Fraction, quantity: Fraction | None) -> tuple[Entries, Fraction]:
+        """And what is not covered."""
         there = max(self.on_hand, Fraction(0))
-        whole = self.value if there else Fraction(0)
-        return [(-quantity, -(whole + half_away((quantity - there) * (self.average or 0), 4)))]
+        of = there if quantity is None else quantity
+        covered = money(difference * min(there, of) / of) if of and there else Fraction(0)
+        if there:
+            covered = max(covered, -self.value)
+        if of and self.last_cost is not None:
+            self.last_cost = max(self.last_cost + half_away(difference / of, 10), Fraction(0))
+        return self._done([(Fraction(0), covered)]), difference - covered
+
+    def set_unit_value(self, unit_value: Fraction) -> Entries:
+        self.last_cost = unit_value
+        return self._done([(Fraction(0), money(self.on_hand * unit_value) - self.value)])
+
+    def _share(self, q: Fraction) -> Fraction:
+        if q < self.on_hand:
+            return money(self.value * q / self.on_hand)
+        if q == self.on_hand:
+            return self.value
+        there = max(self.on_hand, Fraction(0))
+        return (self.value if there else 0) + money((q - there) * self._known())
+
+    def _known(self) -> Fraction:
+        if self.last_cost is None:
+            raise Unknown
+        return self.last_cost
+
+    def _done(self, entries: Entries) -> Entries:
+        for quantity, value in entries:
+            self.on_hand += quantity
+            self.value += value
+        assert (self.value >= 0) if self.on_hand > 0 else (self.value <= 0) if self.on_hand < 0 else self.value == 0
+        return entries

@@ -7,8 +7,10 @@ from typing import Any
 
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.inventory import ledger, row_locks
-from erp_service.inventory.posting_lines import PostingLine
+from erp_service.inventory.posting import ledger, row_locks
+from erp_service.inventory.posting.lines import PostingLine
+from erp_service.inventory.posting.row_locks import Wanted
+from erp_service.inventory.posting.valuation import cost_of
 
 NOON = datetime(2026, 1, 15, 12, tzinfo=UTC)
 
@@ -28,16 +30,17 @@ def posting(database: Database) -> Post:
         reference_no: str | None = None,
     ) -> Any:
         async with database.write() as db:
-            held = await row_locks.lock_rows(db, [(sku, code)])
+            rows = await row_locks.lock_rows(db, [Wanted(sku, code)])
             line = PostingLine(
                 kind=kind,
-                item=held.items[sku],
-                location=held.locations[code],
+                item=rows.items[sku],
+                location=rows.locations[code],
                 quantity=Decimal(quantity),
+                cost=None if unit_cost is None else cost_of(Decimal(quantity), Decimal(unit_cost)),
                 unit_cost=None if unit_cost is None else Decimal(unit_cost),
                 occurred_at=at,
                 reference_no=reference_no,
             )
-            return await ledger.post(db, system("test"), [line], held.balances)
+            return await ledger.post(db, system("test"), [line], rows)
 
     return post

@@ -24,11 +24,13 @@ async def fill(owner: asyncpg.Connection) -> None:
         insert into locations (code, name, location_type) select 'L' || n, 'L', 'BIN' from generate_series(1, 4) n;
         insert into stock_transactions (id) values ('00000000-0000-7000-8000-000000000001');
         insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, value,
-            on_hand_after, value_after, occurred_at, reference_no)
-          select '00000000-0000-7000-8000-000000000001', 1, i.id, l.id, 'IN', 1, 1, n, n,
+            on_hand_after, item_on_hand_after, value_after, occurred_at, reference_no)
+          select '00000000-0000-7000-8000-000000000001', 1, i.id, l.id, 'IN', 1, 1, n, n, n,
             '2026-01-10T12:00:00Z'::timestamptz + n * interval '1 day', 'R' || i.id
           from items i, locations l, generate_series(1, case when i.sku = 'S7' and l.id <= 2 then 4003 else 3 end) n;
-        insert into stock_balances (item_id, location_id, on_hand, value)
-          select item_id, location_id, sum(quantity), sum(value) from stock_ledger group by 1, 2;
-        analyze items, locations, stock_ledger, stock_balances;
+        insert into stock_balances (item_id, location_id, on_hand)
+          select item_id, location_id, sum(quantity) from stock_ledger group by 1, 2;
+        insert into stock_values (item_id, on_hand, value)
+          select item_id, sum(quantity), sum(value) from stock_ledger group by 1;
+        analyze items, locations, stock_ledger, stock_balances, stock_values;
     """)

@@ -11,7 +11,9 @@ import pytest
 
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.inventory import items, ledger, row_locks
+from erp_service.inventory import items
+from erp_service.inventory.posting import ledger, row_locks
+from erp_service.inventory.posting.row_locks import Wanted
 from erp_service.inventory.schemas import ItemBody, NameText, SkuText, UnitText
 from tests.inventory.catalogue import ITEMS, bolt, listed, make, make_place, receipt
 from tests.inventory.posting import Post
@@ -152,7 +154,7 @@ async def test_every_bad_field_is_named_at_once(admin: httpx.AsyncClient) -> Non
     answer = await admin.post(ITEMS, json=body)
     assert answer.status_code == 422
     found = {error["pointer"]: error["detail"] for error in answer.json()["errors"]}
-    assert set(found) == {"/sku", "/name", "/unit", "/status", "/description", "/reorder_point", "/colour"}
+    assert set(found) == {"/sku", "/name", "/status", "/description", "/reorder_point", "/colour"}
     assert found["/sku"] == "begins with a blank"
     assert found["/name"] == "has no visible character"
 
@@ -299,16 +301,16 @@ async def test_an_item_with_stock_is_not_deleted_and_the_places_are_named(admin:
     item, main = await make(admin), await make_place(admin)
     below = await make_place(admin, "DOCK", allow_negative_stock=True)
     await make_place(admin, "EMPTY")
-    await post("IN", "BOLT-M8", "MAIN", "2.5")
+    await post("IN", "BOLT-M8", "MAIN", "2.5", unit_cost="2")
     await post("OUT", "BOLT-M8", "DOCK", "1")
-    await post("IN", "BOLT-M8", "EMPTY", "1")
+    await post("IN", "BOLT-M8", "EMPTY", "1", unit_cost="2")
     await post("OUT", "BOLT-M8", "EMPTY", "1")
     answer = await admin.delete(f"{ITEMS}/{item['id']}")
     problem = answer.json()
     assert (answer.status_code, problem["type"], problem["locations"]) == (409, "/problems/item-has-stock", 2)
     assert problem["stock"] == [
-        {"location_id": main["id"], "location": "MAIN", "on_hand": "2.5"},
-        {"location_id": below["id"], "location": "DOCK", "on_hand": "-1"},
+        {"location_id": main["id"], "location": "MAIN", "on_hand": "2.5", "reserved": "0"},
+        {"location_id": below["id"], "location": "DOCK", "on_hand": "-1", "reserved": "0"},
     ]
     assert (await admin.get(f"{ITEMS}/{item['id']}")).headers["ETag"] == '"1"'
 
@@ -316,7 +318,7 @@ async def test_an_item_with_stock_is_not_deleted_and_the_places_are_named(admin:
 async def test_an_item_whose_stock_went_can_be_deleted(admin: httpx.AsyncClient, post: Post) -> None:
     item = await make(admin)
     await make_place(admin)
-    await post("IN", "BOLT-M8", "MAIN", "1")
+    await post("IN", "BOLT-M8", "MAIN", "1", unit_cost="2")
     await post("OUT", "BOLT-M8", "MAIN", "1")
     assert (await admin.delete(f"{ITEMS}/{item['id']}")).status_code == 204
 
@@ -327,10 +329,10 @@ async def test_a_delete_waits_for_a_receipt_that_is_being_committed_and_is_refus
     item = await make(admin)
     await make_place(admin)
     async with database.write() as db:
-        held = await row_locks.lock_rows(db, [("BOLT-M8", "MAIN")])
+        held = await row_locks.lock_rows(db, [Wanted("BOLT-M8", "MAIN")])
         delete = asyncio.create_task(admin.delete(f"{ITEMS}/{item['id']}"))
         await eventually(waiting)
-        await ledger.post(db, system("test"), [receipt(held)], held.balances)
+        await ledger.post(db, system("test"), [receipt(held)], held)
     assert (await delete).json()["stock"][0]["on_hand"] == "1"
 
 
@@ -342,7 +344,7 @@ async def test_a_receipt_waits_for_a_delete_that_is_being_committed_and_finds_no
 
     async def receive() -> bool:
         async with database.write() as db:
-            return "BOLT-M8" in (await row_locks.lock_rows(db, [("BOLT-M8", "MAIN")])).items
+            return "BOLT-M8" in (await row_locks.lock_rows(db, [Wanted("BOLT-M8", "MAIN")])).items
 
     async with database.write() as db:
         await items.delete(db, system("test"), await items.lock_for_update(db, item["id"]))
@@ -359,9 +361,9 @@ async def test_receipts_and_deletes_at_once_leave_no_stock_of_a_deleted_item(
 
     async def receive(sku: str) -> bool:
         async with database.write() as db:
-            held = await row_locks.lock_rows(db, [(sku, "MAIN")])
+            held = await row_locks.lock_rows(db, [Wanted(sku, "MAIN")])
             if found := sku in held.items:
-                await ledger.post(db, system("test"), [receipt(held, sku)], held.balances)
+                await ledger.post(db, system("test"), [receipt(held, sku)], held)
             return found
 
     received, deleted = await asyncio.gather(

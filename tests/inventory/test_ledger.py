@@ -14,8 +14,8 @@ from sqlalchemy import text
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.decimals import Quantity
-from erp_service.inventory import stock
-from erp_service.inventory.stock_schemas import Issue, Receipt, ReceiptLine, Reversal, Transfer
+from erp_service.inventory.posting import reversal, service
+from erp_service.inventory.posting.schemas import Issue, Receipt, ReceiptLine, Reversal, Transfer
 from erp_service.settings import Settings
 from erp_service.validation import decode
 from tests.inventory.books import PATH, assert_books, balance, stocked
@@ -92,7 +92,7 @@ async def test_crossing_transfers_do_not_deadlock(staff: httpx.AsyncClient, owne
             assert answer.status_code == 201, answer.text
 
     await asyncio.gather(shuttle("MAIN", "SHOP"), shuttle("SHOP", "MAIN"))
-    on_hand, value = await owner.fetchrow("select sum(on_hand), sum(value) from stock_balances")
+    on_hand, value = await owner.fetchrow("select sum(on_hand), sum(value) from stock_values")
     assert (on_hand, value) == (200, 208)
     await assert_books(owner)
 
@@ -157,7 +157,7 @@ async def test_item_is_not_deleted_while_a_receipt_commits(
             return found or Decimal(0)
 
     async with database.write() as db:
-        await stock.post_one(db, WHO, one("BOLT"))
+        await service.post_one(db, WHO, one("BOLT"))
         deleter = asyncio.create_task(on_hand_as_the_deleter_sees_it())
         await eventually(waiting)
     assert await deleter == 1
@@ -181,7 +181,7 @@ async def test_receipt_waits_for_a_delete_and_is_refused(
 async def test_stock_that_gets_slower_with_history(database: Database, owner: asyncpg.Connection) -> None:
     """No statement of a posting, of whatever kind, reads a single row of the ledger, nor scans it for nothing."""
     await stocked(owner, "BOLT", "NUT")
-    movements: list[stock.AnyMovement] = [
+    movements: list[service.AnyMovement] = [
         one("BOLT"),
         Issue(sku="BOLT", location="MAIN", quantity=Quantity(1)),
         one("NUT"),
@@ -189,8 +189,8 @@ async def test_stock_that_gets_slower_with_history(database: Database, owner: as
     ]
     move = Transfer(sku="NUT", from_location="MAIN", to_location="SHOP", quantity=Quantity(1))
     async with database.write() as db:
-        await stock.post_all(db, WHO, [*movements, move])
-        await stock.post_one(db, WHO, movements[0])
+        await service.post_all(db, WHO, [*movements, move])
+        await service.post_one(db, WHO, movements[0])
         scans = text(
             "select seq_scan, coalesce(idx_scan, 0), n_tup_ins from pg_stat_xact_user_tables"
             " where relname = 'stock_ledger'"
@@ -203,7 +203,7 @@ async def test_ids_follow_the_lines_of_a_document(database: Database, owner: asy
     order = random.Random(7).choices(range(50), k=1000)
     lines = [ReceiptLine(sku=f"S{n}", location="MAIN", quantity=Quantity(1)) for n in order]
     async with database.write() as db:
-        document = await stock.post_all(db, WHO, lines)
+        document = await service.post_all(db, WHO, lines)
     ids = [entry.id for entry in document.entries]
     assert ids == list(range(ids[0], ids[0] + 1000))
     stored = await owner.fetch("select l.line, i.sku from stock_ledger l join items i on i.id = item_id order by l.id")
@@ -214,7 +214,7 @@ async def test_ids_follow_the_lines_of_a_document(database: Database, owner: asy
 async def test_not_even_a_superuser_changes_the_ledger(database: Database, owner: asyncpg.Connection) -> None:
     await stocked(owner, "BOLT")
     async with database.write() as db:
-        await stock.post_one(db, WHO, one("BOLT"))
+        await service.post_one(db, WHO, one("BOLT"))
     for change in ("update stock_ledger set notes = 'x'", "delete from stock_ledger", "truncate stock_ledger"):
         with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
             await owner.execute(change)
@@ -228,12 +228,12 @@ async def test_not_even_a_superuser_removes_what_the_ledger_names(
     await stocked(owner, "BOLT", "NUT")
     async with connected(settings.migration_database_url or "") as other:
         async with database.write() as db:
-            await stock.post_one(db, WHO, one("BOLT"))
+            await service.post_one(db, WHO, one("BOLT"))
             deleting = asyncio.create_task(other.execute("delete from items"))
             await eventually(waiting)
         with pytest.raises(asyncpg.ForeignKeyViolationError, match="the ledger has entries of these items"):
             await deleting
-    await owner.execute("delete from stock_balances")
+    await owner.execute("delete from stock_balances; delete from stock_values")
     for table, word in (("items", "sku = 'BOLT'"), ("locations", "code = 'MAIN'")):
         for change in (
             f"delete from {table} where {word}",
@@ -255,11 +255,11 @@ async def test_a_document_of_many_lines_takes_as_many_statements_as_one_of_few(
         lines = [ReceiptLine(sku=f"S{size % 7 + n % 40}", location="MAIN", quantity=Quantity(1)) for n in range(size)]
         with sent_statements() as posting:
             async with database.write() as db:
-                document = await stock.post_all(db, WHO, lines)
-        with sent_statements() as reversal:
+                document = await service.post_all(db, WHO, lines)
+        with sent_statements() as reversing:
             async with database.write() as db:
-                await stock.reverse(db, WHO, document.transaction_id, MISTAKE)
-        counts.add((len(posting), len(reversal)))
+                await reversal.reverse(db, WHO, document.transaction_id, MISTAKE)
+        counts.add((len(posting), len(reversing)))
     assert counts == {(4, 5), (2, 5)}
     await assert_books(owner)
 
@@ -271,7 +271,7 @@ async def test_one_movement_takes_two_statements(database: Database, owner: asyn
     for movement in (one("BOLT"), move, one("BOLT"), move):
         with sent_statements() as sent:
             async with database.write() as db:
-                await stock.post_one(db, WHO, movement)
+                await service.post_one(db, WHO, movement)
         counts.append(len(sent))
     assert counts == [4, 4, 2, 2]  # the first of each inserts a balance
 
@@ -288,15 +288,25 @@ async def test_statements_of_a_posting_are_not_planned_anew_each_time(
     )
     async with database.write() as db:
         for _ in range(8):
-            await stock.post_one(db, WHO, one("BOLT"))
-        assert [tuple(row) for row in await db.execute(plans)] == [(5, 3), (5, 3)]
+            await service.post_one(db, WHO, one("BOLT"))
+        # the first locks again after it has inserted the balance
+        assert sorted(tuple(row) for row in await db.execute(plans)) == [(5, 3), (5, 4)]
 
 
 async def test_the_database_itself_refuses_an_unsound_balance(database: Database, owner: asyncpg.Connection) -> None:
     await stocked(owner, "BOLT")
     async with database.write() as db:
-        await stock.post_one(db, WHO, one("BOLT"))
-    await owner.execute("update stock_balances set value = 3")
-    for change in ("on_hand = 'NaN'", "value = 'NaN'", "on_hand = -1", "on_hand = 0", "value = -1"):
+        await service.post_one(db, WHO, one("BOLT"))
+    await owner.execute("update stock_values set value = 3; update stock_balances set reserved = 1")
+    for change in (
+        *("stock_balances set on_hand = 'NaN'", "stock_balances set on_hand = -1", "stock_balances set on_hand = 0.5"),
+        *(
+            "stock_balances set reserved = -1",
+            "stock_balances set reserved = 1.5",
+            "stock_balances set reserved = 'NaN'",
+        ),
+        *("stock_values set value = 'NaN'", "stock_values set value = -1", "stock_values set on_hand = 0"),
+        *("stock_values set on_hand = -1", "stock_values set last_cost = -1", "stock_values set last_cost = 'NaN'"),
+    ):
         with pytest.raises(asyncpg.CheckViolationError):
-            await owner.execute(f"update stock_balances set {change}")
+            await owner.execute(f"update {change}")

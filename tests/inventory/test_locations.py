@@ -1,6 +1,7 @@
 """Locations over HTTP: a tree that stays one under concurrency, and the one policy on negative stock."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -13,7 +14,9 @@ from sqlalchemy import text
 from erp_service import errors
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.inventory import locations, row_locks
+from erp_service.inventory import locations
+from erp_service.inventory.posting import row_locks
+from erp_service.inventory.posting.row_locks import Wanted
 from erp_service.inventory.schemas import CodeText, LocationBody, NameText
 from tests.inventory.posting import Post
 from tests.support.statements import Waiting
@@ -134,6 +137,66 @@ async def test_a_parent_that_is_not_there_is_named(admin: httpx.AsyncClient, del
     ):
         assert answer.status_code == 422
         assert answer.json()["errors"] == [{"detail": "is not the id of a location", "pointer": "/parent_id"}]
+
+
+async def test_a_parent_is_named_by_its_code_or_by_its_id_or_by_both_if_they_agree(admin: httpx.AsyncClient) -> None:
+    main, shop = await make(admin), await make(admin, "SHOP")
+    bin_ = f"{LOCATIONS}/{await make(admin, 'BIN')}"
+    for parent in ({"parent": "MAIN"}, {"parent_id": main}, {"parent": "MAIN", "parent_id": main}):
+        answer = await admin.put(bin_, json=place("BIN", **parent))
+        assert (answer.json()["parent_id"], answer.json()["parent"]) == (main, "MAIN"), parent
+        assert answer.headers["ETag"] == '"2"'
+        assert (await admin.get(bin_)).json() == answer.json()
+    assert (await admin.put(bin_, json=place("BIN", parent="SHOP"))).json()["parent_id"] == shop
+    deleted = await make(admin, "GONE")
+    await admin.delete(f"{LOCATIONS}/{deleted}")
+    for parent, detail in (
+        ({"parent": "NONE"}, "is not the code of a location"),
+        ({"parent": "main"}, "is not the code of a location"),
+        ({"parent": "GONE"}, "is not the code of a location"),
+        ({"parent": "MAIN", "parent_id": shop}, "is not the location that parent_id names"),
+    ):
+        for refused in (
+            await admin.post(LOCATIONS, json=place("X", **parent)),
+            await admin.put(bin_, json=place("BIN", **parent)),
+        ):
+            assert refused.json()["errors"] == [{"detail": detail, "pointer": "/parent"}], parent
+    refused = await put(admin, main, parent="MAIN")
+    assert refused.json()["errors"] == [{"detail": "is this location itself, or a part of it", "pointer": "/parent"}]
+
+
+async def test_a_location_with_a_new_code_is_shown_by_those_in_it_under_a_new_etag(admin: httpx.AsyncClient) -> None:
+    """A client that asks by ETag would keep the old code for ever."""
+    main = await make(admin)
+    inside, further = await make(admin, "BIN", parent="MAIN"), await make(admin, "PART", parent="BIN")
+    assert (await put(admin, main, "HALL")).status_code == 200
+    answer = await admin.get(f"{LOCATIONS}/{inside}", headers={"If-None-Match": '"1"'})
+    assert (answer.status_code, answer.headers["ETag"], answer.json()["parent"]) == (200, '"2"', "HALL")
+    assert (await admin.get(f"{LOCATIONS}/{further}", headers={"If-None-Match": '"1"'})).status_code == 304
+
+
+async def test_new_codes_moves_and_transfers_at_once_make_no_deadlock(admin: httpx.AsyncClient, post: Post) -> None:
+    """The locations in it were locked last; a transfer locks both ends by id."""
+    d, c = await make(admin, "D"), await make(admin, "C")
+    a, b = await make(admin, "A"), await make(admin, "B")
+    await make_item(admin)
+    for id_ in (a, d):
+        received = {"sku": "BOLT", "location_id": id_, "quantity": "99", "unit_cost": "2"}
+        assert (await admin.post("/api/v1/inventory/stock/in", json=received)).status_code == 201
+    transfers = [
+        {"sku": "BOLT", "from_location_id": d, "to_location_id": a, "quantity": "1"},
+        {"sku": "BOLT", "from_location_id": a, "to_location_id": d, "quantity": "1"},
+    ]
+    for n in range(6):
+        answers = await asyncio.gather(
+            put(admin, a, f"A{n}"),
+            put(admin, b, f"B{n}"),
+            put(admin, c, f"C{n}", parent_id=(a, b)[n % 2]),
+            put(admin, d, f"D{n}", parent_id=(b, c)[n % 2]),
+            put(admin, d, f"E{n}", parent_id=a),
+            *(admin.post("/api/v1/inventory/stock/transfer", json=transfer) for transfer in transfers),
+        )
+        assert {answer.status_code for answer in answers} <= {200, 201}
 
 
 async def test_a_location_cannot_be_part_of_itself(admin: httpx.AsyncClient) -> None:
@@ -279,17 +342,18 @@ async def test_a_location_with_stock_is_not_deleted_and_the_items_are_named(
 ) -> None:
     main = await make(admin, allow_negative_stock=True)
     bolt, nut = await make_item(admin), await make_item(admin, "NUT")
-    await post("IN", "BOLT", "MAIN", "3.5")
-    await post("OUT", "NUT", "MAIN", "1")
+    await post("IN", "BOLT", "MAIN", "3.5", unit_cost="2")
+    await post("IN", "NUT", "MAIN", "1", unit_cost="2")
+    await post("OUT", "NUT", "MAIN", "2")
     answer = await admin.delete(f"{LOCATIONS}/{main}")
     problem = answer.json()
     assert (answer.status_code, problem["type"], problem["items"]) == (409, "/problems/location-has-stock", 2)
     assert problem["stock"] == [
-        {"item_id": bolt, "sku": "BOLT", "on_hand": "3.5"},
-        {"item_id": nut, "sku": "NUT", "on_hand": "-1"},
+        {"item_id": bolt, "sku": "BOLT", "on_hand": "3.5", "reserved": "0"},
+        {"item_id": nut, "sku": "NUT", "on_hand": "-1", "reserved": "0"},
     ]
     await post("OUT", "BOLT", "MAIN", "3.5")
-    await post("IN", "NUT", "MAIN", "1")
+    await post("IN", "NUT", "MAIN", "1", unit_cost="2")
     assert (await admin.delete(f"{LOCATIONS}/{main}")).status_code == 204
 
 
@@ -299,7 +363,7 @@ async def test_a_delete_waits_for_a_receipt_that_is_being_committed_and_is_refus
     main = await make(admin)
     await make_item(admin)
     async with database.write() as db:
-        await row_locks.lock_rows(db, [("BOLT", "MAIN")])
+        await row_locks.lock_rows(db, [Wanted("BOLT", "MAIN")])
         deleting = asyncio.create_task(admin.delete(f"{LOCATIONS}/{main}"))
         await eventually(waiting)
         await db.execute(text("update stock_balances set on_hand = 1"))
@@ -312,7 +376,7 @@ async def test_negative_stock_is_allowed_where_the_location_says_so_and_nowhere_
     main, dock = await make(admin), await make(admin, "DOCK")
     await make_item(admin)
     for code in ("MAIN", "DOCK"):
-        await post("IN", "BOLT", code, "1")
+        await post("IN", "BOLT", code, "1", unit_cost="2")
     with pytest.raises(errors.Conflict):
         await post("OUT", "BOLT", "MAIN", "2")
     assert (await put(admin, main, allow_negative_stock=True)).status_code == 200
@@ -326,17 +390,38 @@ async def test_negative_stock_is_allowed_where_the_location_says_so_and_nowhere_
 async def test_the_policy_cannot_be_switched_off_while_stock_is_negative(admin: httpx.AsyncClient, post: Post) -> None:
     main, bolt = await make(admin, allow_negative_stock=True), await make_item(admin)
     await make_item(admin, "NUT")
-    await post("IN", "NUT", "MAIN", "1")
-    await post("OUT", "BOLT", "MAIN", "2")
+    await post("IN", "NUT", "MAIN", "1", unit_cost="2")
+    await post("IN", "BOLT", "MAIN", "1", unit_cost="2")
+    await post("OUT", "BOLT", "MAIN", "3")
     answer = await put(admin, main)
     problem = answer.json()
     assert (answer.status_code, problem["type"], problem["items"]) == (409, "/problems/negative-stock", 1)
-    assert problem["stock"] == [{"item_id": bolt, "sku": "BOLT", "on_hand": "-2"}]
+    assert problem["stock"] == [{"item_id": bolt, "sku": "BOLT", "on_hand": "-2", "reserved": "0"}]
     assert (await admin.get(f"{LOCATIONS}/{main}")).json()["allow_negative_stock"] is True
-    await post("IN", "BOLT", "MAIN", "2")
+    await post("IN", "BOLT", "MAIN", "2", unit_cost="2")
     assert (await put(admin, main)).status_code == 200
     with pytest.raises(errors.Conflict):
         await post("OUT", "BOLT", "MAIN", "1")
+
+
+async def test_the_past_is_not_judged_once_negative_stock_is_no_longer_allowed(
+    admin: httpx.AsyncClient, post: Post, owner: asyncpg.Connection
+) -> None:
+    """Stock was below zero then, and may be so for the minutes that movements are dated ahead."""
+    main = await make(admin)
+    assert await owner.fetchval("select history_from from locations") is None
+    await put(admin, main, allow_negative_stock=True)
+    assert await owner.fetchval("select history_from from locations") is None
+    await make_item(admin)
+    await post("IN", "BOLT", "MAIN", "1", unit_cost="2")
+    switched = await owner.fetchval("select clock_timestamp()")
+    assert (await put(admin, main)).status_code == 200
+    assert await owner.fetchval("select history_from from locations") > switched
+    await put(admin, main, allow_negative_stock=True)
+    ahead = switched + timedelta(minutes=4)
+    await post("OUT", "BOLT", "MAIN", "1", at=ahead)
+    assert (await put(admin, main)).status_code == 200
+    assert await owner.fetchval("select history_from from locations") == ahead
 
 
 async def test_switching_the_policy_off_waits_for_an_issue_that_is_being_committed(
@@ -345,7 +430,7 @@ async def test_switching_the_policy_off_waits_for_an_issue_that_is_being_committ
     main = await make(admin, allow_negative_stock=True)
     await make_item(admin)
     async with database.write() as db:
-        await row_locks.lock_rows(db, [("BOLT", "MAIN")])
+        await row_locks.lock_rows(db, [Wanted("BOLT", "MAIN")])
         switching = asyncio.create_task(put(admin, main))
         await eventually(waiting)
         await db.execute(text("update stock_balances set on_hand = -1"))
@@ -358,10 +443,11 @@ async def test_issues_and_switches_at_once_leave_no_negative_stock_where_it_is_n
     main = await make(admin, allow_negative_stock=True)
     for n in range(6):
         await make_item(admin, f"S{n}")
+        await post("IN", f"S{n}", "MAIN", "1", unit_cost="2")
 
     async def issue(sku: str) -> bool:
         try:
-            await post("OUT", sku, "MAIN", "1")
+            await post("OUT", sku, "MAIN", "2")
         except errors.Conflict:
             return False
         return True

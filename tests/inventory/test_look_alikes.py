@@ -1,6 +1,5 @@
 """What looks the same on paper is one sku, one code, one reference, however it is written."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
@@ -8,27 +7,10 @@ import httpx
 import pytest
 
 from tests.inventory.catalogue import ITEMS, LOCATIONS, bolt, listed, make, make_place
+from tests.inventory.unseen import UNSEEN, only_fault
 
 STOCK = "/api/v1/inventory/stock"
 COMPOSED, DECOMPOSED = "CAF\u00c9", "CAFE\u0301"
-
-# on paper, each is `AB 1`
-UNSEEN = {
-    "A\u200bB 1": "has an invisible character (U+200B) at position 2",
-    "AB\u00a01": "has a blank other than the plain one (U+00A0) at position 3",
-    "AB  1": "has two blanks in a row at position 3",
-    "AB 1 ": "ends with a blank",
-    "AB 1\ufe0f": "has an invisible character (U+FE0F) at position 5",
-    "AB 1\U000e0041\U000e007f": "has an invisible character (U+E0041) at position 5",
-    "AB 1\u034f": "has an invisible character (U+034F) at position 5",
-    "AB 1\u3164": "has an invisible character (U+3164) at position 5",
-}
-
-
-def only_fault(answer: httpx.Response) -> Mapping[str, str]:
-    assert answer.status_code == 422, answer.text
-    (fault,) = answer.json()["errors"]
-    return dict(fault)
 
 
 async def test_composed_and_decomposed_skus_are_one_item(admin: httpx.AsyncClient) -> None:

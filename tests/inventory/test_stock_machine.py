@@ -1,140 +1,102 @@
-"""Any history of movements, documents, reversals and retries over HTTP is that of a plain model, entry by entry."""
+"""Any history of movements, documents, kits, revaluations, reversals in parts, dates, closed periods and retries is
+that of a plain model, entry by entry, whichever of two instances answers."""
 
 import asyncio
 import itertools
-from collections.abc import Coroutine
-from copy import deepcopy
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 import httpx
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from erp_service.inventory.valuation import NotEnough
+from erp_service.access.principals import system
+from erp_service.access.roles import Role
+from erp_service.company.service import close_through
+from erp_service.db.engine import Database
+from erp_service.settings import Settings
 from tests.inventory.books import PATH, assert_books, stocked
-from tests.inventory.model import Model
+from tests.inventory.company import ZERO, Company, Document, Entry, Line, Refused
+from tests.support.apps import two_instances
+from tests.support.users import make_user, token_of
 
 T = TypeVar("T")
 PLACES = ("MAIN", "SHOP", "YARD-")
+ITEMS = (0, 1, 2)
+FIRST_DAY = datetime(2026, 1, 1, 12, tzinfo=UTC)
 _numbers = itertools.count()
 
 
-class Moved(NamedTuple):
-    """An entry as the model expects it."""
-
-    kind: str
-    item: int
-    place: str
-    quantity: Fraction
-    value: Fraction
-    on_hand: Fraction
-    worth: Fraction
+def fractions(numbers: st.SearchStrategy[Any]) -> st.SearchStrategy[Fraction]:
+    return numbers.map(Fraction)
 
 
-class Line(NamedTuple):
-    kind: str
-    item: int
-    place: str
-    to: str
-    quantity: Decimal
-    cost: Decimal | None
-
-
-class Short(Exception):
-    def __init__(self, line: int, available: Decimal) -> None:
-        self.line, self.available = line, available
-
-
-class Books:
-    """Two items at three places, and what was posted: a list of lines for each document."""
-
-    def __init__(self) -> None:
-        self.balances = {(i, place): Model(negative=place.endswith("-")) for i in (0, 1) for place in PLACES}
-
-    def post(self, lines: list[Line]) -> list[list[Moved]]:
-        return self._all(lines, [self._posted(line) for line in lines])
-
-    def reverse(self, document: list[list[Moved]]) -> list[list[Moved]]:
-        back = list(reversed(document))
-        return self._all(back, [self._reversed(moved) for moved in back])
-
-    def _all(self, lines: list[Any], acts: list[Any]) -> list[list[Moved]]:
-        """All of it or nothing."""
-        before = deepcopy(self.balances)
-        done = []
-        for number, act in enumerate(acts):
-            try:
-                done.append(act())
-            except NotEnough as short:
-                self.balances = before
-                raise Short(number, short.available) from None
-        assert len(done) == len(lines)
-        return done
-
-    def _step(self, kind: str, item: int, place: str, step: tuple[str, Decimal, Decimal | None]) -> list[Moved]:
-        balance, kinds = self.balances[item, place], itertools.chain([kind], itertools.repeat("ADJUSTMENT"))
-        on_hand, worth = balance.on_hand, balance.value
-        found = []
-        for (quantity, value), name in zip(balance.apply(step), kinds, strict=False):
-            on_hand, worth = on_hand + quantity, worth + value
-            found.append(Moved(name, item, place, quantity, value, on_hand, worth))
-        return found
-
-    def _transfer(self, item: int, source: str, target: str, quantity: Decimal, worth: Decimal | None) -> list[Moved]:
-        step = ("issue", quantity, None) if worth is None else ("issue_at_value", quantity, worth)
-        out = self._step("TRANSFER_OUT", item, source, step)
-        return out + self._step("TRANSFER_IN", item, target, ("receive_at_value", quantity, decimal(-out[0].value)))
-
-    def _posted(self, line: Line) -> Any:
-        if line.kind == "TRANSFER":
-            return lambda: self._transfer(line.item, line.place, line.to, line.quantity, None)
-        name = {"IN": "receive", "OUT": "issue", "ADJUSTMENT": "adjust"}[line.kind]
-        return lambda: self._step(line.kind, line.item, line.place, (name, line.quantity, line.cost))
-
-    def _reversed(self, moved: list[Moved]) -> Any:
-        first = moved[0]
-        worth, quantity = decimal(abs(first.value)), decimal(abs(first.quantity))
-        if first.kind == "TRANSFER_OUT":
-            return lambda: self._transfer(first.item, moved[1].place, first.place, quantity, worth)
-        kind = {"IN": "OUT", "OUT": "IN", "ADJUSTMENT": "ADJUSTMENT"}[first.kind]
-        name = "issue_at_value" if first.quantity > 0 else "receive_at_value"
-        return lambda: self._step(kind, first.item, first.place, (name, quantity, worth))
-
-
-def decimal(number: Fraction) -> Decimal:
-    return Decimal(number.numerator) / number.denominator
-
-
-quantities = st.one_of(st.integers(1, 4).map(Decimal), st.decimals("0.000001", "2", places=6, allow_nan=False))
-costs = st.one_of(st.none(), st.integers(0, 2).map(Decimal), st.decimals("0", "9.9999", places=4, allow_nan=False))
+quantities = fractions(st.one_of(st.integers(1, 4), st.decimals("0.000001", "2", places=6, allow_nan=False)))
+money = fractions(st.one_of(st.integers(0, 9), st.decimals("0", "99", places=4, allow_nan=False)))
+unit_costs = fractions(st.one_of(st.integers(0, 2), st.decimals("0", "9.9", places=10, allow_nan=False)))
+days = st.none() | st.integers(0, 20)
+items = st.sampled_from(ITEMS)
 places = st.permutations(PLACES)
-items = st.integers(0, 1)
+costs: st.SearchStrategy[tuple[Fraction | None, Fraction | None]] = st.one_of(
+    st.just((None, None)),
+    st.tuples(unit_costs, st.none()),
+    st.tuples(unit_costs, st.none()),
+    st.tuples(st.none(), money),
+)
+"""The unit cost and the total cost; one of them at most."""
 
 
-def lines_of(kind: str) -> st.SearchStrategy[Line]:
-    signed = quantities | quantities.map(lambda q: -q) if kind == "ADJUSTMENT" else quantities
-    return st.builds(
-        lambda item, where, quantity, cost: Line(kind, item, where[0], where[1], quantity, cost),
-        items,
-        places,
-        signed,
-        costs if kind == "IN" else st.none(),
-    )
+@st.composite
+def lines(draw: st.DrawFn, *kinds: str) -> Line:
+    kind, item, day = draw(st.sampled_from(kinds)), draw(items), draw(days)
+    if kind == "REVALUATION":
+        if draw(st.booleans()):
+            return Line(kind, item, unit_value=draw(unit_costs), day=day)
+        difference = draw(money | money.map(lambda amount: -amount))
+        return Line(kind, item, difference=difference, quantity=draw(st.just(ZERO) | quantities), day=day)
+    place, to, _ = draw(places)
+    line = Line(kind, item, place, to if kind == "TRANSFER" else "", draw(quantities), day=day)
+    if kind == "ADJUSTMENT" and draw(st.booleans()):
+        return replace(line, quantity=-line.quantity)
+    if kind not in ("IN", "ADJUSTMENT"):
+        return line
+    unit_cost, total_cost = draw(costs)
+    return replace(line, unit_cost=unit_cost, total_cost=total_cost)
 
 
-lines = st.sampled_from(["IN", "IN", "OUT", "TRANSFER", "ADJUSTMENT"]).flatmap(lines_of)
+any_line = lines("IN", "IN", "IN", "OUT", "OUT", "TRANSFER", "ADJUSTMENT", "REVALUATION")
+
+
+@st.composite
+def kits(draw: st.DrawFn) -> Line:
+    kit, *others = draw(st.permutations(ITEMS))
+    chosen = draw(st.lists(st.sampled_from(others), min_size=1, max_size=3))
+    parts = tuple(Line("", item, draw(places)[0], quantity=draw(quantities)) for item in chosen)
+    place, quantity, day = draw(places)[0], draw(quantities), draw(days)
+    return Line("", kit, place, quantity=quantity, day=day, components=parts, disassemble=draw(st.booleans()))
+
+
+def text(number: Fraction) -> str:
+    """An exact decimal."""
+    shown = f"{Decimal(number.numerator) / number.denominator:f}"
+    assert Fraction(shown) == number
+    return shown
 
 
 class Stock(RuleBasedStateMachine):
     """Runs in a thread; its requests run on the loop of the test."""
 
     loop: asyncio.AbstractEventLoop
-    client: httpx.AsyncClient
+    clients: list[httpx.AsyncClient]
     owner: asyncpg.Connection
+    database: Database
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
@@ -142,106 +104,181 @@ class Stock(RuleBasedStateMachine):
     @initialize()
     def items(self) -> None:
         """New ones for each example: a new database would take longer than all its requests."""
-        self.skus = [f"S{next(_numbers)}" for _ in range(2)]
-        self.wait(stocked(self.owner, *self.skus, places=PLACES))
-        self.books = Books()
-        self.posted: list[tuple[str, list[list[Moved]]]] = []
-        self.taken_back: set[str] = set()
-        self.asked: list[tuple[str, dict[str, Any], str, httpx.Response]] = []
+        self.skus = [f"S{next(_numbers)}" for _ in ITEMS]
+        self.wait(stocked(self.owner, *self.skus, places=PLACES, free=False))
+        self.wait(self.owner.execute("update company set closed_through = null, closed_at = null"))
+        self.company = Company(len(ITEMS), PLACES)
+        self.posted: list[tuple[str, Document]] = []
+        self.sent: list[tuple[str, dict[str, Any], str, httpx.Response]] = []
+
+    def client(self) -> httpx.AsyncClient:
+        return self.clients[next(_numbers) % len(self.clients)]
 
     def send(self, path: str, body: dict[str, Any]) -> httpx.Response:
         key = f"key-{next(_numbers)}"
-        answer = self.wait(self.client.post(f"{PATH}/{path}", json=body, headers={"Idempotency-Key": key}))
-        self.asked.append((path, body, key, answer))
+        answer = self.wait(self.client().post(f"{PATH}/{path}", json=body, headers={"Idempotency-Key": key}))
+        self.sent.append((path, body, key, answer))
         return answer
 
-    def said(self, line: Line) -> dict[str, Any]:
-        body: dict[str, Any] = {"sku": self.skus[line.item], "quantity": f"{line.quantity:f}"}
+    def body(self, line: Line) -> dict[str, Any]:
+        body: dict[str, Any] = {"sku": self.skus[line.item], "quantity": text(line.quantity)}
+        if line.day is not None:
+            body["occurred_at"] = (FIRST_DAY + timedelta(days=line.day)).isoformat()
+        for name in ("unit_cost", "total_cost", "difference", "unit_value"):
+            if (number := getattr(line, name)) is not None:
+                body[name] = text(number)
+        if line.kind in ("ADJUSTMENT", "REVALUATION"):
+            body["reason"] = "looked again"
+        if line.kind == "REVALUATION":
+            return body if line.quantity else {name: value for name, value in body.items() if name != "quantity"}
         if line.kind == "TRANSFER":
             return body | {"from_location": line.place, "to_location": line.to}
-        cost = {} if line.cost is None else {"unit_cost": f"{line.cost:f}"}
-        reason = {"reason": "counted"} if line.kind == "ADJUSTMENT" else {}
-        return body | {"location": line.place} | cost | reason
+        return body | {"location": line.place}
 
-    def outcome(self, act: Any) -> tuple[list[list[Moved]], Short | None]:
+    def agree(self, answer: httpx.Response, act: Callable[[], Document], pointer: str = "") -> Document | None:
         try:
-            return act(), None
-        except Short as short:
-            return [], short
-
-    def agree(self, answer: httpx.Response, act: Any, at: str = "") -> None:
-        expected, short = self.outcome(act)
-        if short is not None:
-            problem = answer.json()
-            assert (answer.status_code, problem["type"]) == (409, "/problems/insufficient-stock"), answer.text
-            assert Decimal(problem["available"]) == short.available
-            assert [fault["pointer"] for fault in problem.get("errors", [])] == ([at.format(short.line)] if at else [])
-            return
+            expected = act()
+        except Refused as refused:
+            self.refused(answer, refused, pointer)
+            return None
         assert answer.status_code == 201, answer.text
         document = answer.json()
         entries = document.get("entries") or [e for e in (document, document["settlement"]) if e]
-        numbered = [(number, moved) for number, line in enumerate(expected, 1) for moved in line]
-        assert [self.seen(entry) for entry in entries] == numbered
+        assert [self.seen(entry) for entry in entries] == [
+            (number, entry) for number, line in enumerate(expected.lines, 1) for entry in line.entries
+        ]
         assert [entry["id"] for entry in entries] == sorted(entry["id"] for entry in entries)
         self.posted.append((document["transaction_id"], expected))
+        return expected
 
-    def seen(self, entry: dict[str, Any]) -> tuple[int, Moved]:
-        figures = (Fraction(entry[name]) for name in ("quantity", "value", "on_hand_after", "value_after"))
-        return entry["line"], Moved(
-            entry["transaction_type"], self.skus.index(entry["sku"]), entry["location"], *figures
+    def refused(self, answer: httpx.Response, refused: Refused, pointer: str) -> None:
+        problem = answer.json()
+        assert problem["type"] == f"/problems/{refused.why}", (answer.text, refused)
+        assert answer.status_code == (422 if refused.why == "cost-unknown" else 409)
+        if refused.available is not None:
+            assert Fraction(problem["available"]) == refused.available
+        if refused.day is not None:
+            moment = FIRST_DAY + timedelta(days=refused.day)
+            assert refused.day > 1_000 or datetime.fromisoformat(problem["breaks_at"]) == moment
+        elif pointer and refused.line is not None:
+            assert problem["errors"][0]["pointer"].startswith(pointer.format(refused.line)), answer.text
+
+    def seen(self, entry: dict[str, Any]) -> tuple[int, Entry]:
+        def number(name: str) -> Fraction | None:
+            return None if entry[name] is None else Fraction(entry[name])
+
+        return entry["line"], Entry(
+            entry["transaction_type"],
+            self.skus.index(entry["sku"]),
+            entry["location"],
+            Fraction(entry["quantity"]),
+            Fraction(entry["value"]),
+            number("on_hand_after"),
+            number("item_on_hand_after"),
+            number("value_after"),
+            entry["origin"],
+            number("not_covered"),
         )
 
-    @rule(line=lines)
+    @rule(line=any_line)
     def move(self, line: Line) -> None:
-        path = {"IN": "in", "OUT": "out", "TRANSFER": "transfer", "ADJUSTMENT": "adjustment"}[line.kind]
-        self.agree(self.send(path, self.said(line)), lambda: self.books.post([line]), "/quantity")
+        paths = {"IN": "in", "OUT": "out", "TRANSFER": "transfer", "ADJUSTMENT": "adjustment"}
+        self.agree(self.send(paths.get(line.kind, "revaluation"), self.body(line)), lambda: self.company.post([line]))
 
-    @rule(document=st.lists(lines, min_size=2, max_size=6))
+    @rule(document=st.lists(any_line, min_size=2, max_size=6))
     def post(self, document: list[Line]) -> None:
-        body = {"movements": [{"transaction_type": line.kind} | self.said(line) for line in document]}
-        self.agree(self.send("movements", body), lambda: self.books.post(document), "/movements/{}/quantity")
+        body = {"movements": [{"transaction_type": line.kind} | self.body(line) for line in document]}
+        self.agree(self.send("movements", body), lambda: self.company.post(document), "/movements/{}")
+
+    @rule(kit=kits())
+    def assemble(self, kit: Line) -> None:
+        components = [self.body(part) for part in kit.components]
+        body = self.body(kit) | {"components": components, "disassemble": kit.disassemble}
+        self.agree(self.send("assembly", body), lambda: self.company.assemble(kit))
 
     @precondition(lambda self: self.posted)
-    @rule(data=st.data())
-    def reverse(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), whole=st.booleans(), later=st.none() | st.integers(0, 5))
+    def reverse(self, data: st.DataObject, whole: bool, later: int | None) -> None:
         transaction_id, document = data.draw(st.sampled_from(self.posted))
-        answer = self.send(f"transactions/{transaction_id}/reverse", {"reason": "mistake"})
-        if transaction_id in self.taken_back:
-            assert (answer.status_code, answer.json()["type"]) == (409, "/problems/already-reversed")
-            return
-        self.agree(answer, lambda: self.books.reverse(document))
-        if answer.status_code == 201:
-            self.taken_back.add(transaction_id)
+        day = None if later is None or document.day > 1_000 else document.day + later
+        body: dict[str, Any] = {"reason": "came back"}
+        if day is not None:
+            body["occurred_at"] = (FIRST_DAY + timedelta(days=day)).isoformat()
+        parts: dict[int, Fraction | None] | None = None
+        if not whole:
+            chosen = data.draw(st.lists(st.integers(0, len(document.lines) - 1), min_size=1, unique=True))
+            parts = {index: self.part_of(document, index, data) for index in chosen}
+            body["lines"] = [
+                {"line": index + 1} | ({} if part is None else {"quantity": text(part)})
+                for index, part in parts.items()
+            ]
+        self.agree(
+            self.send(f"transactions/{transaction_id}/reverse", body),
+            lambda: self.company.reverse(document, parts, day),
+        )
 
-    @precondition(lambda self: any(answer.status_code == 201 for *_, answer in self.asked))
+    def part_of(self, document: Document, index: int, data: st.DataObject) -> Fraction | None:
+        first = document.lines[index].own[0]
+        if not first.quantity:
+            return None
+        return data.draw(st.none() | st.just(abs(first.quantity)) | quantities)
+
+    @rule(day=st.integers(0, 12))
+    def close(self, day: int) -> None:
+        if day <= self.company.closed_through:
+            return
+
+        async def close() -> None:
+            async with self.database.write() as db:
+                await close_through(db, system("test"), (FIRST_DAY + timedelta(days=day)).date())
+
+        self.wait(close())
+        self.company.closed_through = day
+
+    @precondition(lambda self: any(answer.status_code == 201 for *_, answer in self.sent))
     @rule(data=st.data())
     def retry(self, data: st.DataObject) -> None:
-        done = [asked for asked in self.asked if asked[-1].status_code == 201]
+        done = [sent for sent in self.sent if sent[-1].status_code == 201]
         path, body, key, first = data.draw(st.sampled_from(done))
-        again = self.wait(self.client.post(f"{PATH}/{path}", json=body, headers={"Idempotency-Key": key}))
+        again = self.wait(self.client().post(f"{PATH}/{path}", json=body, headers={"Idempotency-Key": key}))
         assert (again.status_code, again.text) == (201, first.text)
         assert again.headers["Idempotency-Replayed"] == "true"
 
     def teardown(self) -> None:
-        if hasattr(self, "books"):
+        if hasattr(self, "company"):
             self.wait(self.compare())
 
     async def compare(self) -> None:
-        rows = await self.owner.fetch(
-            "select i.sku, l.code, b.on_hand, b.value, b.last_average from stock_balances b"
+        values = await self.owner.fetch(
+            "select i.sku, v.* from stock_values v join items i on i.id = item_id where i.sku = any($1)", self.skus
+        )
+        for row in values:
+            model = self.company.items[self.skus.index(row["sku"])]
+            assert [Fraction(row["on_hand"]), Fraction(row["value"])] == [model.on_hand, model.value]
+            assert row["last_cost"] == model.last_cost
+        balances = await self.owner.fetch(
+            "select i.sku, l.code, b.on_hand from stock_balances b"
             " join items i on i.id = item_id join locations l on l.id = location_id where i.sku = any($1)",
             self.skus,
         )
-        for sku, code, on_hand, value, average in rows:
-            model = self.books.balances[self.skus.index(sku), code]
-            assert [Fraction(on_hand), Fraction(value)] == [model.on_hand, model.value]
-            assert average == model.average
-        untouched = self.books.balances.keys() - {(self.skus.index(row["sku"]), row["code"]) for row in rows}
-        assert all(self.books.balances[key].on_hand == 0 for key in untouched)
+        kept = {(self.skus.index(sku), code): Fraction(on_hand) for sku, code, on_hand in balances}
+        assert all(kept.get(key, ZERO) == on_hand for key, on_hand in self.company.on_hand.items())
         await assert_books(self.owner)
 
 
-async def test_every_history_is_that_of_the_model(admin: httpx.AsyncClient, owner: asyncpg.Connection) -> None:
-    Stock.loop, Stock.client, Stock.owner = asyncio.get_running_loop(), admin, owner
-    rules = settings(max_examples=25, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.fixture
+async def admins(settings: Settings, database: Database) -> AsyncIterator[list[httpx.AsyncClient]]:
+    """An ADMIN's client of each of two instances."""
+    token = token_of(settings, await make_user(database, Role.ADMIN))
+    async with two_instances(settings) as two:
+        for client in two.clients:
+            client.headers["Authorization"] = f"Bearer {token}"
+        yield two.clients
+
+
+async def test_every_history_is_that_of_the_model(
+    admins: list[httpx.AsyncClient], database: Database, owner: asyncpg.Connection
+) -> None:
+    Stock.loop, Stock.clients, Stock.owner, Stock.database = asyncio.get_running_loop(), admins, owner, database
+    rules = settings(max_examples=40, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck))
     await asyncio.to_thread(run_state_machine_as_test, Stock, settings=rules)

@@ -138,7 +138,7 @@ class Lanes:
             await self._once(lane)
 
     async def _once(self, lane: Lane) -> None:
-        body = {"sku": lane.sku, "location": "LANES", "quantity": "1"}
+        body = {"sku": lane.sku, "location": "LANES", "quantity": "1", "unit_cost": "0"}
         written = await lane.writer.post("/api/v1/inventory/stock/in", json=body)
         assert written.status_code == 201, written.text
         self._received[lane] += 1

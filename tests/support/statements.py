@@ -42,19 +42,19 @@ def sent_statements(*, in_transactions: bool = False) -> Iterator[list[Statement
         yield sent
 
 
-Plans = Callable[[], Awaitable[str]]
-"""The plans of every SELECT since the last call, as Postgres makes them now."""
+Plans = Callable[..., Awaitable[str]]
+"""The plans of every SELECT since the last call, as Postgres makes them now; with the options of EXPLAIN."""
 
 
 @contextlib.contextmanager
 def plans_of_statements(owner: asyncpg.Connection) -> Iterator[Plans]:
     with sent_statements() as sent:
 
-        async def plans() -> str:
+        async def plans(options: str = "costs") -> str:
             lines = []
             for statement in sent:
                 if statement.text.upper().startswith(("SELECT", "WITH")):
-                    rows = await owner.fetch(f"explain {statement.text}", *statement.parameters)
+                    rows = await owner.fetch(f"explain ({options}) {statement.text}", *statement.parameters)
                     lines += [row[0] for row in rows]
             sent.clear()
             return "\n".join(lines)

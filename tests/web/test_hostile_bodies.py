@@ -14,7 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from erp_service import validation
 from erp_service.access.roles import Role
-from erp_service.inventory.stock_schemas import Movements
+from erp_service.inventory.posting.schemas import Movements
 from tests.support.apps import services_of
 from tests.support.clients import client_of
 from tests.support.users import make_user, token_of
@@ -74,7 +74,7 @@ def hostile(name: bytes, size: int) -> Iterator[bytes]:
 def hostile_texts(names: list[str], size: int) -> Iterator[bytes]:
     """Every field a text as long as all of them can be: regular expressions and normal forms look at each letter."""
     for letter in ("a", " ", ".", "@a", "-", "a\u0301", "\ufdfa"):
-        length = size // len(names) // len(letter.encode()) - 20
+        length = size // len(names) // len(letter.encode()) - 40
         yield msgspec.json.encode(dict.fromkeys(names, letter * length))
 
 

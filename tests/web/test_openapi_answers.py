@@ -75,6 +75,10 @@ async def test_each_example_works_as_it_is_offered(demo: httpx.AsyncClient) -> N
         assert answer.is_success, f"{operation.id}: {answer.text}"
         if operation.id == "receiveStock":
             ids["transaction_id"] = answer.json()["transaction_id"]
+        if operation.id == "openCount":
+            ids["count_id"] = answer.json()["id"]
+        if operation.id == "createReservation":
+            ids["reservation_id"] = answer.json()["id"]
         if operation.id == "createSchedule":
             ids["schedule_id"] = answer.json()["id"]
 

@@ -5,11 +5,12 @@ month later or earlier is the same day of that month, or its last one. So period
 runs join without a gap and without an overlap."""
 
 import re
-from bisect import bisect_left
 from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
+
+from erp_service.timestamps import first_moment
 
 GRAMMAR = (
     "now, today, yesterday, tomorrow or start of hour, day, week, month, quarter or year; behind it, or alone, one"
@@ -24,7 +25,6 @@ _TEXT = re.compile(
 )
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
 _DAYS = {"day": 1, "week": 7}
-_SECOND = timedelta(seconds=1)
 
 
 class Moment(NamedTuple):
@@ -32,9 +32,6 @@ class Moment(NamedTuple):
 
     at: datetime
     zone: ZoneInfo
-
-
-UTC_ZONE = ZoneInfo("UTC")
 
 
 def resolve(text: str, moment: Moment) -> datetime:
@@ -52,7 +49,7 @@ def resolve(text: str, moment: Moment) -> datetime:
         if days == count == 0:
             return start
         local = start.astimezone(moment.zone).replace(tzinfo=None) if unit == "now" else _local_start(unit, moment)
-        return _instant(_moved(local + timedelta(days=days), step, count), moment.zone)
+        return first_moment(_moved(local + timedelta(days=days), step, count), moment.zone)
     except (OverflowError, ValueError):
         raise ValueError("must not lie outside of the years 1 to 9999") from None
 
@@ -70,7 +67,7 @@ def _start(unit: str, now: datetime, zone: ZoneInfo) -> datetime:
         # the present hour, also if the clock shows it a second time
         local = now.astimezone(zone)
         return now - timedelta(minutes=local.minute, seconds=local.second)
-    return _instant(_local_start(unit, Moment(now, zone)), zone)
+    return first_moment(_local_start(unit, Moment(now, zone)), zone)
 
 
 def _local_start(unit: str, moment: Moment) -> datetime:
@@ -98,17 +95,3 @@ def _moved(local: datetime, step: str | None, count: int) -> datetime:
             raise OverflowError
         return local.replace(year=year, month=month, day=min(local.day, monthrange(year, month)[1]))
     return local + timedelta(days=count * _DAYS.get(step or "", 0))
-
-
-def _instant(local: datetime, zone: ZoneInfo) -> datetime:
-    """The first moment at which the clock shows `local`, or a later time if it skips `local`."""
-    first = local.replace(tzinfo=zone).astimezone(UTC)
-    if first.astimezone(zone).replace(tzinfo=None) == local:
-        return first
-    # with the offset after the jump, `local` is a moment before it; between the two lies the jump
-    before = local.replace(tzinfo=zone, fold=1).astimezone(UTC)
-    seconds = range(int((first - before) / _SECOND) + 1)
-    jump = bisect_left(
-        seconds, True, key=lambda second: (before + second * _SECOND).astimezone(zone).replace(tzinfo=None) >= local
-    )
-    return before + jump * _SECOND

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -15,14 +16,14 @@ from erp_service.exports.formats.base import Format
 from erp_service.exports.formats.csv_options import CsvOptions
 from erp_service.exports.formats.registry import FORMATS
 from erp_service.exports.planning.members import ALL, datasets_for, members, role_for
-from erp_service.exports.planning.relative import UTC_ZONE, Moment, resolve
+from erp_service.exports.planning.relative import Moment, resolve
 from erp_service.exports.planning.selection import Query, Spec
 from erp_service.exports.problems import FormatUnavailable
 from erp_service.exports.queries import ExportRow
 from erp_service.exports.schemas import ExportRequest
 from erp_service.registry.datasets import FilterValue, a_time
 from erp_service.settings import Settings
-from erp_service.timestamps import parse_zone
+from erp_service.timestamps import UTC_ZONE, is_date, parse_time, parse_zone, text_of
 
 
 class PlannedExport(msgspec.Struct, frozen=True):
@@ -53,17 +54,23 @@ class PlannedExport(msgspec.Struct, frozen=True):
 
 
 def read_request(
-    who: Principal, settings: Settings, request: ExportRequest, moment: Moment | None = None
+    who: Principal,
+    settings: Settings,
+    request: ExportRequest,
+    moment: Moment | None = None,
+    company: ZoneInfo = UTC_ZONE,
 ) -> PlannedExport:
-    """Relative times are resolved at `moment`, in the zone of the request or else in that of `moment`; by default now,
-    in UTC. Raises errors.Forbidden, and errors.Invalid that names every fault."""
+    """Dates and relative times are resolved at `moment`, by default now, in the zone of the request, else in that of
+    `moment`, else in that of the company. Raises errors.Forbidden, and errors.Invalid that names every fault."""
     require_role(who, request.dataset)
     format_ = FORMATS[request.format]
     faults = [*_faults(settings, request, format_)]
-    moment = _moment(request, moment or Moment(datetime.now(UTC), UTC_ZONE), faults)
+    at = datetime.now(UTC)
+    days = _moment(request, moment or Moment(at, company), faults)
+    moment = days if request.timezone else moment or Moment(at, UTC_ZONE)
     spec = Spec(
         columns=request.columns,
-        filter=_resolved_filter(request, moment, faults),
+        filter=_resolved_filter(request, days, faults),
         sort=request.sort,
         csv=_csv(request, faults),
         filename=request.filename,
@@ -138,22 +145,42 @@ def _moment(request: ExportRequest, moment: Moment, faults: list[Fault]) -> Mome
 
 
 def _resolved_filter(request: ExportRequest, moment: Moment, faults: list[Fault]) -> dict[str, FilterValue]:
-    """The filter with times in place of relative ones, which only a dataset's filters of times take."""
+    """The filter with times in place of dates and relative ones, which only a dataset's filters of times take."""
     values = dict(request.filter or {})
-    known = {} if request.dataset == ALL else {each.name: each.read for each in DATASETS[request.dataset].filters}
-    for name, value in [*values.items()]:
-        if known.get(name) is not a_time:
+    for name, exc in _without_time(request):
+        value = str(values[name])
+        try:
+            values[name] = text_of(parse_time(value, moment.zone) if is_date(value) else resolve(value, moment))
+        except ValueError as why:
+            del values[name]
+            detail = f"is not a value of this filter: it {exc}; or it {why}"
+            faults.append(Fault(detail, pointer=f"/filter/{name}"))
+    for since, until in (("from", "to"), ("recorded_from", "recorded_to")):
+        times = [a_time(values[name]) for name in (since, until) if name in values and name in _time_filters(request)]
+        if len(times) == 2 and times[0] > times[1]:
+            faults.append(Fault(f"must not be after `{until}`", pointer=f"/filter/{since}"))
+    return values
+
+
+def _without_time(request: ExportRequest) -> Iterator[tuple[str, ValueError]]:
+    """The filters of times whose values are no times with a zone, and what is wrong with them as such."""
+    for name, value in (request.filter or {}).items():
+        if name not in _time_filters(request):
             continue
         try:
             a_time(value)
         except ValueError as exc:
-            try:
-                values[name] = f"{resolve(str(value), moment):%Y-%m-%dT%H:%M:%SZ}"
-            except ValueError as why:
-                del values[name]
-                detail = f"is not a value of this filter: it {exc}; or it {why}"
-                faults.append(Fault(detail, pointer=f"/filter/{name}"))
-    return values
+            yield name, exc
+
+
+def _time_filters(request: ExportRequest) -> set[str]:
+    filters = [] if request.dataset == ALL else DATASETS[request.dataset].filters
+    return {each.name for each in filters if each.read is a_time}
+
+
+def needs_zone(request: ExportRequest) -> bool:
+    """Whether a filter holds a day that the request has no zone for."""
+    return request.timezone is None and any(_without_time(request))
 
 
 def _filename_timezone(request: ExportRequest, moment: Moment) -> str | None:

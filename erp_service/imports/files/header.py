@@ -1,6 +1,7 @@
 """The columns that a kind of file has, and what may be wrong with a header."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from itertools import chain
 from typing import TypeAlias
 
@@ -8,7 +9,7 @@ import msgspec
 
 from erp_service.imports.files.dialect import SEPARATORS
 from erp_service.imports.files.faults import Faults
-from erp_service.inventory.stock_schemas import METADATA_MEMBERS
+from erp_service.inventory.schemas import METADATA_KEY_LENGTH, METADATA_MEMBERS
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -26,6 +27,15 @@ class Layout(msgspec.Struct, frozen=True):
     def known(self) -> tuple[str, ...]:
         return self.required + self.optional + self.checked
 
+
+def name_misspelt(extras: Iterable[tuple[int, str]], layout: Layout, faults: Faults) -> None:
+    """Warns of columns that are kept as metadata, and whose names are almost those of columns that are read."""
+    for _, name in extras:
+        for known in get_close_matches(name.lower(), layout.known, 1, cutoff=_ALMOST):
+            faults.warn(1, name, f"is kept as metadata, since it is not a column of such a file: {known} is one")
+
+
+_ALMOST = 0.8  # one letter in five may be another
 
 _HeaderFault: TypeAlias = tuple[str | None, str]
 """A column, or None for the header as a whole, and what is wrong."""
@@ -62,3 +72,7 @@ def _unknown(header: list[str], layout: Layout) -> Iterator[_HeaderFault]:
             yield name, f"is not a column of this kind of file: remove it; the columns are {columns}"
     elif len(extras) > METADATA_MEMBERS:
         yield None, f"{len(extras)} columns are not known, and only {METADATA_MEMBERS} can be kept as metadata"
+    else:
+        for index, name in enumerate(header, 1):
+            if len(name) > METADATA_KEY_LENGTH:
+                yield f"column {index}", f"has a name of more than {METADATA_KEY_LENGTH} characters"

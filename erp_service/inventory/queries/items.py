@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Boolean, Text, bindparam, or_, select
+from sqlalchemy import Boolean, Text, bindparam, func, literal_column, or_, select
 
 from erp_service import errors
 from erp_service.db.base import has, sort_key
@@ -10,14 +10,20 @@ from erp_service.db.pagination import Listing, SortKey, orders
 from erp_service.db.sessions import Session
 from erp_service.db.statements import Prepared
 from erp_service.inventory.models import Item
-from erp_service.inventory.schemas import ItemOut, ItemPage, ItemStatus
+from erp_service.inventory.schemas import ItemOut, ItemPack, ItemPage, ItemStatus
 
-# Any: the stubs of SQLAlchemy type a select of ten columns at most
+# Any: the stubs of SQLAlchemy type a select of ten columns at most. What most items do not have comes as null, since
+# null is not decoded: that took a fifth of the time in which a page of items is read and encoded.
 ITEM_COLUMNS: tuple[Any, ...] = (
     Item.id,
     Item.sku,
     Item.name,
     Item.unit,
+    Item.decimals,
+    func.nullif(Item.units, literal_column("'[]'::jsonb")).label("units"),
+    Item.barcode,
+    Item.external_id,
+    func.nullif(Item.extra, literal_column("'{}'::jsonb")).label("metadata"),
     Item.status,
     Item.description,
     Item.reorder_point,
@@ -27,17 +33,31 @@ ITEM_COLUMNS: tuple[Any, ...] = (
     Item.deleted_at,
 )
 
+
+def item_of(*row: Any) -> ItemOut:
+    """Of the values of ITEM_COLUMNS."""
+    item = ItemOut(*row)
+    packs = row[_UNITS]
+    item.units = [ItemPack(**pack) for pack in packs] if packs else []
+    item.metadata = row[_METADATA] or {}
+    return item
+
+
+_UNITS, _METADATA = (ItemOut.__struct_fields__.index(name) for name in ("units", "metadata"))
+
 _ID, _SKU = SortKey(Item.id, "id", int), SortKey(Item.sku, "sku", str)
 _NAME = SortKey(Item.name_key, "name", str, sort_key)
 # a sku is unique: with the id as a second key, the order could not be read from the index of the sku
 _ITEMS = Listing(
     select(*ITEM_COLUMNS),
-    ItemOut,
+    item_of,
     ItemPage,
     orders({"id": _ID, "name": _NAME}, _ID) | orders({"sku": _SKU}, _SKU),
     {
         "q": has(Item.search, bindparam("q", type_=Text)),
         "sku": Item.sku == bindparam("sku"),
+        "barcode": Item.barcode == bindparam("barcode"),
+        "external_id": Item.external_id == bindparam("external_id"),
         "status": Item.status == bindparam("status"),
         "undeleted": Item.deleted_at.is_(None),
     },
@@ -54,7 +74,7 @@ async def item_by_id(db: Session, item_id: int, *, include_deleted: bool = False
     row = (await db.execute(_ONE, {"id": item_id, "include_deleted": include_deleted})).one_or_none()
     if row is None:
         raise errors.NotFound(f"There is no item {item_id}.")
-    return ItemOut(*row)
+    return item_of(*row)
 
 
 async def item_page(
@@ -62,6 +82,8 @@ async def item_page(
     *,
     q: str | None = None,
     sku: str | None = None,
+    barcode: str | None = None,
+    external_id: str | None = None,
     status: ItemStatus | None = None,
     include_deleted: bool = False,
     sort: str | None = None,
@@ -71,7 +93,14 @@ async def item_page(
     """One page. `q` is searched in sku and name, ignoring capitals and accents.
 
     Raises errors.Invalid for `sort` and `cursor`."""
-    parameters = {"q": q, "sku": sku, "status": status, "undeleted": not include_deleted}
+    parameters = {
+        "q": q,
+        "sku": sku,
+        "barcode": barcode,
+        "external_id": external_id,
+        "status": status,
+        "undeleted": not include_deleted,
+    }
     return await _ITEMS.page(db, parameters, sort=sort, limit=limit, cursor=cursor)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Boolean, Select, Text, bindparam, or_, select
+from sqlalchemy import Boolean, Select, Text, bindparam, literal_column, or_, select
 
 from erp_service import errors
 from erp_service.db.base import has, sort_key
@@ -20,7 +20,11 @@ LOCATION_COLUMNS: tuple[Any, ...] = (
     Location.location_type,
     Location.address,
     Location.parent_id,
+    # no join: this one works in RETURNING and with FOR UPDATE, too
+    literal_column("(select p.code from locations p where p.id = locations.parent_id)", Text).label("parent"),
     Location.allow_negative_stock,
+    Location.external_id,
+    Location.extra,
     Location.version,
     Location.created_at,
     Location.updated_at,
@@ -38,6 +42,7 @@ _LOCATIONS = Listing(
     {
         "q": has(Location.search, bindparam("q", type_=Text)),
         "code": Location.code == bindparam("code"),
+        "external_id": Location.external_id == bindparam("external_id"),
         "location_type": Location.location_type == bindparam("location_type"),
         "parent_id": Location.parent_id == bindparam("parent_id"),
         "undeleted": Location.deleted_at.is_(None),
@@ -63,6 +68,7 @@ async def location_page(
     *,
     q: str | None = None,
     code: str | None = None,
+    external_id: str | None = None,
     location_type: LocationType | None = None,
     parent_id: int | None = None,
     include_deleted: bool = False,
@@ -76,6 +82,7 @@ async def location_page(
     parameters = {
         "q": q,
         "code": code,
+        "external_id": external_id,
         "location_type": location_type,
         "parent_id": parent_id,
         "undeleted": not include_deleted,

@@ -9,7 +9,16 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.inventory import items
-from erp_service.inventory.problems import ItemHasStock, SkuTaken, UnitStays
+from erp_service.inventory.problems import (
+    BarcodeTaken,
+    DecimalsStay,
+    ExternalIdTaken,
+    ItemHasStock,
+    LooksAlike,
+    SkuTaken,
+    UnitStays,
+)
+from erp_service.inventory.queries.item_lookup import ItemNames, ItemsFound, items_named
 from erp_service.inventory.queries.items import item_by_id, item_page
 from erp_service.inventory.schemas import ItemBody, ItemOut, ItemPage, ItemStatus
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
@@ -32,6 +41,8 @@ async def list_items(
         QueryParameter(max_length=200, description="part of the sku or the name, ignoring capitals and accents"),
     ] = None,
     sku: Annotated[str | None, QueryParameter(max_length=200, description="exactly this sku")] = None,
+    barcode: Annotated[str | None, QueryParameter(max_length=200, description="exactly this barcode")] = None,
+    external_id: Annotated[str | None, QueryParameter(max_length=200, description="exactly this external id")] = None,
     status: Annotated[ItemStatus | None, QueryParameter(description="only items with this status")] = None,
     include_deleted: IncludeDeleted = False,
     sort: Annotated[Sort | None, QueryParameter(description="`id` if it is left out; a minus sorts downwards")] = None,
@@ -44,6 +55,8 @@ async def list_items(
             read,
             q=q,
             sku=sku,
+            barcode=barcode,
+            external_id=external_id,
             status=status,
             include_deleted=include_deleted,
             sort=sort,
@@ -68,13 +81,24 @@ async def get_item(
     summary="Create an item",
     tags=_TAGS,
     status_code=201,
-    problems=(SkuTaken,),
-    example={"sku": "MUG-BLUE", "name": "Mug, blue", "unit": "pcs", "reorder_point": "10"},
+    problems=(SkuTaken, BarcodeTaken, ExternalIdTaken),
+    example={
+        "sku": "MUG-BLUE",
+        "name": "Mug, blue",
+        "unit": "pcs",
+        "decimals": 0,
+        "units": [{"unit": "case", "numerator": 12, "denominator": 1}],
+        "barcode": "2000000000411",
+        "metadata": {"colour": "blue"},
+        "reorder_point": "10",
+    },
 )
 async def create_item(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[ItemBody]
 ) -> ApiResponse[ItemOut]:
-    """The sku must be new. A deleted item keeps its sku."""
+    """The sku must be new. A deleted item keeps its sku, and gives its barcode and its external id free.
+
+    `units` are packs that quantities may be given in. What is kept is always in the item's own unit."""
     item = await items.create(write, who, data)
     return created(item, f"{_PATH}/{item.id}", item.version)
 
@@ -84,8 +108,15 @@ async def create_item(
     role=Role.ADMIN,
     summary="Replace an item",
     tags=_TAGS,
-    problems=(SkuTaken, UnitStays),
-    example={"sku": "BEAN-ESP-1K", "name": "Coffee beans, house espresso, 1 kg", "unit": "bag", "reorder_point": "45"},
+    problems=(SkuTaken, BarcodeTaken, ExternalIdTaken, UnitStays, DecimalsStay),
+    example={
+        "sku": "BEAN-ESP-1K",
+        "name": "Coffee beans, house espresso, 1 kg",
+        "unit": "bag",
+        "decimals": 0,
+        "barcode": "2000000000015",
+        "reorder_point": "45",
+    },
 )
 async def replace_item(
     write: NamedDependency[WriteSession],
@@ -96,7 +127,8 @@ async def replace_item(
 ) -> ApiResponse[ItemOut]:
     """Replaces every field: one that is left out gets its default. If nothing changes, the `ETag` stays the same.
 
-    The unit stays once there are ledger entries, since their quantities are in it."""
+    The unit stays once there are ledger entries, since their quantities are in it. `decimals` cannot become less than
+    the finest of them. Packs can change at any time, and change nothing that is posted."""
     before = await items.lock_for_update(write, item_id)
     require_match(if_match, before.version)
     item = await items.replace(write, who, before, data)
@@ -108,10 +140,43 @@ async def delete_item(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], item_id: Id, if_match: IfMatch = None
 ) -> None:
     """The item is marked as deleted; its ledger and its sku stay. Refused while any location has stock of it, or stock
-    below zero."""
+    below zero, or some of it is reserved."""
     item = await items.lock_for_update(write, item_id)
     require_match(if_match, item.version)
     await items.delete(write, who, item)
 
 
-ROUTES = [list_items, get_item, create_item, replace_item, delete_item]
+@post(
+    f"{_ONE}/restore",
+    role=Role.ADMIN,
+    summary="Restore a deleted item",
+    tags=_TAGS,
+    status_code=200,
+    problems=(BarcodeTaken, ExternalIdTaken, LooksAlike),
+)
+async def restore_item(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], item_id: Id
+) -> ApiResponse[ItemOut]:
+    """Undoes a deletion. Refused if another item has taken the barcode or the external id meanwhile. An item that is
+    not deleted is answered as it is."""
+    item = await items.restore(write, who, await items.lock_for_update(write, item_id, include_deleted=True))
+    return tagged(item, item.version)
+
+
+@post(
+    f"{_PATH}/lookup",
+    role=Role.VIEWER,
+    summary="Look items up",
+    tags=_TAGS,
+    status_code=200,
+    idempotent=False,
+    lines=True,
+    example={"skus": ["BEAN-ESP-1K", "NO-SUCH-SKU"], "barcodes": ["2000000000015"]},
+)
+async def lookup_items(read: NamedDependency[ReadSession], data: JSONBody[ItemNames]) -> ApiResponse[ItemsFound]:
+    """Finds items by their ids, skus, external ids and barcodes, up to 1,000 names in all, and says which names no item
+    has. Deleted items are not found."""
+    return ApiResponse(await items_named(read, data), status_code=200)
+
+
+ROUTES = [list_items, get_item, create_item, replace_item, delete_item, restore_item, lookup_items]

@@ -10,7 +10,15 @@ from erp_service.access.roles import Role
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import INTEGER_LIMIT
 from erp_service.inventory import locations
-from erp_service.inventory.problems import CodeTaken, LocationHasChildren, LocationHasStock, NegativeStock
+from erp_service.inventory.problems import (
+    CodeTaken,
+    ExternalIdTaken,
+    LocationHasChildren,
+    LocationHasStock,
+    LooksAlike,
+    NegativeStock,
+    NoPlaceInTree,
+)
 from erp_service.inventory.queries.locations import location_by_id, location_page
 from erp_service.inventory.schemas import LocationBody, LocationOut, LocationPage, LocationType
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
@@ -33,6 +41,7 @@ async def list_locations(
         QueryParameter(max_length=200, description="part of the code or the name, ignoring capitals and accents"),
     ] = None,
     code: Annotated[str | None, QueryParameter(max_length=200, description="exactly this code")] = None,
+    external_id: Annotated[str | None, QueryParameter(max_length=200, description="exactly this external id")] = None,
     location_type: Annotated[LocationType | None, QueryParameter(description="only locations of this type")] = None,
     parent_id: Annotated[
         int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only locations directly below this one")
@@ -48,6 +57,7 @@ async def list_locations(
             read,
             q=q,
             code=code,
+            external_id=external_id,
             location_type=location_type,
             parent_id=parent_id,
             include_deleted=include_deleted,
@@ -73,13 +83,16 @@ async def get_location(
     summary="Create a location",
     tags=_TAGS,
     status_code=201,
-    problems=(CodeTaken,),
-    example={"code": "STALL-2", "name": "The second market stall", "location_type": "WAREHOUSE"},
+    problems=(CodeTaken, ExternalIdTaken),
+    example={"code": "SHOP-WINDOW", "name": "The shop's window", "location_type": "ZONE", "parent": "SHOP"},
 )
 async def create_location(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[LocationBody]
 ) -> ApiResponse[LocationOut]:
-    """The code must be new. A deleted location keeps its code. Locations nest up to 20 levels."""
+    """The code must be new. A deleted location keeps its code, and gives its external id free.
+
+    `parent` or `parent_id` names the location that it is a part of; both, if they agree. Locations nest up to 20
+    levels."""
     location = await locations.create(write, who, data)
     return created(location, f"{_PATH}/{location.id}", location.version)
 
@@ -89,7 +102,7 @@ async def create_location(
     role=Role.ADMIN,
     summary="Replace a location",
     tags=_TAGS,
-    problems=(CodeTaken, NegativeStock),
+    problems=(CodeTaken, ExternalIdTaken, NegativeStock),
     example={
         "code": "MAIN",
         "name": "Main warehouse",
@@ -107,8 +120,9 @@ async def replace_location(
     """Replaces every field: one that is left out gets its default. If nothing changes, the `ETag` stays the same.
 
     A location cannot become part of itself, nor of a location below it. `allow_negative_stock` cannot be switched off
-    while stock of any item is below zero here."""
-    before = await locations.lock_for_update(write, location_id)
+    while stock of any item is below zero here. With a new code, the locations in it get a new `ETag`, since their
+    `parent` shows it."""
+    before = await locations.lock_for_update(write, location_id, new_code=data.code)
     require_match(if_match, before.version)
     location = await locations.replace(write, who, before, data)
     return tagged(location, location.version)
@@ -125,10 +139,28 @@ async def delete_location(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], location_id: Id, if_match: IfMatch = None
 ) -> None:
     """The location is marked as deleted; its ledger and its code stay. Refused while it has stock of any item, or stock
-    below zero, or other locations are part of it."""
+    below zero, or some is reserved, or other locations are part of it."""
     location = await locations.lock_for_update(write, location_id)
     require_match(if_match, location.version)
     await locations.delete(write, who, location)
 
 
-ROUTES = [list_locations, get_location, create_location, replace_location, delete_location]
+@post(
+    f"{_ONE}/restore",
+    role=Role.ADMIN,
+    summary="Restore a deleted location",
+    tags=_TAGS,
+    status_code=200,
+    problems=(ExternalIdTaken, LooksAlike, NoPlaceInTree),
+)
+async def restore_location(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], location_id: Id
+) -> ApiResponse[LocationOut]:
+    """Undoes a deletion. Refused if another location has taken the external id meanwhile, or while the location that it
+    was a part of is deleted. A location that is not deleted is answered as it is."""
+    before = await locations.lock_for_update(write, location_id, include_deleted=True)
+    location = await locations.restore(write, who, before)
+    return tagged(location, location.version)
+
+
+ROUTES = [list_locations, get_location, create_location, replace_location, delete_location, restore_location]

@@ -1,69 +1,66 @@
-"""/api/v1/inventory/stock/current and /ledger: what is on hand, and the entries that led to it."""
+"""/api/v1/inventory/stock/current, /lookup and /ledger: what is on hand, and the entries that led to it."""
 
 from typing import Annotated
 
 from litestar.di import NamedDependency
-from litestar.params import QueryParameter
+from litestar.params import JSONBody, QueryParameter
 
 from erp_service.access.roles import Role
+from erp_service.company.queries import read_times
 from erp_service.db.sessions import ReadSession
-from erp_service.errors import INTEGER_LIMIT
 from erp_service.inventory.queries.ledger import ledger_page
-from erp_service.inventory.queries.stock import stock_page
-from erp_service.inventory.schemas import EntryType, LedgerPage, StockPage
+from erp_service.inventory.queries.stock import STOCK
+from erp_service.inventory.queries.stock_lookup import StockFound, StockLookup, stock_of_items
+from erp_service.inventory.routes.filters import (
+    AsOf,
+    Descendants,
+    From,
+    IncludeZero,
+    ItemId,
+    LocationCode,
+    LocationId,
+    RecordedFrom,
+    RecordedTo,
+    Sku,
+    To,
+)
+from erp_service.inventory.schemas import EntryOrigin, EntryType, LedgerPage, LedgerSort, StockPage
 from erp_service.settings import Settings
-from erp_service.timestamps import parse_timestamps
+from erp_service.timestamps import TimeParameter, require_order
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse
-from erp_service.web.routing import get
+from erp_service.web.routing import get, post
 
+_PATH = "/api/v1/inventory/stock"
 _TAGS = ["stock"]
 
-Sku = Annotated[str | None, QueryParameter(max_length=200, description="only the item with this sku")]
-ItemId = Annotated[int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only this item")]
 
-
-@get(
-    "/api/v1/inventory/stock/current",
-    role=Role.VIEWER,
-    summary="What is on hand",
-    tags=_TAGS,
-    operation_id="list_current_stock",
-)
+@get(f"{_PATH}/current", role=Role.VIEWER, summary="What is on hand", tags=_TAGS, operation_id="list_current_stock")
 async def current_stock(
     read: NamedDependency[ReadSession],
     settings: NamedDependency[Settings],
     sku: Sku = None,
     item_id: ItemId = None,
-    location_id: Annotated[
-        int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only stock at this location")
-    ] = None,
-    descendants: Annotated[
-        bool, QueryParameter(description="with `location_id`: also stock at the locations below it")
-    ] = False,
-    as_of: Annotated[
-        str | None,
-        QueryParameter(
-            max_length=100,
-            format="date-time",
-            description="the sums of all entries with `occurred_at` up to this time (RFC 3339, with its zone)",
-        ),
-    ] = None,
-    include_zero: Annotated[bool, QueryParameter(description="`false` leaves out stock of zero")] = True,
+    location_id: LocationId = None,
+    location: LocationCode = None,
+    descendants: Descendants = False,
+    as_of: AsOf = None,
+    include_zero: IncludeZero = True,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> ApiResponse[StockPage]:
-    """By item and location, with its value at moving average. An item that ran out at a location is listed with zero,
-    since buyers look for it; an item that never was at a location is not listed. Without `as_of` the ledger is not
-    read, so its length does not matter."""
-    (as_of_time,) = parse_timestamps(("as_of", as_of))
+    """By item and location, with its value at moving average: its share of what the item is worth at all locations. An
+    item that ran out at a location is listed with zero, since buyers look for it; an item that never was at a location
+    is not listed. Without `as_of` the ledger is not read, so its length does not matter."""
+    (as_of_time,) = await read_times(read, TimeParameter("as_of", as_of, through=True))
     return ApiResponse(
-        await stock_page(
+        await STOCK.page(
             read,
             currency=settings.currency,
             sku=sku,
             item_id=item_id,
             location_id=location_id,
+            location=location,
             descendants=descendants,
             as_of=as_of_time,
             include_zero=include_zero,
@@ -73,61 +70,77 @@ async def current_stock(
     )
 
 
-@get(
-    "/api/v1/inventory/stock/ledger",
+@post(
+    f"{_PATH}/lookup",
     role=Role.VIEWER,
-    summary="The ledger",
+    summary="The stock of many items",
     tags=_TAGS,
-    operation_id="list_ledger_entries",
+    status_code=200,
+    idempotent=False,
+    lines=True,
+    example={"skus": ["BEAN-ESP-1K", "NO-SUCH-SKU"]},
 )
+async def lookup_stock(
+    read: NamedDependency[ReadSession], settings: NamedDependency[Settings], data: JSONBody[StockLookup]
+) -> ApiResponse[StockFound]:
+    """What is on hand of up to 1,000 items, by ids, skus, external ids or barcodes: over all locations, or at one. It
+    says which names no item has. Deleted items are not found."""
+    return ApiResponse(await stock_of_items(read, data, currency=settings.currency), status_code=200)
+
+
+@get(f"{_PATH}/ledger", role=Role.VIEWER, summary="The ledger", tags=_TAGS, operation_id="list_ledger_entries")
 async def list_ledger(
     read: NamedDependency[ReadSession],
     sku: Sku = None,
     item_id: ItemId = None,
-    location_id: Annotated[
-        int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="only entries at this location")
-    ] = None,
+    location_id: LocationId = None,
+    location: LocationCode = None,
+    descendants: Descendants = False,
     transaction_type: Annotated[EntryType | None, QueryParameter(description="only entries of this type")] = None,
+    origin: Annotated[
+        EntryOrigin | None, QueryParameter(description="only entries that this made, and no movement posted as such")
+    ] = None,
     reference_no: Annotated[
         str | None, QueryParameter(max_length=1000, description="only entries with exactly this reference")
     ] = None,
-    since: Annotated[
-        str | None,
-        QueryParameter(
-            name="from",
-            max_length=100,
-            format="date-time",
-            description="`occurred_at` at or after this time (RFC 3339, with its zone)",
-        ),
-    ] = None,
-    until: Annotated[
-        str | None,
-        QueryParameter(
-            name="to",
-            max_length=100,
-            format="date-time",
-            description="`occurred_at` before this time, so that adjacent periods share no entry",
-        ),
+    since: From = None,
+    until: To = None,
+    recorded_since: RecordedFrom = None,
+    recorded_until: RecordedTo = None,
+    sort: Annotated[
+        LedgerSort | None, QueryParameter(description="`id`: the oldest first; `-id`, or left out: the newest")
     ] = None,
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> ApiResponse[LedgerPage]:
-    """Newest first: by id, downwards. The numbers are those that were posted; they are never recomputed."""
-    since_time, until_time = parse_timestamps(("from", since), ("to", until))
+    """Newest first: by id, downwards; with `recorded_from` or `recorded_to` by `recorded_at`, which is the same order
+    for the entries of one item. The numbers are those that were posted; they are never recomputed. Changes of value
+    have no location, so they are listed without a location only."""
+    times = await read_times(
+        read, ("from", since), ("to", until), ("recorded_from", recorded_since), ("recorded_to", recorded_until)
+    )
+    require_order(times[0], times[1])
+    require_order(times[2], times[3], ("recorded_from", "recorded_to"))
     return ApiResponse(
         await ledger_page(
             read,
             item_id=item_id,
             sku=sku,
             location_id=location_id,
+            location=location,
+            descendants=descendants,
             transaction_type=transaction_type,
+            origin=origin,
             reference_no=reference_no,
-            since=since_time,
-            until=until_time,
+            since=times[0],
+            until=times[1],
+            recorded_since=times[2],
+            recorded_until=times[3],
+            sort=sort,
             limit=limit,
             cursor=cursor,
         )
     )
 
 
-ROUTES = [current_stock, list_ledger]
+ROUTES = [current_stock, lookup_stock, list_ledger]

@@ -88,11 +88,15 @@ def _as_number(schema: Schema, components: dict[str, Schema]) -> None:
 
 def _as_reference(schema: Schema, names: Mapping[tuple[str, ...], str], components: dict[str, Schema]) -> None:
     """The meaning of this use and its default stay beside the reference, as OpenAPI 3.1 allows."""
-    if "enum" not in schema or (name := names.get(tuple(schema["enum"]))) is None:
+    values = tuple(value for value in schema.get("enum", ()) if value is not None)
+    if (name := names.get(values)) is None:
         return
     if (component := components.get(name)) is schema:
         return
     if component is None:
-        components[name] = {"type": "string", "enum": list(schema["enum"]), "title": name}
+        components[name] = {"type": "string", "enum": list(values), "title": name}
+    reference: Schema = {"$ref": f"#/components/schemas/{name}"}
+    if len(values) < len(schema["enum"]):
+        reference = {"oneOf": [reference, _NULL]}
     del schema["enum"], schema["type"]
-    schema["$ref"] = f"#/components/schemas/{name}"
+    schema.update(reference)

@@ -21,7 +21,8 @@ from litestar.exceptions import NotAuthorizedException, NotFoundException
 
 SECRET, ISSUER, AUDIENCE = os.environ["PEER_SECRET"], "erp_service", "erp_service/api"
 COLUMNS = (
-    "id, sku, name, unit, status, description, trim_scale(reorder_point), version, created_at, updated_at, deleted_at"
+    "id, sku, name, unit, decimals, units, barcode, external_id, metadata, status, description,"
+    " trim_scale(reorder_point), version, created_at, updated_at, deleted_at"
 )
 ONE = f"select {COLUMNS} from items where id = $1 and deleted_at is null"
 PAGE = f"select {COLUMNS} from items where deleted_at is null and id > $1 order by id limit $2"
@@ -32,6 +33,11 @@ class Item(msgspec.Struct):
     sku: str
     name: str
     unit: str
+    decimals: int
+    units: msgspec.Raw
+    barcode: str | None
+    external_id: str | None
+    metadata: msgspec.Raw
     status: str
     description: str | None
     reorder_point: Decimal | None
@@ -50,9 +56,16 @@ class Alive(msgspec.Struct):
     status: str = "ok"
 
 
+async def json_as_it_is(connection: asyncpg.Connection) -> None:
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=str, decoder=lambda text: msgspec.Raw(text.encode())
+    )
+
+
 @asynccontextmanager
 async def pooled(app: Litestar) -> AsyncIterator[None]:
-    async with asyncpg.create_pool(os.environ["PEER_DATABASE_URL"], min_size=10, max_size=10) as pool:
+    url = os.environ["PEER_DATABASE_URL"]
+    async with asyncpg.create_pool(url, min_size=10, max_size=10, init=json_as_it_is) as pool:
         app.state.pool = pool
         yield
 

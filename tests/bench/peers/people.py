@@ -14,8 +14,9 @@ from typing import Annotated, Any, ClassVar
 import jwt
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.security import OAuth2PasswordBearer
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import BigInteger, DateTime, Numeric, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -50,6 +51,11 @@ class Item(Base):
     sku: Mapped[str]
     name: Mapped[str]
     unit: Mapped[str]
+    decimals: Mapped[int]
+    units: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
+    barcode: Mapped[str | None]
+    external_id: Mapped[str | None]
+    extra: Mapped[dict[str, str]] = mapped_column("metadata", JSONB)
     status: Mapped[str]
     description: Mapped[str | None]
     reorder_point: Mapped[Decimal | None]
@@ -66,6 +72,11 @@ class ItemOut(BaseModel):
     sku: str
     name: str
     unit: str
+    decimals: int
+    units: list[dict[str, Any]]
+    barcode: str | None
+    external_id: str | None
+    metadata: dict[str, str] = Field(validation_alias="extra")
     status: str
     description: str | None
     reorder_point: Decimal | None

@@ -26,7 +26,7 @@ from tests.support.clients import SignIn, UserClient
 from tests.support.waiting import eventually
 from tests.support.workers import Work
 
-VIEWERS = ["items", "locations", "stock_levels", "stock_movements"]
+VIEWERS = ["items", "locations", "stock_levels", "stock_values", "stock_movements"]
 
 
 async def archive_of(client: httpx.AsyncClient, job: dict[str, Any]) -> zipfile.ZipFile:
@@ -115,6 +115,9 @@ async def test_sums_agree_across_the_files_although_trade_goes_on_meanwhile(
         "insert into locations (code, name, location_type, allow_negative_stock)"
         " select 'L' || n, 'x', 'WAREHOUSE', true from generate_series(1, 3) n"
     )
+    for n in range(1, 6):
+        first = {"sku": f"SKU-{n}", "location": "L1", "quantity": "100", "unit_cost": "1.37"}
+        (await staff.post("/api/v1/inventory/stock/in", json=first)).raise_for_status()
     booked, closed = 0, asyncio.Event()
 
     async def trade(seed: int) -> None:
@@ -139,13 +142,18 @@ async def test_sums_agree_across_the_files_although_trade_goes_on_meanwhile(
                 began = booked
                 archive = await archive_of(viewer, await done(viewer, "all"))
                 sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
-                values: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
+                values: dict[str, Decimal] = defaultdict(Decimal)
                 for row in rows_of(archive, "stock_movements"):
                     sums[row["sku"], row["location"]] += Decimal(row["quantity"])
-                    values[row["sku"], row["location"]] += Decimal(row["value"])
+                    values[row["sku"]] += Decimal(row["value"])
                 levels = rows_of(archive, "stock_levels")
                 assert {(row["sku"], row["location"]): Decimal(row["on_hand"]) for row in levels} == sums
-                assert {(row["sku"], row["location"]): Decimal(row["value"]) for row in levels} == values
+                shares: dict[str, Decimal] = defaultdict(Decimal)
+                for row in levels:
+                    shares[row["sku"]] += Decimal(row["value"])
+                assert shares == values
+                stock_values = rows_of(archive, "stock_values")
+                assert {row["sku"]: Decimal(row["value"]) for row in stock_values} == values
                 meanwhile.append(booked - began)
     finally:
         closed.set()
@@ -175,7 +183,7 @@ async def test_who_loses_the_role_before_the_turn_gets_no_archive(
         again = await admin.post(f"{JOBS}/{export_id}/retry")
         assert again.status_code == 202, again.text
         archive = await archive_of(admin, await reaches(admin, again.json()["id"], "succeeded"))
-    assert [file["dataset"] for file in manifest_of(archive)["files"]] == VIEWERS
+    assert [file["dataset"] for file in manifest_of(archive)["files"]] == [*VIEWERS, "reservations", "counts"]
 
 
 async def test_who_loses_the_role_afterwards_downloads_nothing(

@@ -162,6 +162,29 @@ async def test_relative_period_chooses_the_rows_of_it(
     assert (old["result"]["rows"], new["result"]["rows"]) == (20, 0)
 
 
+async def test_a_date_is_a_day_in_the_zone_of_the_job_else_of_the_company(
+    viewer: UserClient, owner: asyncpg.Connection
+) -> None:
+    """29 March 2026 has 23 hours in Berlin."""
+    await owner.execute("update company set timezone = 'Europe/Berlin'")
+    request: dict[str, Any] = {"dataset": "stock_movements", "filter": {"from": "2026-03-29", "to": "2026-03-30"}}
+    of_company = (await viewer.post(JOBS, json=request)).json()
+    assert of_company["filter"] == {"from": "2026-03-28T23:00:00Z", "to": "2026-03-29T22:00:00Z"}
+    of_job = (await viewer.post(JOBS, json={**request, "timezone": "Asia/Tokyo"})).json()
+    assert of_job["filter"] == {"from": "2026-03-28T15:00:00Z", "to": "2026-03-29T15:00:00Z"}
+    recorded = {"recorded_from": "2026-03-30", "recorded_to": "today"}
+    estimate = await viewer.post("/api/v1/exports/estimates", json={**request, "filter": recorded})
+    assert estimate.status_code == 200, estimate.text
+
+
+async def test_a_period_that_ends_before_it_begins_is_refused(viewer: httpx.AsyncClient) -> None:
+    for since, until in (("from", "to"), ("recorded_from", "recorded_to")):
+        period = {since: "2026-03-30", until: "2026-03-29T00:00:00Z"}
+        answer = await viewer.post(JOBS, json={"dataset": "stock_movements", "filter": period})
+        assert answer.status_code == 422
+        assert [fault["pointer"] for fault in answer.json()["errors"]] == [f"/filter/{since}"]
+
+
 async def test_refused_time_answers_with_the_grammar(viewer: httpx.AsyncClient) -> None:
     for value in ("last month", "2026-01-31T12:00:00", 5, True):
         answer = await viewer.post(JOBS, json={"dataset": "stock_movements", "filter": {"from": value, "to": "today"}})

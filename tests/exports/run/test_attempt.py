@@ -43,8 +43,8 @@ def gated(store: Store) -> GatedStore:
 
 TRANSFER = """
 insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, value, on_hand_after,
-    value_after, occurred_at)
-select id, 1, 1, $1, $2, $3, $3, 0, 0, now() from stock_transactions limit 1"""
+    occurred_at)
+select id, 1, 1, $1, $2, $3, 0, 0, now() from stock_transactions limit 1"""
 
 
 async def transfer(connection: asyncpg.Connection) -> None:

@@ -1,0 +1,36 @@
+"""Reads of the company's settings."""
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import text
+
+from erp_service.db.sessions import Session
+from erp_service.db.statements import Prepared
+from erp_service.timestamps import UTC_ZONE, TimeParameter, is_date, parse_times, parse_zone
+
+_FIRST_OPEN = Prepared(text("select (closed_through + 1)::timestamp at time zone timezone from company"))
+_ZONE = Prepared(text("select timezone from company"))
+
+
+async def first_open_moment(db: Session) -> datetime | None:
+    """The moment from which stock may be posted; None if no period is closed."""
+    moment: datetime | None = await db.scalar(_FIRST_OPEN)
+    return moment
+
+
+async def company_zone(db: Session) -> ZoneInfo:
+    """The time zone in which the company's days begin and end."""
+    return parse_zone(str(await db.scalar(_ZONE)))
+
+
+async def read_times(
+    db: Session, *parameters: TimeParameter | tuple[str, str | None], zone: ZoneInfo | None = None
+) -> list[datetime | None]:
+    """Named query parameters as moments in UTC. Dates are days in `zone`, by default in the company's, which is read
+    only if there are dates.
+
+    Raises errors.Invalid that names every parameter that is no time."""
+    if zone is None:
+        zone = await company_zone(db) if any(is_date(text) for _, text, *_ in parameters) else UTC_ZONE
+    return parse_times(*parameters, zone=zone)
