@@ -23,7 +23,7 @@ async function tour(): Promise<void> {
 
   const sku = `MUG-${tag}`, code = `STALL-${tag}`;
   const item = await erp.POST("/api/v1/inventory/items", {
-    body: { sku, name: "Mug, blue", unit: "PCS", status: "ACTIVE", reorder_point: "10" },
+    body: { sku, name: "Mug, blue", unit: "PCS", status: "ACTIVE", decimals: 6, reorder_point: "10" },
   });
   assert.equal(item.response.status, 201);
   assert(item.response.headers.get("Location")?.endsWith(String(item.data?.id)));
@@ -49,7 +49,7 @@ async function tour(): Promise<void> {
   const page = await erp.GET("/api/v1/inventory/stock/ledger", { params: { query: { sku, limit: 1 } } });
   assert.equal(page.data?.items[0]?.on_hand_after, "24");
 
-  const bad = await erp.POST("/api/v1/inventory/items", { body: { sku: "", name: "", unit: "PCS", status: "ACTIVE" } });
+  const bad = await erp.POST("/api/v1/inventory/items", { body: { sku: "", name: "", unit: "PCS", status: "ACTIVE", decimals: 6 } });
   assert(bad.error?.type === "/problems/invalid");
   assert.deepEqual(bad.error.errors.map((fault) => fault.pointer).sort(), ["/name", "/sku"]);
 
