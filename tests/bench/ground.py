@@ -28,9 +28,9 @@ insert into stock_transactions (id, user_id) select uuidv7(), 1 from generate_se
 _MOVEMENTS = """
 set session_replication_role = replica;
 insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, unit_cost, value,
-    on_hand_after, value_after, occurred_at, reference_no, notes, metadata, user_id)
+    on_hand_after, item_on_hand_after, value_after, occurred_at, reference_no, notes, metadata, user_id)
   select t.id, 1 + n %% %(lines)s, item, location, 'IN', quantity, cost, value,
-    sum(quantity) over place, sum(value) over place,
+    sum(quantity) over place, sum(quantity) over item, sum(value) over item,
     '2024-01-01'::timestamptz + n * interval '7 s', 'PO-' || n / 10,
     case when n %% 5 = 0 then 'brought by hand, no. ' || n end,
     jsonb_build_object('customer', (n %% 5000)::text, 'unit_price', cost::text), 1
@@ -40,10 +40,12 @@ insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type
     from generate_series(0, %(last)s) n
   ) made join (select id, row_number() over (order by id) - 1 as at from stock_transactions) t
     on t.at = n / %(lines)s
-  window place as (partition by item, location order by n)
+  window place as (partition by item, location order by n), item as (partition by item order by n)
   order by n;
-insert into stock_balances (item_id, location_id, on_hand, value)
-  select item_id, location_id, sum(quantity), sum(value) from stock_ledger group by 1, 2;
+insert into stock_balances (item_id, location_id, on_hand, last_occurred_at)
+  select item_id, location_id, sum(quantity), max(occurred_at) from stock_ledger group by 1, 2;
+insert into stock_values (item_id, on_hand, value, last_cost)
+  select item_id, sum(quantity), sum(value), 2.5 from stock_ledger group by 1;
 set session_replication_role = default;
 """
 

@@ -94,7 +94,7 @@ async def test_many_postings_at_once_over_few_sessions(both: list[httpx.AsyncCli
 async def test_a_key_has_one_effect_on_whichever_session(
     both: list[httpx.AsyncClient], owner: asyncpg.Connection
 ) -> None:
-    body = {"sku": "BOLT", "location": "MAIN", "quantity": "1"}
+    body = {"sku": "BOLT", "location": "MAIN", "quantity": "1", "unit_cost": "2"}
     for n in range(10):
         headers = {"Idempotency-Key": f"key-{n}"}
         answers = await asyncio.gather(
