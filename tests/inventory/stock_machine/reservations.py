@@ -1,0 +1,133 @@
+"""Reservations, what uses them up, and passing time."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from erp_service.inventory.reservations.expiry import sweep_all
+from tests.inventory.books import PATH
+from tests.inventory.company import reservations
+from tests.inventory.company.books import Key
+from tests.inventory.company.documents import ZERO, Line
+from tests.inventory.reservations.reserving import HOUR, RESERVATIONS, expire
+from tests.inventory.stock_machine.catalogue import text
+from tests.inventory.stock_machine.client import WHOLE_BODY
+from tests.inventory.stock_machine.movements import Movements
+from tests.inventory.stock_machine.strategies import Amount, amounts, any_line
+
+
+class Reservations(Movements):
+    def ids_of_holds(self) -> list[str]:
+        """In the order of the model's."""
+        made = (sent.answer.json() for sent in self.sent if sent.path == f"{RESERVATIONS}/bulk" and sent.answer.is_success)
+        return [one["id"] for answer in made for one in answer["reservations"]]
+
+    def body(self, line: Line) -> dict[str, object]:
+        body = super().body(line)
+        return body if line.hold is None else body | {"reservation_id": self.ids_of_holds()[line.hold]}
+
+    def free(self, key: Key) -> Fraction:
+        return self.company.books.on_hand[key] - self.company.books.held_at_present(key)
+
+    @precondition(lambda self: any(self.free(key) > 0 for key in self.company.books.on_hand))
+    @rule(data=st.data())
+    def reserve(self, data: st.DataObject) -> None:
+        """Mostly what is there."""
+        there = [key for key in self.company.books.on_hand if self.free(key) > 0]
+        lines = []
+        for _ in range(data.draw(st.integers(1, 3))):
+            item, place = data.draw(st.sampled_from(there * 3 + [*self.company.books.on_hand]))
+            all_of_it: st.SearchStrategy[Amount] = st.just((max(self.free((item, place)), Fraction(1)), ""))
+            quantity, unit = data.draw(amounts(item) | all_of_it)
+            lines.append(Line("", item, place, quantity=quantity, unit=unit))
+        body = {"reservations": [self.body(line) | {"expires_in_seconds": HOUR} for line in lines]}
+        pointers = {index: f"/reservations/{index}" for index in range(len(lines))}
+
+        def act() -> None:
+            own = self.company.own(lines)
+            with self.company.all_or_nothing() as books:
+                reservations.reserve(books, own)
+
+        answer = self.send(f"{RESERVATIONS}/bulk", body)
+        self.agree("reserve", answer, act, pointers)
+
+    def a_hold(self, data: st.DataObject) -> int:
+        """Mostly one that holds something, since the others only refuse."""
+        holds = self.company.books.holds
+        active = [number for number, hold in enumerate(holds) if hold.shown == "ACTIVE"]
+        return data.draw(st.sampled_from(active * 4 + [*range(len(holds))]))
+
+    @precondition(lambda self: self.company.books.holds)
+    @rule(data=st.data(), others=st.lists(any_line, max_size=2))
+    def use(self, data: st.DataObject, others: list[Line]) -> None:
+        """One or two reservations, less than they hold, all of it, or more; alone or among other lines."""
+        lines = list(others)
+        for _ in range(data.draw(st.integers(1, 2))):
+            number = self.a_hold(data)
+            hold = self.company.books.holds[number]
+            item, place = hold.key
+            all_of_it: st.SearchStrategy[Amount] = st.just((hold.quantity or Fraction(1), ""))
+            quantity, unit = data.draw(amounts(item) | all_of_it)
+            line = Line("OUT", item, place, quantity=quantity, unit=unit, hold=number)
+            if data.draw(st.integers(0, 9)) == 9:
+                line = replace(line, place=data.draw(st.sampled_from(self.company.places)))
+            lines.append(line)
+        if len(lines) > 1:
+            self.post_document("use in a document", lines)
+        else:
+            answer = self.send(f"{PATH}/out", self.body(lines[0]))
+            self.agree_on_document("use", answer, lambda: self.company.post(lines))
+
+    @precondition(lambda self: self.company.books.holds)
+    @rule(data=st.data(), what=st.sampled_from(["release", "extend", "time passes", "time passes", "sweep"]))
+    def change(self, data: st.DataObject, what: str) -> None:
+        number = self.a_hold(data)
+        match what:
+            case "release":
+                self.release(number)
+            case "extend":
+                self.extend(number)
+            case "time passes":
+                self.pass_time(number)
+                if data.draw(st.booleans()):
+                    self.extend(number)
+            case _:
+                self.wait(sweep_all(self.database))
+                self.company.books.sweep(list(self.company.books.on_hand))
+
+    def release(self, number: int) -> None:
+        answer = self.send(f"{RESERVATIONS}/{self.ids_of_holds()[number]}", {}, "DELETE")
+
+        def act() -> bool:
+            with self.company.all_or_nothing() as books:
+                reservations.release(books, number)
+            return True
+
+        self.agree("release", answer, act, WHOLE_BODY, 204)
+
+    def extend(self, number: int) -> None:
+        path = f"{RESERVATIONS}/{self.ids_of_holds()[number]}/extend"
+
+        def act() -> None:
+            with self.company.all_or_nothing() as books:
+                reservations.extend(books, number)
+
+        self.agree("extend", self.send(path, {"expires_in_seconds": HOUR}), act, WHOLE_BODY, 200)
+
+    def pass_time(self, number: int) -> None:
+        hold = self.company.books.holds[number]
+        if hold.status == "ACTIVE":
+            self.wait(expire(self.owner, {"id": self.ids_of_holds()[number]}))
+            hold.is_past = True
+            self.tally["time passes: done"] += 1
+
+    def same_reservations(self) -> None:
+        holds = self.company.books.holds
+        for id_, hold in zip(self.ids_of_holds(), holds, strict=True):
+            seen = self.read(f"{RESERVATIONS}/{id_}")
+            assert (seen["status"], Fraction(seen["quantity"])) == (hold.shown, hold.quantity)
+            assert Fraction(seen["original_quantity"]) == hold.original
+            self.tally[f"reservation at the end: {hold.shown}"] += 1
+        assert not any(self.company.books.in_use.values()), ZERO
