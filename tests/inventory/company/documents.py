@@ -1,9 +1,11 @@
 """What a client says, and what the model expects to be posted or refused."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import NamedTuple
+
+from hypothesis.vendor.pretty import RepresentationPrinter
 
 NOW = 10_000
 """The day of a movement that states none: after all that are stated."""
@@ -32,6 +34,11 @@ class Line:
     components: tuple["Line", ...] = ()
     """Of a kit, what it is made of."""
     disassemble: bool = False
+
+    def _repr_pretty_(self, printer: RepresentationPrinter, _: bool) -> None:
+        """In a failing example, only what it states."""
+        stated = [f"{one.name}={value!r}" for one in fields(self) if (value := getattr(self, one.name)) != one.default]
+        printer.text(f"Line({', '.join(stated)})")
 
     @property
     def happened(self) -> int:

@@ -30,3 +30,9 @@ def text(number: Fraction) -> str:
 
 def number(shown: str | None) -> Fraction | None:
     return None if shown is None else Fraction(shown)
+
+
+def half(item: int, quantity: Fraction) -> Fraction:
+    """About half of it, as far as the item can be divided; at least the least of it."""
+    steps = 10 ** GOODS[item].decimals
+    return Fraction(max(int(quantity * steps) // 2, 1), steps)

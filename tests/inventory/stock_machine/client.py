@@ -106,13 +106,13 @@ class StockClient(RuleBasedStateMachine):
         assert answer.status_code == (422 if refused.why in ("cost-unknown", "invalid") else 409)
         if refused.faults:
             named = [f"{pointers[fault.line]}/{fault.field}" for fault in refused.faults]
-            assert [fault["pointer"] for fault in problem["errors"]] == named
+            assert [fault["pointer"] for fault in problem["errors"]] == named, (answer.text, named)
         if refused.available is not None:
             assert Fraction(problem["available"]) == refused.available
         if refused.status is not None:
             assert problem.get("reservation_status", problem.get("count_status")) == refused.status
         if refused.moved:
-            assert [self.moved(line) for line in problem["lines"]] == refused.moved
+            assert [self.moved(line) for line in problem["lines"]] == refused.moved, (answer.text, refused.moved)
         if refused.day is not None:
             assert refused.day > 1_000 or datetime.fromisoformat(problem["breaks_at"]) == moment(refused.day)
         elif refused.line in pointers:

@@ -4,17 +4,20 @@ from fractions import Fraction
 from typing import Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, precondition, rule
+from hypothesis.stateful import precondition, rule
 
 from erp_service.access.principals import system
 from erp_service.company.service import close_through
 from tests.inventory.books import PATH
 from tests.inventory.company.documents import Document, Line
-from tests.inventory.stock_machine.catalogue import GOODS, moment, text
+from tests.inventory.stock_machine.catalogue import half, moment, text
 from tests.inventory.stock_machine.client import WHOLE_BODY, StockClient
-from tests.inventory.stock_machine.strategies import any_line, kits, quantities, receipts
+from tests.inventory.stock_machine.strategies import any_line, kits, quantities
 
 _PATHS = {"IN": "in", "OUT": "out", "TRANSFER": "transfer", "ADJUSTMENT": "adjustment", "REVALUATION": "revaluation"}
+
+CLOSINGS = (3, 7, 12)
+"""The days that periods end with; later ones stay open."""
 
 
 class Movements(StockClient):
@@ -40,7 +43,6 @@ class Movements(StockClient):
         answer = self.send(f"{PATH}/{_PATHS[line.kind]}", self.body(line))
         self.agree_on_document(line.kind, answer, lambda: self.company.post([line]))
 
-    @initialize(delivery=st.lists(receipts, max_size=4))
     def begin(self, delivery: list[Line]) -> None:
         self.wait(self.make_items_and_places())
         if delivery:
@@ -95,14 +97,13 @@ class Movements(StockClient):
         if not first.quantity:
             return None
         whole = abs(first.quantity)
-        some = quantities(first.item)
-        half = Fraction(int(whole * 10 ** GOODS[first.item].decimals) // 2, 10 ** GOODS[first.item].decimals)
-        return data.draw(st.none() | st.just(whole) | (st.just(half) if half else some) | some)
+        some = st.sampled_from([whole, half(first.item, whole), half(first.item, whole)])
+        return data.draw(st.none() | some | quantities(first.item))
 
-    @rule(day=st.integers(0, 12))
-    def close(self, day: int) -> None:
-        if day <= self.company.closed_through:
-            return
+    @precondition(lambda self: self.company.closed_through < CLOSINGS[-1])
+    @rule(data=st.data())
+    def close(self, data: st.DataObject) -> None:
+        day = data.draw(st.sampled_from([day for day in CLOSINGS if day > self.company.closed_through]))
 
         async def close() -> None:
             async with self.database.write() as db:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from erp_service.inventory.reservations.expiry import sweep_all
 from tests.inventory.books import PATH
@@ -12,10 +12,9 @@ from tests.inventory.company import reservations
 from tests.inventory.company.books import Key
 from tests.inventory.company.documents import ZERO, Line
 from tests.inventory.reservations.reserving import HOUR, RESERVATIONS, expire
-from tests.inventory.stock_machine.catalogue import text
-from tests.inventory.stock_machine.client import WHOLE_BODY
+from tests.inventory.stock_machine.catalogue import half, text
 from tests.inventory.stock_machine.movements import Movements
-from tests.inventory.stock_machine.strategies import Amount, amounts, any_line
+from tests.inventory.stock_machine.strategies import Amount, amounts, any_line, deliveries
 
 
 class Reservations(Movements):
@@ -31,17 +30,32 @@ class Reservations(Movements):
     def free(self, key: Key) -> Fraction:
         return self.company.books.on_hand[key] - self.company.books.held_at_present(key)
 
-    @precondition(lambda self: any(self.free(key) > 0 for key in self.company.books.on_hand))
+    def there(self) -> dict[Key, Fraction]:
+        """What can be reserved."""
+        return {key: free for key in self.company.books.on_hand if (free := self.free(key)) > 0}
+
+    @initialize(delivery=deliveries(), data=st.data())
+    def begin_with_some_reserved(self, delivery: list[Line], data: st.DataObject) -> None:
+        self.begin(delivery)
+        keys = data.draw(st.lists(st.sampled_from([*self.there()]), max_size=3, unique=True)) if self.there() else []
+        if keys:
+            self.reserve_all([Line("", *key, quantity=half(key[0], self.free(key))) for key in keys])
+
+    @precondition(lambda self: self.there())
     @rule(data=st.data())
     def reserve(self, data: st.DataObject) -> None:
         """Mostly what is there."""
-        there = [key for key in self.company.books.on_hand if self.free(key) > 0]
+        there = self.there()
         lines = []
-        for _ in range(data.draw(st.integers(1, 3))):
-            item, place = data.draw(st.sampled_from(there * 3 + [*self.company.books.on_hand]))
-            all_of_it: st.SearchStrategy[Amount] = st.just((max(self.free((item, place)), Fraction(1)), ""))
-            quantity, unit = data.draw(amounts(item) | all_of_it)
-            lines.append(Line("", item, place, quantity=quantity, unit=unit))
+        for _ in range(data.draw(st.integers(1, 2))):
+            key = data.draw(st.sampled_from([*there] * 4 + [*self.company.books.on_hand]))
+            free = there.get(key, Fraction(1))
+            some: st.SearchStrategy[Amount] = st.sampled_from([(half(key[0], free), ""), (free, "")])
+            quantity, unit = data.draw(some | amounts(key[0]))
+            lines.append(Line("", *key, quantity=quantity, unit=unit))
+        self.reserve_all(lines)
+
+    def reserve_all(self, lines: list[Line]) -> None:
         body = {"reservations": [self.body(line) | {"expires_in_seconds": HOUR} for line in lines]}
         pointers = {index: f"/reservations/{index}" for index in range(len(lines))}
 
@@ -60,7 +74,7 @@ class Reservations(Movements):
         return data.draw(st.sampled_from(active * 4 + [*range(len(holds))]))
 
     @precondition(lambda self: self.company.books.holds)
-    @rule(data=st.data(), others=st.lists(any_line, max_size=2))
+    @rule(data=st.data(), others=st.lists(any_line, max_size=1))
     def use(self, data: st.DataObject, others: list[Line]) -> None:
         """One or two reservations, less than they hold, all of it, or more; alone or among other lines."""
         lines = list(others)
@@ -68,8 +82,8 @@ class Reservations(Movements):
             number = self.a_hold(data)
             hold = self.company.books.holds[number]
             item, place = hold.key
-            all_of_it: st.SearchStrategy[Amount] = st.just((hold.quantity or Fraction(1), ""))
-            quantity, unit = data.draw(amounts(item) | all_of_it)
+            some: st.SearchStrategy[Amount] = st.sampled_from([(half(item, hold.quantity), ""), (hold.original, "")])
+            quantity, unit = data.draw(some | amounts(item))
             line = Line("OUT", item, place, quantity=quantity, unit=unit, hold=number)
             if data.draw(st.integers(0, 9)) == 9:
                 line = replace(line, place=data.draw(st.sampled_from(self.company.places)))
@@ -105,7 +119,7 @@ class Reservations(Movements):
                 reservations.release(books, number)
             return True
 
-        self.agree("release", answer, act, WHOLE_BODY, 204)
+        self.agree("release", answer, act, {}, 204)
 
     def extend(self, number: int) -> None:
         path = f"{RESERVATIONS}/{self.ids_of_holds()[number]}/extend"
@@ -114,7 +128,7 @@ class Reservations(Movements):
             with self.company.all_or_nothing() as books:
                 reservations.extend(books, number)
 
-        self.agree("extend", self.send(path, {"expires_in_seconds": HOUR}), act, WHOLE_BODY, 200)
+        self.agree("extend", self.send(path, {"expires_in_seconds": HOUR}), act, {}, 200)
 
     def pass_time(self, number: int) -> None:
         hold = self.company.books.holds[number]

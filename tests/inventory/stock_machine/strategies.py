@@ -33,8 +33,8 @@ Amount = tuple[Fraction, str]
 """A quantity and its unit; an empty one is the item's own."""
 
 _PACKED = {
-    BOX: fractions(st.sampled_from(["1", "0.5", "0.25", "0.125"])),
-    THIRD: fractions(st.sampled_from(["3", "6", "1.5", "0.3", "1"])),
+    BOX: fractions(st.sampled_from(["0.25", "0.5", "1", "0.25", "0.5", "0.375", "0.0625"])),
+    THIRD: fractions(st.sampled_from(["3", "6", "1.5", "0.3", "9", "1"])),
 }
 
 
@@ -43,7 +43,7 @@ def quantities(item: int) -> st.SearchStrategy[Fraction]:
     whole = st.integers(1, 4)
     decimals = GOODS[item].decimals
     if not decimals:
-        return fractions(st.sampled_from([1, 2, 2, 3, 3, 4, 4, 5, 6, "1.5"]))
+        return fractions(st.sampled_from([1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6, 1, 2, 3, "1.5"]))
     return fractions(whole | st.decimals(Fraction(1, 10**decimals), "2", places=decimals, allow_nan=False))
 
 
@@ -53,7 +53,7 @@ def amounts(item: int) -> st.SearchStrategy[Amount]:
         st.tuples(_PACKED[unit], st.just(unit)) for unit in sorted(GOODS[item].packs)
     ]
     unknown = st.just((Fraction(1), "barrel"))
-    return st.sampled_from([own] * 9 + packed * 2 + [unknown]).flatmap(lambda chosen: chosen)
+    return st.sampled_from([own] * 15 + packed * 2 + [unknown]).flatmap(lambda chosen: chosen)
 
 
 @st.composite
@@ -86,8 +86,19 @@ def revaluations(draw: st.DrawFn, item: int, day: int | None) -> Line:
     return replace(line, difference=difference, quantity=quantity, unit=unit)
 
 
-receipts = lines("IN")
-any_line = lines("IN", "IN", "IN", "OUT", "OUT", "TRANSFER", "ADJUSTMENT", "REVALUATION")
+@st.composite
+def deliveries(draw: st.DrawFn) -> list[Line]:
+    """So much that most of what follows finds something; of an item that is left out no cost is known."""
+    delivery = []
+    for item in ITEMS:
+        if draw(st.integers(0, 9)) < 9:
+            for place in draw(places)[: draw(st.integers(1, 3))]:
+                quantity, day = Fraction(draw(st.integers(3, 12))), draw(st.none() | st.integers(0, 3))
+                delivery.append(Line("IN", item, place, quantity=quantity, unit_cost=draw(unit_costs), day=day))
+    return delivery
+
+
+any_line = lines("IN", "IN", "OUT", "OUT", "TRANSFER", "ADJUSTMENT", "REVALUATION")
 
 
 @st.composite
