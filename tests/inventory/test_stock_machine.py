@@ -46,14 +46,18 @@ class Stock(Counts):
         seen = self.levels(item)
         assert seen == levels(self.company, item)
         assert sum((level.value for level in seen.values()), ZERO) == self.company.books.items[item].value
-        assert all(level.on_hand >= (level.reserved or ZERO) for place, level in seen.items() if not _is_negative(place))
+        assert all(
+            level.on_hand >= (level.reserved or ZERO) for place, level in seen.items() if not _is_negative(place)
+        )
 
     @precondition(lambda self: self.posted)
     @rule(item=st.sampled_from(ITEMS), day=st.integers(0, 21), whole_day=st.booleans())
     def look_back(self, item: int, day: int, whole_day: bool) -> None:
         """At an instant, which excludes what happened at it; at a date, which includes it."""
         when = moment(day)
-        seen = self.levels(item, as_of=when.date().isoformat() if whole_day else when.isoformat().replace("+00:00", "Z"))
+        seen = self.levels(
+            item, as_of=when.date().isoformat() if whole_day else when.isoformat().replace("+00:00", "Z")
+        )
         before = day + 1 if whole_day else day
         assert seen == levels(self.company, item, before)
         assert sum((level.value for level in seen.values()), ZERO) == worth_before(self.company.books, item, before)
@@ -108,7 +112,16 @@ async def test_every_history_is_that_of_the_model(
 ) -> None:
     Stock.loop, Stock.clients, Stock.owner, Stock.database = asyncio.get_running_loop(), admins, owner, database
     Stock.tally = Counter()
-    rules = settings(max_examples=int(__import__("os").environ.get("EX", 40)), stateful_step_count=int(__import__("os").environ.get("ST", 15)), deadline=None, suppress_health_check=list(HealthCheck), phases=[__import__("hypothesis").Phase.generate], print_blob=False)
+    rules = settings(
+        max_examples=int(__import__("os").environ.get("EX", 40)),
+        stateful_step_count=int(__import__("os").environ.get("ST", 15)),
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[__import__("hypothesis").Phase.generate],
+        print_blob=False,
+    )
     await asyncio.to_thread(run_state_machine_as_test, Stock, settings=rules)
     import sys
-    for k, n in sorted(Stock.tally.items()): print(f"{n:6} {k}", file=sys.stderr)
+
+    for k, n in sorted(Stock.tally.items()):
+        print(f"{n:6} {k}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 It shares no line with the service."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -15,13 +15,13 @@ from tests.inventory.company.reservations import use
 from tests.inventory.model import Item, Unknown
 
 
-
 class Company:
     def __init__(self, goods: Sequence[Goods], places: Sequence[str]) -> None:
         self.goods, self.places = goods, places
         on_hand = {(item, place): ZERO for item in range(len(goods)) for place in places}
         self.books = Books([Item() for _ in goods], on_hand)
         self.closed_through = -1
+        self.now = NOW
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[Books]:
@@ -42,7 +42,7 @@ class Company:
         with self.all_or_nothing() as books:
             used = use(books, lines)
             acts = [act_of(line, None, part) for line, part in zip(lines, used, strict=True)]
-            return self.document(acts, [line.happened for line in lines], [key for line in lines for key in line.places])
+            return self.document(acts, [line.day for line in lines], [key for line in lines for key in line.places])
 
     def assemble(self, kit: Line) -> Document:
         kit, *parts = self.own([kit, *kit.components])
@@ -60,7 +60,7 @@ class Company:
             lines, numbers = [*parts, replace(kit, kind="IN", total_cost=cost)], [*numbers, 0]
         keys = [key for line in lines for key in line.places]
         with self.all_or_nothing():
-            return self.document([act_of(line, "ASSEMBLY") for line in lines], [kit.happened] * len(lines), keys, numbers)
+            return self.document([act_of(line, "ASSEMBLY") for line in lines], [kit.day] * len(lines), keys, numbers)
 
     def _worth_of(self, parts: Sequence[tuple[int, Line]]) -> Fraction:
         """What these take with them, one after the other."""
@@ -93,7 +93,7 @@ class Company:
         ]
         keys = [(e.item, e.place) for index in wanted for e in document.lines[index].own if e.place is not None]
         with self.all_or_nothing():
-            made = self.document(back, [NOW if day is None else day] * len(back), keys, list(reversed(chosen)))
+            made = self.document(back, [day] * len(back), keys, list(reversed(chosen)))
         for index, quantity in chosen.items():
             document.reversed[index] += quantity
         return made
@@ -116,19 +116,25 @@ class Company:
         return chosen
 
     def document(
-        self, acts: Sequence[Act], days: Sequence[int], keys: Collection[Key], numbers: Sequence[int] | None = None
+        self,
+        acts: Sequence[Act],
+        days: Sequence[int | None],
+        keys: Sequence[Key],
+        numbers: Sequence[int] | None = None,
     ) -> Document:
         """What these did, one after the other. `numbers` are the indices by which the client knows them.
 
         Raises Refused, and then not all of it was undone: it must stand in `all_or_nothing`."""
         books = self.books
-        books.sweep(list(keys))
+        books.sweep(keys)
+        self.now += 1
+        happened = [self.now if day is None else day for day in days]
         known, lines = len(books.entries), []
-        for number, act, day in zip(range(len(acts)) if numbers is None else numbers, acts, days, strict=True):
+        for number, act, day in zip(numbers or range(len(acts)), acts, happened, strict=True):
             lines.append(_done(number, act, books))
             books.entries += [(day, entry) for entry in lines[-1].entries]
         books.refuse_if_history_breaks(books.entries[known:])
-        return Document(lines, max(days), [ZERO] * len(lines))
+        return Document(lines, max(happened), [ZERO] * len(lines))
 
     def _refuse_closed(self, days: Sequence[int | None]) -> None:
         for index, day in enumerate(days):

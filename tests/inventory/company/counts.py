@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from tests.inventory.company.books import Books
 from tests.inventory.company.company import Company
-from tests.inventory.company.documents import NOW, ZERO, Document, Line, Refused
+from tests.inventory.company.documents import ZERO, Document, Line, Refused
 from tests.inventory.company.effects import act_of, share_so_far
 from tests.inventory.company.goods import WrongUnit, each
 from tests.inventory.model import money
@@ -97,17 +97,14 @@ def post_count(company: Company, count: Count, *, accept_moved: bool, rest_is_mi
             lines[item] = CountLine(Counted(item, ZERO), on_hand, count.seen[item], by_nobody=True)
     _refuse_moved(books, count, lines, accept_moved=accept_moved)
     differing = [line for item, line in sorted(lines.items()) if line.difference]
-    for line in differing:
-        item, one = books.items[line.counted.item], line.counted
-        if line.difference > 0 and one.unit_cost is None and one.total_cost is None:
-            if item.last_cost is None and item.on_hand <= 0:
-                raise Refused("cost-unknown")
+    if any(_cost_is_unknown(books, line) for line in differing):
+        raise Refused("cost-unknown")
     document = None
     if differing:
         acts = [act_of(_adjustment(count.place, line), "COUNT") for line in differing]
         keys = [(line.counted.item, count.place) for line in differing]
         with company.all_or_nothing():
-            document = company.document(acts, [NOW] * len(acts), keys)
+            document = company.document(acts, [None] * len(acts), keys)
     count.lines, count.status = lines, "POSTED"
     return document
 
@@ -124,6 +121,12 @@ def _refuse_moved(books: Books, count: Count, lines: dict[int, CountLine], *, ac
             named.append((item, counted, line.expected, books.on_hand[key], again))
     if named:
         raise Refused("stock-moved", moved=named)
+
+
+def _cost_is_unknown(books: Books, line: CountLine) -> bool:
+    item, one = books.items[line.counted.item], line.counted
+    is_stated = one.unit_cost is not None or one.total_cost is not None
+    return line.difference > 0 and not is_stated and item.last_cost is None and item.on_hand <= 0
 
 
 def _adjustment(place: str, line: CountLine) -> Line:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from hypothesis.vendor.pretty import RepresentationPrinter
 
 NOW = 10_000
-"""The day of a movement that states none: after all that are stated."""
+"""Movements that state no day have this one and those after it, document by document: later than all that are
+stated."""
 ZERO = Fraction(0)
 
 
@@ -39,10 +40,6 @@ class Line:
         """In a failing example, only what it states."""
         stated = [f"{one.name}={value!r}" for one in fields(self) if (value := getattr(self, one.name)) != one.default]
         printer.text(f"Line({', '.join(stated)})")
-
-    @property
-    def happened(self) -> int:
-        return NOW if self.day is None else self.day
 
     @property
     def places(self) -> list[tuple[int, str]]:

@@ -1,5 +1,6 @@
 """Counts, while goods move or not."""
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -24,7 +25,10 @@ class Counts(Reservations):
         return data.draw(counted_items([self.company.books.on_hand[item, place] for item in ITEMS]))
 
     def count_body(self, one: Counted) -> dict[str, Any]:
-        body: dict[str, Any] = {"sku": self.skus[one.item], "counted": None if one.quantity is None else text(one.quantity)}
+        body: dict[str, Any] = {
+            "sku": self.skus[one.item],
+            "counted": None if one.quantity is None else text(one.quantity),
+        }
         if one.unit:
             body["unit"] = one.unit
         for name in ("unit_cost", "total_cost"):
@@ -73,7 +77,7 @@ class Counts(Reservations):
         for _ in range(2 if twice else 1):
             self.open(data, place)
         for line in data.draw(st.lists(lines("IN", "OUT"), max_size=1)):
-            self.move(line)
+            self.move(replace(line, place=place))
         for path, count in self.counts[opened:]:
             self.post_one(path, count, accept=accept, rest=rest)
 

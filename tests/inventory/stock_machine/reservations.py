@@ -10,9 +10,9 @@ from erp_service.inventory.reservations.expiry import sweep_all
 from tests.inventory.books import PATH
 from tests.inventory.company import reservations
 from tests.inventory.company.books import Key
-from tests.inventory.company.documents import ZERO, Line
+from tests.inventory.company.documents import Line
 from tests.inventory.reservations.reserving import HOUR, RESERVATIONS, expire
-from tests.inventory.stock_machine.catalogue import half, text
+from tests.inventory.stock_machine.catalogue import half
 from tests.inventory.stock_machine.movements import Movements
 from tests.inventory.stock_machine.strategies import Amount, amounts, any_line, deliveries
 
@@ -20,7 +20,9 @@ from tests.inventory.stock_machine.strategies import Amount, amounts, any_line, 
 class Reservations(Movements):
     def ids_of_holds(self) -> list[str]:
         """In the order of the model's."""
-        made = (sent.answer.json() for sent in self.sent if sent.path == f"{RESERVATIONS}/bulk" and sent.answer.is_success)
+        made = (
+            sent.answer.json() for sent in self.sent if sent.path == f"{RESERVATIONS}/bulk" and sent.answer.is_success
+        )
         return [one["id"] for answer in made for one in answer["reservations"]]
 
     def body(self, line: Line) -> dict[str, object]:
@@ -71,7 +73,8 @@ class Reservations(Movements):
         """Mostly one that holds something, since the others only refuse."""
         holds = self.company.books.holds
         active = [number for number, hold in enumerate(holds) if hold.shown == "ACTIVE"]
-        return data.draw(st.sampled_from(active * 4 + [*range(len(holds))]))
+        number: int = data.draw(st.sampled_from(active * 4 + [*range(len(holds))]))
+        return number
 
     @precondition(lambda self: self.company.books.holds)
     @rule(data=st.data(), others=st.lists(any_line, max_size=1))
@@ -144,4 +147,4 @@ class Reservations(Movements):
             assert (seen["status"], Fraction(seen["quantity"])) == (hold.shown, hold.quantity)
             assert Fraction(seen["original_quantity"]) == hold.original
             self.tally[f"reservation at the end: {hold.shown}"] += 1
-        assert not any(self.company.books.in_use.values()), ZERO
+        assert not any(self.company.books.in_use.values())

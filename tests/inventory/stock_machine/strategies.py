@@ -111,9 +111,7 @@ def kits(draw: st.DrawFn) -> Line:
         parts.append(Line("", item, draw(places)[0], quantity=quantity, unit=unit))
     place, (quantity, unit), day = draw(places)[0], draw(amounts(kit)), draw(days)
     disassemble = draw(st.booleans())
-    return Line(
-        "", kit, place, quantity=quantity, unit=unit, day=day, components=tuple(parts), disassemble=disassemble
-    )
+    return Line("", kit, place, quantity=quantity, unit=unit, day=day, components=tuple(parts), disassemble=disassemble)
 
 
 @st.composite
