@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from fractions import Fraction
@@ -42,8 +41,6 @@ class StockClient(RuleBasedStateMachine):
     clients: list[httpx.AsyncClient]
     owner: asyncpg.Connection
     database: Database
-    tally: Counter[str]
-    """How often each request was done, or refused and why."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +82,7 @@ class StockClient(RuleBasedStateMachine):
         return answer.json()
 
     def agree(
-        self, what: str, answer: httpx.Response, act: Callable[[], T], pointers: Mapping[int, str], status: int = 201
+        self, answer: httpx.Response, act: Callable[[], T], pointers: Mapping[int, str], status: int = 201
     ) -> T | None:
         """What the model made of it; None if both refused it for the same reason.
 
@@ -93,11 +90,9 @@ class StockClient(RuleBasedStateMachine):
         try:
             expected = act()
         except Refused as refused:
-            self.tally[f"{what}: {refused.why}"] += 1
             self.refused(answer, refused, pointers)
             return None
         assert answer.status_code == status, answer.text
-        self.tally[f"{what}: done"] += 1
         return expected
 
     def refused(self, answer: httpx.Response, refused: Refused, pointers: Mapping[int, str]) -> None:
@@ -123,9 +118,9 @@ class StockClient(RuleBasedStateMachine):
         return self.skus.index(line["sku"]), *figures, line["count_again"]
 
     def agree_on_document(
-        self, what: str, answer: httpx.Response, act: Callable[[], Document], pointers: Mapping[int, str] = WHOLE_BODY
+        self, answer: httpx.Response, act: Callable[[], Document], pointers: Mapping[int, str] = WHOLE_BODY
     ) -> None:
-        if (expected := self.agree(what, answer, act, pointers)) is not None:
+        if (expected := self.agree(answer, act, pointers)) is not None:
             self.same_entries(answer.json(), expected)
 
     def same_entries(self, document: dict[str, Any], expected: Document) -> None:
@@ -162,4 +157,3 @@ class StockClient(RuleBasedStateMachine):
             again = self.wait(self.client().request(method, path, json=body, headers={"Idempotency-Key": key}))
             assert (again.status_code, again.text) == (first.status_code, first.text)
             assert again.headers["Idempotency-Replayed"] == "true"
-            self.tally["retry: done"] += 1

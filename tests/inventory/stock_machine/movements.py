@@ -9,6 +9,7 @@ from hypothesis.stateful import precondition, rule
 from erp_service.access.principals import system
 from erp_service.company.service import close_through
 from tests.inventory.books import PATH
+from tests.inventory.company.books import Key
 from tests.inventory.company.documents import Document, Line
 from tests.inventory.stock_machine.catalogue import half, moment, text
 from tests.inventory.stock_machine.client import WHOLE_BODY, StockClient
@@ -41,31 +42,39 @@ class Movements(StockClient):
     @rule(line=any_line)
     def move(self, line: Line) -> None:
         answer = self.send(f"{PATH}/{_PATHS[line.kind]}", self.body(line))
-        self.agree_on_document(line.kind, answer, lambda: self.company.post([line]))
+        self.agree_on_document(answer, lambda: self.company.post([line]))
 
     def begin(self, delivery: list[Line]) -> None:
         self.wait(self.make_items_and_places())
         if delivery:
-            self.post_document("document", delivery)
+            self.post_document(delivery)
 
     @rule(document=st.lists(any_line, min_size=2, max_size=6))
     def post(self, document: list[Line]) -> None:
-        self.post_document("document", document)
+        self.post_document(document)
 
-    def post_document(self, what: str, document: list[Line]) -> None:
+    def post_document(self, document: list[Line]) -> None:
         body = {"movements": [{"transaction_type": line.kind} | self.body(line) for line in document]}
         pointers = {index: f"/movements/{index}" for index in range(len(document))}
         answer = self.send(f"{PATH}/movements", body)
-        self.agree_on_document(what, answer, lambda: self.company.post(document), pointers)
+        self.agree_on_document(answer, lambda: self.company.post(document), pointers)
 
-    @rule(kit=kits())
-    def assemble(self, kit: Line) -> None:
+    def free(self, key: Key) -> Fraction:
+        return self.company.books.on_hand[key] - self.company.books.held_at_present(key)
+
+    def there(self) -> dict[Key, Fraction]:
+        """What is available, where something is."""
+        return {key: free for key in self.company.books.on_hand if (free := self.free(key)) > 0}
+
+    @precondition(lambda self: self.there())
+    @rule(data=st.data())
+    def assemble(self, data: st.DataObject) -> None:
+        kit = data.draw(kits([*self.there()]))
         components = [self.body(part) for part in kit.components]
         body = self.body(kit) | {"components": components, "disassemble": kit.disassemble}
         pointers = {**WHOLE_BODY, **{index: f"/components/{index - 1}" for index in range(1, len(components) + 1)}}
-        what = "disassembly" if kit.disassemble else "assembly"
         answer = self.send(f"{PATH}/assembly", body)
-        self.agree_on_document(what, answer, lambda: self.company.assemble(kit), pointers)
+        self.agree_on_document(answer, lambda: self.company.assemble(kit), pointers)
 
     @precondition(lambda self: self.posted)
     @rule(data=st.data(), whole=st.booleans(), later=st.none() | st.integers(0, 5))
@@ -86,7 +95,6 @@ class Movements(StockClient):
                 for index, part in parts.items()
             ]
         self.agree_on_document(
-            "reversal" if whole else "reversal in parts",
             self.send(f"{PATH}/transactions/{transaction_id}/reverse", body),
             lambda: self.company.reverse(document, parts, day),
             pointers,
@@ -111,4 +119,3 @@ class Movements(StockClient):
 
         self.wait(close())
         self.company.closed_through = day
-        self.tally["close: done"] += 1

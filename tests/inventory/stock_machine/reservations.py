@@ -9,7 +9,6 @@ from hypothesis.stateful import initialize, precondition, rule
 from erp_service.inventory.reservations.expiry import sweep_all
 from tests.inventory.books import PATH
 from tests.inventory.company import reservations
-from tests.inventory.company.books import Key
 from tests.inventory.company.documents import Line
 from tests.inventory.reservations.reserving import HOUR, RESERVATIONS, expire
 from tests.inventory.stock_machine.catalogue import half
@@ -28,13 +27,6 @@ class Reservations(Movements):
     def body(self, line: Line) -> dict[str, object]:
         body = super().body(line)
         return body if line.hold is None else body | {"reservation_id": self.ids_of_holds()[line.hold]}
-
-    def free(self, key: Key) -> Fraction:
-        return self.company.books.on_hand[key] - self.company.books.held_at_present(key)
-
-    def there(self) -> dict[Key, Fraction]:
-        """What can be reserved."""
-        return {key: free for key in self.company.books.on_hand if (free := self.free(key)) > 0}
 
     @initialize(delivery=deliveries(), data=st.data())
     def begin_with_some_reserved(self, delivery: list[Line], data: st.DataObject) -> None:
@@ -67,16 +59,19 @@ class Reservations(Movements):
                 reservations.reserve(books, own)
 
         answer = self.send(f"{RESERVATIONS}/bulk", body)
-        self.agree("reserve", answer, act, pointers)
+        self.agree(answer, act, pointers)
+
+    def active_holds(self) -> list[int]:
+        return [number for number, hold in enumerate(self.company.books.holds) if hold.shown == "ACTIVE"]
 
     def a_hold(self, data: st.DataObject) -> int:
         """Mostly one that holds something, since the others only refuse."""
         holds = self.company.books.holds
-        active = [number for number, hold in enumerate(holds) if hold.shown == "ACTIVE"]
+        active = self.active_holds()
         number: int = data.draw(st.sampled_from(active * 4 + [*range(len(holds))]))
         return number
 
-    @precondition(lambda self: self.company.books.holds)
+    @precondition(lambda self: self.active_holds())
     @rule(data=st.data(), others=st.lists(any_line, max_size=1))
     def use(self, data: st.DataObject, others: list[Line]) -> None:
         """One or two reservations, less than they hold, all of it, or more; alone or among other lines."""
@@ -92,10 +87,10 @@ class Reservations(Movements):
                 line = replace(line, place=data.draw(st.sampled_from(self.company.places)))
             lines.append(line)
         if len(lines) > 1:
-            self.post_document("use in a document", lines)
+            self.post_document(lines)
         else:
             answer = self.send(f"{PATH}/out", self.body(lines[0]))
-            self.agree_on_document("use", answer, lambda: self.company.post(lines))
+            self.agree_on_document(answer, lambda: self.company.post(lines))
 
     @precondition(lambda self: self.company.books.holds)
     @rule(data=st.data(), what=st.sampled_from(["release", "extend", "time passes", "time passes", "sweep"]))
@@ -122,7 +117,7 @@ class Reservations(Movements):
                 reservations.release(books, number)
             return True
 
-        self.agree("release", answer, act, {}, 204)
+        self.agree(answer, act, {}, 204)
 
     def extend(self, number: int) -> None:
         path = f"{RESERVATIONS}/{self.ids_of_holds()[number]}/extend"
@@ -131,14 +126,13 @@ class Reservations(Movements):
             with self.company.all_or_nothing() as books:
                 reservations.extend(books, number)
 
-        self.agree("extend", self.send(path, {"expires_in_seconds": HOUR}), act, {}, 200)
+        self.agree(self.send(path, {"expires_in_seconds": HOUR}), act, {}, 200)
 
     def pass_time(self, number: int) -> None:
         hold = self.company.books.holds[number]
         if hold.status == "ACTIVE":
             self.wait(expire(self.owner, {"id": self.ids_of_holds()[number]}))
             hold.is_past = True
-            self.tally["time passes: done"] += 1
 
     def same_reservations(self) -> None:
         holds = self.company.books.holds
@@ -146,5 +140,4 @@ class Reservations(Movements):
             seen = self.read(f"{RESERVATIONS}/{id_}")
             assert (seen["status"], Fraction(seen["quantity"])) == (hold.shown, hold.quantity)
             assert Fraction(seen["original_quantity"]) == hold.original
-            self.tally[f"reservation at the end: {hold.shown}"] += 1
         assert not any(self.company.books.in_use.values())

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.inventory.company.books import Key
 from tests.inventory.company.counts import Counted
 from tests.inventory.company.documents import ZERO, Line
 from tests.inventory.stock_machine.catalogue import BOX, GOODS, ITEMS, PLACES, THIRD
@@ -102,14 +103,15 @@ any_line = lines("IN", "IN", "OUT", "OUT", "TRANSFER", "ADJUSTMENT", "REVALUATIO
 
 
 @st.composite
-def kits(draw: st.DrawFn) -> Line:
-    kit, *others = draw(st.permutations(ITEMS))
-    chosen = draw(st.lists(st.sampled_from(others), min_size=1, max_size=3))
+def kits(draw: st.DrawFn, there: Sequence[Key]) -> Line:
+    """Mostly of what is there; `there` is some of it."""
+    kit, kit_place = draw(st.sampled_from(there))
+    others = [key for key in there if key[0] != kit] * 3 + [(n, at) for n in ITEMS if n != kit for at in PLACES]
     parts = []
-    for item in chosen:
+    for item, place in draw(st.lists(st.sampled_from(others), min_size=1, max_size=3)):
         quantity, unit = draw(amounts(item))
-        parts.append(Line("", item, draw(places)[0], quantity=quantity, unit=unit))
-    place, (quantity, unit), day = draw(places)[0], draw(amounts(kit)), draw(days)
+        parts.append(Line("", item, place, quantity=quantity, unit=unit))
+    place, (quantity, unit), day = draw(st.sampled_from([kit_place, *PLACES])), draw(amounts(kit)), draw(days)
     disassemble = draw(st.booleans())
     return Line("", kit, place, quantity=quantity, unit=unit, day=day, components=tuple(parts), disassemble=disassemble)
 
