@@ -12,8 +12,10 @@ from erp_service import errors, validation
 from erp_service.decimals import (
     JsonNumber,
     Level,
+    Money,
     Number,
     Quantity,
+    SignedMoney,
     SignedQuantity,
     UnitCost,
     parse,
@@ -127,9 +129,11 @@ def test_rounding_is_half_away_from_zero_like_postgres(number: Decimal, scale: i
     ids=lambda value: repr(getattr(value, "text", value))[:20],
 )
 def test_what_is_no_plain_number_is_refused(kind: type[Number], value: object) -> None:
-    # 13 digits before the point are too many for a quantity, but not for an amount of money
+    # 13 digits before the point are too many for a quantity, and 7 after it; a cost has 14 and 10
     if kind is UnitCost and value == "1" * 13:
         value = "1" * 15
+    if kind is UnitCost and "0.1234567" in (value, getattr(value, "text", None)):
+        value = "0.12345678901"
     with pytest.raises(ValueError):
         kind.read(value)
 
@@ -140,7 +144,9 @@ def test_what_is_no_plain_number_is_refused(kind: type[Number], value: object) -
         (Quantity, ["0.000001", "999999999999.999999", 1, JsonNumber("2.50")], ["0", "-1", 0, "-0.0", "0.0000000"]),
         (SignedQuantity, ["-999999999999.999999", "0", -1, JsonNumber("-2.5")], ["1000000000000", "-0.0000001"]),
         (Level, ["0", "-0", "-0.000", 0, "12.500000000"], ["-0.000001", -1]),
-        (UnitCost, ["0", "99999999999999.9999", "1.00010"], ["-0.0001", "0.00001", 10**14]),
+        (UnitCost, ["0", "99999999999999.9999999999", "1.00010"], ["-0.0001", "0.00000000001", 10**14]),
+        (Money, ["0", "99999999999999.9999", "1.00010"], ["-0.0001", "0.00001", 10**14]),
+        (SignedMoney, ["0", "-99999999999999.9999", "-1.00010"], ["0.00001", -(10**14)]),
     ],
 )
 def test_each_kind_holds_to_the_limits_of_its_column(kind: type[Number], good: list[object], bad: list[object]) -> None:

@@ -103,6 +103,11 @@ def _location_filters(column: str) -> tuple[Filter, ...]:
     )
 
 
+def _quantity(sql: str) -> str:
+    """With the digits that the catalogue says, which Postgres cannot tell of an expression."""
+    return f"cast({sql} as numeric({PRECISION}, {QUANTITY_SCALE}))"
+
+
 STOCK_LEVELS = Dataset(
     name="stock_levels",
     description="What is on hand of each item at each location, and its share of the item's value at moving average.",
@@ -118,12 +123,12 @@ STOCK_LEVELS = Dataset(
         Column("location_id", "integer", "b.location_id", "the location's id"),
         Column("location", "text", "l.code", "the location's code"),
         Column("on_hand", "decimal", "b.on_hand", "the quantity on hand", _QUANTITY),
-        Column("reserved", "decimal", live_reserved("b"), "what reservations hold of it", _QUANTITY),
-        Column("available", "decimal", f"b.on_hand - {live_reserved('b')}", "on_hand - reserved", _QUANTITY),
+        Column("reserved", "decimal", _quantity(live_reserved("b")), "what reservations hold of it", _QUANTITY),
+        Column("available", "decimal", _quantity(f"b.on_hand - {live_reserved('b')}"), "on_hand - reserved", _QUANTITY),
         Column(
             "value",
             "decimal",
-            share("b.location_id", "b.on_hand", "s"),
+            f"cast({share('b.location_id', 'b.on_hand', 's')} as numeric({PRECISION}, {MONEY_SCALE}))",
             "the share of the item's value; all shares add up to it",
             _MONEY,
         ),
@@ -177,7 +182,7 @@ STOCK_MOVEMENTS = Dataset(
         Column("location", "text", "l.code", "the location's code; empty for a change of value"),
         Column("quantity", "decimal", "e.quantity", "signed: below zero if stock went out", _QUANTITY),
         Column("unit", "text", "i.unit", "what it is counted in"),
-        Column("unit_cost", "decimal", "e.unit_cost", "the unit cost as it was posted", _COST),
+        Column("unit_cost", "decimal", "cast(e.unit_cost as numeric(28, 10))", "the unit cost as it was posted", _COST),
         Column("value", "decimal", "e.value", "signed value of the movement", _MONEY),
         Column("origin", "text", "e.origin", _ORIGIN),
         Column("reverses_id", "integer", "e.reverses_id", "the id of the entry that it reverses"),

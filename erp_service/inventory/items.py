@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from sqlalchemy import exists, func, insert, or_, select, update
+from sqlalchemy import exists, func, insert, or_, select, text, update
 
 from erp_service import errors
 from erp_service.access.principals import Principal
@@ -12,8 +12,10 @@ from erp_service.errors import Fault
 from erp_service.inventory.models import Item, Location, StockBalance, StockEntry
 from erp_service.inventory.problems import DecimalsStay, ItemHasStock, UnitStays
 from erp_service.inventory.queries.items import ITEM_COLUMNS, item_of
+from erp_service.inventory.reservations.queries import live_reserved
 from erp_service.inventory.schemas import ItemBody, ItemOut
 
+_RESERVED = live_reserved()
 _LISTED = 20  # locations that a refusal lists; its member `locations` counts all of them
 
 
@@ -106,18 +108,27 @@ async def _refuse_entries(db: WriteSession, item: ItemOut) -> None:
 
 async def _refuse_finer(db: WriteSession, item: ItemOut, decimals: int) -> None:
     """Nobody posts meanwhile: a posting reads `decimals` under the lock of the item's row."""
-    entries = select(func.max(func.min_scale(StockEntry.quantity))).where(StockEntry.item_id == item.id)
-    reserved = select(func.max(func.min_scale(StockBalance.reserved))).where(StockBalance.item_id == item.id)
-    least = await db.scalar(select(func.greatest(entries.scalar_subquery(), reserved.scalar_subquery())))
+    least = await db.scalar(_FINEST, {"item_id": item.id})
     if least is not None and least > decimals:
         raise DecimalsStay(f"{item.sku} has quantities with {least} decimals.", least=least)
 
 
+# of what was posted, of what is held, and of what is counted and not posted yet
+_FINEST = text("""
+select greatest(
+  (select max(min_scale(quantity)) from stock_ledger where item_id = :item_id),
+  (select max(min_scale(quantity)) from stock_reservations where item_id = :item_id and status = 'ACTIVE'),
+  (select max(min_scale(l.counted)) from stock_count_lines l join stock_counts c on c.id = l.count_id
+    where l.item_id = :item_id and c.status = 'OPEN')
+)
+""")
+
+
 async def _refuse_stock(db: WriteSession, item: ItemOut) -> None:
     statement = (
-        select(Location.id, Location.code, StockBalance.on_hand, StockBalance.reserved, func.count().over())
+        select(Location.id, Location.code, StockBalance.on_hand, _RESERVED, func.count().over())
         .join(StockBalance, StockBalance.location_id == Location.id)
-        .where(StockBalance.item_id == item.id, or_(StockBalance.on_hand != 0, StockBalance.reserved != 0))
+        .where(StockBalance.item_id == item.id, or_(StockBalance.on_hand != 0, _RESERVED != 0))
         .order_by(Location.id)
         .limit(_LISTED)
     )

@@ -23,8 +23,10 @@ from erp_service.errors import Fault
 from erp_service.inventory.models import Item, Location, StockBalance
 from erp_service.inventory.problems import LocationHasChildren, LocationHasStock, NegativeStock, NoPlaceInTree
 from erp_service.inventory.queries.locations import LOCATION_COLUMNS
+from erp_service.inventory.reservations.queries import live_reserved
 from erp_service.inventory.schemas import LocationBody, LocationOut
 
+_RESERVED = live_reserved()
 DEEPEST = 20  # levels of the tree; reports and forms that walk it need a bound
 _LISTED = 20  # rows that a refusal lists; a member of it counts all of them
 
@@ -183,7 +185,7 @@ async def _allow_negative(db: WriteSession, location: LocationOut, *, allow: boo
     )
     if not allow and (negative := await _stock(db, location, below_zero=True)):
         raise NegativeStock(
-            f"Stock of {_counted(negative.items, 'item')} is below zero at {location.code}.",
+            f"Stock of {_counted(negative.items, 'item')} is below zero or below what is reserved at {location.code}.",
             items=negative.items,
             stock=negative.stock,
         )
@@ -222,14 +224,15 @@ class _Stock(NamedTuple):
 
 
 async def _stock(db: WriteSession, location: LocationOut, *, below_zero: bool = False) -> _Stock | None:
-    """What is on hand or reserved at the location, or only what is below zero there; None if there is nothing."""
-    on_hand, reserved = StockBalance.on_hand, StockBalance.reserved
+    """What is on hand or reserved at the location, or only what is below zero, or below what is reserved; None if there
+    is nothing."""
+    on_hand = StockBalance.on_hand
     statement = (
-        select(Item.id, Item.sku, on_hand, reserved, func.count().over())
+        select(Item.id, Item.sku, on_hand, _RESERVED, func.count().over())
         .join(StockBalance, StockBalance.item_id == Item.id)
         .where(
             StockBalance.location_id == location.id,
-            on_hand < 0 if below_zero else or_(on_hand != 0, reserved != 0),
+            on_hand < StockBalance.reserved if below_zero else or_(on_hand != 0, _RESERVED != 0),
         )
         .order_by(Item.id)
         .limit(_LISTED)

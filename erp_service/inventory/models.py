@@ -247,6 +247,7 @@ errors.constraint("items_sku_nfc", LooksAlike)
 errors.constraint("locations_code_nfc", LooksAlike)
 errors.constraint("items_unit_stays", UnitStays)  # raised by a trigger, also for whoever writes items by other ways
 errors.constraint("stock_balances_on_hand_not_negative", NegativeStock)
+errors.constraint("stock_balances_reserved", NegativeStock)
 errors.constraint("items_barcode_key", BarcodeTaken)
 errors.constraint("items_external_id_key", ExternalIdTaken)
 errors.constraint("locations_external_id_key", ExternalIdTaken)

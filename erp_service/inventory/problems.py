@@ -158,7 +158,8 @@ class NoPlaceInTree(errors.Conflict):
 
 
 class NegativeStock(errors.Conflict):
-    """Stock is below zero here, so negative stock must stay allowed. Correct the stock first, then try again."""
+    """Stock is below zero here, or below what is reserved, so negative stock must stay allowed. Correct the stock or
+    release the reservations first, then try again."""
 
     slug, title = "negative-stock", "Stock is negative here"
     extension = ItemsWithStock

@@ -113,7 +113,7 @@ class ItemBody(Struct, forbid_unknown_fields=True, kw_only=True):
     ] = "ACTIVE"
     description: Description | None = None
     reorder_point: Annotated[
-        Level | None, Meta(description="stock is low if the quantity on hand, over all locations, is at or below it")
+        Level | None, Meta(description="stock is low if what is available of it, over all locations, is at or below it")
     ] = None
 
 

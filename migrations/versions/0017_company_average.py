@@ -162,7 +162,8 @@ begin
   raise exception 'this version of the service is being replaced, and posts no more stock: try again'
     using errcode = 'lock_not_available';
 end $body$;
-create trigger stock_ledger_posted_by_item before insert on stock_ledger
+-- after, not before: COPY writes row by row where a trigger runs before each, which took half as long again
+create trigger stock_ledger_posted_by_item after insert on stock_ledger
   for each row when (new.item_on_hand_after is null and new.value_after is not null)
   execute function erp_refuse_by_location();
 

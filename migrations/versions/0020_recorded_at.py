@@ -1,7 +1,7 @@
 """The ledger by the time of recording: an index, so that who asks for what was recorded since reads no more than that.
 
-It reads the ledger once, while postings wait: about a second for each two million entries. On a ledger of many millions
-it is better made before, beside the running service; the migration then finds it:
+It reads the ledger once, while postings wait: about a second for each three million entries. On a ledger of many
+millions it is better made before, beside the running service; the migration then finds it:
 `create index concurrently stock_ledger_recorded_at_id_idx on stock_ledger (recorded_at, id)`"""
 
 from alembic import op

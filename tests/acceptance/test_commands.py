@@ -280,7 +280,8 @@ async def test_import_takes_its_options_and_says_what_it_did(
     done = await invoked("import", "items", str(tmp_path / "items.csv"), *options, env=env)
     assert done.exit_code == 0
     assert done.stderr.endswith("\nImported 1 item. Rows without any value: 1, passed over.\n")
-    moved = "occurred_at,type,sku,location,quantity\n2026-03-02 10:00,out,1E+05,L,1\n2026-03-01,in,1E+05,L,1\n"
+    moved = "occurred_at,type,sku,location,quantity,total_cost\n"
+    moved += "2026-03-02 10:00,out,1E+05,L,1,\n2026-03-01,in,1E+05,L,1,2\n"
     options = ["--timezone", "Europe/Berlin", "--sort", "occurred_at", "--history"]
     done = await invoked("import", "movements", "-", *options, env=env, given=moved)
     assert (done.exit_code, done.stderr) == (0, "Imported 2 movements.\n")

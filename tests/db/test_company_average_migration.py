@@ -18,6 +18,7 @@ from erp_service.db.outages import CONTENTION, sqlstate_of
 from erp_service.decimals import Quantity
 from erp_service.inventory.posting import reversal, service
 from erp_service.inventory.posting.schemas import Issue, Receipt, Reversal
+from erp_service.inventory.problems import AlreadyReversed
 from erp_service.standalone.postgres import Cluster
 from tests.db.old_postings import post_as_before, transfer_as_before
 from tests.inventory.books import assert_books, worth
@@ -139,3 +140,20 @@ async def test_postings_of_the_version_before_finish_and_later_ones_are_told_to_
         async with new.write() as db:
             await service.post_one(db, WHO, Receipt(sku="BOLT", location="MAIN", quantity=Quantity(1)))
         await assert_books(owner)
+
+
+async def test_what_the_version_before_has_reversed_is_not_reversed_again(old: str, new: Database) -> None:
+    """Its reversals were of whole documents, and their entries do not say which ones they reverse."""
+    async with connected(old) as owner:
+        received = await post_as_before(owner, "BOLT", "MAIN", "10", "50", "5")
+        undone = await post_as_before(owner, "BOLT", "MAIN", "-10", "-50")
+        await owner.execute("set session_replication_role = replica")
+        await owner.execute("update stock_transactions set reverses = $1 where id = $2", received, undone)
+        await schema.migrate(old)
+        body = msgspec.convert({"reason": "again"}, Reversal, dec_hook=validation.read_hook)
+        async with new.write() as db:
+            with pytest.raises(AlreadyReversed):
+                await reversal.reverse(db, WHO, received, body)  # type: ignore[arg-type]
+        async with new.write() as db:
+            document = await reversal.reverse(db, WHO, undone, body)  # type: ignore[arg-type]
+        assert [(entry.quantity, entry.value) for entry in document.entries] == [(Decimal(10), Decimal(50))]

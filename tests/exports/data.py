@@ -82,6 +82,19 @@ async def fill(owner: asyncpg.Connection, user_id: int, *, movements: int = 300)
         words,
     )
     await owner.execute(
+        "with counts as ("
+        "   insert into stock_counts (id, location_id, reference_no, user_id, last_entry_id)"
+        "   select gen_random_uuid(), 1 + n % 7, word, nullif($1, n), 1"
+        "   from unnest($2::text[]) with ordinality w (word, n)"
+        "   returning id, location_id"
+        " ) insert into stock_count_lines (count_id, item_id, counted, expected, counted_at, user_id)"
+        " select c.id, n, n / 8.0, n / 3.0, now(), $1 from counts c join generate_series(1, $3::bigint) n"
+        " on n % 7 = c.location_id % 7",
+        user_id,
+        words,
+        many,
+    )
+    await owner.execute(
         "insert into stock_values (item_id, on_hand, value, last_cost)"
         " select item_id, sum(on_hand), sum(on_hand) * 1.1 / 3, 1 / 3.0 from stock_balances group by item_id"
     )

@@ -113,7 +113,7 @@ async def test_sheet_is_planned_once_and_counted_only_near_its_limit(
 async def test_all_datasets_are_planned_in_one_savepoint(viewer: httpx.AsyncClient, statements: list[str]) -> None:
     answer = await viewer.post(JOBS, json={"dataset": "all"})
     assert answer.status_code == 202
-    datasets = 4
+    datasets = 5
     assert statements == [*PLAIN[:4], *["explain"] * datasets, *PLAIN[5:]]
 
 

@@ -141,15 +141,22 @@ async def test_decimals_cannot_become_less_than_what_is_in_the_ledger(admin: htt
     assert (await admin.put(address, json=bolt(decimals=6))).json()["decimals"] == 6
 
 
-async def test_decimals_cannot_become_less_than_what_is_reserved(
+async def test_decimals_cannot_become_less_than_what_is_reserved_or_counted(
     admin: httpx.AsyncClient, owner: asyncpg.Connection, post: Post
 ) -> None:
     item = await make(admin)
     await make_place(admin)
     await post("IN", "BOLT-M8", "MAIN", "3", unit_cost="2")
-    await owner.execute("update stock_balances set reserved = 0.125")
+    half = {"sku": "BOLT-M8", "location": "MAIN", "quantity": "0.125", "expires_in_seconds": 60}
+    for _ in range(2):  # together they are a quarter, with two decimals
+        assert (await admin.post("/api/v1/inventory/reservations", json=half)).status_code == 201
     refused = await admin.put(f"{ITEMS}/{item['id']}", json=bolt(decimals=2))
     assert refused.json()["least"] == 3
+    lines = [{"sku": "BOLT-M8", "counted": "2.0625"}]
+    count = await admin.post("/api/v1/inventory/counts", json={"location": "MAIN", "lines": lines})
+    assert count.status_code == 201, count.text
+    refused = await admin.put(f"{ITEMS}/{item['id']}", json=bolt(decimals=3))
+    assert refused.json()["least"] == 4
 
 
 @pytest.mark.parametrize("decimals", [-1, 7, 1.5, "2", None, True])

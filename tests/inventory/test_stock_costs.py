@@ -126,6 +126,7 @@ async def test_a_wrong_cost_is_mended_after_the_first_sale(admin: httpx.AsyncCli
         "/difference": {},
         "/value": {"difference": "1", "value": "1"},
         "/quantity": {"value": "1", "quantity": "2"},
+        "/unit": {"value": "1", "unit": "pcs"},
     }
     for pointer, body in wrong.items():
         assert await pointers(admin, "revaluation", {"sku": "BOLT", "reason": "x"} | body) == [pointer]

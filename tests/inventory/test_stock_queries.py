@@ -281,6 +281,35 @@ async def test_a_correction_of_the_past_is_worth_what_it_corrects_in_the_past(
     assert await on_hand(admin, as_of="2026-01-31") == [("BOLT", "MAIN", "10", "100")]
 
 
+async def test_a_reservation_that_has_expired_holds_nothing_of_what_is_read(
+    admin: httpx.AsyncClient, staff: httpx.AsyncClient, post: Post, owner: asyncpg.Connection
+) -> None:
+    """Whether or not it was ended: holds counted until a sweep."""
+    await make_item(admin, "BOLT")
+    await make_place(admin, "MAIN")
+    await post("IN", "BOLT", "MAIN", "10", unit_cost="1")
+    for quantity in ("2", "3.5"):
+        body = {"sku": "BOLT", "location": "MAIN", "quantity": quantity, "expires_in_seconds": 600}
+        (await staff.post("/api/v1/inventory/reservations", json=body)).raise_for_status()
+
+    async def available() -> set[tuple[str, str]]:
+        said = [
+            *(await admin.get(CURRENT)).json()["items"],
+            *(await admin.post(f"{STOCK_PATH}/lookup", json={"skus": ["BOLT"]})).json()["items"],
+            *(await admin.post(f"{STOCK_PATH}/lookup", json={"skus": ["BOLT"], "location": "MAIN"})).json()["items"],
+            *(await admin.get("/api/v1/inventory/reports/low-stock?threshold=100")).json()["items"],
+            *(await admin.get("/api/v1/inventory/reports/snapshot")).json()["items"],
+        ]
+        assert len(said) == 5
+        return {(row["reserved"], row["available"]) for row in said}
+
+    assert await available() == {("5.5", "4.5")}
+    await owner.execute("update stock_reservations set expires_at = now() - interval '1 second' where quantity = 2")
+    assert await available() == {("3.5", "6.5")}
+    (row,) = (await admin.get(CURRENT, params={"as_of": "2026-01-15"})).json()["items"]
+    assert (row["on_hand"], row["reserved"], row["available"]) == ("10", None, None)
+
+
 # Looking up
 
 
@@ -628,6 +657,7 @@ async def test_page_10_000_of_the_ledger_is_an_index_scan(
         ({"item_id": 7}, "stock_ledger_item_id_id_idx"),
         ({"item_id": 7, "location_id": place}, "stock_ledger_item_id_location_id_id_idx"),
         ({"reference_no": "R7"}, "stock_ledger_"),
+        ({"location": "L1"}, "stock_ledger_location_id_id_idx"),
     ]
     for params, index in indexes:
         for cursor in ({}, {"cursor": middle}):
@@ -635,6 +665,17 @@ async def test_page_10_000_of_the_ledger_is_an_index_scan(
             plan = await plans()
             assert f"Index Scan Backward using {index}" in plan, plan
             assert "Sort" not in plan, plan
+    half = await owner.fetchrow(
+        "select id, recorded_at from stock_ledger where id = (select max(id) / 2 from stock_ledger)"
+    )
+    middle = _cursor(["recorded_at", "id"], [half["recorded_at"].isoformat(), half["id"]])
+    for since in ("2026-01-01", half["recorded_at"].isoformat()):
+        for cursor in ({}, {"cursor": middle}):
+            for sort, scan in (("-id", "Index Scan Backward"), ("id", "Index Scan")):
+                (await admin.get(LEDGER, params={"recorded_from": since, "sort": sort, **cursor})).raise_for_status()
+                plan = await plans()
+                assert f"{scan} using stock_ledger_recorded_at_id_idx" in plan, plan
+                assert "Sort" not in plan, plan
 
 
 def _cursor(fields: list[str], values: list[object]) -> str:

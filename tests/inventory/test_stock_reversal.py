@@ -190,3 +190,30 @@ async def test_a_purchase_return_leaves_stock_and_books_with_one_number(
     assert (own["value"], settlement["value"], settlement["origin"]) == ("-900", "250", "SETTLEMENT")
     assert settlement["reason"] == "what is given back was no longer all there"
     assert await worth(books, "BOLT") == "0 0"
+
+
+async def test_what_comes_back_into_another_warehouse_is_worth_what_it_was_sold_at(
+    admin: httpx.AsyncClient, books: asyncpg.Connection
+) -> None:
+    """Elsewhere it came in at that warehouse's own average. Here it comes back, and moving it changes nothing."""
+    await post(admin, "in", **BOLT, quantity="2", unit_cost="10")
+    sold = await post(admin, "out", **BOLT, quantity="1")
+    await post(admin, "in", sku="BOLT", location="SHOP", quantity="5", unit_cost="100")
+    (entry,) = (await reverse(admin, sold)).json()["entries"]
+    assert entry["value"] == "10"
+    before = await worth(books, "BOLT")
+    await post(admin, "transfer", sku="BOLT", from_location="MAIN", to_location="SHOP", quantity="1")
+    assert await worth(books, "BOLT") == before == "7 520"
+
+
+async def test_a_voided_document_brings_its_old_cost_on_a_new_date_only_as_itself(
+    admin: httpx.AsyncClient, books: asyncpg.Connection
+) -> None:
+    """What a reversal brings back does not become the cost of what comes later."""
+    await post(admin, "in", **BOLT, quantity="1", unit_cost="3")
+    sold = await post(admin, "out", **BOLT, quantity="1")
+    await post(admin, "in", **BOLT, quantity="1", unit_cost="8")
+    await post(admin, "out", **BOLT, quantity="1")
+    await reverse(admin, sold)
+    await post(admin, "out", **BOLT, quantity="1")
+    assert (await post(admin, "in", **BOLT, quantity="1"))["value"] == "8"

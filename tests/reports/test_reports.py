@@ -336,6 +336,25 @@ async def test_a_month_says_what_was_received_sold_and_brought_back_in_money(
     assert [there[name] for name in ("opening_value", "revalued_value", "closing_value")] == ["0", "14.8333", "14.8333"]
 
 
+async def test_a_return_that_names_no_entry_counts_against_the_sale_too(
+    viewer: httpx.AsyncClient, shop: Shop, owner: asyncpg.Connection
+) -> None:
+    """One that was imported, and one that an earlier version posted."""
+    day = datetime(2026, 3, 10, 12, tzinfo=UTC)
+    for kind, quantity in (("IN", "10"), ("OUT", "4"), ("IN", "1"), ("IN", "2")):
+        await shop.move(kind, "BOLT", ["MAIN", "SHOP"], Decimal(quantity), Decimal(3), day)
+    imported, earlier = (document["transaction_id"] for document, _ in shop.documents[-2:])
+    await owner.execute(
+        "alter table stock_ledger disable trigger user; alter table stock_transactions disable trigger user"
+    )
+    await owner.execute("update stock_ledger set origin = 'REVERSAL' where transaction_id = $1", imported)
+    await owner.execute("update stock_ledger set reason = 'brought back' where transaction_id = $1", earlier)
+    await owner.execute("update stock_transactions set reverses = id where id = $1", earlier)
+    (line,) = await report(viewer, "movements", **{"from": "2026-03-01", "to": "2026-04-01"})
+    assert (line["received"], line["issued"], line["closing_quantity"]) == ("10", "1", "9")
+    assert (line["in"], line["out"]) == ("13", "4")
+
+
 async def test_turnover_says_how_long_the_stock_lasts_and_what_does_not_sell(
     admin: httpx.AsyncClient, viewer: httpx.AsyncClient, post: Post
 ) -> None:

@@ -108,10 +108,12 @@ async def _check_history(db: WriteSession, first_id: int, entries: Sequence[NewE
     culprit = next(new.line for new in own if new.key == short.key and new.step.quantity < 0)
     item, code = culprit.item, rows.locations[short.key[1]].code
     available, moment = shortest(max(short.available, Decimal(0))), text_of(short.at)
-    fault = Fault(f"does not fit what happened until {moment}", f"{culprit.pointer}/quantity")
+    faults = []
+    if culprit.pointer is not None:
+        faults.append(Fault(f"does not fit what happened until {moment}", f"{culprit.pointer}/quantity"))
     raise InsufficientStock(
         f"{item.sku} at {code} would have been below zero at {moment}: {available} could go out at that time.",
-        *([] if culprit.pointer is None else [fault]),
+        *faults,
         available=available,
         item_id=item.id,
         location_id=short.key[1],

@@ -43,7 +43,7 @@ async def reverse(db: WriteSession, who: Principal, transaction_id: UUID, body: 
     occurred_at = _moment(original, body)
     rows = await lock_rows(db, [wanted for part in parts for wanted in part.wanted()])
     # Read only now: a concurrent reversal of this document locks the same rows, so it has ended by now.
-    done = await _reversed_so_far(db, parts)
+    done = await _reversed_so_far(db, transaction_id, parts)
     chosen = _chosen(parts, done, rows, whole=body.lines is None)
     await refuse_closed(db, [(body.occurred_at, "/occurred_at")])
     lines = [_posting_line(part, done, rows, body.reason, occurred_at) for part in reversed(chosen)]
@@ -115,19 +115,31 @@ def _moment(document: Document, body: Reversal) -> datetime:
     return stated.astimezone(UTC)
 
 
-# abs: the reversal of an entry is of the opposite sign
+# abs: the reversal of an entry is of the opposite sign. Reversals from before entries told their origin were of whole
+# documents, and their entries do not say which ones they reverse.
 _REVERSED = Prepared(
     text("""
 select reverses_id, sum(abs(quantity)) from stock_ledger
 where reverses_id = any (cast(cast(:ids as text) as bigint[])) group by reverses_id
+union all
+select null, null where exists (
+  select from stock_transactions t join stock_ledger e on e.transaction_id = t.id
+  where t.reverses = cast(:transaction_id as uuid) and e.origin is null
+)
 """)
 )
 
 
-async def _reversed_so_far(db: WriteSession, parts: Sequence[_Part]) -> dict[int, Decimal]:
-    """How much of each entry is reversed already, by its id; those that are not reversed at all are absent."""
+async def _reversed_so_far(db: WriteSession, transaction_id: UUID, parts: Sequence[_Part]) -> dict[int, Decimal]:
+    """How much of each entry is reversed already, by its id; those that are not reversed at all are absent.
+
+    Raises AlreadyReversed if all of the document is."""
     ids = number_array([part.first.id for part in parts])
-    return dict(tuple(row) for row in await db.execute(_REVERSED, {"ids": ids}))
+    rows = await db.execute(_REVERSED, {"ids": ids, "transaction_id": transaction_id})
+    done = dict(tuple(row) for row in rows)
+    if None in done:
+        raise AlreadyReversed
+    return done
 
 
 def _chosen(parts: Sequence[_Part], done: Mapping[int, Decimal], rows: LockedRows, *, whole: bool) -> list[_Part]:

@@ -176,6 +176,8 @@ def _own_faults(movement: AnyMovement, pointer: str) -> Iterator[Fault]:
             yield Fault(f"give {given[0]} or {given[1]}, not both", f"{pointer}/{given[1]}")
         if movement.quantity is not None and movement.difference is None:
             yield Fault("says what a difference belongs to, and there is none", f"{pointer}/quantity")
+        if movement.unit is not None and movement.quantity is None and movement.unit_value is None:
+            yield Fault("is the unit of nothing: there is neither a quantity nor a unit_value", f"{pointer}/unit")
 
 
 class _Figures(NamedTuple):

@@ -1,6 +1,6 @@
 """Finding many items at once, by any of their names."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Annotated, TypeVar
 
 from msgspec import Meta, Struct
@@ -56,23 +56,31 @@ async def items_named(db: Session, names: ItemNames) -> ItemsFound:
     """The items that are not deleted and have any of the names; those names that no such item has.
 
     Raises errors.Invalid for more than MOST_NAMES names."""
+    items = [item_of(*row) for row in await db.execute(_NAMED, parameters_of(names))]
+    return ItemsFound(items, missing(names, [(item.id, item.sku, item.external_id, item.barcode) for item in items]))
+
+
+def parameters_of(names: ItemNames) -> dict[str, object]:
+    """The names as arrays, by kind. Raises errors.Invalid for more than MOST_NAMES names."""
     count = len(names.ids) + len(names.skus) + len(names.external_ids) + len(names.barcodes)
     if count > MOST_NAMES:
         raise errors.Invalid(None, Fault(f"has {count} names, and at most {MOST_NAMES} are taken", pointer=""))
-    parameters = {
+    return {
         "ids": number_array(names.ids),
         "skus": text_array(names.skus),
         "external_ids": text_array(names.external_ids),
         "barcodes": text_array(names.barcodes),
     }
-    items = [item_of(*row) for row in await db.execute(_NAMED, parameters)]
-    missing = ItemNames(
-        ids=_without(names.ids, {item.id for item in items}),
-        skus=_without(names.skus, {item.sku for item in items}),
-        external_ids=_without(names.external_ids, {item.external_id for item in items}),
-        barcodes=_without(names.barcodes, {item.barcode for item in items}),
+
+
+def missing(names: ItemNames, items: Sequence[tuple[int, str, str | None, str | None]]) -> ItemNames:
+    """The names that none of the items has; of each item its id, sku, external id and barcode are given."""
+    return ItemNames(
+        ids=_without(names.ids, {id_ for id_, _, _, _ in items}),
+        skus=_without(names.skus, {sku for _, sku, _, _ in items}),
+        external_ids=_without(names.external_ids, {external_id for _, _, external_id, _ in items}),
+        barcodes=_without(names.barcodes, {barcode for _, _, _, barcode in items}),
     )
-    return ItemsFound(items, missing)
 
 
 def _without(names: Iterable[Name], known: Container[Name | None]) -> list[Name]:

@@ -1,15 +1,61 @@
 """The stock of many items at once, by any of their names."""
 
+from decimal import Decimal
+from typing import Annotated
+
+from msgspec import Meta, Struct
 from sqlalchemy import text
 
-from erp_service import errors
 from erp_service.db.sessions import Session
-from erp_service.db.statements import Prepared, number_array, text_array
-from erp_service.errors import Fault
+from erp_service.db.statements import Prepared
+from erp_service.inventory.queries.item_lookup import ItemNames, missing, parameters_of
 from erp_service.inventory.queries.location_filter import named_location
 from erp_service.inventory.queries.shares import levels_now, of_item, share, unit_value
 from erp_service.inventory.reservations.live import live_reserved
-from erp_service.inventory.stock_schemas import MOST_NAMES, NamesOfItems, StockFound, StockLookup, StockOfItem
+from erp_service.inventory.schemas import (
+    IDENTIFIER_LENGTH,
+    Available,
+    ReferredId,
+    Reserved,
+    ShareOfValue,
+    UnitValue,
+)
+
+_Name = Annotated[str, Meta(min_length=1, max_length=IDENTIFIER_LENGTH)]
+
+
+class StockLookup(ItemNames, forbid_unknown_fields=True, kw_only=True):
+    """Items by their names, up to 1,000 in all, and the location whose stock of them is wanted."""
+
+    location_id: Annotated[
+        ReferredId | None, Meta(description="the stock at this location; of all locations without one")
+    ] = None
+    location: Annotated[_Name | None, Meta(description="the same by its code", examples=["MAIN"])] = None
+
+
+class StockOfItem(Struct):
+    """What is on hand of one item, at the location of the request or over all."""
+
+    item_id: Annotated[int, Meta(description="the id of the item")]
+    sku: Annotated[str, Meta(description="its sku")]
+    name: Annotated[str, Meta(description="its name")]
+    unit: Annotated[str, Meta(description="the unit of its quantities")]
+    external_id: Annotated[str | None, Meta(description="its id in another system")]
+    barcode: Annotated[str | None, Meta(description="what a scanner reads")]
+    on_hand: Annotated[Decimal, Meta(description="zero also where it never was")]
+    reserved: Reserved
+    available: Available
+    value: ShareOfValue
+    unit_value: UnitValue
+    currency: Annotated[str, Meta(description="ISO 4217", examples=["EUR"])]
+
+
+class StockFound(Struct):
+    """The items that are there, and the names that no item has."""
+
+    items: Annotated[list[StockOfItem], Meta(description="each item once, by id")]
+    missing: Annotated[ItemNames, Meta(description="the names that no item has, each once")]
+
 
 # each name by the index of its own; a condition with `or` would read all items
 _NAMED = """
@@ -54,30 +100,11 @@ _OF_ONE = _statement(
 
 async def stock_of_items(db: Session, lookup: StockLookup, *, currency: str) -> StockFound:
     """In one statement, beside the one that finds the location. Raises errors.Invalid."""
-    if (count := lookup.count()) > MOST_NAMES:
-        raise errors.Invalid(None, Fault(f"names {count} items; at most {MOST_NAMES} can be", pointer=""))
+    parameters = {**parameters_of(lookup), "currency": currency}
     location_id = await named_location(db, lookup.location_id, lookup.location)
-    parameters = {
-        "ids": number_array(lookup.ids),
-        "skus": text_array(lookup.skus),
-        "external_ids": text_array(lookup.external_ids),
-        "barcodes": text_array(lookup.barcodes),
-        "currency": currency,
-    }
     if location_id is None:
         rows = await db.execute(_OF_ALL, parameters)
     else:
         rows = await db.execute(_OF_ONE, {**parameters, "location_id": location_id})
     items = [StockOfItem(*row) for row in rows]
-    return StockFound(items, _missing(lookup, items))
-
-
-def _missing(lookup: NamesOfItems, items: list[StockOfItem]) -> NamesOfItems:
-    ids, skus = {item.item_id for item in items}, {item.sku for item in items}
-    external_ids, barcodes = {item.external_id for item in items}, {item.barcode for item in items}
-    return NamesOfItems(
-        ids=[id_ for id_ in dict.fromkeys(lookup.ids) if id_ not in ids],
-        skus=[sku for sku in dict.fromkeys(lookup.skus) if sku not in skus],
-        external_ids=[name for name in dict.fromkeys(lookup.external_ids) if name not in external_ids],
-        barcodes=[code for code in dict.fromkeys(lookup.barcodes) if code not in barcodes],
-    )
+    return StockFound(items, missing(lookup, [(i.item_id, i.sku, i.external_id, i.barcode) for i in items]))

@@ -165,8 +165,8 @@ async def revalue(
     example={
         "sku": "BEAN-ETH-250",
         "location": "SHOP-FLOOR",
-        "quantity": "2",
-        "components": [{"sku": "BEAN-ESP-1K", "location": "MAIN-A-01", "quantity": "0.5"}],
+        "quantity": "4",
+        "components": [{"sku": "BEAN-ESP-1K", "location": "MAIN-A-01", "quantity": "1"}],
     },
 )
 async def assemble(

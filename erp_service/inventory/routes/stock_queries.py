@@ -10,7 +10,7 @@ from erp_service.company.queries import read_times
 from erp_service.db.sessions import ReadSession
 from erp_service.inventory.queries.ledger import ledger_page
 from erp_service.inventory.queries.stock import STOCK
-from erp_service.inventory.queries.stock_lookup import stock_of_items
+from erp_service.inventory.queries.stock_lookup import StockFound, StockLookup, stock_of_items
 from erp_service.inventory.routes.filters import (
     AsOf,
     Descendants,
@@ -25,7 +25,6 @@ from erp_service.inventory.routes.filters import (
     To,
 )
 from erp_service.inventory.schemas import EntryOrigin, EntryType, LedgerPage, LedgerSort, StockPage
-from erp_service.inventory.stock_schemas import StockFound, StockLookup
 from erp_service.settings import Settings
 from erp_service.timestamps import TimeParameter, require_order
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit

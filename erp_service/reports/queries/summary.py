@@ -7,8 +7,10 @@ from sqlalchemy import Numeric, Select, column, exists, func, literal, literal_c
 from erp_service.db.base import among
 from erp_service.db.sessions import Session
 from erp_service.inventory.models import Item, Location, StockBalance, StockEntry, StockValue
-from erp_service.inventory.queries.shares import levels_now, of_item, share
-from erp_service.reports.queries.low_stock import IS_ACTIVE, stock_of_item
+from erp_service.inventory.queries.shares import levels_now, share
+from erp_service.inventory.queries.shares import of_item as item_row
+from erp_service.inventory.reservations.live import live_reserved
+from erp_service.reports.queries.low_stock import IS_ACTIVE
 from erp_service.reports.schemas import Summary
 
 
@@ -19,12 +21,17 @@ async def summary(db: Session, *, currency: str, locations: list[int] | None = N
     places = select(func.count()).select_from(Location).where(Location.deleted_at.is_(None))
     week_ago = func.statement_timestamp() - func.make_interval(0, 0, 0, 7)
     recent = select(func.count()).select_from(e).where(e.occurred_at >= week_ago)
-    stock = stock_of_item(locations)
+    available = func.sum(b.on_hand - literal_column(live_reserved("stock_balances"), Numeric))
+    stock = select(b.item_id, available.label("available")).group_by(b.item_id)
+    if locations is not None:
+        stock = stock.where(among(b.location_id, locations))
+    of_item = stock.subquery()
+    # over all locations, also items that never were in stock
     low_items = (
         select(func.count())
         .select_from(Item)
-        .join(stock, true())
-        .where(*IS_ACTIVE, stock.c.on_hand - stock.c.reserved <= Item.reorder_point)
+        .join(of_item, of_item.c.item_id == Item.id, isouter=locations is None)
+        .where(*IS_ACTIVE, func.coalesce(of_item.c.available, 0) <= Item.reorder_point)
     )
     if locations is not None:
         items = items.where(exists().where(b.item_id == Item.id, among(b.location_id, locations)))
@@ -46,7 +53,7 @@ def _stock_value(locations: list[int] | None) -> Select[Any]:
     if locations is None:
         return select(func.trim_scale(func.coalesce(func.sum(StockValue.value), 0)))
     b = StockBalance
-    item = text(of_item(levels_now("stock_balances.item_id"))).columns(column("rest", Numeric)).lateral("item")
+    item = text(item_row(levels_now("stock_balances.item_id"))).columns(column("rest", Numeric)).lateral("item")
     value = literal_column(share("stock_balances.location_id", "stock_balances.on_hand", "item"), Numeric)
     return (
         select(func.trim_scale(func.coalesce(func.sum(value), 0)))

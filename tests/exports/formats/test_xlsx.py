@@ -247,7 +247,7 @@ async def test_sheet_has_its_name_a_frozen_header_filters_and_widths(owner: asyn
     book = openpyxl.load_workbook(io.BytesIO(content))
     found = book.active
     assert found is not None
-    assert (book.sheetnames, found.freeze_panes, found.auto_filter.ref) == (["things"], "A2", "A1:R4")
+    assert (book.sheetnames, found.freeze_panes, found.auto_filter.ref) == (["things"], "A2", "A1:U4")
     assert found.print_title_rows == "$1:$1"
     header = found[1]
     assert [cell.value for cell in header] == [known.name for known in dataset.columns]
