@@ -79,7 +79,8 @@ class Movements(StockClient):
     @precondition(lambda self: self.posted)
     @rule(data=st.data(), whole=st.booleans(), later=st.none() | st.integers(0, 5))
     def reverse(self, data: st.DataObject, whole: bool, later: int | None) -> None:
-        transaction_id, document = data.draw(st.sampled_from(self.posted))
+        in_part = [(id_, document) for id_, document in self.posted if document.is_reversed_in_part]
+        transaction_id, document = data.draw(st.sampled_from(in_part * 3 + self.posted))
         day = None if later is None or document.day > 1_000 else document.day + later
         body: dict[str, Any] = {"reason": "came back"}
         if day is not None:
