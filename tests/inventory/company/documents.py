@@ -79,10 +79,6 @@ class Document:
     reversed: list[Fraction] = field(default_factory=list)
     """How much of each line; of a change of value 1 for all of it."""
 
-    @property
-    def is_reversed_in_part(self) -> bool:
-        return any(done and self.left(line) for line, done in enumerate(self.reversed))
-
     def left(self, line: int) -> Fraction:
         first = self.lines[line].own[0]
         return (abs(first.quantity) or Fraction(1)) - self.reversed[line]

@@ -77,10 +77,15 @@ class Movements(StockClient):
         self.agree_on_document(answer, lambda: self.company.assemble(kit), pointers)
 
     @precondition(lambda self: self.posted)
-    @rule(data=st.data(), whole=st.booleans(), later=st.none() | st.integers(0, 5))
-    def reverse(self, data: st.DataObject, whole: bool, later: int | None) -> None:
-        in_part = [(id_, document) for id_, document in self.posted if document.is_reversed_in_part]
-        transaction_id, document = data.draw(st.sampled_from(in_part * 3 + self.posted))
+    @rule(data=st.data(), parts=st.integers(0, 3))
+    def reverse(self, data: st.DataObject, parts: int) -> None:
+        """A document, whole or in up to three parts."""
+        transaction_id, document = data.draw(st.sampled_from(self.posted))
+        for _ in range(parts or 1):
+            self.reverse_some(transaction_id, document, data, whole=not parts)
+
+    def reverse_some(self, transaction_id: str, document: Document, data: st.DataObject, *, whole: bool) -> None:
+        later = data.draw(st.none() | st.integers(0, 5))
         day = None if later is None or document.day > 1_000 else document.day + later
         body: dict[str, Any] = {"reason": "came back"}
         if day is not None:
