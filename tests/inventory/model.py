@@ -66,6 +66,11 @@ class Item:
             self.last_cost = max(self.last_cost + half_away(difference / of, 10), Fraction(0))
         return self._done([(Fraction(0), covered)]), difference - covered
 
+    def set_value(self, value: Fraction) -> Entries:
+        """Of what is on hand, more than nothing."""
+        self.last_cost = half_away(value / self.on_hand, 10)
+        return self._done([(Fraction(0), value - self.value)])
+
     def set_unit_value(self, unit_value: Fraction) -> Entries:
         self.last_cost = unit_value
         return self._done([(Fraction(0), money(self.on_hand * unit_value) - self.value)])

@@ -202,6 +202,8 @@ async def test_a_kit_says_what_is_wrong_with_each_part(admin: httpx.AsyncClient,
     ]
     itself = [{"sku": "KIT", "location": "SHOP", "quantity": "1"}]
     assert await pointers(admin, "assembly", body | {"components": itself}) == ["/components/0/sku"]
+    twice = [BOLT | {"quantity": "2"}, BOLT | {"quantity": "1"}]
+    assert await pointers(admin, "assembly", body | {"unit": "box", "components": twice}) == ["/unit"]
     many = [BOLT | {"quantity": "5"}, BOLT | {"quantity": "5"}]
     assert await pointers(admin, "assembly", body | {"components": many}, 409) == ["/components/1/quantity"]
     idle = [{"sku": "IDLE", "location": "MAIN", "quantity": "1"}]

@@ -41,10 +41,12 @@ async def assemble(db: WriteSession, who: Principal, body: Assembly) -> Document
     parts = [part for one in named if (part := _part(one, rows, faults)) is not None]
     if not EARLIEST <= (body.occurred_at or now) <= now + AHEAD:
         faults.append(Fault("must lie between 1900 and 5 minutes from now", "/occurred_at"))
+    # not among the parts, if it has a fault of its own
+    kit_id = next((part.item.id for part in parts if not part.pointer), None)
     faults.extend(
         Fault("is the kit itself", f"{part.pointer}/{part.item_field}")
-        for part in parts[1:]
-        if part.item.id == parts[0].item.id
+        for part in parts
+        if part.pointer and part.item.id == kit_id
     )
     if faults:
         raise errors.Invalid(None, *faults[:MOST_FAULTS])

@@ -1,6 +1,6 @@
 """Using reservations up: an OUT that names one takes what it holds first, then what is available."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from erp_service.db.sessions import WriteSession
 from erp_service.db.statements import Prepared, number_array, text_array
 from erp_service.errors import Fault
 from erp_service.inventory.posting.lines import PostingLine
+from erp_service.inventory.posting.row_locks import BalanceKey
 from erp_service.inventory.reservations.problems import ReservationEnded
 from erp_service.validation import MOST_FAULTS
 
@@ -27,7 +28,7 @@ async def use_reservations(db: WriteSession, lines: Sequence[PostingLine]) -> Se
         return lines
     holds = await _holds(db, lines)
     unknown = "is no reservation of this item at this location"
-    if faults := [_fault(line, unknown) for line in lines if line.reservation_id not in (None, *holds)]:
+    if faults := [_fault(line, unknown) for line in lines if not _is_of_line(holds, line)]:
         raise errors.Invalid(None, *faults[:MOST_FAULTS])
     before = {id_: hold.quantity for id_, hold in holds.items()}
     lines = [line if line.reservation_id is None else _used(line, holds) for line in lines]
@@ -38,13 +39,14 @@ async def use_reservations(db: WriteSession, lines: Sequence[PostingLine]) -> Se
 class _Hold(Struct):
     """A reservation: its quantity shrinks line by line."""
 
+    key: BalanceKey
     status: str
     quantity: Decimal
 
 
 _HOLDS = Prepared(
     text("""
-select r.id, r.status, r.quantity
+select r.id, r.item_id, r.location_id, r.status, r.quantity
 from stock_reservations r join unnest(
   cast(cast(:ids as text) as uuid[]), cast(cast(:items as text) as bigint[]),
   cast(cast(:locations as text) as bigint[])
@@ -62,7 +64,16 @@ async def _holds(db: WriteSession, lines: Sequence[PostingLine]) -> dict[UUID, _
         "items": number_array([line.item.id for line in named]),
         "locations": number_array([None if line.location is None else line.location.id for line in named]),
     }
-    return {id_: _Hold(status, quantity) for id_, status, quantity in await db.execute(_HOLDS, columns)}
+    rows = await db.execute(_HOLDS, columns)
+    return {id_: _Hold((item_id, at), status, quantity) for id_, item_id, at, status, quantity in rows}
+
+
+def _is_of_line(holds: Mapping[UUID, _Hold], line: PostingLine) -> bool:
+    """False if the line names a reservation that is not there, or, whatever another line says of it, is elsewhere."""
+    if line.reservation_id is None:
+        return True
+    hold = holds.get(line.reservation_id)
+    return hold is not None and line.location is not None and hold.key == (line.item.id, line.location.id)
 
 
 def _used(line: PostingLine, holds: dict[UUID, _Hold]) -> PostingLine:

@@ -106,6 +106,19 @@ async def test_reservation_of_something_else_is_none(staff: httpx.AsyncClient, s
     assert await reserved(stock) == "5 0"
 
 
+async def test_reservation_is_used_at_its_own_place_only_whatever_else_the_document_takes_of_it(
+    staff: httpx.AsyncClient, stock: asyncpg.Connection
+) -> None:
+    await receive(staff, "5")
+    await receive(staff, "5", location="SHOP")
+    made = await reserve(staff, "4")
+    await reserve(staff, "2", location="SHOP")
+    line = {"transaction_type": "OUT", **BOLT, "quantity": "1", "reservation_id": made["id"]}
+    document = {"movements": [line, line | {"location": "SHOP"}]}
+    assert await pointers(staff, "movements", document) == ["/movements/1/reservation_id"]
+    assert (await reserved(stock), await reserved(stock, code="SHOP")) == ("5 4", "5 2")
+
+
 async def test_ended_reservation_is_not_used_however_much_is_available(
     staff: httpx.AsyncClient, stock: asyncpg.Connection
 ) -> None:
