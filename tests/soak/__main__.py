@@ -10,15 +10,12 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from time import monotonic
 
 import asyncpg
 from msgspec.structs import replace
-from rich.console import Console
-from rich.table import Table
 
 from erp_service.access.roles import Role
 from erp_service.db import migrate as schema
@@ -31,14 +28,13 @@ from tests.soak import fleet as fleets
 from tests.soak import verdict
 from tests.soak.clients import Client, Ledger, traffic
 from tests.soak.fleet import Fleet
+from tests.soak.tables import out, table
 from tests.support.settings import settings_for
 from tests.support.users import make_user, token_of
 
 USERS = 6
 SAY_SECONDS = 10.0
 _RESCUED = re.compile(r"job \d+ of worker \d+ \((gone|silent|lost)\): ([a-z ]+)")
-
-out = Console(width=None if sys.stdout.isatty() else 120)
 
 DATA = """
 insert into locations (code, name, location_type) values ('MAIN', 'Main', 'WAREHOUSE');
@@ -128,13 +124,13 @@ def report(fleet: Fleet, ledger: Ledger, figures: verdict.Figures, logs: Path) -
     rescued: Counter[str] = Counter()
     for seat in fleet.of("worker"):
         rescued.update(f"{why}: {ending}".strip() for why, ending in _RESCUED.findall(seat.log.read_text()))
-    _table("what clients did", ledger.counts)
-    _table("what was done to it", fleet.done)
-    _table("exit statuses", {f"{seat.name}: {code}": n for seat in fleet.seats for code, n in seat.codes.items()})
-    _table("rescues", rescued)
-    _table("exports by state", figures.states)
-    _table("exports by attempts", {str(n): many for n, many in sorted(figures.attempts.items())})
-    _table(
+    table("what clients did", ledger.counts)
+    table("what was done to it", fleet.done)
+    table("exit statuses", {f"{seat.name}: {code}": n for seat in fleet.seats for code, n in seat.codes.items()})
+    table("rescues", rescued)
+    table("exports by state", figures.states)
+    table("exports by attempts", {str(n): many for n, many in sorted(figures.attempts.items())})
+    table(
         "seconds from submission to the end",
         {
             "median": round(figures.median, 2),
@@ -145,15 +141,7 @@ def report(fleet: Fleet, ledger: Ledger, figures: verdict.Figures, logs: Path) -
             "from the last fault until all had ended": round(figures.final_after_quiet, 2),
         },
     )
-    _table("files that the sweep removed", {"orphans": figures.swept})
-
-
-def _table(title: str, lines: Mapping[str, float]) -> None:
-    table = Table(title=title, title_justify="left", box=None, show_header=False, min_width=60)
-    for name, value in lines.items():
-        table.add_row(name, str(value))
-    out.print(table)
-    out.print()
+    table("files that the sweep removed", {"orphans": figures.swept})
 
 
 def main() -> int:

@@ -1,0 +1,156 @@
+"""What must hold after the faults: each answer that a client got is in the ledger exactly once, and nothing else is."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from tests.soak import verdict
+from tests.soak.bank.books import Books
+from tests.soak.bank.clients import STOCK, Shopkeeper
+from tests.soak.fleet import Fleet
+
+_SHOWN = 5
+
+Key = TypeVar("Key")
+
+
+async def judge(fleet: Fleet, client: Shopkeeper, books: Books) -> list[str]:
+    entries, faults = await _ledger(client)
+    faults += _entries(books, entries)
+    faults += await _documents(fleet, books)
+    faults += _keys(books, entries)
+    faults += await _sums(fleet, books)
+    faults += await _reservations(fleet, books)
+    faults += await _counts(fleet, books)
+    return faults + await verdict.verified(fleet.settings)
+
+
+async def _ledger(client: Shopkeeper) -> tuple[dict[int, dict[str, Any]], list[str]]:
+    """Every entry of the ledger by its id, as a client reads it; and faults."""
+    entries: dict[int, dict[str, Any]] = {}
+    faults: list[str] = []
+    cursor: str | None = None
+    while True:
+        params = {"sort": "id", "limit": 500} | ({} if cursor is None else {"cursor": cursor})
+        page = await client.call("GET", f"{STOCK}/ledger", params=params)
+        if page is None or not page.is_success:
+            return entries, [*faults, f"the ledger cannot be read: {page and page.text}"]
+        body = page.json()
+        faults += [f"entry {entry['id']} is listed twice" for entry in body["items"] if entry["id"] in entries]
+        entries |= {entry["id"]: entry for entry in body["items"]}
+        if (cursor := body["next_cursor"]) is None:
+            return entries, faults
+
+
+def _entries(books: Books, entries: dict[int, dict[str, Any]]) -> list[str]:
+    """Each entry that was answered is there as it was answered, in all its fields, and there is no other."""
+    answered: dict[int, dict[str, Any]] = {}
+    faults = []
+    for paper in books.papers.values():
+        for entry in paper.entries:
+            said = {name: value for name, value in entry.items() if name != "settlement"}
+            if said["id"] in answered:
+                faults.append(f"entry {said['id']} was answered twice")
+            answered[said["id"]] = said
+    faults += _differ("entries", answered, entries)
+    return faults
+
+
+async def _documents(fleet: Fleet, books: Books) -> list[str]:
+    rows = await fleet.look("select id::text from stock_transactions")
+    return _differ("documents", dict.fromkeys(books.papers), {row["id"]: None for row in rows})
+
+
+def _keys(books: Books, entries: dict[int, dict[str, Any]]) -> list[str]:
+    """Each key has one document, that of its answer; a request that was refused has none."""
+    documents: dict[str, set[str]] = {}
+    for entry in entries.values():
+        # a reversal and a count state their key as the reason; their settlements have another
+        if entry["origin"] != "SETTLEMENT":
+            documents.setdefault(entry["notes"] or entry["reason"], set()).add(entry["transaction_id"])
+    answered = {paper.key: {paper.id} for paper in books.papers.values()}
+    faults = _differ("keys with an effect", answered, documents)
+    if undone := books.refused_keys & documents.keys():
+        faults.append(f"{len(undone)} requests were refused, and have an effect: {list(undone)[:_SHOWN]}")
+    return faults
+
+
+async def _sums(fleet: Fleet, books: Books) -> list[str]:
+    """What was answered adds up to what is on hand, and to what it is worth."""
+    said = [entry for paper in books.papers.values() for entry in paper.entries]
+    balances = _sum(((entry["item_id"], entry["location_id"]), entry["quantity"]) for entry in said)
+    quantities = _sum((entry["item_id"], entry["quantity"]) for entry in said)
+    values = _sum((entry["item_id"], entry["value"]) for entry in said)
+    rows = await fleet.look("select item_id, location_id, on_hand from stock_balances where on_hand <> 0")
+    faults = _differ("balances", balances, {(row["item_id"], row["location_id"]): row["on_hand"] for row in rows})
+    rows = await fleet.look("select item_id, on_hand, value from stock_values")
+    faults += _differ("quantities of items", quantities, {r["item_id"]: r["on_hand"] for r in rows if r["on_hand"]})
+    return faults + _differ("values of items", values, {r["item_id"]: r["value"] for r in rows if r["value"]})
+
+
+def _sum(amounts: Iterable[tuple[Key, str]]) -> dict[Key, Decimal]:
+    """Those that are not zero."""
+    sums: dict[Key, Decimal] = {}
+    for key, amount in amounts:
+        sums[key] = sums.get(key, Decimal(0)) + Decimal(amount)
+    return {key: number for key, number in sums.items() if number}
+
+
+async def _reservations(fleet: Fleet, books: Books) -> list[str]:
+    """Active are exactly those that were acknowledged, and neither used up nor released, and have not expired."""
+    rows = await fleet.look(
+        "select id::text, status, quantity, original_quantity, expires_at, expires_at <= now() as is_past"
+        " from stock_reservations"
+    )
+    stored = {row["id"]: row for row in rows}
+    faults = _differ("reservations", dict.fromkeys(books.holds), dict.fromkeys(stored))
+    for hold in books.holds.values():
+        if (row := stored.get(hold.id)) is None:
+            continue
+        past = {"EXPIRED"} if row["is_past"] else set()
+        if not hold.left:
+            expected = {"USED"}
+        elif hold.is_released:
+            # one that has expired is released in vain
+            expected = {"RELEASED", *past}
+        else:
+            expected = past or {"ACTIVE"}
+        status = "EXPIRED" if row["status"] == "ACTIVE" and row["is_past"] else row["status"]
+        said = (hold.left, hold.original, datetime.fromisoformat(hold.expires_at))
+        if status not in expected or said != (row["quantity"], row["original_quantity"], row["expires_at"]):
+            faults.append(f"a reservation should be {expected}: {hold}, {row}")
+    return faults
+
+
+async def _counts(fleet: Fleet, books: Books) -> list[str]:
+    rows = await fleet.look(
+        "select c.id::text, l.code, c.status, c.transaction_id::text, coalesce(c.differences, 0) as differences"
+        " from stock_counts c join locations l on l.id = c.location_id"
+    )
+    said = {
+        one.id: (one.location, one.status, one.transaction_id, one.differing if one.status == "POSTED" else 0)
+        for one in books.tallies.values()
+    }
+    faults = _differ("counts", said, {row["id"]: tuple(row)[1:] for row in rows})
+    lines = Counter(paper.id for paper in books.papers.values() for e in paper.entries if e["origin"] == "COUNT")
+    faults += [
+        f"count {one.id} has {one.differing} differences, and its document {lines[one.transaction_id]}"
+        for one in books.tallies.values()
+        if one.transaction_id is not None and lines[one.transaction_id] != one.differing
+    ]
+    return faults
+
+
+def _differ(what: str, answered: dict[Any, Any], stored: dict[Any, Any]) -> list[str]:
+    faults = []
+    if lost := answered.keys() - stored.keys():
+        faults.append(f"{what}: {len(lost)} were answered, and are not there: {list(lost)[:_SHOWN]}")
+    if more := stored.keys() - answered.keys():
+        faults.append(f"{what}: {len(more)} are there that nobody was told of: {list(more)[:_SHOWN]}")
+    other = [key for key in answered.keys() & stored.keys() if answered[key] != stored[key]]
+    if other:
+        shown = [f"{key}: answered {answered[key]}, there is {stored[key]}" for key in other[:_SHOWN]]
+        faults.append(f"{what}: {len(other)} are not as they were answered: {shown}")
+    return faults

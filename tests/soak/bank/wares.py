@@ -1,0 +1,88 @@
+"""What the shop has: items with packs and decimals, and locations, one of which allows negative stock."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+from msgspec import Struct
+
+
+class Ware(Struct, frozen=True):
+    """An item. `packs` are ratios to its unit, each a number that its decimals can hold."""
+
+    sku: str
+    unit: str
+    decimals: int
+    packs: Mapping[str, tuple[int, int]]
+
+    @property
+    def body(self) -> dict[str, Any]:
+        return {
+            "sku": self.sku,
+            "name": f"Sold all the time: {self.sku}",
+            "unit": self.unit,
+            "decimals": self.decimals,
+            "units": [{"unit": unit, "numerator": n, "denominator": d} for unit, (n, d) in self.packs.items()],
+        }
+
+    @property
+    def step(self) -> Decimal:
+        return Decimal(1).scaleb(-self.decimals)
+
+
+WARES = (
+    Ware("BOLT", "pcs", 0, {"box": (100, 1), "dozen": (12, 1)}),
+    Ware("OIL", "l", 3, {"can": (5, 1)}),
+    Ware("CABLE", "m", 2, {"roll": (305, 10)}),
+    Ware("TEA", "kg", 6, {"bag": (1, 8)}),
+    Ware("PAPER", "sheet", 0, {"ream": (500, 1)}),
+)
+KIT = Ware("KIT", "pcs", 0, {})
+PARTS = {"BOLT": Decimal(4), "OIL": Decimal("0.25")}
+"""Of one kit."""
+BY_SKU = {ware.sku: ware for ware in (*WARES, KIT)}
+
+LOOSE = "LOOSE"
+"""Allows negative stock."""
+PLACES = ("MAIN", "SHOP", "BACK", LOOSE)
+
+
+def place_body(code: str) -> dict[str, Any]:
+    return {
+        "code": code,
+        "name": code,
+        "location_type": "WAREHOUSE",
+        "allow_negative_stock": code == LOOSE,
+    }
+
+
+def amount(random: Random, ware: Ware, most: int) -> dict[str, str]:
+    """Up to about `most` of the item's unit, sometimes in packs, as a body states it."""
+    if ware.packs and random.random() < 0.3:
+        unit = random.choice(list(ware.packs))
+        numerator, denominator = ware.packs[unit]
+        return {"quantity": str(random.randrange(1, 1 + max(1, most * denominator // numerator))), "unit": unit}
+    return {"quantity": f"{part(random, ware, Decimal(most)):f}"}
+
+
+def in_unit(ware: Ware, body: Mapping[str, Any]) -> Decimal:
+    """What a body states, without its sign, in the item's unit."""
+    numerator, denominator = ware.packs[body["unit"]] if "unit" in body else (1, 1)
+    return abs(Decimal(body["quantity"])) * numerator / denominator
+
+
+def part(random: Random, ware: Ware, whole: Decimal) -> Decimal:
+    """More than zero and no more than `whole`, as far as the item can be divided."""
+    return random.randrange(1, 1 + int(whole / ware.step)) * ware.step
+
+
+def cost(random: Random) -> dict[str, str]:
+    """Of what comes in: of one, of all, or none stated."""
+    match random.choice(["unit_cost", "unit_cost", "total_cost", None]):
+        case "unit_cost":
+            return {"unit_cost": f"{Decimal(random.randrange(10**12)) / 10 ** random.choice([10, 11, 11]):.10f}"}
+        case "total_cost":
+            return {"total_cost": f"{Decimal(random.randrange(5_000_000)) / 10_000:f}"}
+        case _:
+            return {}
