@@ -43,11 +43,12 @@ insert into items (sku, name, unit, description)
   select 'SKU-' || n, 'Item, "' || n || '"', 'PCS', repeat('long, and "quoted" ', 10) from generate_series(1, 3000) n;
 insert into stock_transactions (id) values ('00000000-0000-7000-8000-000000000001');
 insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, value, unit_cost,
-    on_hand_after, value_after, occurred_at, notes)
-  select '00000000-0000-7000-8000-000000000001', n, i.id, 1, 'IN', 1, 2, 2, n, 2 * n, now(), 'no ' || n
+    on_hand_after, item_on_hand_after, value_after, occurred_at, notes)
+  select '00000000-0000-7000-8000-000000000001', n, i.id, 1, 'IN', 1, 2, 2, n, n, 2 * n, now(), 'no ' || n
   from generate_series(1, 40) n, items i where i.sku like 'SKU-%' order by n, i.id;
-insert into stock_balances (item_id, location_id, on_hand, value, last_average)
-  select id, 1, 40, 80, 2 from items where sku like 'SKU-%';
+insert into stock_balances (item_id, location_id, on_hand) select id, 1, 40 from items where sku like 'SKU-%';
+insert into stock_values (item_id, on_hand, value, last_cost)
+  select id, 40, 80, 2 from items where sku like 'SKU-%';
 analyze;
 """
 

@@ -164,6 +164,8 @@ class Client:
         sku, quantity = f"SOAK-{self.random.randrange(5)}", self.random.randrange(1, 20)
         way = self.random.choice(["in", "in", "out"])
         body = {"sku": sku, "location": "MAIN", "quantity": str(quantity)}
+        if way == "in":
+            body["unit_cost"] = "2"
         answer = await self.call("POST", f"{STOCK}/{way}", json=body)
         if answer is None:
             return

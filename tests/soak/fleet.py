@@ -5,7 +5,7 @@ import contextlib
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -277,10 +277,10 @@ WEIGHTS: dict[Fault, int] = {
 }
 
 
-async def trouble(fleet: Fleet, random: Random, until: float, weights: Mapping[Fault, int] = WEIGHTS) -> None:
+async def trouble(fleet: Fleet, random: Random, until: float) -> None:
     """Faults, some at the same time, until the clock says so; returns when the last of them is over."""
     async with asyncio.TaskGroup() as under_way:
         while monotonic() < until:
             await asyncio.sleep(random.uniform(0.5, 4))
-            (fault,) = random.choices(list(weights), list(weights.values()))
+            (fault,) = random.choices(list(WEIGHTS), list(WEIGHTS.values()))
             under_way.create_task(fault(fleet, Random(random.random())))

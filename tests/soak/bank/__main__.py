@@ -23,20 +23,19 @@ from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from erp_service.standalone import postgres
 from erp_service.standalone.postgres import Cluster
-from tests.soak import fleet as fleets
 from tests.soak import verdict as soak_verdict
 from tests.soak.bank import verdict
 from tests.soak.bank.books import Books
 from tests.soak.bank.checker import Rounds, check
 from tests.soak.bank.clients import Shopkeeper
 from tests.soak.bank.traffic import stock_the_shop, traffic
-from tests.soak.bank.trouble import WEIGHTS, BankFleet, close_periods
+from tests.soak.bank.trouble import BankFleet, close_periods, trouble
 from tests.soak.fleet import Fleet
 from tests.soak.tables import out, table
 from tests.support.settings import settings_for
 from tests.support.users import make_user, token_of
 
-USERS = 6
+USERS = 8
 SAY_SECONDS = 10.0
 
 
@@ -77,7 +76,7 @@ async def bank(cluster: Cluster, directory: Path, minutes: float, seed: int) -> 
         until = monotonic() + 60 * minutes
         beside = [asyncio.create_task(say(fleet, books, rounds, until)), asyncio.create_task(check(settings, rounds))]
         async with asyncio.TaskGroup() as group:
-            group.create_task(fleets.trouble(fleet, Random(seed), until, WEIGHTS))
+            group.create_task(trouble(fleet, Random(seed), until))
             group.create_task(close_periods(fleet, Random(f"{seed}:periods"), until, closings))
             for client in clients:
                 group.create_task(traffic(client, until))

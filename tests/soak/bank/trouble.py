@@ -49,6 +49,15 @@ WEIGHTS: dict[Fault, int] = {
 }
 
 
+async def trouble(fleet: Fleet, random: Random, until: float) -> None:
+    """One fault after the other. A kill is over when the process has ended, so the next fault often comes while it
+    starts again."""
+    while monotonic() < until:
+        await asyncio.sleep(random.uniform(1, 6))
+        (fault,) = random.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        await fault(fleet, Random(random.random()))
+
+
 async def close_periods(fleet: Fleet, random: Random, until: float, done: Counter[str]) -> None:
     """Closes days of the last weeks, and opens them again, as long as the clients post."""
     database = Database(fleet.settings, name="erp bank")
