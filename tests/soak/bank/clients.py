@@ -77,6 +77,14 @@ class Shopkeeper(Client):
             self.books.faults.append(f"{what}: {answer.status_code} {answer.text[:500]}")
         self.books.counts[f"{what} refused: {slug}"] += 1
 
+    async def read(self, path: str, **params: Any) -> Any:
+        """The answer to a GET; None and a noted fault if it is refused."""
+        answer = await self.call("GET", path, params=params)
+        if answer is None or answer.is_success:
+            return None if answer is None else answer.json()
+        self.books.faults.append(f"GET {path}: {answer.status_code} {answer.text[:500]}")
+        return None
+
     async def post(
         self, what: str, path: str, key: str, body: dict[str, Any], refusals: Collection[str]
     ) -> Paper | None:

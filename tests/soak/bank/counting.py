@@ -29,8 +29,8 @@ async def count(client: Shopkeeper) -> None:
 
 
 async def _lines(client: Shopkeeper, location: str) -> list[dict[str, str]]:
-    page = await client.call("GET", f"{STOCK}/current", params={"location": location, "limit": 100})
-    on_hand = {} if page is None else {row["sku"]: Decimal(row["on_hand"]) for row in page.json()["items"]}
+    page = await client.read(f"{STOCK}/current", location=location, limit=100) or {"items": []}
+    on_hand = {row["sku"]: Decimal(row["on_hand"]) for row in page["items"]}
     lines = []
     for ware in client.random.sample(WARES, client.random.randrange(1, 4)):
         differs = client.random.choice([0, 0, 1, -1, 7]) * BY_SKU[ware.sku].step
@@ -54,10 +54,8 @@ async def _post(client: Shopkeeper, tally: Tally, accept_moved: bool) -> bool:
         posted["differing"],
     )
     if tally.transaction_id is not None:
-        # what is posted is only named in the answer
-        document = await client.call("GET", f"{STOCK}/transactions/{tally.transaction_id}")
-        if document is None or not document.is_success:
-            client.books.faults.append(f"the document of count {tally.id} cannot be read: {document and document.text}")
-        else:
-            client.books.add_document(key, document.json())
+        # the answer only names what was posted
+        document = await client.read(f"{STOCK}/transactions/{tally.transaction_id}")
+        if document is not None:
+            client.books.add_document(key, document)
     return True

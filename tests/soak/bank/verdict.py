@@ -33,11 +33,9 @@ async def _ledger(client: Shopkeeper) -> tuple[dict[int, dict[str, Any]], list[s
     faults: list[str] = []
     cursor: str | None = None
     while True:
-        params = {"sort": "id", "limit": 500} | ({} if cursor is None else {"cursor": cursor})
-        page = await client.call("GET", f"{STOCK}/ledger", params=params)
-        if page is None or not page.is_success:
-            return entries, [*faults, f"the ledger cannot be read: {page and page.text}"]
-        body = page.json()
+        more = {} if cursor is None else {"cursor": cursor}
+        if (body := await client.read(f"{STOCK}/ledger", sort="id", limit=500, **more)) is None:
+            return entries, [*faults, "the ledger cannot be read"]
         faults += [f"entry {entry['id']} is listed twice" for entry in body["items"] if entry["id"] in entries]
         entries |= {entry["id"]: entry for entry in body["items"]}
         if (cursor := body["next_cursor"]) is None:
