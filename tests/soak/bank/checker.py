@@ -4,10 +4,11 @@ import asyncio
 from time import monotonic
 
 import asyncpg
+import msgspec
 from msgspec import Struct
 
 from erp_service.db.connections import connect
-from erp_service.db.outages import DATABASE_ERRORS
+from erp_service.db.outages import DATABASE_ERRORS, is_unavailable
 from erp_service.operations.verify import all_proofs
 from erp_service.registry.proofs import Proof, SlowProof
 from erp_service.settings import Settings
@@ -24,6 +25,9 @@ class Rounds(Struct):
     cut_off: int = 0
     late: int = 0
     """Rounds that began later than PERIOD after the one before, since that took longer."""
+    began: float = msgspec.field(default_factory=monotonic)
+    elapsed: float = 0.0
+    """Seconds until the end of the last round."""
     seconds: list[float] = []
     slowest_proofs: dict[str, float] = {}
     faults: list[str] = []
@@ -33,6 +37,7 @@ class Rounds(Struct):
         ordered = sorted(self.seconds) or [0.0]
         return {
             "rounds": self.done,
+            "rounds a second": round(self.done / self.elapsed, 1) if self.elapsed else 0,
             "cut off by a fault of Postgres": self.cut_off,
             f"of more than {1000 * PERIOD:g} ms, so that the next began late": self.late,
             "median, ms": round(1000 * ordered[len(ordered) // 2]),
@@ -43,6 +48,7 @@ class Rounds(Struct):
 
 async def check(settings: Settings, rounds: Rounds) -> None:
     """Until it is canceled."""
+    # there are no exports
     proofs = [proof for proof in all_proofs() if proof.name != "export files"]
     while True:
         try:
@@ -52,7 +58,9 @@ async def check(settings: Settings, rounds: Rounds) -> None:
                 await _rounds(db, settings, proofs, rounds)
             finally:
                 db.terminate()
-        except DATABASE_ERRORS:
+        except DATABASE_ERRORS as exc:
+            if not is_unavailable(exc):
+                raise
             rounds.cut_off += 1
             await asyncio.sleep(PERIOD)
 
@@ -73,6 +81,7 @@ async def _rounds(db: asyncpg.Connection, settings: Settings, proofs: list[Proof
         rounds.faults += [str(finding) for judge in judges if (finding := await judge(db)) is not None]
         seconds = monotonic() - start
         rounds.done += 1
+        rounds.elapsed = start + seconds - rounds.began
         rounds.seconds.append(seconds)
         rounds.late += seconds > PERIOD
         await asyncio.sleep(max(0.0, PERIOD - seconds))
