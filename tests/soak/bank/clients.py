@@ -1,6 +1,7 @@
 """Shopkeepers: clients that post everything that there is, at random. What is acknowledged goes into the books."""
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -45,7 +46,10 @@ class Shopkeeper(Client):
     ) -> Any:
         """The answer, if the request was carried out; None if it was refused as it may be.
 
-        Some requests are sent twice at once, to any instances, and some are sent again afterwards."""
+        Of some requests the first answer is not waited for, some are sent twice at once, to any instances, and some are
+        sent again afterwards."""
+        if self.random.random() < 0.1:
+            await self._hang_up(method, path, key, body)
         copies = 2 if self.random.random() < 0.08 else 1
         calls = [self.call(method, path, key=key, json=body) for _ in range(copies)]
         answers = [answer for answer in await asyncio.gather(*calls) if answer is not None]
@@ -57,6 +61,8 @@ class Shopkeeper(Client):
                 self.refused(what, answer, refusals)
             return None
         self.books.counts[what] += 1
+        if copies == 1 and "Idempotency-Replayed" in done[0].headers:
+            self.books.counts["requests that were carried out, and their first answer was lost"] += 1
         if self.random.random() < 0.08 and (again := await self.call(method, path, key=key, json=body)) is not None:
             done.append(again)
         if len(done) > 1:
@@ -67,6 +73,13 @@ class Shopkeeper(Client):
         if sum("Idempotency-Replayed" not in answer.headers for answer in done) > 1:
             self.books.faults.append(f"{what}, {key}: carried out twice: {[a.text for a in done]}")
         return first
+
+    async def _hang_up(self, method: str, path: str, key: str, body: dict[str, Any] | None) -> None:
+        """Sends the request, and closes the connection before its answer comes, or throws that away."""
+        url = self.random.choice(self.urls) + path
+        with contextlib.suppress(httpx.TransportError):
+            timeout = self.random.uniform(0.005, 0.1)
+            await self.http.request(method, url, headers={"Idempotency-Key": key}, json=body, timeout=timeout)
 
     def refused(self, what: str, answer: httpx.Response, refusals: Collection[str]) -> None:
         problem = answer.json() if "json" in answer.headers.get("Content-Type", "") else {}
