@@ -1,9 +1,11 @@
 """What the service has acknowledged: documents with their entries, reservations, counts. Held against the database
 afterwards."""
 
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
 
+import httpx
 from msgspec import Struct
 
 from tests.soak.clients import Ledger
@@ -15,6 +17,13 @@ class Paper(Struct, frozen=True):
     id: str
     key: str
     entries: list[dict[str, Any]]
+
+
+class Refusal(Struct, frozen=True):
+    """A request that was refused; `again` sends it once more."""
+
+    body: dict[str, Any]
+    again: Callable[[], Awaitable[httpx.Response | None]]
 
 
 class Hold(Struct):
@@ -53,11 +62,12 @@ class Books(Ledger):
         self.papers: dict[str, Paper] = {}
         self.holds: dict[str, Hold] = {}
         self.tallies: dict[str, Tally] = {}
-        self.refused_keys: set[str] = set()
-        """Those of requests that were refused, and must have had no effect."""
+        self.refusals: dict[str, Refusal] = {}
+        """Requests to post that were refused, by their keys."""
 
-    def add_document(self, key: str, document: dict[str, Any]) -> Paper:
-        """As it was answered; or the entry of a movement that is a document of its own, with its settlement."""
+    def add_document(self, key: str, document: dict[str, Any], body: dict[str, Any]) -> Paper:
+        """As it was answered to `body`; or the entry of a movement that is a document of its own, with its
+        settlement."""
         if (entries := document.get("entries")) is None:
             settlement = document.pop("settlement")
             entries = [document] if settlement is None else [document, settlement]
@@ -65,6 +75,9 @@ class Books(Ledger):
         if paper.id in self.papers:
             self.faults.append(f"document {paper.id} was given for two requests: {key}, {self.papers[paper.id].key}")
         self.papers[paper.id] = paper
+        for line in body.get("movements", [body]):
+            if (reservation_id := line.get("reservation_id")) is not None:
+                self.holds[reservation_id].taken += Decimal(line["quantity"])
         return paper
 
     def add_holds(self, reservations: list[dict[str, Any]]) -> list[Hold]:

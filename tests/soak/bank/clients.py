@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from uuid import UUID
 import httpx
 
 from tests.soak.bank import wares
-from tests.soak.bank.books import Books, Hold, Paper
+from tests.soak.bank.books import Books, Hold, Paper, Refusal
 from tests.soak.bank.wares import BY_SKU, KIT, PARTS, PLACES, WARES, Ware
 from tests.soak.clients import Client
 
@@ -46,17 +47,12 @@ class Shopkeeper(Client):
     ) -> Any:
         """The answer, if the request was carried out; None if it was refused as it may be.
 
-        Of some requests the first answer is not waited for, some are sent twice at once, to any instances, and some are
-        sent again afterwards."""
-        if self.random.random() < 0.1:
-            await self._hang_up(method, path, key, body)
+        Some requests are sent twice at once, to any instances, and some are sent again afterwards."""
         copies = 2 if self.random.random() < 0.08 else 1
         calls = [self.call(method, path, key=key, json=body) for _ in range(copies)]
         answers = [answer for answer in await asyncio.gather(*calls) if answer is not None]
         done = [answer for answer in answers if answer.is_success]
         if not done:
-            if len(answers) == copies:
-                self.books.refused_keys.add(key)
             for answer in answers:
                 self.refused(what, answer, refusals)
             return None
@@ -73,13 +69,6 @@ class Shopkeeper(Client):
         if sum("Idempotency-Replayed" not in answer.headers for answer in done) > 1:
             self.books.faults.append(f"{what}, {key}: carried out twice: {[a.text for a in done]}")
         return first
-
-    async def _hang_up(self, method: str, path: str, key: str, body: dict[str, Any] | None) -> None:
-        """Sends the request, and closes the connection before its answer comes, or throws that away."""
-        url = self.random.choice(self.urls) + path
-        with contextlib.suppress(httpx.TransportError):
-            timeout = self.random.uniform(0.005, 0.1)
-            await self.http.request(method, url, headers={"Idempotency-Key": key}, json=body, timeout=timeout)
 
     def refused(self, what: str, answer: httpx.Response, refusals: Collection[str]) -> None:
         problem = answer.json() if "json" in answer.headers.get("Content-Type", "") else {}
@@ -101,9 +90,23 @@ class Shopkeeper(Client):
     async def post(
         self, what: str, path: str, key: str, body: dict[str, Any], refusals: Collection[str]
     ) -> Paper | None:
-        """Posts to the ledger, and writes the document down, if there is one."""
+        """Posts to the ledger, and writes the document down, if there is one. Of some requests the first answer is not
+        waited for."""
+        if self.random.random() < 0.1:
+            await self._hang_up(f"{STOCK}/{path}", key, body)
         document = await self.effect(what, f"{STOCK}/{path}", key, body, refusals)
-        return None if document is None else self.books.add_document(key, document)
+        if document is None:
+            again = partial(self.call, "POST", f"{STOCK}/{path}", key=key, json=body)
+            self.books.refusals[key] = Refusal(body, again)
+            return None
+        return self.books.add_document(key, document, body)
+
+    async def _hang_up(self, path: str, key: str, body: dict[str, Any]) -> None:
+        """Sends the request, and closes the connection before its answer comes, or throws that away."""
+        url = self.random.choice(self.urls) + path
+        with contextlib.suppress(httpx.TransportError):
+            timeout = self.random.uniform(0.005, 0.1)
+            await self.http.post(url, headers={"Idempotency-Key": key}, json=body, timeout=timeout)
 
     def movement(self, kind: str, key: str) -> dict[str, Any]:
         """The body of a movement of one kind, which states its key."""

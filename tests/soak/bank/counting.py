@@ -57,5 +57,5 @@ async def _post(client: Shopkeeper, tally: Tally, accept_moved: bool) -> bool:
         # the answer only names what was posted
         document = await client.read(f"{STOCK}/transactions/{tally.transaction_id}")
         if document is not None:
-            client.books.add_document(key, document)
+            client.books.add_document(key, document, body)
     return True

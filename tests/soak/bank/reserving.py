@@ -49,12 +49,10 @@ async def use_reservation(client: Shopkeeper) -> None:
         "quantity": f"{quantity:f}",
     }
     if client.random.random() < 0.7:
-        document = await client.post("issues of reservations", "out", key, issue, ISSUE)
+        await client.post("issues of reservations", "out", key, issue, ISSUE)
     else:
         lines = [{"transaction_type": "IN", **client.movement("IN", key)}, {"transaction_type": "OUT", **issue}]
-        document = await client.post("documents", "movements", key, {"movements": lines}, ISSUE)
-    if document is not None:
-        hold.taken += quantity
+        await client.post("documents", "movements", key, {"movements": lines}, ISSUE)
 
 
 async def extend(client: Shopkeeper) -> None:

@@ -18,6 +18,7 @@ Key = TypeVar("Key")
 
 async def judge(fleet: Fleet, client: Shopkeeper, books: Books) -> list[str]:
     entries, faults = await _ledger(client)
+    faults += await _late_effects(books, entries)
     faults += _entries(books, entries)
     faults += await _documents(fleet, books)
     faults += _keys(books, entries)
@@ -61,18 +62,33 @@ async def _documents(fleet: Fleet, books: Books) -> list[str]:
     return _differ("documents", dict.fromkeys(books.papers), {row["id"]: None for row in rows})
 
 
+async def _late_effects(books: Books, entries: dict[int, dict[str, Any]]) -> list[str]:
+    """A request whose client hung up may have waited somewhere, and be carried out after its retry was refused. So the
+    last word of a refused request that has an effect is the answer to one more retry: that of its document."""
+    faults = []
+    for key in books.refusals.keys() & _documents_by_key(entries).keys():
+        answer = await books.refusals[key].again()
+        if answer is None or not answer.is_success or "Idempotency-Replayed" not in answer.headers:
+            faults.append(f"request {key} was refused, and has an effect: {answer and answer.text}")
+            continue
+        books.add_document(key, answer.json(), books.refusals[key].body)
+        books.counts["requests that were carried out after their retry was refused"] += 1
+    return faults
+
+
 def _keys(books: Books, entries: dict[int, dict[str, Any]]) -> list[str]:
-    """Each key has one document, that of its answer; a request that was refused has none."""
+    """Each key has one document, that of its answer."""
+    answered = {paper.key: {paper.id} for paper in books.papers.values()}
+    return _differ("keys with an effect", answered, _documents_by_key(entries))
+
+
+def _documents_by_key(entries: dict[int, dict[str, Any]]) -> dict[str, set[str]]:
     documents: dict[str, set[str]] = {}
     for entry in entries.values():
         # a reversal and a count state their key as the reason; their settlements have another
         if entry["origin"] != "SETTLEMENT":
             documents.setdefault(entry["notes"] or entry["reason"], set()).add(entry["transaction_id"])
-    answered = {paper.key: {paper.id} for paper in books.papers.values()}
-    faults = _differ("keys with an effect", answered, documents)
-    if undone := books.refused_keys & documents.keys():
-        faults.append(f"{len(undone)} requests were refused, and have an effect: {list(undone)[:_SHOWN]}")
-    return faults
+    return documents
 
 
 async def _sums(fleet: Fleet, books: Books) -> list[str]:
