@@ -27,8 +27,8 @@ from tests.soak import verdict as soak_verdict
 from tests.soak.bank import verdict
 from tests.soak.bank.books import Books
 from tests.soak.bank.checker import Rounds, check
-from tests.soak.bank.clients import Shopkeeper
-from tests.soak.bank.traffic import stock_the_shop, traffic
+from tests.soak.bank.clients import StockClient
+from tests.soak.bank.traffic import make_catalogue, traffic
 from tests.soak.bank.trouble import BankFleet, close_periods, trouble
 from tests.soak.fleet import Fleet
 from tests.soak.tables import out, table
@@ -49,14 +49,14 @@ async def prepared(cluster: Cluster, directory: Path) -> Settings:
     return settings
 
 
-async def clients_of(fleet: Fleet, seed: int, books: Books) -> list[Shopkeeper]:
+async def clients_of(fleet: Fleet, seed: int, books: Books) -> list[StockClient]:
     database = Database(fleet.settings, name="erp bank")
     try:
         ids = [await make_user(database, Role.ADMIN) for _ in range(USERS)]
     finally:
         await database.close()
     urls = [seat.url for seat in fleet.of("serve")]
-    return [Shopkeeper(token_of(fleet.settings, id_), urls, Random(f"{seed}:{id_}"), books) for id_ in ids]
+    return [StockClient(token_of(fleet.settings, id_), urls, Random(f"{seed}:{id_}"), books) for id_ in ids]
 
 
 async def bank(cluster: Cluster, directory: Path, minutes: float, seed: int) -> list[str]:
@@ -71,7 +71,7 @@ async def bank(cluster: Cluster, directory: Path, minutes: float, seed: int) -> 
         await stack.enter_async_context(fleet.running())
         if not await fleet.all_up(seconds=60):
             return ["the fleet did not start", *fleet.faults]
-        if refused := await stock_the_shop(clients[0]):
+        if refused := await make_catalogue(clients[0]):
             return ["the shop cannot be stocked", *refused]
         until = monotonic() + 60 * minutes
         beside = [asyncio.create_task(say(fleet, books, rounds, until)), asyncio.create_task(check(settings, rounds))]
@@ -101,7 +101,7 @@ async def say(fleet: Fleet, books: Books, rounds: Rounds, until: float) -> None:
     said = 0
     while True:
         await asyncio.sleep(SAY_SECONDS)
-        done = f"{len(books.papers)} documents, {rounds.done} rounds of proofs, {fleet.done.total()} disturbances"
+        done = f"{len(books.documents)} documents, {rounds.done} rounds of proofs, {fleet.done.total()} disturbances"
         out.print(f"{until - monotonic():5.0f} s to go: {done}")
         wrong = fleet.faults + books.faults + rounds.faults
         if len(wrong) > said:
@@ -116,10 +116,10 @@ def report(fleet: Fleet, books: Books, rounds: Rounds) -> None:
     table(
         "what was acknowledged",
         {
-            "documents": len(books.papers),
-            "entries": sum(len(paper.entries) for paper in books.papers.values()),
-            "reservations": len(books.holds),
-            "counts": len(books.tallies),
+            "documents": len(books.documents),
+            "entries": sum(len(document.entries) for document in books.documents.values()),
+            "reservations": len(books.reservations),
+            "counts": len(books.stock_counts),
         },
     )
     table("the proofs, each round from one snapshot", rounds.figures)

@@ -11,7 +11,7 @@ from msgspec import Struct
 from tests.soak.clients import Ledger
 
 
-class Paper(Struct, frozen=True):
+class Document(Struct, frozen=True):
     """An acknowledged document. `key` is the Idempotency-Key of its request, which its entries state too."""
 
     id: str
@@ -26,7 +26,7 @@ class Refusal(Struct, frozen=True):
     again: Callable[[], Awaitable[httpx.Response | None]]
 
 
-class Hold(Struct):
+class Reservation(Struct):
     """An acknowledged reservation, and what was acknowledged of it since."""
 
     id: str
@@ -44,7 +44,7 @@ class Hold(Struct):
         return max(self.original - self.taken, Decimal(0))
 
 
-class Tally(Struct):
+class StockCount(Struct):
     """An acknowledged count."""
 
     id: str
@@ -59,34 +59,33 @@ class Books(Ledger):
 
     def __init__(self) -> None:
         super().__init__()
-        self.papers: dict[str, Paper] = {}
-        self.holds: dict[str, Hold] = {}
-        self.tallies: dict[str, Tally] = {}
+        self.documents: dict[str, Document] = {}
+        self.reservations: dict[str, Reservation] = {}
+        self.stock_counts: dict[str, StockCount] = {}
         self.refusals: dict[str, Refusal] = {}
         """Requests to post that were refused, by their keys."""
 
-    def add_document(self, key: str, document: dict[str, Any], body: dict[str, Any]) -> Paper:
-        """As it was answered to `body`; or the entry of a movement that is a document of its own, with its
-        settlement."""
-        if (entries := document.get("entries")) is None:
-            settlement = document.pop("settlement")
-            entries = [document] if settlement is None else [document, settlement]
-        paper = Paper(document["transaction_id"], key, entries)
-        if paper.id in self.papers:
-            self.faults.append(f"document {paper.id} was given for two requests: {key}, {self.papers[paper.id].key}")
-        self.papers[paper.id] = paper
+    def add_document(self, key: str, answer: dict[str, Any], body: dict[str, Any]) -> Document:
+        """The answer to `body`: a document, or the entry of a movement that is one, with its settlement."""
+        if (entries := answer.get("entries")) is None:
+            settlement = answer.pop("settlement")
+            entries = [answer] if settlement is None else [answer, settlement]
+        document = Document(answer["transaction_id"], key, entries)
+        if (other := self.documents.get(document.id)) is not None:
+            self.faults.append(f"document {document.id} was given for two requests: {key}, {other.key}")
+        self.documents[document.id] = document
         for line in body.get("movements", [body]):
             if (reservation_id := line.get("reservation_id")) is not None:
-                self.holds[reservation_id].taken += Decimal(line["quantity"])
-        return paper
+                self.reservations[reservation_id].taken += Decimal(line["quantity"])
+        return document
 
-    def add_holds(self, reservations: list[dict[str, Any]]) -> list[Hold]:
-        holds = [
-            Hold(one["id"], one["sku"], one["location"], Decimal(one["original_quantity"]), one["expires_at"])
-            for one in reservations
+    def add_reservations(self, answers: list[dict[str, Any]]) -> list[Reservation]:
+        reservations = [
+            Reservation(one["id"], one["sku"], one["location"], Decimal(one["original_quantity"]), one["expires_at"])
+            for one in answers
         ]
-        for hold in holds:
-            if hold.id in self.holds:
-                self.faults.append(f"reservation {hold.id} was given for two requests")
-            self.holds[hold.id] = hold
-        return holds
+        for reservation in reservations:
+            if reservation.id in self.reservations:
+                self.faults.append(f"reservation {reservation.id} was given for two requests")
+            self.reservations[reservation.id] = reservation
+        return reservations

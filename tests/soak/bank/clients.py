@@ -1,4 +1,4 @@
-"""Shopkeepers: clients that post everything that there is, at random. What is acknowledged goes into the books."""
+"""Clients that post movements of every kind at random. What is acknowledged goes into the books."""
 
 import asyncio
 import contextlib
@@ -12,9 +12,9 @@ from uuid import UUID
 
 import httpx
 
-from tests.soak.bank import wares
-from tests.soak.bank.books import Books, Hold, Paper, Refusal
-from tests.soak.bank.wares import BY_SKU, KIT, PARTS, PLACES, WARES, Ware
+from tests.soak.bank import catalogue
+from tests.soak.bank.books import Books, Document, Refusal, Reservation
+from tests.soak.bank.catalogue import BY_SKU, ITEMS, KIT, LOCATIONS, PARTS, Item
 from tests.soak.clients import Client
 
 INVENTORY = "/api/v1/inventory"
@@ -24,13 +24,13 @@ POSTING = frozenset({"insufficient-stock", "period-closed", "cost-unknown"})
 NO_VALUE_OF_NOTHING = "is a value of nothing: none is on hand"
 
 
-class Shopkeeper(Client):
+class StockClient(Client):
     """One signed-in user, who sends requests to any instance."""
 
     def __init__(self, token: str, urls: Sequence[str], random: Random, books: Books) -> None:
         super().__init__(token, urls, random, books)
         self.books = books
-        self.holds: list[Hold] = []
+        self.reservations: list[Reservation] = []
         """What this client reserved: nobody else extends or releases it."""
 
     def key(self) -> str:
@@ -89,7 +89,7 @@ class Shopkeeper(Client):
 
     async def post(
         self, what: str, path: str, key: str, body: dict[str, Any], refusals: Collection[str]
-    ) -> Paper | None:
+    ) -> Document | None:
         """Posts to the ledger, and writes the document down, if there is one. Of some requests the first answer is not
         waited for."""
         if self.random.random() < 0.1:
@@ -111,41 +111,41 @@ class Shopkeeper(Client):
     def movement(self, kind: str, key: str) -> dict[str, Any]:
         """The body of a movement of one kind, which states its key."""
         random = self.random
-        ware = random.choice(WARES)
-        body = {"sku": ware.sku, "notes": key, **self._sometime()}
+        item = random.choice(ITEMS)
+        body = {"sku": item.sku, "notes": key, **self._occurred_at()}
         match kind:
             case "IN":
-                return body | self.somewhere() | wares.amount(random, ware, 60) | wares.cost(random)
+                return body | self.random_location() | catalogue.amount(random, item, 60) | catalogue.cost(random)
             case "OUT":
-                return body | self.somewhere() | wares.amount(random, ware, 30)
+                return body | self.random_location() | catalogue.amount(random, item, 30)
             case "TRANSFER":
-                source, target = random.sample(PLACES, 2)
-                places = {"from_location": source, "to_location": target}
-                return body | places | wares.amount(random, ware, 30)
+                source, target = random.sample(LOCATIONS, 2)
+                locations = {"from_location": source, "to_location": target}
+                return body | locations | catalogue.amount(random, item, 30)
             case "ADJUSTMENT":
-                stated = wares.amount(random, ware, 10)
+                stated = catalogue.amount(random, item, 10)
                 if random.random() < 0.5:
                     stated["quantity"] = f"-{stated['quantity']}"
-                return body | self.somewhere() | stated | {"reason": "found or missing"}
+                return body | self.random_location() | stated | {"reason": "found or missing"}
             case _:
-                return body | {"reason": "another cost"} | self._revaluation(ware)
+                return body | {"reason": "another cost"} | self._revaluation(item)
 
-    def somewhere(self) -> dict[str, str]:
-        return {"location": self.random.choice(PLACES)}
+    def random_location(self) -> dict[str, str]:
+        return {"location": self.random.choice(LOCATIONS)}
 
-    def _sometime(self) -> dict[str, str]:
+    def _occurred_at(self) -> dict[str, str]:
         """Mostly now, which is not stated; else in the last weeks, of which some days are closed."""
         if self.random.random() > 0.25:
             return {}
         return {"occurred_at": (datetime.now(UTC) - timedelta(days=40 * self.random.random())).isoformat()}
 
-    def _revaluation(self, ware: Ware) -> dict[str, str]:
+    def _revaluation(self, item: Item) -> dict[str, str]:
         cents = f"{self.random.randrange(1, 20_000) / 100:.2f}"
         match self.random.choice(["difference", "part", "value", "unit_value"]):
             case "difference":
                 return {"difference": self.random.choice(["", "-"]) + cents}
             case "part":
-                return {"difference": cents} | wares.amount(self.random, ware, 100)
+                return {"difference": cents} | catalogue.amount(self.random, item, 100)
             case "value":
                 return {"value": cents}
             case _:
@@ -169,23 +169,23 @@ class Shopkeeper(Client):
     async def _move(self, what: str, path: str, kind: str, refusals: Collection[str] = POSTING) -> None:
         key = self.key()
         body = self.movement(kind, key)
-        if (paper := await self.post(what, path, key, body, refusals)) is None or kind == "REVALUATION":
+        if (document := await self.post(what, path, key, body, refusals)) is None or kind == "REVALUATION":
             return
-        stated = wares.in_unit(BY_SKU[body["sku"]], body)
-        if abs(Decimal(paper.entries[0]["quantity"])) != stated:
-            self.books.faults.append(f"{what}: {stated} was stated in {body}, and the answer is {paper.entries[0]}")
+        stated = catalogue.in_unit(BY_SKU[body["sku"]], body)
+        if abs(Decimal(document.entries[0]["quantity"])) != stated:
+            self.books.faults.append(f"{what}: {stated} was stated in {body}, and the answer is {document.entries[0]}")
 
     async def assemble(self) -> None:
         key, kits = self.key(), self.random.randrange(1, 4)
-        components = [{"sku": sku, "quantity": f"{kits * n:f}", **self.somewhere()} for sku, n in PARTS.items()]
+        components = [{"sku": sku, "quantity": f"{kits * n:f}", **self.random_location()} for sku, n in PARTS.items()]
         body = {
             "sku": KIT.sku,
             "quantity": str(kits),
             "notes": key,
             "components": components,
             "disassemble": self.random.random() < 0.4,
-            **self.somewhere(),
-            **self._sometime(),
+            **self.random_location(),
+            **self._occurred_at(),
         }
         await self.post("kits", "assembly", key, body, POSTING)
 
@@ -204,25 +204,25 @@ class Shopkeeper(Client):
     async def reverse(self) -> None:
         """A document that was acknowledged, whole, or one of its lines in part."""
         random, key = self.random, self.key()
-        if not (papers := list(self.books.papers.values())[-60:]):
+        if not (documents := list(self.books.documents.values())[-60:]):
             return
-        paper = random.choice(papers)
+        document = random.choice(documents)
         body: dict[str, Any] = {"reason": key}
         what = "reversals"
-        if random.random() < 0.6 and (line := self._part_of(paper)) is not None:
+        if random.random() < 0.6 and (line := self._part_of(document)) is not None:
             body["lines"] = [line]
             what = "reversals in part"
         if random.random() < 0.2:
-            body["occurred_at"] = max(entry["occurred_at"] for entry in paper.entries)
+            body["occurred_at"] = max(entry["occurred_at"] for entry in document.entries)
         refusals = POSTING | {"already-reversed"}
-        await self.post(what, f"transactions/{paper.id}/reverse", key, body, refusals)
+        await self.post(what, f"transactions/{document.id}/reverse", key, body, refusals)
 
-    def _part_of(self, paper: Paper) -> dict[str, Any] | None:
-        entries = [entry for entry in paper.entries if entry["origin"] != "SETTLEMENT"]
+    def _part_of(self, document: Document) -> dict[str, Any] | None:
+        entries = [entry for entry in document.entries if entry["origin"] != "SETTLEMENT"]
         if not entries:
             return None
         entry = self.random.choice(entries)
         whole = abs(Decimal(entry["quantity"]))
         if not whole or self.random.random() < 0.2:
             return {"line": entry["line"]}
-        return {"line": entry["line"], "quantity": f"{wares.part(self.random, BY_SKU[entry['sku']], whole):f}"}
+        return {"line": entry["line"], "quantity": f"{catalogue.part(self.random, BY_SKU[entry['sku']], whole):f}"}

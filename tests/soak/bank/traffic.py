@@ -1,4 +1,4 @@
-"""What one shopkeeper does all day."""
+"""Everything that a client does, by how often."""
 
 import asyncio
 import contextlib
@@ -6,14 +6,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from time import monotonic
 
-from tests.soak.bank import reserving, wares
-from tests.soak.bank.clients import INVENTORY, Shopkeeper
+from tests.soak.bank import catalogue, reserving
+from tests.soak.bank.catalogue import BY_SKU, LOCATIONS
+from tests.soak.bank.clients import INVENTORY, StockClient
 from tests.soak.bank.counting import count
-from tests.soak.bank.wares import BY_SKU, PLACES
 from tests.soak.clients import Client
 
 
-async def traffic(client: Shopkeeper, until: float) -> None:
+async def traffic(client: StockClient, until: float) -> None:
     """One user's requests until the time is over."""
     actions: dict[Callable[[], Awaitable[None]], int] = {
         client.receive: 24,
@@ -37,9 +37,9 @@ async def traffic(client: Shopkeeper, until: float) -> None:
             await asyncio.sleep(client.random.uniform(0.0, 0.15))
 
 
-async def stock_the_shop(client: Client) -> list[str]:
+async def make_catalogue(client: Client) -> list[str]:
     """Makes items and locations; the answers that are no success."""
-    calls = [("items", ware.body) for ware in BY_SKU.values()]
-    calls += [("locations", wares.place_body(code)) for code in PLACES]
+    calls = [("items", item.body) for item in BY_SKU.values()]
+    calls += [("locations", catalogue.location_body(code)) for code in LOCATIONS]
     answers = [await client.call("POST", f"{INVENTORY}/{path}", json=body) for path, body in calls]
     return ["no answer" if a is None else a.text for a in answers if a is None or not a.is_success]

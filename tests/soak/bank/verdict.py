@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from tests.soak import verdict
 from tests.soak.bank.books import Books
-from tests.soak.bank.clients import STOCK, Shopkeeper
+from tests.soak.bank.clients import STOCK, StockClient
 from tests.soak.fleet import Fleet
 
 _SHOWN = 5
@@ -16,7 +16,7 @@ _SHOWN = 5
 Key = TypeVar("Key")
 
 
-async def judge(fleet: Fleet, client: Shopkeeper, books: Books) -> list[str]:
+async def judge(fleet: Fleet, client: StockClient, books: Books) -> list[str]:
     entries, faults = await _ledger(client)
     faults += await _late_effects(books, entries)
     faults += _entries(books, entries)
@@ -28,7 +28,7 @@ async def judge(fleet: Fleet, client: Shopkeeper, books: Books) -> list[str]:
     return faults + await verdict.verified(fleet.settings)
 
 
-async def _ledger(client: Shopkeeper) -> tuple[dict[int, dict[str, Any]], list[str]]:
+async def _ledger(client: StockClient) -> tuple[dict[int, dict[str, Any]], list[str]]:
     """Every entry of the ledger by its id, as a client reads it; and faults."""
     entries: dict[int, dict[str, Any]] = {}
     faults: list[str] = []
@@ -47,8 +47,8 @@ def _entries(books: Books, entries: dict[int, dict[str, Any]]) -> list[str]:
     """Each entry that was answered is there as it was answered, in all its fields, and there is no other."""
     answered: dict[int, dict[str, Any]] = {}
     faults = []
-    for paper in books.papers.values():
-        for entry in paper.entries:
+    for document in books.documents.values():
+        for entry in document.entries:
             said = {name: value for name, value in entry.items() if name != "settlement"}
             if said["id"] in answered:
                 faults.append(f"entry {said['id']} was answered twice")
@@ -59,7 +59,7 @@ def _entries(books: Books, entries: dict[int, dict[str, Any]]) -> list[str]:
 
 async def _documents(fleet: Fleet, books: Books) -> list[str]:
     rows = await fleet.look("select id::text from stock_transactions")
-    return _differ("documents", dict.fromkeys(books.papers), {row["id"]: None for row in rows})
+    return _differ("documents", dict.fromkeys(books.documents), {row["id"]: None for row in rows})
 
 
 async def _late_effects(books: Books, entries: dict[int, dict[str, Any]]) -> list[str]:
@@ -78,7 +78,7 @@ async def _late_effects(books: Books, entries: dict[int, dict[str, Any]]) -> lis
 
 def _keys(books: Books, entries: dict[int, dict[str, Any]]) -> list[str]:
     """Each key has one document, that of its answer."""
-    answered = {paper.key: {paper.id} for paper in books.papers.values()}
+    answered = {document.key: {document.id} for document in books.documents.values()}
     return _differ("keys with an effect", answered, _documents_by_key(entries))
 
 
@@ -93,7 +93,7 @@ def _documents_by_key(entries: dict[int, dict[str, Any]]) -> dict[str, set[str]]
 
 async def _sums(fleet: Fleet, books: Books) -> list[str]:
     """What was answered adds up to what is on hand, and to what it is worth."""
-    said = [entry for paper in books.papers.values() for entry in paper.entries]
+    said = [entry for document in books.documents.values() for entry in document.entries]
     balances = _sum(((entry["item_id"], entry["location_id"]), entry["quantity"]) for entry in said)
     quantities = _sum((entry["item_id"], entry["quantity"]) for entry in said)
     values = _sum((entry["item_id"], entry["value"]) for entry in said)
@@ -119,22 +119,22 @@ async def _reservations(fleet: Fleet, books: Books) -> list[str]:
         " from stock_reservations"
     )
     stored = {row["id"]: row for row in rows}
-    faults = _differ("reservations", dict.fromkeys(books.holds), dict.fromkeys(stored))
-    for hold in books.holds.values():
-        if (row := stored.get(hold.id)) is None:
+    faults = _differ("reservations", dict.fromkeys(books.reservations), dict.fromkeys(stored))
+    for reservation in books.reservations.values():
+        if (row := stored.get(reservation.id)) is None:
             continue
         past = {"EXPIRED"} if row["is_past"] else set()
-        if not hold.left:
+        if not reservation.left:
             expected = {"USED"}
-        elif hold.is_released:
+        elif reservation.is_released:
             # one that has expired is released in vain
             expected = {"RELEASED", *past}
         else:
             expected = past or {"ACTIVE"}
         status = "EXPIRED" if row["status"] == "ACTIVE" and row["is_past"] else row["status"]
-        said = (hold.left, hold.original, datetime.fromisoformat(hold.expires_at))
+        said = (reservation.left, reservation.original, datetime.fromisoformat(reservation.expires_at))
         if status not in expected or said != (row["quantity"], row["original_quantity"], row["expires_at"]):
-            faults.append(f"a reservation should be {expected}: {hold}, {row}")
+            faults.append(f"a reservation should be {expected}: {reservation}, {row}")
     return faults
 
 
@@ -145,13 +145,15 @@ async def _counts(fleet: Fleet, books: Books) -> list[str]:
     )
     said = {
         one.id: (one.location, one.status, one.transaction_id, one.differing if one.status == "POSTED" else 0)
-        for one in books.tallies.values()
+        for one in books.stock_counts.values()
     }
     faults = _differ("counts", said, {row["id"]: tuple(row)[1:] for row in rows})
-    lines = Counter(paper.id for paper in books.papers.values() for e in paper.entries if e["origin"] == "COUNT")
+    lines = Counter(
+        document.id for document in books.documents.values() for e in document.entries if e["origin"] == "COUNT"
+    )
     faults += [
         f"count {one.id} has {one.differing} differences, and its document {lines[one.transaction_id]}"
-        for one in books.tallies.values()
+        for one in books.stock_counts.values()
         if one.transaction_id is not None and lines[one.transaction_id] != one.differing
     ]
     return faults

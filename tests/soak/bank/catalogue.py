@@ -1,4 +1,4 @@
-"""What the shop has: items with packs and decimals, and locations, one of which allows negative stock."""
+"""What is posted: items with packs and decimals, and locations, one of which allows negative stock."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 
-class Ware(Struct, frozen=True):
+class Item(Struct, frozen=True):
     """An item. `packs` are ratios to its unit, each a number that its decimals can hold."""
 
     sku: str
@@ -31,24 +31,24 @@ class Ware(Struct, frozen=True):
         return Decimal(1).scaleb(-self.decimals)
 
 
-WARES = (
-    Ware("BOLT", "pcs", 0, {"box": (100, 1), "dozen": (12, 1)}),
-    Ware("OIL", "l", 3, {"can": (5, 1)}),
-    Ware("CABLE", "m", 2, {"roll": (305, 10)}),
-    Ware("TEA", "kg", 6, {"bag": (1, 8)}),
-    Ware("PAPER", "sheet", 0, {"ream": (500, 1)}),
+ITEMS = (
+    Item("BOLT", "pcs", 0, {"box": (100, 1), "dozen": (12, 1)}),
+    Item("OIL", "l", 3, {"can": (5, 1)}),
+    Item("CABLE", "m", 2, {"roll": (305, 10)}),
+    Item("TEA", "kg", 6, {"bag": (1, 8)}),
+    Item("PAPER", "sheet", 0, {"ream": (500, 1)}),
 )
-KIT = Ware("KIT", "pcs", 0, {})
+KIT = Item("KIT", "pcs", 0, {})
 PARTS = {"BOLT": Decimal(4), "OIL": Decimal("0.25")}
 """Of one kit."""
-BY_SKU = {ware.sku: ware for ware in (*WARES, KIT)}
+BY_SKU = {item.sku: item for item in (*ITEMS, KIT)}
 
 LOOSE = "LOOSE"
 """Allows negative stock."""
-PLACES = ("MAIN", "SHOP", "BACK", LOOSE)
+LOCATIONS = ("MAIN", "SHOP", "BACK", LOOSE)
 
 
-def place_body(code: str) -> dict[str, Any]:
+def location_body(code: str) -> dict[str, Any]:
     return {
         "code": code,
         "name": code,
@@ -57,24 +57,24 @@ def place_body(code: str) -> dict[str, Any]:
     }
 
 
-def amount(random: Random, ware: Ware, most: int) -> dict[str, str]:
+def amount(random: Random, item: Item, most: int) -> dict[str, str]:
     """Up to about `most` of the item's unit, sometimes in packs, as a body states it."""
-    if ware.packs and random.random() < 0.3:
-        unit = random.choice(list(ware.packs))
-        numerator, denominator = ware.packs[unit]
+    if item.packs and random.random() < 0.3:
+        unit = random.choice(list(item.packs))
+        numerator, denominator = item.packs[unit]
         return {"quantity": str(random.randrange(1, 1 + max(1, most * denominator // numerator))), "unit": unit}
-    return {"quantity": f"{part(random, ware, Decimal(most)):f}"}
+    return {"quantity": f"{part(random, item, Decimal(most)):f}"}
 
 
-def in_unit(ware: Ware, body: Mapping[str, Any]) -> Decimal:
+def in_unit(item: Item, body: Mapping[str, Any]) -> Decimal:
     """What a body states, without its sign, in the item's unit."""
-    numerator, denominator = ware.packs[body["unit"]] if "unit" in body else (1, 1)
+    numerator, denominator = item.packs[body["unit"]] if "unit" in body else (1, 1)
     return abs(Decimal(body["quantity"])) * numerator / denominator
 
 
-def part(random: Random, ware: Ware, whole: Decimal) -> Decimal:
+def part(random: Random, item: Item, whole: Decimal) -> Decimal:
     """More than zero and no more than `whole`, as far as the item can be divided."""
-    return random.randrange(1, 1 + int(whole / ware.step)) * ware.step
+    return random.randrange(1, 1 + int(whole / item.step)) * item.step
 
 
 def cost(random: Random) -> dict[str, str]:
