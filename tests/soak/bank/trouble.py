@@ -52,8 +52,8 @@ WEIGHTS: dict[Fault, int] = {
 async def trouble(fleet: Fleet, random: Random, until: float) -> None:
     """One fault after the other. A kill is over when the process has ended, so the next fault often comes while it
     starts again."""
-    while monotonic() < until:
-        await asyncio.sleep(random.uniform(1, 6))
+    while (left := until - monotonic()) > 0:
+        await asyncio.sleep(min(random.uniform(1, 6), left))
         (fault,) = random.choices(list(WEIGHTS), list(WEIGHTS.values()))
         await fault(fleet, Random(random.random()))
 
@@ -62,8 +62,8 @@ async def close_periods(fleet: Fleet, random: Random, until: float, done: Counte
     """Closes days of the last weeks, and opens them again, as long as the clients post."""
     database = Database(fleet.settings, name="erp bank")
     try:
-        while monotonic() < until:
-            await asyncio.sleep(random.uniform(2, 8))
+        while (left := until - monotonic()) > 0:
+            await asyncio.sleep(min(random.uniform(2, 8), left))
             day = datetime.now(UTC).date() - timedelta(days=random.randrange(2, 40))
             try:
                 async with database.write() as db:
