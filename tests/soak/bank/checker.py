@@ -44,7 +44,7 @@ class Rounds(Struct):
             f"of more than {1000 * PERIOD * CHECKERS:g} ms, so that the next began late": self.late,
             "median, ms": round(1000 * ordered[len(ordered) // 2]),
             "slowest, ms": round(1000 * ordered[-1]),
-            "rounds that found rows at fault": len(self.faults),
+            "findings": len(self.faults),
         }
 
 
