@@ -10,15 +10,12 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from time import monotonic
 
 import asyncpg
 from msgspec.structs import replace
-from rich.console import Console
-from rich.table import Table
 
 from erp_service.access.roles import Role
 from erp_service.db import migrate as schema
@@ -31,14 +28,13 @@ from tests.soak import fleet as fleets
 from tests.soak import verdict
 from tests.soak.clients import Client, Ledger, traffic
 from tests.soak.fleet import Fleet
+from tests.soak.tables import out, table
 from tests.support.settings import settings_for
 from tests.support.users import make_user, token_of
 
 USERS = 6
 SAY_SECONDS = 10.0
 _RESCUED = re.compile(r"job \d+ of worker \d+ \((gone|silent|lost)\): ([a-z ]+)")
-
-out = Console(width=None if sys.stdout.isatty() else 120)
 
 DATA = """
 insert into locations (code, name, location_type) values ('MAIN', 'Main', 'WAREHOUSE');
@@ -47,11 +43,12 @@ insert into items (sku, name, unit, description)
   select 'SKU-' || n, 'Item, "' || n || '"', 'PCS', repeat('long, and "quoted" ', 10) from generate_series(1, 3000) n;
 insert into stock_transactions (id) values ('00000000-0000-7000-8000-000000000001');
 insert into stock_ledger (transaction_id, line, item_id, location_id, entry_type, quantity, value, unit_cost,
-    on_hand_after, value_after, occurred_at, notes)
-  select '00000000-0000-7000-8000-000000000001', n, i.id, 1, 'IN', 1, 2, 2, n, 2 * n, now(), 'no ' || n
+    on_hand_after, item_on_hand_after, value_after, occurred_at, notes)
+  select '00000000-0000-7000-8000-000000000001', n, i.id, 1, 'IN', 1, 2, 2, n, n, 2 * n, now(), 'no ' || n
   from generate_series(1, 40) n, items i where i.sku like 'SKU-%' order by n, i.id;
-insert into stock_balances (item_id, location_id, on_hand, value, last_average)
-  select id, 1, 40, 80, 2 from items where sku like 'SKU-%';
+insert into stock_balances (item_id, location_id, on_hand) select id, 1, 40 from items where sku like 'SKU-%';
+insert into stock_values (item_id, on_hand, value, last_cost)
+  select id, 40, 80, 2 from items where sku like 'SKU-%';
 analyze;
 """
 
@@ -128,13 +125,13 @@ def report(fleet: Fleet, ledger: Ledger, figures: verdict.Figures, logs: Path) -
     rescued: Counter[str] = Counter()
     for seat in fleet.of("worker"):
         rescued.update(f"{why}: {ending}".strip() for why, ending in _RESCUED.findall(seat.log.read_text()))
-    _table("what clients did", ledger.counts)
-    _table("what was done to it", fleet.done)
-    _table("exit statuses", {f"{seat.name}: {code}": n for seat in fleet.seats for code, n in seat.codes.items()})
-    _table("rescues", rescued)
-    _table("exports by state", figures.states)
-    _table("exports by attempts", {str(n): many for n, many in sorted(figures.attempts.items())})
-    _table(
+    table("what clients did", ledger.counts)
+    table("what was done to it", fleet.done)
+    table("exit statuses", {f"{seat.name}: {code}": n for seat in fleet.seats for code, n in seat.codes.items()})
+    table("rescues", rescued)
+    table("exports by state", figures.states)
+    table("exports by attempts", {str(n): many for n, many in sorted(figures.attempts.items())})
+    table(
         "seconds from submission to the end",
         {
             "median": round(figures.median, 2),
@@ -145,15 +142,7 @@ def report(fleet: Fleet, ledger: Ledger, figures: verdict.Figures, logs: Path) -
             "from the last fault until all had ended": round(figures.final_after_quiet, 2),
         },
     )
-    _table("files that the sweep removed", {"orphans": figures.swept})
-
-
-def _table(title: str, lines: Mapping[str, float]) -> None:
-    table = Table(title=title, title_justify="left", box=None, show_header=False, min_width=60)
-    for name, value in lines.items():
-        table.add_row(name, str(value))
-    out.print(table)
-    out.print()
+    table("files that the sweep removed", {"orphans": figures.swept})
 
 
 def main() -> int:

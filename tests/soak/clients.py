@@ -55,9 +55,12 @@ class Client:
         self.urls, self.random, self.ledger = urls, random, ledger
         self.http = httpx.AsyncClient(headers={"Authorization": f"Bearer {token}"}, timeout=8)
 
-    async def call(self, method: str, path: str, **request: Any) -> httpx.Response | None:
-        """The first response that is not 503, cut off or `still running`. Without one, None and a noted fault."""
-        headers = {"Idempotency-Key": str(uuid4())} if method == "POST" else {}
+    async def call(self, method: str, path: str, *, key: str | None = None, **request: Any) -> httpx.Response | None:
+        """The first response that is not 503, cut off or `still running`. Without one, None and a noted fault.
+
+        A POST without a `key` gets one of its own."""
+        key = str(uuid4()) if key is None and method == "POST" else key
+        headers = {} if key is None else {"Idempotency-Key": key}
         deadline = monotonic() + PATIENCE_SECONDS
         last: object = None
         while monotonic() < deadline:
@@ -161,6 +164,8 @@ class Client:
         sku, quantity = f"SOAK-{self.random.randrange(5)}", self.random.randrange(1, 20)
         way = self.random.choice(["in", "in", "out"])
         body = {"sku": sku, "location": "MAIN", "quantity": str(quantity)}
+        if way == "in":
+            body["unit_cost"] = "2"
         answer = await self.call("POST", f"{STOCK}/{way}", json=body)
         if answer is None:
             return

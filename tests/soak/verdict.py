@@ -63,7 +63,7 @@ async def judge(fleet: Fleet, ledger: Ledger, figures: Figures) -> list[str]:
     faults += await _stock(fleet, ledger)
     await _downloads(ledger)
     faults += await _files(fleet, figures)
-    faults += await _books(fleet.settings)
+    faults += await verified(fleet.settings)
     return faults
 
 
@@ -176,7 +176,8 @@ def _directory(settings: Settings) -> Path:
     return Path(settings.export_store.removeprefix("file://"))
 
 
-async def _books(settings: Settings) -> list[str]:
+async def verified(settings: Settings) -> list[str]:
+    """What `erp verify` has found."""
     verify = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
