@@ -125,6 +125,8 @@ create temporary table settled on commit drop as
 
 insert into stock_values (item_id, on_hand, value, last_cost)
   select item_id, on_hand, value_after, last_cost from settled;
+-- until autovacuum comes by, postings would be planned for an empty table, and read all of it
+analyze stock_values;
 
 do $body$
 declare

@@ -6,10 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-import msgspec
 from msgspec import Struct
 
-from erp_service.db.statements import number_array, text_array
 from erp_service.decimals import shortest, trimmed
 from erp_service.inventory.posting.lines import PostingLine, Step
 from erp_service.inventory.posting.row_locks import BalanceKey
@@ -39,6 +37,20 @@ class NewEntry(Struct, frozen=True, gc=False):
     def key(self) -> BalanceKey:
         """The balance that it changes; that of no location if it changes none."""
         return self.line.item.id, 0 if self.step.location is None else self.step.location.id
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it says nothing but what every movement says."""
+        line, step = self.line, self.step
+        return not (
+            line.origin
+            or line.reason
+            or line.notes
+            or line.metadata
+            or step.settles
+            or self.reverses_id
+            or step.not_covered is not None
+        )
 
     @property
     def unit_cost(self) -> Decimal | None:
@@ -108,30 +120,4 @@ def audit_values(header: Header, entries: Sequence[NewEntry]) -> dict[str, objec
             }
             for new in entries[:_IN_AUDIT]
         ],
-    }
-
-
-def columns(entries: Sequence[NewEntry]) -> dict[str, object]:
-    """Each column as an array."""
-    lines = [new.line for new in entries]
-    steps = [new.step for new in entries]
-    return {
-        "lines": number_array([new.number for new in entries]),
-        "items": number_array([line.item.id for line in lines]),
-        "locations": number_array([None if step.location is None else step.location.id for step in steps]),
-        "types": text_array([step.entry_type for step in steps]),
-        "quantities": number_array([step.quantity for step in steps]),
-        "values": number_array([step.value for step in steps]),
-        "unit_costs": number_array([new.unit_cost for new in entries]),
-        "on_hand_after": number_array([step.on_hand_after for step in steps]),
-        "item_on_hand_after": number_array([step.item_on_hand_after for step in steps]),
-        "value_after": number_array([step.value_after for step in steps]),
-        "origins": text_array([new.origin for new in entries]),
-        "reverses_ids": number_array([new.reverses_id for new in entries]),
-        "not_covered": number_array([step.not_covered for step in steps]),
-        "occurred_at": text_array([line.occurred_at.isoformat() for line in lines]),
-        "reference_nos": text_array([line.reference_no for line in lines]),
-        "notes": text_array([line.notes for line in lines]),
-        "reasons": text_array([new.reason for new in entries]),
-        "metadata": text_array([msgspec.json.encode(line.metadata).decode() for line in lines]),
     }

@@ -110,30 +110,26 @@ with arguments as materialized (
     or code = any (cast((select codes from arguments) as text[]))
   )
   order by id for share
-), named as materialized (
-  select coalesce(n.item_id, i.id) as item_id, coalesce(n.location_id, l.id) as location_id, n.valued
+), keys as materialized (
+  select coalesce(n.item_id, i.id) as item_id, coalesce(n.location_id, l.id) as location_id, bool_or(n.valued) as valued
   from arguments cross join unnest(item_ids, skus, location_ids, codes, valued)
     n (item_id, sku, location_id, code, valued)
   left join locked_items i on i.sku = n.sku
   left join locked_locations l on l.code = n.code
   where (select count(*) from locked_locations) >= 0
-), keys as materialized (
-  select distinct item_id, location_id from named where location_id is not null
-), valued_items as materialized (
-  select distinct item_id from named where valued
+  group by 1, 2
 ), complete as materialized (
   select not exists (
-    select from keys k where not exists (
-      select from stock_balances p where p.item_id = k.item_id and p.location_id = k.location_id
-    )
-  ) and not exists (
-    select from valued_items k where not exists (select from stock_values p where p.item_id = k.item_id)
+    select from keys k where
+      k.valued and not exists (select from stock_values p where p.item_id = k.item_id)
+      or k.location_id is not null and not exists (
+        select from stock_balances p where p.item_id = k.item_id and p.location_id = k.location_id
+      )
   ) as yes
 ), locked_values as materialized (
-  select v.item_id, v.on_hand, v.value, v.last_cost
-  from stock_values v join valued_items using (item_id)
-  where (select yes from complete)
-  order by v.item_id for update of v
+  select item_id, on_hand, value, last_cost from stock_values
+  where (select yes from complete) and item_id = any (array(select k.item_id from keys k where k.valued))
+  order by item_id for update
 ), locked_balances as materialized (
   select b.item_id, b.location_id, b.on_hand, b.reserved, b.allows_negative, b.last_occurred_at
   from stock_balances b join keys using (item_id, location_id)
