@@ -4,7 +4,6 @@ import io
 from collections import OrderedDict
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import NamedTuple
 
 from uuid_utils.compat import uuid7
@@ -83,30 +82,30 @@ class Poster:
             if is_new:
                 documents.write(f"{document}\t{self._user}\n")
             start = f"{document}\t{line}\t{row.occurred_at.isoformat()}\t{_text(row.reference_no)}\t{self._user}"
-            for entry in self._checked(row):
-                entries.write(f"{start}\t{entry}\n")
+            try:
+                for entry in self._entries(row):
+                    entries.write(f"{start}\t{entry}\n")
+            except (NotEnough, CostUnknown, UnitFault, DoesNotFit) as exc:
+                self._name_fault(row, exc)
             if not count % batch_size:
                 yield Batch(documents.getvalue(), entries.getvalue(), count)
                 documents, entries = io.StringIO(), io.StringIO()
         yield Batch(documents.getvalue(), entries.getvalue(), count)
 
-    def _checked(self, row: MovementRow) -> list[str]:
-        """The entries of a row; none, and a fault, if it cannot be posted."""
-        try:
-            return list(self._entries(row))
-        except NotEnough as short:
-            self.has_shortage = True
-            self._faults.add(
-                row.number, "quantity", f"only {shortest(short.available)} of {row.sku} at {short.at.code}"
-            )
-        except CostUnknown:
-            detail = f"say what it costs (0 if it was free): no cost of {row.sku} was ever stated"
-            self._faults.add(row.number, "unit_cost", detail)
-        except UnitFault as fault:
-            self._faults.add(row.number, fault.field, str(fault))
-        except DoesNotFit as exc:
-            self._faults.add(row.number, "quantity", str(exc))
-        return []
+    def _name_fault(self, row: MovementRow, exc: NotEnough | CostUnknown | UnitFault | DoesNotFit) -> None:
+        """Why the row cannot be posted."""
+        match exc:
+            case NotEnough():
+                self.has_shortage = True
+                detail = f"only {shortest(exc.available)} of {row.sku} at {exc.at.code}"
+                self._faults.add(row.number, "quantity", detail)
+            case CostUnknown():
+                detail = f"say what it costs (0 if it was free): no cost of {row.sku} was ever stated"
+                self._faults.add(row.number, "unit_cost", detail)
+            case UnitFault():
+                self._faults.add(row.number, exc.field, str(exc))
+            case DoesNotFit():
+                self._faults.add(row.number, "quantity", str(exc))
 
     def _entries(self, row: MovementRow) -> Iterator[str]:
         """The columns of each entry that come from the row itself, not from its document."""
@@ -118,17 +117,21 @@ class Poster:
         metadata = row.metadata.replace("\\", "\\\\")  # JSON has escaped all other characters that COPY would escape
         common = f"{item.id}\t{_text(row.notes)}\t{metadata}"
         origin = row.origin or _NULL
-        self.earliest = min(self.earliest, row.occurred_at)
+        if row.occurred_at < self.earliest:
+            self.earliest = row.occurred_at
         known = len(self._rows.dated_back)
         for step in lines.steps(line, self._rows):
             if step.settles is None:
                 own = f"{step.entry_type}\t{_NULL if cost is None else cost}\t{_text(row.reason)}\t{origin}"
             else:
                 own = f"ADJUSTMENT\t{_NULL}\t{step.settles}\tSETTLEMENT"
+            place, there, of_item, worth = _NULL, _NULL, _NULL, _NULL
             # str() of a Decimal takes a third of the time of formatting it
-            amounts = f"{step.quantity!s}\t{step.value!s}\t{_number(step.on_hand_after)}"
-            after = f"{_number(step.item_on_hand_after)}\t{_number(step.value_after)}"
-            yield f"{common}\t{own}\t{_NULL if step.location is None else step.location.id}\t{amounts}\t{after}"
+            if step.location is not None:
+                place, there = str(step.location.id), str(step.on_hand_after)
+            if step.value_after is not None:
+                of_item, worth = str(step.item_on_hand_after), str(step.value_after)
+            yield f"{common}\t{own}\t{place}\t{step.quantity!s}\t{step.value!s}\t{there}\t{of_item}\t{worth}"
         if len(self._rows.dated_back) > known and line.location is not None:
             self.dated_back_lines[item.id, line.location.id] = row.number
 
@@ -159,10 +162,6 @@ class Poster:
             revaluation=revaluation,
             occurred_at=row.occurred_at,
         )
-
-
-def _number(number: Decimal | None) -> str:
-    return _NULL if number is None else str(number)
 
 
 def _text(text: str) -> str:

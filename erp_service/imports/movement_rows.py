@@ -92,8 +92,9 @@ class MovementRow(NamedTuple):
     def content(self) -> tuple[object, ...]:
         """What the row says, wherever it stands. What was added later counts only if it is there: so files that were
         imported before are known again."""
-        more = (self.unit, self.origin or "")
-        return self[:-3] + more if any(more) else self[:-3]
+        if self.unit or self.origin:
+            return (*self[:-3], self.unit, self.origin or "")
+        return self[:-3]
 
 
 def rows(
