@@ -1,6 +1,6 @@
 """Rows of a file of movements: checked by the rules of a request's body. bulk_posting.py posts them.
 
-The rules are those of inventory/stock_schemas.py, and a test compares the two. They are written out here for speed,
+The rules are those of inventory/posting/schemas.py, and a test compares the two. They are written out here for speed,
 since files have very many rows.
 """
 

@@ -10,9 +10,9 @@ What happens to a file of movements, hop by hop:
    that it names. A file with any fault is refused here. Then the content is claimed: `_Claim` inserts the digest of its
    rows, so the same rows are imported once, whatever their bytes. Of two imports of them at the same time, the second
    waits until the first commits or rolls back.
-5. bulk_posting.py locks items, locations and balances, in the order of inventory/row_locks.py.
-6. It reads the file a second time. inventory/posting_lines.py applies each row to the balances in memory, and the
-   entries are written by COPY, batch by batch. At the end the balances are written.
+5. bulk_posting.py locks items, locations, values and balances, in the order of inventory/posting/row_locks.py.
+6. It reads the file a second time. inventory/posting/lines.py applies each row to the stock in memory, and the entries
+   are written by COPY, batch by batch. At the end values and balances are written.
 7. `load_into` writes the number of rows and one audit entry, and refreshes the statistics; the transaction commits.
 
 Files of items and of locations go the same way, but item_rows.py and location_rows.py check and store in one reading.
