@@ -90,7 +90,8 @@ class Wanted(NamedTuple):
 # Three things are not what they seem. `arguments`: Postgres knows the length of an array that is a parameter, and would
 # plan anew for each short one; of one that a CTE holds it assumes 10, and it keeps one plan. The counts: each reads the
 # CTE before it to its end, so its rows are locked before the next ones are looked for. `complete`: if a value or a
-# balance is missing, none is locked here, because it is inserted first (see `lock_rows`).
+# balance is missing, none is locked here, because it is inserted first (see `lock_rows`). It asks for
+# the two apart: in an `or`, Postgres would read all of both tables where it has no statistics of them.
 _LOCK_ROWS = Prepared(
     text("""
 with arguments as materialized (
@@ -120,11 +121,13 @@ with arguments as materialized (
   group by 1, 2
 ), complete as materialized (
   select not exists (
-    select from keys k where
-      k.valued and not exists (select from stock_values p where p.item_id = k.item_id)
-      or k.location_id is not null and not exists (
-        select from stock_balances p where p.item_id = k.item_id and p.location_id = k.location_id
-      )
+    select from keys k where k.location_id is not null and not exists (
+      select from stock_balances p where p.item_id = k.item_id and p.location_id = k.location_id limit 1
+    )
+  ) and not exists (
+    select from keys k where k.valued and not exists (
+      select from stock_values p where p.item_id = k.item_id limit 1
+    )
   ) as yes
 ), locked_values as materialized (
   select item_id, on_hand, value, last_cost from stock_values
