@@ -59,6 +59,7 @@ declare
     "stock_ledger":        {"api": "ra",   "worker": "r",    "reader": "r"},
     "stock_reservations":  {"api": "raw",  "worker": "rw",   "reader": "r"},
     "stock_values":        {"api": "raw",  "worker": "r",    "reader": "r"},
+    "trail":               {"api": "r",    "worker": "ra",   "reader": "r"},
     "stock_transactions":  {"api": "ra",   "worker": "r",    "reader": "r"},
     "users":               {"api": "raw",  "worker": "r",    "reader": "r"}
   }';

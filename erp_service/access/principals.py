@@ -10,6 +10,7 @@ import msgspec
 
 from erp_service.access.revocations import Revocations
 from erp_service.access.roles import Role
+from erp_service.access.scopes import KeyAccess, Keys, Scope
 from erp_service.db.notifications import NotificationListener
 
 CHANNEL = "erp_authority"
@@ -33,6 +34,13 @@ SCHEDULE = "schedule"
 """The name of an actor for whom a worker acts at the time of a schedule."""
 
 
+class KeyGrant(msgspec.Struct, frozen=True):
+    """The API key that a request came with, in place of a token: its id and what it may be used for."""
+
+    id: int
+    scopes: frozenset[Scope]
+
+
 class Principal(msgspec.Struct, frozen=True):
     """Whose rights a request has, and who makes it. `user_id` is None for the service itself: a command, a worker.
 
@@ -43,6 +51,14 @@ class Principal(msgspec.Struct, frozen=True):
     request_id: str | None = None
     address: str | None = None
     actor: Actor | None = None
+    key: KeyGrant | None = None
+    """The API key of the user that acts, if it is not the user in person: `role` is then the lesser of the two."""
+
+    def has_scope(self, scope: KeyAccess) -> bool:
+        """What a key was not made for, it may not do; people have no scopes, and roles alone limit them."""
+        if self.key is None or scope is Keys.ANY:
+            return True
+        return scope in self.key.scopes
 
 
 class Authority(msgspec.Struct, frozen=True):

@@ -4,7 +4,7 @@ from erp_service.registry.feature import Feature
 
 FEATURE = Feature(
     name="audit",
-    models=("erp_service.audit.models",),
+    models=("erp_service.audit.models", "erp_service.audit.trail_models"),
     tags=(("audit", "Who did what, when, from where"),),
     routes=("erp_service.audit.routes:ROUTES",),
     datasets=("erp_service.audit.datasets:DATASETS",),

@@ -15,7 +15,7 @@ class AuditEntry(Base):
     caller who had not signed in.
 
     `on_behalf_of` is the user in whose name, or on whose property, somebody else acted. `actor` says who acted if that
-    was no user, or by which way a user did."""
+    was no user, or by which way a user did; `api_key_id` by which key of theirs."""
 
     __tablename__ = "audit_log"
     __table_args__ = (
@@ -25,6 +25,7 @@ class AuditEntry(Base):
         Index("audit_log_request_id_idx", "request_id", "id"),
         Index("audit_log_at_idx", "at"),
         Index("audit_log_on_behalf_of_idx", "on_behalf_of", "id", postgresql_where=text("on_behalf_of is not null")),
+        Index("audit_log_api_key_id_idx", "api_key_id", "id", postgresql_where=text("api_key_id is not null")),
         Index("audit_log_actor_idx", "actor", "id", postgresql_where=text("actor is not null")),
     )
 
@@ -41,3 +42,5 @@ class AuditEntry(Base):
     address: Mapped[str | None] = mapped_column(Text)
     on_behalf_of: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("users.id"))
     actor: Mapped[str | None] = mapped_column(Text)
+    # without a foreign key, which every posting would pay for: keys are never deleted
+    api_key_id: Mapped[int | None] = mapped_column(BigInteger)

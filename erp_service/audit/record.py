@@ -12,12 +12,13 @@ from erp_service.db.statements import Prepared, text_array
 
 INSERT_ENTRY = """
 insert into audit_log
-  (user_id, action, entity, entity_id, before, after, reason, request_id, address, on_behalf_of, actor)
+  (user_id, action, entity, entity_id, before, after, reason, request_id, address, on_behalf_of, actor,
+   api_key_id)
 values (
   cast(:audit_user_id as bigint), cast(:audit_action as text), cast(:audit_entity as text),
   cast(:audit_entity_id as text), cast(cast(:audit_before as text) as jsonb), cast(cast(:audit_after as text) as jsonb),
   cast(:audit_reason as text), cast(:audit_request_id as text), cast(:audit_address as text),
-  cast(:audit_on_behalf_of as bigint), cast(:audit_actor as text)
+  cast(:audit_on_behalf_of as bigint), cast(:audit_actor as text), cast(:audit_api_key_id as bigint)
 )
 """
 """The statement of `record`, for a writer that makes it a part of its own; `entry_parameters` are its parameters."""
@@ -27,18 +28,20 @@ _INSERT = Prepared(text(INSERT_ENTRY))
 _INSERT_ALL = Prepared(
     text("""
 insert into audit_log
-  (user_id, action, entity, entity_id, before, after, reason, request_id, address, on_behalf_of, actor)
+  (user_id, action, entity, entity_id, before, after, reason, request_id, address, on_behalf_of, actor,
+   api_key_id)
 select e.user_id, e.action, e.entity, e.entity_id, e.before, e.after, e.reason, e.request_id, e.address,
-  e.on_behalf_of, e.actor
+  e.on_behalf_of, e.actor, e.api_key_id
 from unnest(
   cast(cast(:audit_user_id as text) as bigint[]), cast(cast(:audit_action as text) as text[]),
   cast(cast(:audit_entity as text) as text[]), cast(cast(:audit_entity_id as text) as text[]),
   cast(cast(:audit_before as text) as jsonb[]), cast(cast(:audit_after as text) as jsonb[]),
   cast(cast(:audit_reason as text) as text[]), cast(cast(:audit_request_id as text) as text[]),
   cast(cast(:audit_address as text) as text[]), cast(cast(:audit_on_behalf_of as text) as bigint[]),
-  cast(cast(:audit_actor as text) as text[])
+  cast(cast(:audit_actor as text) as text[]), cast(cast(:audit_api_key_id as text) as bigint[])
 ) with ordinality e
-  (user_id, action, entity, entity_id, before, after, reason, request_id, address, on_behalf_of, actor, number)
+  (user_id, action, entity, entity_id, before, after, reason, request_id, address, on_behalf_of, actor,
+  api_key_id, number)
 order by e.number
 """)
 )
@@ -95,6 +98,7 @@ def entry_parameters(
         "audit_address": who.address,
         "audit_on_behalf_of": None if owner == actor.user_id else owner,
         "audit_actor": actor.name,
+        "audit_api_key_id": None if who.key is None else who.key.id,
     }
 
 

@@ -6,6 +6,7 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.audit import queries
 from erp_service.audit.schemas import AuditPage
 from erp_service.db.sessions import ReadSession
@@ -21,6 +22,7 @@ _Text = Annotated[str | None, QueryParameter(max_length=200, description="exactl
 @get(
     "/api/v1/audit",
     role=Role.ADMIN,
+    scope=Scope.AUDIT_READ,
     summary="Who did what",
     tags=["audit"],
     operation_id="list_audit_entries",

@@ -1,6 +1,8 @@
 """What auth gives to the service."""
 
-from erp_service.registry.feature import Feature
+from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
+from erp_service.registry.feature import EventTypes, Feature
 
 FEATURE = Feature(
     name="auth",
@@ -10,17 +12,23 @@ FEATURE = Feature(
     housekeeping=("erp_service.auth.models:HOUSEKEEPING", "erp_service.auth.login.networks:HOUSEKEEPING"),
     datasets=("erp_service.auth.datasets:DATASETS",),
     event_types=(
-        "user.created",
-        "user.deactivated",
-        "user.password_change_failed",
-        "user.password_changed",
-        "user.password_reset",
-        "user.reactivated",
-        "user.refresh_token_reused",
-        "user.role_changed",
-        "user.sign_in_failed",
-        "user.signed_in",
-        "user.signed_out",
-        "user.updated",
+        EventTypes(
+            Role.ADMIN,
+            Scope.USERS_READ,
+            (
+                "user.created",
+                "user.deactivated",
+                "user.password_change_failed",
+                "user.password_changed",
+                "user.password_reset",
+                "user.reactivated",
+                "user.refresh_token_reused",
+                "user.role_changed",
+                "user.sign_in_failed",
+                "user.signed_in",
+                "user.signed_out",
+                "user.updated",
+            ),
+        ),
     ),
 )

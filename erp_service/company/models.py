@@ -1,8 +1,10 @@
 """The company: one row."""
 
 from datetime import date, datetime
+from typing import Any
 
 from sqlalchemy import BigInteger, CheckConstraint, SmallInteger, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from erp_service.db.base import Base
@@ -23,5 +25,7 @@ class Company(Base):
     timezone: Mapped[str] = mapped_column(Text, server_default=text("'UTC'"))
     closed_through: Mapped[date | None] = mapped_column()
     closed_at: Mapped[datetime | None] = mapped_column()
+    # settings.CompanySettings, as far as they differ from their defaults
+    settings: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

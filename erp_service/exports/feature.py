@@ -1,6 +1,8 @@
 """What exports gives to the service."""
 
-from erp_service.registry.feature import Feature
+from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
+from erp_service.registry.feature import EventTypes, Feature
 
 FEATURE = Feature(
     name="exports",
@@ -19,19 +21,25 @@ FEATURE = Feature(
     proofs=("erp_service.exports.storage.proofs:PROOFS",),
     figures=("erp_service.exports.admission:FIGURES",),
     event_types=(
-        "export.address_given",
-        "export.canceled",
-        "export.deleted",
-        "export.downloaded",
-        "export.failed",
-        "export.retried",
-        "export.submitted",
-        "export.succeeded",
-        "schedule.created",
-        "schedule.deleted",
-        "schedule.refused",
-        "schedule.run",
-        "schedule.updated",
+        EventTypes(
+            Role.ADMIN,
+            Scope.EXPORTS_READ,
+            (
+                "export.address_given",
+                "export.canceled",
+                "export.deleted",
+                "export.downloaded",
+                "export.failed",
+                "export.retried",
+                "export.submitted",
+                "export.succeeded",
+                "schedule.created",
+                "schedule.deleted",
+                "schedule.refused",
+                "schedule.run",
+                "schedule.updated",
+            ),
+        ),
     ),
     enums=(
         "erp_service.exports.schemas:DatasetName",

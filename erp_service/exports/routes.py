@@ -10,6 +10,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import Fault, Forbidden, Invalid, TooMany
 from erp_service.exports import maintenance, queries, service
@@ -71,7 +72,7 @@ _SUBMITTED = ResponseSpec(ExportJobOut, description="The new job, or the one tha
 _DELETED = ResponseSpec(None, description="Deleted", generate_examples=False)
 
 
-@get("/api/v1/exports/datasets", role=Role.VIEWER, summary="What can be exported", tags=TAGS)
+@get("/api/v1/exports/datasets", role=Role.VIEWER, scope=Scope.EXPORTS_READ, summary="What can be exported", tags=TAGS)
 async def list_datasets(who: NamedDependency[Principal]) -> ApiResponse[Datasets]:
     """Every dataset with its columns, filters, sorts, formats, and the least role for it."""
     return ApiResponse(Datasets(service.catalogue(who)))
@@ -80,6 +81,7 @@ async def list_datasets(who: NamedDependency[Principal]) -> ApiResponse[Datasets
 @post(
     PATH,
     role=Role.VIEWER,
+    scope=Scope.EXPORTS_WRITE,
     summary="Submit an export",
     tags=TAGS,
     status_code=202,
@@ -113,6 +115,7 @@ async def submit(
 @post(
     ESTIMATES,
     role=Role.VIEWER,
+    scope=Scope.EXPORTS_READ,
     summary="Estimate an export",
     tags=TAGS,
     status_code=200,
@@ -133,7 +136,7 @@ async def estimate(
     return ApiResponse(await service.estimate(write, who, exports.settings, data), status_code=200)
 
 
-@get(PATH, role=Role.VIEWER, summary="List exports", tags=TAGS, problems=(Forbidden,))
+@get(PATH, role=Role.VIEWER, scope=Scope.EXPORTS_READ, summary="List exports", tags=TAGS, problems=(Forbidden,))
 async def list_exports(
     read: NamedDependency[ReadSession],
     who: NamedDependency[Principal],
@@ -162,6 +165,7 @@ async def list_exports(
 @post(
     f"{ONE}/cancel",
     role=Role.VIEWER,
+    scope=Scope.EXPORTS_WRITE,
     summary="Cancel an export",
     tags=TAGS,
     status_code=200,
@@ -183,6 +187,7 @@ async def cancel(
 @post(
     f"{ONE}/retry",
     role=Role.VIEWER,
+    scope=Scope.EXPORTS_WRITE,
     summary="Try an export again",
     tags=TAGS,
     status_code=202,
@@ -213,6 +218,7 @@ async def retry(
 @delete(
     ONE,
     role=Role.VIEWER,
+    scope=Scope.EXPORTS_WRITE,
     summary="Delete an export",
     tags=TAGS,
     problems=(ExportUnfinished,),

@@ -1,6 +1,8 @@
 """What inventory registers with the service."""
 
-from erp_service.registry.feature import Feature
+from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
+from erp_service.registry.feature import EventTypes, Feature
 
 FEATURE = Feature(
     name="inventory",
@@ -37,24 +39,48 @@ FEATURE = Feature(
         "erp_service.inventory.counts.proofs:PROOFS",
     ),
     event_types=(
-        "count.canceled",
-        "count.lines_changed",
-        "count.opened",
-        "count.posted",
-        "item.created",
-        "item.deleted",
-        "item.restored",
-        "item.updated",
-        "location.created",
-        "location.deleted",
-        "location.restored",
-        "location.updated",
-        "reservation.created",
-        "reservation.expired",
-        "reservation.extended",
-        "reservation.released",
-        "stock.posted",
-        "stock.reversed",
+        EventTypes(
+            Role.VIEWER,
+            Scope.ITEMS_READ,
+            (
+                "item.created",
+                "item.deleted",
+                "item.restored",
+                "item.updated",
+            ),
+        ),
+        EventTypes(
+            Role.VIEWER,
+            Scope.LOCATIONS_READ,
+            (
+                "location.created",
+                "location.deleted",
+                "location.restored",
+                "location.updated",
+            ),
+        ),
+        EventTypes(
+            Role.STAFF,
+            Scope.STOCK_READ,
+            (
+                "count.canceled",
+                "count.lines_changed",
+                "count.opened",
+                "count.posted",
+                "reservation.created",
+                "reservation.expired",
+                "reservation.extended",
+                "reservation.released",
+            ),
+        ),
+        EventTypes(
+            Role.VIEWER,
+            Scope.STOCK_READ,
+            (
+                "stock.posted",
+                "stock.reversed",
+            ),
+        ),
     ),
     enums=(
         "erp_service.inventory.schemas:ItemStatus",

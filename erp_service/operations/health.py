@@ -9,6 +9,7 @@ from litestar.response import Response
 from msgspec import Meta
 
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Keys, Scope
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
 from erp_service.db.replica import ReplicaNow
@@ -27,7 +28,14 @@ class Alive(msgspec.Struct):
     status: Annotated[Literal["ok"], Meta(description="always `ok`")] = "ok"
 
 
-@get("/health/live", role=PUBLIC, summary="Is the process alive?", tags=["health"], operation_id="get_liveness")
+@get(
+    "/health/live",
+    role=PUBLIC,
+    scope=Keys.NONE,
+    summary="Is the process alive?",
+    tags=["health"],
+    operation_id="get_liveness",
+)
 async def live() -> ApiResponse[Alive]:
     """The process answers. It does not ask the database: while that is unavailable, a restart of this process would not
     help."""
@@ -43,6 +51,7 @@ async def _readiness(request: Request[Any, Any, Any], readiness: Readiness) -> R
 @get(
     ["/health", "/health/ready"],
     role=PUBLIC,
+    scope=Keys.NONE,
     summary="Ready for requests?",
     tags=["health"],
     problems=(NotReady,),
@@ -56,6 +65,7 @@ async def ready(request: Request[Any, Any, Any], readiness: NamedDependency[Read
 @get(
     "/health/startup",
     role=PUBLIC,
+    scope=Keys.NONE,
     summary="Has the instance started?",
     tags=["health"],
     problems=(NotReady,),
@@ -80,6 +90,7 @@ class DatabaseHealth(msgspec.Struct):
 @get(
     "/health/database",
     role=Role.ADMIN,
+    scope=Scope.OPERATIONS_READ,
     summary="The database as this instance sees it",
     tags=["health"],
     operation_id="get_database_health",
@@ -123,6 +134,7 @@ class Scaling(msgspec.Struct):
 @get(
     "/health/scaling",
     role=Role.ADMIN,
+    scope=Scope.OPERATIONS_READ,
     summary="Are there enough instances and workers?",
     tags=["health"],
     operation_id="get_scaling_health",

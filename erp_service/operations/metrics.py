@@ -3,6 +3,7 @@
 from litestar.di import NamedDependency
 from prometheus_client import CollectorRegistry, generate_latest
 
+from erp_service.access.scopes import Keys
 from erp_service.db.engine import Database
 from erp_service.observability import telemetry
 from erp_service.operations.cluster_metrics import ClusterMetrics
@@ -12,7 +13,7 @@ from erp_service.web.routing import PUBLIC, get
 MEDIA_TYPE = "text/plain; version=0.0.4"  # of Prometheus' text format; the framework adds the charset
 
 
-@get("/metrics", role=PUBLIC, include_in_schema=False)
+@get("/metrics", role=PUBLIC, scope=Keys.NONE, include_in_schema=False)
 async def metrics(
     database: NamedDependency[Database], cluster_metrics: NamedDependency[ClusterMetrics]
 ) -> ApiResponse[bytes]:

@@ -9,9 +9,21 @@ from typing import Literal, TypeVar, get_args
 
 import msgspec
 
+from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
+
 T = TypeVar("T")
 
 Kind = Literal["routes", "tasks", "queues", "background", "housekeeping", "datasets", "proofs", "figures"]
+
+
+class EventTypes(msgspec.Struct, frozen=True):
+    """Actions that a feature writes into the audit log, each `entity.verb` in the past tense, and who may hear of them:
+    the least role, and the scope of a key."""
+
+    role: Role
+    scope: Scope
+    names: tuple[str, ...]
 
 
 class Feature(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +51,7 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     """registry.proofs.Proof or SlowProof: what `erp verify` checks."""
     figures: tuple[str, ...] = ()
     """registry.figures.FigureReader: what /metrics says of the whole cluster."""
-    event_types: tuple[str, ...] = ()
+    event_types: tuple[EventTypes, ...] = ()
     enums: tuple[str, ...] = ()
     """Literals that stand in the OpenAPI document once, under the name of the attribute."""
 

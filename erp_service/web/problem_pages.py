@@ -9,6 +9,7 @@ from litestar import MediaType
 from litestar.params import FromPath
 
 from erp_service import errors
+from erp_service.access.scopes import Keys
 from erp_service.errors import Refused
 from erp_service.web.responses import ApiResponse, html_page
 from erp_service.web.routing import PUBLIC, get
@@ -46,12 +47,12 @@ def _html(title: str, body: str) -> str:
     )
 
 
-@get("/problems", role=PUBLIC, include_in_schema=False, media_type=MediaType.HTML)
+@get("/problems", role=PUBLIC, scope=Keys.NONE, include_in_schema=False, media_type=MediaType.HTML)
 async def problem_index() -> ApiResponse[str]:
     return html_page(index())
 
 
-@get("/problems/{slug:str}", role=PUBLIC, include_in_schema=False, media_type=MediaType.HTML)
+@get("/problems/{slug:str}", role=PUBLIC, scope=Keys.NONE, include_in_schema=False, media_type=MediaType.HTML)
 async def problem_page(slug: FromPath[str]) -> ApiResponse[str]:
     if (explanation := page(slug)) is None:
         raise errors.NotFound

@@ -1,4 +1,4 @@
-"""Routes that cannot forget their role: get, post, put, patch, delete."""
+"""Routes that cannot forget their role and scope: get, post, put, patch, delete."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -18,6 +18,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from erp_service import errors
 from erp_service.access.roles import Role
+from erp_service.access.scopes import KeyAccess
 from erp_service.errors import INTEGER_LIMIT, Fault, Refused
 from erp_service.problems import MEDIA_TYPE, Problem
 from erp_service.web.openapi import declaration
@@ -43,41 +44,58 @@ Handler = Callable[..., Any]
 Register = Callable[[Handler], HTTPRouteHandler]
 
 
-def get(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
+def get(
+    path: Path, *, role: Role | None, scope: KeyAccess, problems: Sequence[type[Refused]] = (), **options: Any
+) -> Register:
     """With `signed=True`, a signature in the query may replace the token.
 
     For the document, every kind of route takes `operation_id` (else it is made from the handler's name), `example`, a
     body that works on the demo data, and `headers`, the names of further headers by status."""
-    return _route(litestar.get, path, role, problems, options)
+    return _route(litestar.get, path, role, scope, problems, options)
 
 
-def get_or_head(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
+def get_or_head(
+    path: Path, *, role: Role | None, scope: KeyAccess, problems: Sequence[type[Refused]] = (), **options: Any
+) -> Register:
     """For a body that clients ask about, by HEAD, before they fetch it. The handler sends no body for HEAD."""
-    return _route(litestar.route, path, role, problems, {"http_method": ["GET", "HEAD"], **options})
+    return _route(litestar.route, path, role, scope, problems, {"http_method": ["GET", "HEAD"], **options})
 
 
-def post(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
+def post(
+    path: Path, *, role: Role | None, scope: KeyAccess, problems: Sequence[type[Refused]] = (), **options: Any
+) -> Register:
     """`idempotent=False` for answers that must not be recorded, since they hold secrets. `lines=True` for a body with
     many lines, which may be as large as the operator allows. `streams_body=True` for a handler that reads the body
     piece by piece: it must limit size and time itself, and must hold no connection meanwhile.
     `while_password_expired=True`: also for users who must change their password first."""
-    return _route(litestar.post, path, role, problems, options)
+    return _route(litestar.post, path, role, scope, problems, options)
 
 
-def put(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
-    return _route(litestar.put, path, role, problems, options)
+def put(
+    path: Path, *, role: Role | None, scope: KeyAccess, problems: Sequence[type[Refused]] = (), **options: Any
+) -> Register:
+    return _route(litestar.put, path, role, scope, problems, options)
 
 
-def patch(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
-    return _route(litestar.patch, path, role, problems, options)
+def patch(
+    path: Path, *, role: Role | None, scope: KeyAccess, problems: Sequence[type[Refused]] = (), **options: Any
+) -> Register:
+    return _route(litestar.patch, path, role, scope, problems, options)
 
 
-def delete(path: Path, *, role: Role | None, problems: Sequence[type[Refused]] = (), **options: Any) -> Register:
-    return _route(litestar.delete, path, role, problems, options)
+def delete(
+    path: Path, *, role: Role | None, scope: KeyAccess, problems: Sequence[type[Refused]] = (), **options: Any
+) -> Register:
+    return _route(litestar.delete, path, role, scope, problems, options)
 
 
 def _route(
-    method: Any, path: Path, role: Role | None, problems: Sequence[type[Refused]], options: dict[str, Any]
+    method: Any,
+    path: Path,
+    role: Role | None,
+    scope: KeyAccess,
+    problems: Sequence[type[Refused]],
+    options: dict[str, Any],
 ) -> Register:
     idempotent = options.pop("idempotent", method is litestar.post and role is not PUBLIC)
     signed = options.pop("signed", False)
@@ -110,6 +128,7 @@ def _route(
             path,
             opt={
                 "role": role,
+                "scope": scope,
                 "idempotent": idempotent,
                 "signed": signed,
                 "while_password_expired": while_password_expired,
@@ -205,7 +224,7 @@ def _allowing(methods: Iterable[str]) -> Callable[[Any], Awaitable[Response[None
 
 
 class RolesDeclared(ReceiveRoutePlugin):
-    """Stops the start of a service that has a route with no role. Notes in `opt["query"]` which query parameters each
+    """Stops the start of a service that has a route with no role, or with no scope for API keys. Notes in `opt["query"]` which query parameters each
     route takes, and whether each is a text, of which "null" is one. Makes OPTIONS name every method of a path."""
 
     def receive_route(self, route: BaseRoute) -> None:
@@ -213,8 +232,8 @@ class RolesDeclared(ReceiveRoutePlugin):
             if "OPTIONS" in handler.http_methods:
                 handler.before_request = _allowing(route.methods)
                 continue
-            if "role" not in handler.opt:
-                raise ImproperlyConfiguredException(f"{route.path} declares no role: {handler.handler_name}")
+            if missing := [name for name in ("role", "scope") if name not in handler.opt]:
+                raise ImproperlyConfiguredException(f"{route.path} declares no {missing[0]}: {handler.handler_name}")
             model = handler.create_kwargs_model(path_parameters=getattr(route, "path_parameters", {}))
             fields = handler.parsed_fn_signature.parameters
             handler.opt["query"] = {

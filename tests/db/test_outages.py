@@ -20,6 +20,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from erp_service import errors
+from erp_service.access.scopes import Keys
 from erp_service.commands.database import exit_on_error
 from erp_service.db import connections, outages
 from erp_service.db.backoff import Backoff
@@ -72,12 +73,12 @@ SERVER = {"08003", "08006", "53100", "53200", "53300", "57P01", "57P03", *LOST}
 raised: list[Exception] = []
 
 
-@get("/test/outages/session", role=PUBLIC)
+@get("/test/outages/session", role=PUBLIC, scope=Keys.NONE)
 async def in_a_session(read: NamedDependency[ReadSession]) -> ApiResponse[int | None]:
     return ApiResponse(await read.scalar(text("select 1")))
 
 
-@get("/test/outages/bare", role=PUBLIC)
+@get("/test/outages/bare", role=PUBLIC, scope=Keys.NONE)
 async def bare() -> ApiResponse[None]:
     raise raised[0]
 

@@ -16,6 +16,7 @@ from litestar import Request
 from litestar.params import FromPath
 
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Keys
 from erp_service.app import create_app
 from erp_service.commands.database import exit_on_error
 from erp_service.db.engine import Database
@@ -36,7 +37,7 @@ from tests.support.clients import client_of
 from tests.support.waiting import eventually
 
 
-@post("/test/faults/{name:str}", role=PUBLIC)
+@post("/test/faults/{name:str}", role=PUBLIC, scope=Keys.NONE)
 async def fail(name: FromPath[str], request: Request[Any, Any, Any]) -> ApiResponse[None]:
     services = services_of(request.app)
     await FAULTS[name](services.database, services.settings)

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Keys
 from erp_service.app import create_app
 from erp_service.audit.record import record
 from erp_service.db.engine import Database
@@ -36,7 +37,7 @@ class Effect(msgspec.Struct, forbid_unknown_fields=True):
     end: Literal["well", "refused", "bug", "commit fails", "waits"] = "well"
 
 
-@post("/test/effects", role=Role.VIEWER)
+@post("/test/effects", role=Role.VIEWER, scope=Keys.NONE)
 async def effect(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[Effect]
 ) -> ApiResponse[Effect]:

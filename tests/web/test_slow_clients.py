@@ -12,6 +12,7 @@ from litestar.middleware import DefineMiddleware
 from litestar.types import HTTPReceiveMessage, Message
 
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Keys
 from erp_service.auth.passwords import HashSlot
 from erp_service.web import exception_handlers
 from erp_service.web.middleware import WholeBody
@@ -171,17 +172,17 @@ async def test_who_loses_the_role_while_a_password_is_hashed_creates_nobody(
     assert await owner.fetchval("select count(*) from users where email = 'heir@example.com'") == 0
 
 
-@post("/lines", role=PUBLIC, lines=True, status_code=200)
+@post("/lines", role=PUBLIC, scope=Keys.NONE, lines=True, status_code=200)
 async def take_lines(request: Request[Any, Any, Any]) -> ApiResponse[int]:
     return ApiResponse(len(await request.body()))
 
 
-@post("/small", role=PUBLIC, status_code=200)
+@post("/small", role=PUBLIC, scope=Keys.NONE, status_code=200)
 async def take_small(request: Request[Any, Any, Any]) -> ApiResponse[int]:
     return ApiResponse(len(await request.body()))
 
 
-@post("/pieces", role=PUBLIC, status_code=200, streams_body=True)
+@post("/pieces", role=PUBLIC, scope=Keys.NONE, status_code=200, streams_body=True)
 async def take_pieces(request: Request[Any, Any, Any]) -> ApiResponse[int]:
     return ApiResponse(len([piece async for piece in request.stream() if piece]))
 

@@ -9,6 +9,7 @@ from litestar.params import JSONBody
 from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Keys, Scope
 from erp_service.auth import login_form, queries, sessions, users
 from erp_service.auth.problems import EmailTaken, RefreshRefused, RoleOutOfReach, WrongCredentials
 from erp_service.auth.routes.new_user import HASHED_FIRST
@@ -38,6 +39,7 @@ def _uncached(pair: TokenPair) -> ApiResponse[TokenPair]:
 @post(
     f"{_BASE}/login",
     role=PUBLIC,
+    scope=Keys.NONE,
     status_code=200,
     summary="Sign in",
     tags=_TAGS,
@@ -65,6 +67,7 @@ async def login(request: Request[Any, Any, Any], login: NamedDependency[LoginCon
 @post(
     f"{_BASE}/refresh",
     role=PUBLIC,
+    scope=Keys.NONE,
     status_code=200,
     summary="Get a new pair of tokens",
     tags=_TAGS,
@@ -82,6 +85,7 @@ async def refresh(
 @post(
     f"{_BASE}/logout",
     role=Role.VIEWER,
+    scope=Keys.NONE,
     status_code=204,
     summary="Sign out",
     tags=_TAGS,
@@ -101,6 +105,7 @@ async def logout(
 @post(
     f"{_BASE}/register",
     role=Role.ADMIN,
+    scope=Scope.USERS_WRITE,
     summary="Create a user",
     tags=_TAGS,
     idempotent=False,
@@ -128,6 +133,7 @@ async def register(
 @get(
     f"{_BASE}/me",
     role=Role.VIEWER,
+    scope=Keys.ANY,
     summary="Your profile",
     tags=_TAGS,
     operation_id="get_own_profile",
@@ -140,6 +146,7 @@ async def me(read: NamedDependency[ReadSession], request: Request[Principal, Tok
 @put(
     f"{_BASE}/me/password",
     role=Role.VIEWER,
+    scope=Keys.NONE,
     summary="Change your password",
     tags=_TAGS,
     problems=(errors.TooMany,),

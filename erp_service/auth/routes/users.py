@@ -7,6 +7,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Keys, Scope
 from erp_service.auth import queries, users
 from erp_service.auth.problems import EmailTaken, OwnAccount, RoleOutOfReach
 from erp_service.auth.routes.new_user import HASHED_FIRST
@@ -22,7 +23,7 @@ _ONE = f"{_BASE}/{{user_id:int}}"
 _TAGS = ["users"]
 
 
-@get(_BASE, role=Role.ADMIN, summary="List users", tags=_TAGS)
+@get(_BASE, role=Role.ADMIN, scope=Scope.USERS_READ, summary="List users", tags=_TAGS)
 async def list_users(
     read: NamedDependency[ReadSession],
     role: Annotated[Role | None, QueryParameter(description="only users with exactly this role")] = None,
@@ -45,6 +46,7 @@ async def list_users(
 @post(
     _BASE,
     role=Role.ADMIN,
+    scope=Scope.USERS_WRITE,
     summary="Create a user",
     tags=_TAGS,
     problems=(EmailTaken, RoleOutOfReach),
@@ -67,7 +69,7 @@ async def create_user(
     return created(user, f"{_BASE}/{user.id}", version=1)
 
 
-@get(_ONE, role=Role.ADMIN, summary="A user", tags=_TAGS)
+@get(_ONE, role=Role.ADMIN, scope=Scope.USERS_READ, summary="A user", tags=_TAGS)
 async def get_user(read: NamedDependency[ReadSession], user_id: Id) -> ApiResponse[UserOut]:
     """`last_login_at` does not change the `ETag`."""
     return tagged(*await queries.user(read, user_id))
@@ -76,6 +78,7 @@ async def get_user(read: NamedDependency[ReadSession], user_id: Id) -> ApiRespon
 @put(
     _ONE,
     role=Role.ADMIN,
+    scope=Scope.USERS_WRITE,
     summary="Replace a user",
     tags=_TAGS,
     problems=(EmailTaken, RoleOutOfReach, OwnAccount),
@@ -99,6 +102,7 @@ async def update_user(
 @delete(
     _ONE,
     role=Role.ADMIN,
+    scope=Scope.USERS_WRITE,
     summary="Deactivate a user",
     tags=_TAGS,
     problems=(RoleOutOfReach, OwnAccount),
@@ -117,6 +121,7 @@ async def deactivate_user(
 @post(
     f"{_ONE}/reactivate",
     role=Role.ADMIN,
+    scope=Scope.USERS_WRITE,
     status_code=200,
     summary="Reactivate a user",
     tags=_TAGS,
@@ -134,6 +139,7 @@ async def reactivate_user(
 @post(
     f"{_ONE}/role",
     role=Role.ADMIN,
+    scope=Scope.USERS_WRITE,
     status_code=200,
     summary="Change a role",
     tags=_TAGS,
@@ -154,6 +160,7 @@ async def change_role(
 @post(
     f"{_ONE}/reset-password",
     role=Role.SUPER_ADMIN,
+    scope=Keys.NONE,
     status_code=204,
     summary="Set another user's password",
     tags=_TAGS,

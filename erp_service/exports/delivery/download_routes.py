@@ -7,10 +7,12 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter
 from litestar.response import Stream
-from litestar.types import Receive, Scope, Send
+from litestar.types import Receive, Send
+from litestar.types import Scope as ASGIScope
 
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.auth.credentials import Access
 from erp_service.auth.problems import AddressRefused
 from erp_service.db.sessions import WriteSession
@@ -68,7 +70,7 @@ class FileStream(Stream):
         options["is_head_response"] = request.method == "HEAD"
         response = super().to_asgi_response(app, request, **options)
 
-        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        async def respond(scope: ASGIScope, receive: Receive, send: Send) -> None:
             try:
                 await response(scope, receive, send)
             except* RightsRevoked:
@@ -81,6 +83,7 @@ class FileStream(Stream):
 @get_or_head(
     f"{ONE}/download",
     role=Role.VIEWER,
+    scope=Scope.EXPORTS_READ,
     summary="Download an export",
     tags=TAGS,
     problems=(

@@ -13,10 +13,12 @@ from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
-from litestar.types import Receive, Scope, Send
+from litestar.types import Receive, Send
+from litestar.types import Scope as ASGIScope
 
 from erp_service.access.principals import Authority, AuthorityCache, Principal
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Keys, Scope
 from erp_service.auth.credentials import Access, Credential, authority_of, rights_changed
 from erp_service.auth.problems import AddressRefused
 from erp_service.db.engine import Database
@@ -55,6 +57,7 @@ _NOTHING_MORE = ResponseSpec(
 @get(
     ONE,
     role=Role.VIEWER,
+    scope=Scope.EXPORTS_READ,
     summary="An export",
     tags=TAGS,
     headers={200: ("Retry-After", "Preference-Applied", "Vary"), 304: ("Retry-After", "Preference-Applied", "Vary")},
@@ -132,7 +135,7 @@ class EventStream(Stream):
     def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> Any:
         response = super().to_asgi_response(app, request, **options)
 
-        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+        async def respond(scope: ASGIScope, receive: Receive, send: Send) -> None:
             async def send_in_time(message: Any) -> None:
                 async with asyncio.timeout(self._send_seconds):
                     await send(message)
@@ -149,6 +152,7 @@ class EventStream(Stream):
 @get(
     f"{ONE}/events",
     role=Role.VIEWER,
+    scope=Scope.EXPORTS_READ,
     summary="Follow an export by server-sent events",
     tags=TAGS,
     problems=(Forbidden, AddressRefused, TooManyStreams, StreamsFull),
@@ -266,6 +270,7 @@ async def _event_lines(
 @post(
     f"{ONE}/download-url",
     role=Role.VIEWER,
+    scope=Keys.NONE,
     summary="An address that needs no token",
     tags=TAGS,
     status_code=200,

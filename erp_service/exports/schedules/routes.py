@@ -8,6 +8,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import Forbidden, TooMany
 from erp_service.exports.problems import ExportForbidden, ExportQuota, TooManyExports
@@ -28,7 +29,7 @@ _TAGS = ["exports"]
 ScheduleId = Annotated[UUID, PathParameter(description="the schedule's id")]
 
 
-@get(PATH, role=Role.VIEWER, summary="List schedules", tags=_TAGS, problems=(Forbidden,))
+@get(PATH, role=Role.VIEWER, scope=Scope.EXPORTS_READ, summary="List schedules", tags=_TAGS, problems=(Forbidden,))
 async def list_schedules(
     read: NamedDependency[ReadSession],
     who: NamedDependency[Principal],
@@ -44,6 +45,7 @@ async def list_schedules(
 @post(
     PATH,
     role=Role.VIEWER,
+    scope=Scope.EXPORTS_WRITE,
     summary="Schedule an export",
     tags=_TAGS,
     status_code=201,
@@ -67,7 +69,7 @@ async def create_schedule(
     return created(versioned.schedule, f"{PATH}/{versioned.schedule.id}", versioned.version)
 
 
-@get(_ONE, role=Role.VIEWER, summary="A schedule", tags=_TAGS)
+@get(_ONE, role=Role.VIEWER, scope=Scope.EXPORTS_READ, summary="A schedule", tags=_TAGS)
 async def get_schedule(
     read: NamedDependency[ReadSession], who: NamedDependency[Principal], schedule_id: ScheduleId
 ) -> ApiResponse[ScheduleOut]:
@@ -79,6 +81,7 @@ async def get_schedule(
 @put(
     _ONE,
     role=Role.VIEWER,
+    scope=Scope.EXPORTS_WRITE,
     summary="Replace a schedule",
     tags=_TAGS,
     problems=(Forbidden, ExportForbidden, TooMany),
@@ -102,7 +105,7 @@ async def replace_schedule(
     return tagged(versioned.schedule, versioned.version)
 
 
-@delete(_ONE, role=Role.VIEWER, summary="Delete a schedule", tags=_TAGS)
+@delete(_ONE, role=Role.VIEWER, scope=Scope.EXPORTS_WRITE, summary="Delete a schedule", tags=_TAGS)
 async def delete_schedule(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
@@ -118,6 +121,7 @@ async def delete_schedule(
 @post(
     f"{_ONE}/run",
     role=Role.VIEWER,
+    scope=Scope.EXPORTS_WRITE,
     summary="Run a schedule now",
     tags=_TAGS,
     status_code=202,

@@ -8,6 +8,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import INTEGER_LIMIT
 from erp_service.inventory.counts import service
@@ -35,7 +36,7 @@ _TAGS = ["counts"]
 CountId = Annotated[UUID, PathParameter(description="the id of the count")]
 
 
-@get(_PATH, role=Role.STAFF, summary="List counts", tags=_TAGS)
+@get(_PATH, role=Role.STAFF, scope=Scope.STOCK_READ, summary="List counts", tags=_TAGS)
 async def list_counts(
     read: NamedDependency[ReadSession],
     status: Annotated[CountStatus | None, QueryParameter(description="only counts with this status")] = None,
@@ -70,6 +71,7 @@ async def list_counts(
 @post(
     _PATH,
     role=Role.STAFF,
+    scope=Scope.STOCK_WRITE,
     lines=True,
     summary="Open a count",
     tags=_TAGS,
@@ -89,14 +91,14 @@ async def open_count(
     return created(count, f"{_PATH}/{count.id}", count.tag)
 
 
-@get(_ONE, role=Role.STAFF, summary="A count", tags=_TAGS)
+@get(_ONE, role=Role.STAFF, scope=Scope.STOCK_READ, summary="A count", tags=_TAGS)
 async def get_count(read: NamedDependency[ReadSession], count_id: CountId) -> ApiResponse[CountWithTotals]:
     """With the number of its lines, and of those that differ from the books, or moved after they were counted."""
     count = await count_by_id(read, count_id)
     return tagged(count, count.tag)
 
 
-@get(f"{_ONE}/lines", role=Role.STAFF, summary="Lines of a count", tags=_TAGS)
+@get(f"{_ONE}/lines", role=Role.STAFF, scope=Scope.STOCK_READ, summary="Lines of a count", tags=_TAGS)
 async def list_count_lines(
     read: NamedDependency[ReadSession],
     count_id: CountId,
@@ -114,6 +116,7 @@ async def list_count_lines(
 @put(
     f"{_ONE}/lines",
     role=Role.STAFF,
+    scope=Scope.STOCK_WRITE,
     lines=True,
     idempotent=True,
     summary="Record what was counted",
@@ -144,6 +147,7 @@ async def record_lines(
 @post(
     f"{_ONE}/post",
     role=Role.ADMIN,
+    scope=Scope.STOCK_WRITE,
     summary="Post a count",
     tags=_TAGS,
     status_code=200,
@@ -170,6 +174,7 @@ async def post_differences(
 @post(
     f"{_ONE}/cancel",
     role=Role.ADMIN,
+    scope=Scope.STOCK_WRITE,
     summary="Cancel a count",
     tags=_TAGS,
     status_code=200,

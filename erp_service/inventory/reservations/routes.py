@@ -8,6 +8,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import INTEGER_LIMIT
 from erp_service.inventory.problems import InsufficientStock, ItemNotActive
@@ -34,7 +35,7 @@ ReservationId = Annotated[UUID, PathParameter(description="the reservation's id"
 StatusOrAny = Literal["ACTIVE", "USED", "RELEASED", "EXPIRED", "ANY"]
 
 
-@get(_PATH, role=Role.STAFF, summary="List reservations", tags=_TAGS)
+@get(_PATH, role=Role.STAFF, scope=Scope.STOCK_READ, summary="List reservations", tags=_TAGS)
 async def list_reservations(
     read: NamedDependency[ReadSession],
     sku: Annotated[str | None, QueryParameter(max_length=200, description="only of the item with this sku")] = None,
@@ -76,6 +77,7 @@ async def list_reservations(
 @post(
     _PATH,
     role=Role.STAFF,
+    scope=Scope.STOCK_WRITE,
     summary="Reserve",
     tags=_TAGS,
     status_code=201,
@@ -103,6 +105,7 @@ async def create_reservation(
 @post(
     f"{_PATH}/bulk",
     role=Role.STAFF,
+    scope=Scope.STOCK_WRITE,
     lines=True,
     summary="Reserve several at once",
     tags=_TAGS,
@@ -127,7 +130,7 @@ async def create_reservations(
     return ApiResponse(Reservations(reservations), status_code=201)
 
 
-@get(_ONE, role=Role.STAFF, summary="A reservation", tags=_TAGS)
+@get(_ONE, role=Role.STAFF, scope=Scope.STOCK_READ, summary="A reservation", tags=_TAGS)
 async def get_reservation(
     read: NamedDependency[ReadSession], reservation_id: ReservationId
 ) -> ApiResponse[ReservationOut]:
@@ -136,7 +139,14 @@ async def get_reservation(
     return tagged(reservation, reservation.version)
 
 
-@delete(_ONE, role=Role.STAFF, summary="Release a reservation", tags=_TAGS, problems=[ReservationEnded])
+@delete(
+    _ONE,
+    role=Role.STAFF,
+    scope=Scope.STOCK_WRITE,
+    summary="Release a reservation",
+    tags=_TAGS,
+    problems=[ReservationEnded],
+)
 async def release_reservation(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
@@ -157,6 +167,7 @@ async def release_reservation(
 @post(
     f"{_ONE}/extend",
     role=Role.STAFF,
+    scope=Scope.STOCK_WRITE,
     summary="Extend a reservation",
     tags=_TAGS,
     status_code=200,

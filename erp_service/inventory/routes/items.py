@@ -7,6 +7,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.inventory import items
 from erp_service.inventory.problems import (
@@ -33,7 +34,7 @@ Sort = Literal["id", "-id", "name", "-name", "sku", "-sku"]
 IncludeDeleted = Annotated[bool, QueryParameter(description="also deleted items")]
 
 
-@get(_PATH, role=Role.VIEWER, summary="List items", tags=_TAGS)
+@get(_PATH, role=Role.VIEWER, scope=Scope.ITEMS_READ, summary="List items", tags=_TAGS)
 async def list_items(
     read: NamedDependency[ReadSession],
     q: Annotated[
@@ -66,7 +67,7 @@ async def list_items(
     )
 
 
-@get(_ONE, role=Role.VIEWER, summary="An item", tags=_TAGS)
+@get(_ONE, role=Role.VIEWER, scope=Scope.ITEMS_READ, summary="An item", tags=_TAGS)
 async def get_item(
     read: NamedDependency[ReadSession], item_id: Id, include_deleted: IncludeDeleted = False
 ) -> ApiResponse[ItemOut]:
@@ -78,6 +79,7 @@ async def get_item(
 @post(
     _PATH,
     role=Role.ADMIN,
+    scope=Scope.ITEMS_WRITE,
     summary="Create an item",
     tags=_TAGS,
     status_code=201,
@@ -106,6 +108,7 @@ async def create_item(
 @put(
     _ONE,
     role=Role.ADMIN,
+    scope=Scope.ITEMS_WRITE,
     summary="Replace an item",
     tags=_TAGS,
     problems=(SkuTaken, BarcodeTaken, ExternalIdTaken, UnitStays, DecimalsStay),
@@ -135,7 +138,7 @@ async def replace_item(
     return tagged(item, item.version)
 
 
-@delete(_ONE, role=Role.ADMIN, summary="Delete an item", tags=_TAGS, problems=(ItemHasStock,))
+@delete(_ONE, role=Role.ADMIN, scope=Scope.ITEMS_WRITE, summary="Delete an item", tags=_TAGS, problems=(ItemHasStock,))
 async def delete_item(
     write: NamedDependency[WriteSession], who: NamedDependency[Principal], item_id: Id, if_match: IfMatch = None
 ) -> None:
@@ -149,6 +152,7 @@ async def delete_item(
 @post(
     f"{_ONE}/restore",
     role=Role.ADMIN,
+    scope=Scope.ITEMS_WRITE,
     summary="Restore a deleted item",
     tags=_TAGS,
     status_code=200,
@@ -166,6 +170,7 @@ async def restore_item(
 @post(
     f"{_PATH}/lookup",
     role=Role.VIEWER,
+    scope=Scope.ITEMS_READ,
     summary="Look items up",
     tags=_TAGS,
     status_code=200,

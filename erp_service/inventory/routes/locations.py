@@ -7,6 +7,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import INTEGER_LIMIT
 from erp_service.inventory import locations
@@ -33,7 +34,7 @@ Sort = Literal["code", "-code", "id", "-id", "name", "-name"]
 IncludeDeleted = Annotated[bool, QueryParameter(description="also deleted locations")]
 
 
-@get(_PATH, role=Role.VIEWER, summary="List locations", tags=_TAGS)
+@get(_PATH, role=Role.VIEWER, scope=Scope.LOCATIONS_READ, summary="List locations", tags=_TAGS)
 async def list_locations(
     read: NamedDependency[ReadSession],
     q: Annotated[
@@ -68,7 +69,7 @@ async def list_locations(
     )
 
 
-@get(_ONE, role=Role.VIEWER, summary="A location", tags=_TAGS)
+@get(_ONE, role=Role.VIEWER, scope=Scope.LOCATIONS_READ, summary="A location", tags=_TAGS)
 async def get_location(
     read: NamedDependency[ReadSession], location_id: Id, include_deleted: IncludeDeleted = False
 ) -> ApiResponse[LocationOut]:
@@ -80,6 +81,7 @@ async def get_location(
 @post(
     _PATH,
     role=Role.ADMIN,
+    scope=Scope.LOCATIONS_WRITE,
     summary="Create a location",
     tags=_TAGS,
     status_code=201,
@@ -100,6 +102,7 @@ async def create_location(
 @put(
     _ONE,
     role=Role.ADMIN,
+    scope=Scope.LOCATIONS_WRITE,
     summary="Replace a location",
     tags=_TAGS,
     problems=(CodeTaken, ExternalIdTaken, NegativeStock),
@@ -131,6 +134,7 @@ async def replace_location(
 @delete(
     _ONE,
     role=Role.ADMIN,
+    scope=Scope.LOCATIONS_WRITE,
     summary="Delete a location",
     tags=_TAGS,
     problems=(LocationHasStock, LocationHasChildren),
@@ -148,6 +152,7 @@ async def delete_location(
 @post(
     f"{_ONE}/restore",
     role=Role.ADMIN,
+    scope=Scope.LOCATIONS_WRITE,
     summary="Restore a deleted location",
     tags=_TAGS,
     status_code=200,

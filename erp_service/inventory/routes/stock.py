@@ -9,6 +9,7 @@ from msgspec.structs import asdict
 
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.inventory.posting import assembly, reversal, service
 from erp_service.inventory.posting.schemas import (
@@ -46,6 +47,7 @@ TransactionId = Annotated[UUID, PathParameter(description="`transaction_id` of t
 @post(
     f"{_PATH}/in",
     role=Role.STAFF,
+    scope=Scope.STOCK_WRITE,
     summary="Receive",
     tags=_TAGS,
     status_code=201,
@@ -73,6 +75,7 @@ async def receive(
 @post(
     f"{_PATH}/out",
     role=Role.STAFF,
+    scope=Scope.STOCK_WRITE,
     summary="Issue",
     tags=_TAGS,
     status_code=201,
@@ -95,6 +98,7 @@ async def issue(
 @post(
     f"{_PATH}/transfer",
     role=Role.STAFF,
+    scope=Scope.STOCK_WRITE,
     summary="Transfer",
     tags=_TAGS,
     status_code=201,
@@ -115,6 +119,7 @@ async def transfer(
 @post(
     f"{_PATH}/adjustment",
     role=Role.ADMIN,
+    scope=Scope.STOCK_WRITE,
     summary="Adjust",
     tags=_TAGS,
     status_code=201,
@@ -135,6 +140,7 @@ async def adjust(
 @post(
     f"{_PATH}/revaluation",
     role=Role.ADMIN,
+    scope=Scope.STOCK_WRITE,
     summary="Revalue",
     tags=_TAGS,
     status_code=201,
@@ -156,6 +162,7 @@ async def revalue(
 @post(
     f"{_PATH}/assembly",
     role=Role.STAFF,
+    scope=Scope.STOCK_WRITE,
     lines=True,
     summary="Assemble a kit",
     tags=_TAGS,
@@ -182,6 +189,7 @@ async def assemble(
 @post(
     f"{_PATH}/movements",
     role=Role.STAFF,
+    scope=Scope.STOCK_WRITE,
     lines=True,
     summary="Post a document",
     tags=_TAGS,
@@ -217,7 +225,7 @@ async def post_movements(
     return _document(await service.post_all(write, who, data.movements))
 
 
-@get(_DOCUMENT, role=Role.STAFF, summary="A document", tags=_TAGS, problems=[TooManyEntries])
+@get(_DOCUMENT, role=Role.STAFF, scope=Scope.STOCK_READ, summary="A document", tags=_TAGS, problems=[TooManyEntries])
 async def get_transaction(read: NamedDependency[ReadSession], transaction_id: TransactionId) -> ApiResponse[Document]:
     """What was posted together, with its ledger entries in the order of their effects."""
     document = await document_by_id(read, transaction_id)
@@ -228,6 +236,7 @@ async def get_transaction(read: NamedDependency[ReadSession], transaction_id: Tr
 @post(
     f"{_DOCUMENT}/reverse",
     role=Role.ADMIN,
+    scope=Scope.STOCK_WRITE,
     summary="Reverse a document",
     tags=_TAGS,
     status_code=201,

@@ -6,6 +6,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.company.queries import read_times
 from erp_service.db.sessions import ReadSession
 from erp_service.inventory.queries.ledger import ledger_page
@@ -35,7 +36,14 @@ _PATH = "/api/v1/inventory/stock"
 _TAGS = ["stock"]
 
 
-@get(f"{_PATH}/current", role=Role.VIEWER, summary="What is on hand", tags=_TAGS, operation_id="list_current_stock")
+@get(
+    f"{_PATH}/current",
+    role=Role.VIEWER,
+    scope=Scope.STOCK_READ,
+    summary="What is on hand",
+    tags=_TAGS,
+    operation_id="list_current_stock",
+)
 async def current_stock(
     read: NamedDependency[ReadSession],
     settings: NamedDependency[Settings],
@@ -73,6 +81,7 @@ async def current_stock(
 @post(
     f"{_PATH}/lookup",
     role=Role.VIEWER,
+    scope=Scope.STOCK_READ,
     summary="The stock of many items",
     tags=_TAGS,
     status_code=200,
@@ -88,7 +97,14 @@ async def lookup_stock(
     return ApiResponse(await stock_of_items(read, data, currency=settings.currency), status_code=200)
 
 
-@get(f"{_PATH}/ledger", role=Role.VIEWER, summary="The ledger", tags=_TAGS, operation_id="list_ledger_entries")
+@get(
+    f"{_PATH}/ledger",
+    role=Role.VIEWER,
+    scope=Scope.STOCK_READ,
+    summary="The ledger",
+    tags=_TAGS,
+    operation_id="list_ledger_entries",
+)
 async def list_ledger(
     read: NamedDependency[ReadSession],
     sku: Sku = None,

@@ -8,6 +8,7 @@ from litestar.params import QueryParameter
 
 from erp_service import decimals, errors
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
 from erp_service.decimals import QUANTITY_SCALE
@@ -27,7 +28,12 @@ from erp_service.web.routing import get
 
 
 @get(
-    f"{PATH}/summary", role=Role.VIEWER, summary="The stock in a few figures", tags=TAGS, operation_id="report_summary"
+    f"{PATH}/summary",
+    role=Role.VIEWER,
+    scope=Scope.REPORTS_READ,
+    summary="The stock in a few figures",
+    tags=TAGS,
+    operation_id="report_summary",
 )
 async def summary(
     settings: NamedDependency[Settings],
@@ -45,7 +51,14 @@ async def summary(
     return ApiResponse(await database.reading(read))
 
 
-@get(f"{PATH}/low-stock", role=Role.VIEWER, summary="What to reorder", tags=TAGS, operation_id="report_low_stock")
+@get(
+    f"{PATH}/low-stock",
+    role=Role.VIEWER,
+    scope=Scope.REPORTS_READ,
+    summary="What to reorder",
+    tags=TAGS,
+    operation_id="report_low_stock",
+)
 async def low_stock(
     database: NamedDependency[Database],
     threshold: Annotated[
@@ -77,7 +90,14 @@ async def low_stock(
     return ApiResponse(await database.reading(read))
 
 
-@get(f"{PATH}/turnover", role=Role.VIEWER, summary="How fast items sell", tags=TAGS, operation_id="report_turnover")
+@get(
+    f"{PATH}/turnover",
+    role=Role.VIEWER,
+    scope=Scope.REPORTS_READ,
+    summary="How fast items sell",
+    tags=TAGS,
+    operation_id="report_turnover",
+)
 async def turnover(
     settings: NamedDependency[Settings],
     database: NamedDependency[Database],

@@ -3,6 +3,7 @@
 from litestar.di import NamedDependency
 
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
 from erp_service.inventory.queries.location_filter import location_ids
@@ -21,6 +22,7 @@ from erp_service.web.routing import get
 @get(
     f"{PATH}/movements",
     role=Role.VIEWER,
+    scope=Scope.REPORTS_READ,
     summary="Quantities and money by period",
     tags=TAGS,
     operation_id="report_movements",
@@ -65,6 +67,7 @@ async def movements(
 @get(
     f"{PATH}/movements.csv",
     role=Role.ADMIN,
+    scope=Scope.REPORTS_READ,
     summary="Quantities and money by period, as CSV",
     tags=TAGS,
     problems=(ReportTooLong,),

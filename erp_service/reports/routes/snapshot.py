@@ -3,6 +3,7 @@
 from litestar.di import NamedDependency
 
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.company.queries import read_times
 from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
@@ -29,6 +30,7 @@ from erp_service.web.routing import get
 @get(
     f"{PATH}/snapshot",
     role=Role.VIEWER,
+    scope=Scope.REPORTS_READ,
     summary="What is on hand, and its value",
     tags=TAGS,
     operation_id="report_snapshot",
@@ -70,6 +72,7 @@ async def snapshot(
 @get(
     f"{PATH}/snapshot.csv",
     role=Role.ADMIN,
+    scope=Scope.REPORTS_READ,
     summary="What is on hand, as CSV",
     tags=TAGS,
     problems=(ReportTooLong,),

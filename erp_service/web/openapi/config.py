@@ -10,6 +10,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, Contact, License, OAuthFlow, OAuthFlows, SecurityScheme, Tag
 
 from erp_service import errors
+from erp_service.access.scopes import Keys
 from erp_service.features import FEATURES
 from erp_service.web.openapi.document import document_of
 from erp_service.web.responses import ApiResponse
@@ -17,7 +18,7 @@ from erp_service.web.routing import PUBLIC
 
 _PATHS = ("/schema", "/schema/openapi.json")
 MEDIA_TYPE = "application/vnd.oai.openapi+json"
-PUBLIC_OPT = {"role": PUBLIC, "query": dict[str, bool]()}
+PUBLIC_OPT = {"role": PUBLIC, "scope": Keys.NONE, "query": dict[str, bool]()}
 
 _ABOUT = """
 Items, locations, an append-only stock ledger, and heavy exports that never touch the request path.

@@ -6,6 +6,7 @@ import litestar_offline_docs
 from litestar import MediaType, Router
 from litestar.static_files import create_static_files_router
 
+from erp_service.access.scopes import Keys
 from erp_service.web.openapi.config import PUBLIC_OPT
 from erp_service.web.responses import ApiResponse, html_page
 from erp_service.web.routing import PUBLIC, get
@@ -92,7 +93,7 @@ window.ui = SwaggerUIBundle({url: "/schema/openapi.json", dom_id: "#swagger", de
 </script></body></html>"""
 
 
-@get("/docs", role=PUBLIC, include_in_schema=False, media_type=MediaType.HTML)
+@get("/docs", role=PUBLIC, scope=Keys.NONE, include_in_schema=False, media_type=MediaType.HTML)
 async def page() -> ApiResponse[str]:
     """`validatorUrl` is null, or Swagger UI would load an image from its makers' server."""
     return html_page(_PAGE, style_attributes=True)
