@@ -12,6 +12,7 @@ FEATURE = Feature(
         "erp_service.exports.routes:ROUTES",
         "erp_service.exports.delivery.download_routes:ROUTES",
         "erp_service.exports.delivery.status_routes:ROUTES",
+        "erp_service.exports.delivery.address_routes:ROUTES",
         "erp_service.exports.schedules.routes:ROUTES",
     ),
     tasks=("erp_service.exports.tasks:TASKS",),

@@ -224,8 +224,9 @@ def _allowing(methods: Iterable[str]) -> Callable[[Any], Awaitable[Response[None
 
 
 class RolesDeclared(ReceiveRoutePlugin):
-    """Stops the start of a service that has a route with no role, or with no scope for API keys. Notes in `opt["query"]` which query parameters each
-    route takes, and whether each is a text, of which "null" is one. Makes OPTIONS name every method of a path."""
+    """Stops the start of a service that has a route with no role, or with no scope for keys. Notes in `opt["query"]`
+    which query parameters each route takes, and whether each is a text, of which "null" is one. Makes OPTIONS name
+    every method of a path."""
 
     def receive_route(self, route: BaseRoute) -> None:
         for handler in getattr(route, "route_handlers", []):

@@ -1,11 +1,10 @@
-"""/api/v1/exports/jobs/{id}: the job, its server-sent events, and addresses that need no token."""
+"""/api/v1/exports/jobs/{id}: the job, and its server-sent events."""
 
 import asyncio
 import contextlib
 import random
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from litestar import Request
@@ -18,12 +17,11 @@ from litestar.types import Scope as ASGIScope
 
 from erp_service.access.principals import Authority, AuthorityCache, Principal
 from erp_service.access.roles import Role
-from erp_service.access.scopes import Keys, Scope
+from erp_service.access.scopes import Scope
 from erp_service.auth.credentials import Access, Credential, authority_of, rights_changed
 from erp_service.auth.problems import AddressRefused
 from erp_service.db.engine import Database
-from erp_service.db.sessions import WriteSession
-from erp_service.errors import Forbidden, TooMany
+from erp_service.errors import Forbidden
 from erp_service.exports import queries, service
 from erp_service.exports.delivery.live_status import (
     FollowedExport,
@@ -33,15 +31,13 @@ from erp_service.exports.delivery.live_status import (
     preferred_wait,
     render_expiry,
 )
-from erp_service.exports.delivery.signed_urls import SECONDS, Signed, SignedUrls
-from erp_service.exports.problems import ExportExpired
+from erp_service.exports.delivery.signed_urls import Signed
 from erp_service.exports.queries import VersionedExport
-from erp_service.exports.routes import ONE, SIGNED_ADDRESSES, TAGS, ExportId, IncludeDeleted, export_response
-from erp_service.exports.schemas import ExportEvent, ExportJobOut, SignedAddress
+from erp_service.exports.routes import ONE, TAGS, ExportId, IncludeDeleted, export_response
+from erp_service.exports.schemas import ExportEvent, ExportJobOut
 from erp_service.observability.telemetry import log
-from erp_service.settings import Settings
 from erp_service.web.responses import ApiResponse, etag, etag_matches
-from erp_service.web.routing import get, post
+from erp_service.web.routing import get
 
 _CHECK_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
@@ -267,37 +263,4 @@ async def _event_lines(
             yield b": still here\n\n"
 
 
-@post(
-    f"{ONE}/download-url",
-    role=Role.VIEWER,
-    scope=Keys.NONE,
-    summary="An address that needs no token",
-    tags=TAGS,
-    status_code=200,
-    problems=(Forbidden, ExportExpired, TooMany),
-    idempotent=False,
-    guards=[SIGNED_ADDRESSES],
-    operation_id="create_download_url",
-)
-async def download_url(
-    request: Request[Principal, Any, Any],
-    write: NamedDependency[WriteSession],
-    who: NamedDependency[Principal],
-    settings: NamedDependency[Settings],
-    signed_urls: NamedDependency[SignedUrls],
-    export_id: ExportId,
-) -> ApiResponse[SignedAddress]:
-    """Valid for five minutes, for GET and HEAD, for everybody who has the address: treat it like the file itself.
-
-    It works while your rights stay as they are now, which each use checks. An export that still runs has its address
-    already: the file is there once the export has succeeded."""
-    await service.record_signed_address(write, who, export_id)
-    expires_at = int(time.time()) + SECONDS
-    signed = Signed(request.auth.user_id, request.auth.version, expires_at, request.auth.family)
-    path, root = f"{queries.PATH}/{export_id}", (settings.public_url or "").rstrip("/")
-    download, events = (root + signed_urls.sign(f"{path}/{name}", signed) for name in ("download", "events"))
-    address = SignedAddress(download, events, datetime.fromtimestamp(expires_at, UTC))
-    return ApiResponse(address, headers={"Cache-Control": "no-store"})
-
-
-ROUTES = [get_export, events, download_url]
+ROUTES = [get_export, events]
