@@ -37,6 +37,9 @@ soak: $(VENV)/.dev ## random faults in real processes for MINUTES, from a SEED, 
 bank: $(VENV)/.dev ## stock posted at random over two instances that are killed, each answer held against the ledger; MINUTES, SEED
 	MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/python -m tests.soak.bank
 
+shop: $(VENV)/.dev ## a web shop with a key and the OpenAPI document at two instances that are killed; MINUTES, SEED
+	MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/python -m tests.soak.shop
+
 bench: $(VENV)/.dev ## everything about speed, beside peers, into ops/benchmarks.md; QUICK=1 in five minutes; PART="reads postings"
 	ops/bench $(if $(QUICK),--quick) $(PART)
 
@@ -111,4 +114,4 @@ $(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.up
 
-.PHONY: help up test test-real chaos soak bank bench bench-exports bench-scaling test-browser test-attacks test-clients test-postgres15 test-backup test-pooler test-containers image sbom secrets roll lint types format constraints clean
+.PHONY: help up test test-real chaos soak bank shop bench bench-exports bench-scaling test-browser test-attacks test-clients test-postgres15 test-backup test-pooler test-containers image sbom secrets roll lint types format constraints clean
