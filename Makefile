@@ -31,6 +31,9 @@ test-real: $(VENV)/.dev ## the Online Retail year, in and out; needs REAL_DATA
 chaos: $(VENV)/.dev ## named faults in real processes, and a table of the results (six minutes)
 	$(PYTEST) -n $(WORKERS) --dist loadgroup tests/chaos $(T)
 
+test-fuzz: $(VENV)/.dev ## chains of generated requests, as each role and with a key (two minutes)
+	$(PYTEST) -n $(WORKERS) tests/fuzz $(T)
+
 soak: $(VENV)/.dev ## random faults in real processes for MINUTES, from a SEED, then the check that nothing was lost
 	MINUTES=$(MINUTES) SEED=$(SEED) $(BIN)/python -m tests.soak
 
@@ -114,4 +117,4 @@ $(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.up
 
-.PHONY: help up test test-real chaos soak bank shop bench bench-exports bench-scaling test-browser test-attacks test-clients test-postgres15 test-backup test-pooler test-containers image sbom secrets roll lint types format constraints clean
+.PHONY: help up test test-real test-fuzz chaos soak bank shop bench bench-exports bench-scaling test-browser test-attacks test-clients test-postgres15 test-backup test-pooler test-containers image sbom secrets roll lint types format constraints clean

@@ -9,10 +9,10 @@ from typing import Any
 import schemathesis
 
 RULES = re.compile(
-    r"is not a cursor of this list"
-    r"|give \w+ or \w+"
+    r"is not a cursor of this list|must be a time with its zone"
+    r"|give [\w, ]+ or \w+"
     r"|is not (the id|the sku|the code|a sku|a code|your password|one of)"
-    r"|names? no|no such|unknown"
+    r"|names? no|no such|there is no|unknown"
     r"|has an? [^(]*character|has (a blank other|half of|two blanks|no visible)|(begins|ends) with a blank"
     r"|is this location itself"
     r"|must not contain NUL|must not be zero|must be greater than 0|is not a plain decimal number|more than \d decimals"

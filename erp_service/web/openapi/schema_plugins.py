@@ -53,7 +53,8 @@ def _limit(schema: Any, kind: Any) -> None:
 
 
 def _limit_union(schema: Schema, kind: msgspec.inspect.UnionType) -> None:
-    for one in kind.types:
+    for member in kind.types:
+        one = member.type if isinstance(member, msgspec.inspect.Metadata) else member
         for alternative in schema.one_of or []:
             if isinstance(alternative, Schema) and alternative.type == _JSON_TYPES.get(type(one)):
                 _limit(alternative, one)
