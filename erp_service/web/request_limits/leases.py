@@ -67,9 +67,13 @@ class Lease:
         """Of all uses in the window, as far as this instance knows: what others have used since is not in it."""
         return self.left + max(0, self.most - self.taken)
 
+    def is_exhausted(self, now: float) -> bool:
+        """None is left here, and when this instance last asked, none was left to lease."""
+        return not self.left and self.taken >= self.most and now < self.ends_at
+
     def is_refused(self, now: float) -> bool:
-        """None was left anywhere, a moment ago."""
-        return now < self.refused_until and now < self.ends_at
+        """That was a moment ago."""
+        return now < self.refused_until and self.is_exhausted(now)
 
 
 class Leases:
@@ -139,4 +143,4 @@ class Leases:
             lease.left += grant.granted
             lease.taken, lease.ends_at = grant.taken, sent_at + grant.seconds
             lease.filled, lease.filled_at = lease.left, now
-            lease.refused_until = now + self._tuning.refused_seconds if grant.taken >= lease.most else NEVER
+            lease.refused_until = now + self._tuning.refused_seconds

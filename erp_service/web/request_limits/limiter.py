@@ -171,17 +171,21 @@ class RequestLimiter:
                     self._serve(self._leases.of(demand.key, demand.most))
 
     def _serve(self, lease: Lease) -> None:
-        """Let those through who wait, in turn; all of them if they cannot be counted."""
+        """Answer those who wait, in turn, as far as that is known."""
         waiters = self._waiters[lease.key]
         while waiters:
-            now = monotonic()
-            is_counted = now >= self._unavailable_until
-            if not (waiter := waiters[0]).done():
-                if is_counted and now >= lease.ends_at:
-                    # the answer came after the end of its window: ask again
+            if not waiters[0].done():
+                now = monotonic()
+                if now < self._unavailable_until:
+                    waiters[0].set_result(None)
+                elif self._leases.use(lease, now):
+                    waiters[0].set_result(True)
+                elif lease.is_exhausted(now):
+                    waiters[0].set_result(False)
+                else:
+                    # it came after the statement was sent, or the answer after the end of its window
                     self._due.set()
                     return
-                waiter.set_result(self._leases.use(lease, now) if is_counted else None)
             waiters.popleft()
         del self._waiters[lease.key]
 

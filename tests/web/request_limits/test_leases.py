@@ -21,7 +21,6 @@ class Sent(NamedTuple):
     """A statement that the database has run, whose answer has not arrived."""
 
     at: float
-    waiting: int
     grants: list[Grant]
 
 
@@ -88,7 +87,7 @@ class Cluster(RuleBasedStateMachine):
             # who waits passes uncounted, which the limiter's metric counts
             instance.waiting = 0
         else:
-            instance.sent = Sent(now, instance.waiting, grants)
+            instance.sent = Sent(now, grants)
 
     @rule(number=INSTANCE)
     def receive(self, number: int) -> None:
@@ -99,12 +98,12 @@ class Cluster(RuleBasedStateMachine):
         now = self.clock(instance)
         instance.leases.apply(sent.grants, sent_at=sent.at, now=now)
         lease = instance.leases.of(KEY, self.most)
-        for _ in range(sent.waiting):
-            if now >= lease.ends_at:
-                return
-            instance.waiting -= 1
+        while instance.waiting:
             if instance.leases.use(lease, now):
                 self.pass_one()
+            elif not lease.is_exhausted(now):
+                return
+            instance.waiting -= 1
 
     @rule(number=INSTANCE)
     def crash(self, number: int) -> None:
