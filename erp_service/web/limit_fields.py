@@ -2,9 +2,7 @@
 which a request was counted, in this order."""
 
 from functools import lru_cache
-from typing import NamedTuple
-
-from litestar.types import Scope
+from typing import Any, NamedTuple
 
 POLICY, LIMIT = "RateLimit-Policy", "RateLimit"
 
@@ -28,10 +26,10 @@ class Standing(NamedTuple):
         return f'"{self.name}";r={self.remaining};t={self.wait}'
 
 
-def note(scope: Scope, standing: Standing) -> None:
-    """Add it to the headers of the answer to this request, whatever the answer will be."""
+def note(state: dict[str, Any], standing: Standing) -> None:
+    """Add it to the headers of the answer to the request whose scope has this `state`, whatever the answer will be."""
     policy = _policy(standing.name, standing.most, standing.seconds)
-    headers: dict[bytes, bytes] = scope["state"].setdefault("headers", {})
+    headers: dict[bytes, bytes] = state.setdefault("headers", {})
     for name, item in ((b"ratelimit-policy", policy), (b"ratelimit", standing.limit.encode())):
         headers[name] = headers[name] + b", " + item if name in headers else item
 

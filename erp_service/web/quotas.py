@@ -31,16 +31,16 @@ def at_most(limit: str, setting: Callable[[Settings], int], *, seconds: int, wha
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
         services = services_of(connection.app)
         most = setting(services.find(Settings))
-        taker = connection.user.user_id
+        taker, state = connection.user.user_id, connection.scope["state"]
         try:
             standing = await rate_limits.take(services.find(Database), limit, taker, most=most, seconds=seconds)
         except errors.TooMany as exc:
             wait = int(exc.headers["Retry-After"])
-            limit_fields.note(connection.scope, Standing(limit, most, seconds, 0, wait))
+            limit_fields.note(state, Standing(limit, most, seconds, 0, wait))
             raise errors.TooMany(
                 f"You may make {most} {what} in one {_PERIODS[seconds]}. Wait {wait} seconds. {instead}",
                 headers={"Retry-After": str(wait)},
             ) from None
-        limit_fields.note(connection.scope, standing)
+        limit_fields.note(state, standing)
 
     return guard

@@ -14,7 +14,7 @@ async def count_request(scope: Scope, who: Principal) -> None:
     answer = await services_of(scope["litestar_app"]).find(RequestLimiter).take(who)
     if answer is None or (standing := answer.standing) is None:
         return
-    limit_fields.note(scope, standing)
+    limit_fields.note(scope["state"], standing)
     if not answer.admitted:
         subject = "You" if who.key is None else "This API key"
         raise errors.TooMany(

@@ -1,6 +1,7 @@
 """The statement that meets demands, against the model that test_leases.py trusts."""
 
 import asyncio
+from datetime import datetime
 
 import asyncpg
 from hypothesis import HealthCheck, given, settings
@@ -42,7 +43,8 @@ async def test_statement_grants_what_the_model_does(
     """Over windows that end (`over`) and uses that are given back, to the present window and to others."""
     await owner.execute("delete from rate_limits")
     model = SharedCounts(SECONDS)
-    real_windows, model_windows = {}, {}
+    real_windows: dict[str, datetime] = {}
+    model_windows: dict[str, datetime] = {}
     for wanted, is_of_this_window, over in steps:
         for key in over & real_windows.keys():
             await owner.execute("update rate_limits set resets_at = now() where key = $1", key)
