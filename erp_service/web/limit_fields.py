@@ -5,17 +5,19 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 POLICY, LIMIT = "RateLimit-Policy", "RateLimit"
+_POLICY, _LIMIT = b"ratelimit-policy", b"ratelimit"
 
 
 class Standing(NamedTuple):
-    """How a caller stands with the limit `name`, which lets `most` uses through in `seconds`: so many are `remaining`,
-    and the limit starts again after `wait` seconds."""
+    """How a caller stands with the limit `name`, which lets `most` uses through in `seconds`: so many are `remaining`
+    after this one, unless it `is_refused`, and the limit starts again after `wait` seconds."""
 
     name: str
     most: int
     seconds: int
     remaining: int
     wait: int
+    is_refused: bool = False
 
     @property
     def policy(self) -> str:
@@ -29,9 +31,10 @@ class Standing(NamedTuple):
 def note(state: dict[str, Any], standing: Standing) -> None:
     """Add it to the headers of the answer to the request whose scope has this `state`, whatever the answer will be."""
     policy = _policy(standing.name, standing.most, standing.seconds)
-    headers: dict[bytes, bytes] = state.setdefault("headers", {})
-    for name, item in ((b"ratelimit-policy", policy), (b"ratelimit", standing.limit.encode())):
-        headers[name] = headers[name] + b", " + item if name in headers else item
+    limit = standing.limit.encode()
+    if (noted := state.get("headers")) is not None:
+        policy, limit = b", ".join((noted[_POLICY], policy)), b", ".join((noted[_LIMIT], limit))
+    state["headers"] = {_POLICY: policy, _LIMIT: limit}
 
 
 @lru_cache(100)

@@ -48,13 +48,6 @@ class Pace(NamedTuple):
     outage: float = 2.0
 
 
-class Answer(NamedTuple):
-    """Whether the request is `admitted`. `standing` is unknown if it could not be counted."""
-
-    admitted: bool
-    standing: Standing | None
-
-
 class RequestLimiter:
     """One for each instance. It has a connection of its own: requests that use all of the pool's must be counted, too.
 
@@ -78,8 +71,8 @@ class RequestLimiter:
         self._looked_at = 0.0
         self._unavailable_until = float("-inf")
 
-    async def take(self, who: Principal) -> Answer | None:
-        """Count one request of this caller. None if it has no limit."""
+    async def take(self, who: Principal) -> Standing | None:
+        """Count one request of this caller. None if it has no limit, or cannot be counted, and so passes."""
         name, caller, most = self._limit_of(who)
         if most is None or caller is None:
             return None
@@ -89,10 +82,9 @@ class RequestLimiter:
             admitted = await self._wait_for_use(lease)
         if admitted is None:
             telemetry.failed_open.labels("requests").inc()
-            return Answer(True, None)
-        remaining = lease.remaining() if admitted else 0
+            return None
         wait = whole_seconds(lease.ends_at - monotonic())
-        return Answer(admitted, Standing(name, most, self._seconds, remaining, wait))
+        return Standing(name, most, self._seconds, lease.remaining() if admitted else 0, wait, not admitted)
 
     def _limit_of(self, who: Principal) -> tuple[str, int | None, int | None]:
         limits = self._limits()

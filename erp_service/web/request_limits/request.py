@@ -11,11 +11,11 @@ from erp_service.web.request_limits.limiter import RequestLimiter
 
 async def count_request(scope: Scope, who: Principal) -> None:
     """Whatever the answer will be, its headers say how the caller stands. Raises errors.TooMany."""
-    answer = await services_of(scope["litestar_app"]).find(RequestLimiter).take(who)
-    if answer is None or (standing := answer.standing) is None:
+    standing = await services_of(scope["litestar_app"]).find(RequestLimiter).take(who)
+    if standing is None:
         return
     limit_fields.note(scope["state"], standing)
-    if not answer.admitted:
+    if standing.is_refused:
         subject = "You" if who.key is None else "This API key"
         raise errors.TooMany(
             f"{subject} may make {standing.most} requests in {standing.seconds} seconds. Wait {standing.wait} seconds.",

@@ -21,7 +21,7 @@ from erp_service.services import build_services
 from erp_service.settings import Settings
 from erp_service.web.request_limits.leases import Tuning
 from erp_service.web.request_limits.limiter import Limits, Pace, RequestLimiter
-from tests.support.apps import running
+from tests.support.apps import running, services_of
 from tests.support.clients import client_of
 from tests.support.settings import as_role
 from tests.support.users import make_user, token_of
@@ -140,17 +140,18 @@ async def test_key_has_a_count_of_its_own_and_none_is_no_limit(settings: Setting
     limiter = RequestLimiter(as_role(settings, "erp_api"), lambda: Limits(1, 2), pace=PATIENT)
     async with limiter.running():
         answers = [await limiter.take(who) for who in (person, key, person, key, key)]
-    assert [answer and answer.admitted for answer in answers] == [True, True, False, True, False]
-    assert [answer.standing.name for answer in answers if answer and answer.standing] == [
-        *("user", "key", "user", "key", "key")
+    assert [answer and (answer.name, answer.is_refused) for answer in answers] == [
+        ("user", False),
+        ("key", False),
+        ("user", True),
+        ("key", False),
+        ("key", True),
     ]
     unlimited = RequestLimiter(as_role(settings, "erp_api"), lambda: Limits(None, 2), pace=PATIENT)
     async with unlimited.running():
         assert await unlimited.take(person) is None
         assert await unlimited.take(Principal(user_id=None, role=Role.SUPER_ADMIN)) is None
-        answer = await unlimited.take(key)
-        assert answer is not None
-        assert not answer.admitted
+        assert await limited(unlimited, key)
 
 
 async def test_change_of_the_limit_holds_at_the_next_request(settings: Settings) -> None:
@@ -161,10 +162,9 @@ async def test_change_of_the_limit_holds_at_the_next_request(settings: Settings)
     who = Principal(user_id=7, role=Role.VIEWER)
 
     async def take() -> tuple[bool, int]:
-        answer = await limiter.take(who)
-        assert answer is not None
-        assert answer.standing is not None
-        return answer.admitted, answer.standing.remaining
+        standing = await limiter.take(who)
+        assert standing is not None
+        return not standing.is_refused, standing.remaining
 
     async with limiter.running():
         assert [await take() for _ in range(3)] == [(True, 1), (True, 0), (False, 0)]
@@ -222,18 +222,17 @@ async def test_requests_that_hold_every_connection_of_the_pool_are_counted_too(
     headers = await authorization(settings, database)
     app, _ = limited_app(msgspec.structs.replace(settings, pool_size=1), Limits(per_user=3))
     async with running(app), client_of(app) as client:
-        services = app.state["services"]
+        services, who = services_of(app), Principal(user_id=77, role=Role.VIEWER)
         async with services.database.read():
-            refused = [await limited(services.request_limiter) for _ in range(5)]
+            refused = [await limited(services.request_limiter, who) for _ in range(5)]
         assert refused == [False, False, False, True, True]
         assert (await client.get(ME, headers=headers)).status_code == 200
 
 
-async def limited(limiter: RequestLimiter) -> bool:
-    answer = await limiter.take(Principal(user_id=77, role=Role.VIEWER))
-    assert answer is not None
-    assert answer.standing is not None
-    return not answer.admitted
+async def limited(limiter: RequestLimiter, who: Principal) -> bool:
+    standing = await limiter.take(who)
+    assert standing is not None
+    return standing.is_refused
 
 
 @pytest.mark.parametrize("requests", [300])
