@@ -119,7 +119,8 @@ class RequestLimiter:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            if unused := self._leases.unused(monotonic(), idle_seconds=0, besides=()):
+            unused = self._leases.unused(now := monotonic(), idle_seconds=0)
+            if unused and now >= self._unavailable_until:
                 await self._settle(unused)
             await self._database.close()
 
@@ -137,9 +138,10 @@ class RequestLimiter:
 
     def _demands(self) -> list[Demand]:
         now = monotonic()
-        waiting = {
-            key: count for key, waiters in self._waiters.items() if (count := sum(not one.done() for one in waiters))
-        }
+        waiting = {key: sum(not one.done() for one in waiters) for key, waiters in self._waiters.items()}
+        for key in [key for key, count in waiting.items() if not count]:
+            # none waits any longer: their patience was over, or their clients have gone
+            del self._waiters[key], waiting[key]
         unused: list[Demand] = []
         if now - self._looked_at >= 1:
             self._looked_at = now

@@ -255,3 +255,26 @@ async def test_request_of_a_busy_caller_that_asked_the_database_each_time(
                 taking.close()
                 await limiter.take(who)
     assert waits <= requests / 10
+
+
+async def test_client_that_went_away_while_it_waited_leaves_nothing_behind(
+    settings: Settings, owner: asyncpg.Connection
+) -> None:
+    """Its use is leased and not lost: it goes to the next request, or back."""
+    limiter = RequestLimiter(as_role(settings, "erp_api"), Limits, pace=PATIENT, tuning=Tuning(idle_seconds=0.1))
+    who = Principal(user_id=7, role=Role.VIEWER)
+    async with limiter.running():
+        async with owner.transaction():
+            await owner.execute("lock table rate_limits in access exclusive mode")
+            gone = [asyncio.create_task(limiter.take(who)) for _ in range(5)]
+            await eventually(lambda: owner.fetchval("select exists (select from pg_locks where not granted)"))
+            for task in gone:
+                task.cancel()
+            await asyncio.wait(gone)
+        assert all(task.cancelled() for task in gone)
+        assert await limiter.take(who) is not None
+
+        async def only_one_is_taken() -> bool:
+            return bool(await owner.fetchval("select taken = 1 from rate_limits where key = 'user:7'"))
+
+        await eventually(only_one_is_taken)
