@@ -78,12 +78,12 @@ class RequestLimiter:
             return None
         lease = self._leases.of(f"{name}:{caller}", most)
         admitted: bool | None = True
-        if not self._leases.use(lease, monotonic()):
-            admitted = await self._wait_for_use(lease)
+        if not self._leases.use(lease, now := monotonic()):
+            admitted, now = await self._wait_for_use(lease), monotonic()
         if admitted is None:
             telemetry.failed_open.labels("requests").inc()
             return None
-        wait = whole_seconds(lease.ends_at - monotonic())
+        wait = whole_seconds(lease.ends_at - now)
         return Standing(name, most, self._seconds, lease.remaining() if admitted else 0, wait, not admitted)
 
     def _limit_of(self, who: Principal) -> tuple[str, int | None, int | None]:
