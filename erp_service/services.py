@@ -24,6 +24,7 @@ from erp_service.registry.feature import load
 from erp_service.registry.figures import FigureReader
 from erp_service.registry.services import ServiceSet
 from erp_service.settings import Settings, with_secret
+from erp_service.web.request_limits.limiter import Limits, RequestLimiter
 
 
 class Services(ServiceSet, frozen=True):
@@ -33,6 +34,7 @@ class Services(ServiceSet, frozen=True):
     database: Database
     notifications: NotificationListener
     access: Access
+    request_limiter: RequestLimiter
     login: LoginContext
     signed_urls: SignedUrls
     exports: ExportContext
@@ -55,6 +57,7 @@ def build_services(settings: Settings) -> Services:
     revocation_loader = RevocationLoader(database)
     revocations = Revocations(notifications, revocation_loader.recent, revocation_loader.is_revoked)
     authorities = AuthorityCache(notifications, AuthorityLoader(database).load, revocations)
+    limits = Limits()
     probes = ProbeDatabase(settings)
     readiness = Readiness(probes, [StoreIdentityCheck(probes, store)])
     return Services(
@@ -62,6 +65,7 @@ def build_services(settings: Settings) -> Services:
         database=database,
         notifications=notifications,
         access=Access(tokens, authorities, signed_urls),
+        request_limiter=RequestLimiter(settings, lambda: limits),
         signed_urls=signed_urls,
         login=LoginContext(settings, database, Passwords(), tokens, revocations),
         exports=ExportContext(settings, database, store),
@@ -80,9 +84,13 @@ def build_services(settings: Settings) -> Services:
 
 @asynccontextmanager
 async def running(services: Services) -> AsyncIterator[None]:
-    """Listens for notifications and follows exports inside; closes everything in the end."""
+    """Listens for notifications, follows exports and counts requests inside; closes everything in the end."""
     try:
-        async with services.notifications.listening(), services.live_status.running():
+        async with (
+            services.notifications.listening(),
+            services.live_status.running(),
+            services.request_limiter.running(),
+        ):
             yield
     finally:
         services.login.passwords.close()

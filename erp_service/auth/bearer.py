@@ -17,6 +17,7 @@ from erp_service.auth.problems import AddressRefused
 from erp_service.observability import telemetry
 from erp_service.web.dependencies import services_of
 from erp_service.web.middleware import has_body
+from erp_service.web.request_limits.request import count_request
 
 _LONGEST_TOKEN = 4096  # characters; ours have about 330
 
@@ -25,9 +26,9 @@ class BearerAuth:
     """Lets a request through if its credential is valid, its user is active, the user's authority is still the one that
     the credential was issued for, and their role includes the one that the route declares.
 
-    Else raises errors.Unauthorized, AddressRefused for a signature, or errors.Forbidden. Raises
-    errors.PasswordChangeRequired for a user who must change the password first, except where a route is declared for
-    that."""
+    Else raises errors.Unauthorized, AddressRefused for a signature, errors.TooMany for a caller with too many requests,
+    those that are forbidden too, or errors.Forbidden. Raises errors.PasswordChangeRequired for a user who must change
+    the password first, except where a route is declared for that."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -38,6 +39,7 @@ class BearerAuth:
         least: Role | None = opt.get("role")
         if least is not None:
             who, scope["auth"] = await _principal(scope, opt)
+            await count_request(scope, who)
             if not who.role.includes(least):
                 raise errors.Forbidden(f"This needs the role {least} or a higher one; yours is {who.role}.")
             scope["user"] = who

@@ -35,7 +35,10 @@ ProcessCollector(registry=REGISTRY)
 requests = Counter("erp_requests", "Answered requests", ["method", "route", "status"], registry=REGISTRY)
 seconds = Histogram("erp_request_seconds", "Seconds until the response started", ["method", "route"], registry=REGISTRY)
 failed_open = Counter(
-    "erp_limits_failed_open", "Successes whose attempt a limit could not give back", ["limit"], registry=REGISTRY
+    "erp_limits_failed_open",
+    "Requests that a limit could not count, and successes whose attempt it could not give back",
+    ["limit"],
+    registry=REGISTRY,
 )
 pool_in_use = Gauge("erp_pool_connections_in_use", "Database connections in use", registry=REGISTRY)
 pool_size = Gauge("erp_pool_connections", "Database connections that this instance may open", registry=REGISTRY)
@@ -184,12 +187,14 @@ def headers_of_all(request_id: str) -> list[tuple[bytes, bytes]]:
 
 
 async def before_send(message: Any, scope: Any) -> None:
-    """For every response, also those that no route made: the id and safe headers in it, its metrics, one log line."""
+    """For every response, also those that no route made: the id and safe headers in it and those that were noted in
+    `state["headers"]` on its way, its metrics, one log line."""
     if message["type"] != "http.response.start":
         return
     id_ = request_id(scope)
-    message["headers"] = [*message["headers"], *headers_of_all(id_)]
     state = scope["state"]
+    noted: dict[bytes, bytes] = state.get("headers", {})
+    message["headers"] = [*message["headers"], *noted.items(), *headers_of_all(id_)]
     # the template and never the path: each id would make a series of its own, and signatures must not be stored
     route = scope.get("path_template") or "(no route)"
     status = scope["state"]["status"] = message["status"]

@@ -11,8 +11,9 @@ from litestar.handlers import BaseRouteHandler
 from erp_service import errors
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
-from erp_service.web import rate_limits
+from erp_service.web import limit_fields, rate_limits
 from erp_service.web.dependencies import services_of
+from erp_service.web.limit_fields import Standing
 
 MINUTE, HOUR = 60, 3600
 
@@ -30,13 +31,16 @@ def at_most(limit: str, setting: Callable[[Settings], int], *, seconds: int, wha
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
         services = services_of(connection.app)
         most = setting(services.find(Settings))
+        taker, state = connection.user.user_id, connection.scope["state"]
         try:
-            await rate_limits.take(services.find(Database), limit, connection.user.user_id, most=most, seconds=seconds)
+            standing = await rate_limits.take(services.find(Database), limit, taker, most=most, seconds=seconds)
         except errors.TooMany as exc:
-            wait = exc.headers["Retry-After"]
+            wait = int(exc.headers["Retry-After"])
+            limit_fields.note(state, Standing(limit, most, seconds, 0, wait))
             raise errors.TooMany(
                 f"You may make {most} {what} in one {_PERIODS[seconds]}. Wait {wait} seconds. {instead}",
-                headers=exc.headers,
+                headers={"Retry-After": str(wait)},
             ) from None
+        limit_fields.note(state, standing)
 
     return guard

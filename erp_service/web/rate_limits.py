@@ -17,6 +17,8 @@ from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.db.sessions import AutocommitSession
 from erp_service.observability import telemetry
 from erp_service.registry.housekeeping import Pruning
+from erp_service.web import limit_fields
+from erp_service.web.limit_fields import Standing
 
 
 class RateLimit(Base):
@@ -29,6 +31,8 @@ class RateLimit(Base):
 
     key: Mapped[str] = mapped_column(Text, primary_key=True)
     taken: Mapped[int] = mapped_column(Integer)
+    granted: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """How many uses the last statement took: what it returns where an instance leases several (request_limits)."""
     resets_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 
@@ -92,14 +96,15 @@ class Delays(NamedTuple):
     forgotten_after: float
 
 
-async def take(database: Database, limit: str, key: object, *, most: int, seconds: float) -> None:
+async def take(database: Database, limit: str, key: object, *, most: int, seconds: int) -> Standing:
     """Count one use of `key`. Raises errors.TooMany, with `Retry-After`, for more than `most` in `seconds`, and
     errors.Unavailable while the counts cannot be written."""
     try:
         async with database.autocommit() as db:
-            await count(db, [Window(f"{limit}:{key}", most, seconds)])
+            taken, remaining = await _count(db, window := Window(f"{limit}:{key}", most, seconds))
     except DATABASE_ERRORS as exc:
         raise uncounted() from exc
+    return _standing(window, most - taken, remaining)
 
 
 def uncounted() -> errors.Unavailable:
@@ -112,9 +117,15 @@ async def count(db: AutocommitSession, windows: Sequence[Window]) -> None:
 
     Raises errors.TooMany at the first that had too many, and whatever the database raises."""
     for window in windows:
-        row = (await db.execute(_COUNT, {"key": window.key, "seconds": window.seconds})).one()
-        if window.most is not None and row.taken > window.most:
-            raise too_many(row.remaining, window)
+        await _count(db, window)
+
+
+async def _count(db: AutocommitSession, window: Window) -> tuple[int, float]:
+    """How many uses are taken now, and the seconds until the window ends."""
+    row = (await db.execute(_COUNT, {"key": window.key, "seconds": window.seconds})).one()
+    if window.most is not None and row.taken > window.most:
+        raise too_many(row.remaining, window)
+    return row.taken, row.remaining
 
 
 async def delay(db: AutocommitSession, key: str, delays: Delays) -> None:
@@ -145,15 +156,23 @@ async def give_back(database: Database, limit: str, *, keys: Sequence[str], forg
 
 
 def too_many(remaining: float, window: Window | None = None) -> errors.TooMany:
-    """For a limit that frees in so many seconds. Of a window, the answer has the fields of
-    draft-ietf-httpapi-ratelimit-headers-10: its name, quota and length, and what remains."""
-    wait = max(1, math.ceil(remaining))
+    """For a limit that frees in so many seconds. Of a window, the answer has the fields that limit_fields.py names."""
+    wait = whole_seconds(remaining)
     headers = {"Retry-After": str(wait)}
     if window is not None:
-        name = window.key.partition(":")[0]
-        headers["RateLimit-Policy"] = f'"{name}";q={window.most};w={math.ceil(window.seconds)}'
-        headers["RateLimit"] = f'"{name}";r=0;t={wait}'
+        standing = _standing(window, 0, remaining)
+        headers |= {limit_fields.POLICY: standing.policy, limit_fields.LIMIT: standing.limit}
     return errors.TooMany(f"Try again in {wait} seconds.", headers=headers)
+
+
+def whole_seconds(seconds: float) -> int:
+    """How long to wait, for a client: never 0, which would be at once."""
+    return max(1, math.ceil(seconds))
+
+
+def _standing(window: Window, left: int, seconds: float) -> Standing:
+    name, most = window.key.partition(":")[0], window.most or 0
+    return Standing(name, most, math.ceil(window.seconds), left, whole_seconds(seconds))
 
 
 HOUSEKEEPING = (

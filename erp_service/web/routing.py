@@ -112,7 +112,7 @@ def _route(
         parameters = inspect.signature(handler).parameters
         implied: list[type[Refused]] = [errors.Internal, errors.Unavailable, errors.Invalid]
         if role is not PUBLIC:
-            implied.append(errors.Unauthorized)
+            implied += [errors.Unauthorized, errors.TooMany]
             if role is not Role.VIEWER:
                 implied.append(errors.Forbidden)
             if not while_password_expired:

@@ -22,8 +22,11 @@ ANSWERED: dict[str, Described] = {
     "Link": _text('the address of the next page, with `rel="next"`; missing on the last page'),
     "Location": _text("the address of the resource"),
     "Preference-Applied": _text("which preference of `Prefer` was followed, RFC 7240"),
-    "RateLimit": _text("`r`: the uses that are left of the limit, `t`: the seconds until it starts again"),
-    "RateLimit-Policy": _text("the limit that was reached: `q` uses in `w` seconds"),
+    "RateLimit": _text(
+        "how you stand with each limit that this request was counted by, such as `user` or `key`: `r` uses are left,"
+        " and it starts again in `t` seconds; missing while requests cannot be counted"
+    ),
+    "RateLimit-Policy": _text("these limits: `q` uses in `w` seconds"),
     "Repr-Digest": _text("the SHA-256 of the whole file, also beside a part of it, RFC 9530"),
     "Retry-After": {
         "description": "the number of seconds after which to ask again",

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from litestar.handlers import HTTPRouteHandler
 
 from erp_service.errors import Refused
+from erp_service.web.limit_fields import LIMIT, POLICY
 from erp_service.web.openapi import declaration, schemas
 from erp_service.web.openapi.headers import ANSWERED, TAKEN, component_name
 from erp_service.web.openapi.problem_schemas import ProblemSchemas, headers_of
@@ -101,6 +102,8 @@ def _write_headers(one: Described, resources: set[str], used: Used) -> None:
         names = {"X-Request-Id", *declared.headers.get(int(status), ())}
         names |= headers_of(kind for kind in declared.problems if str(kind.status) == status)
         names |= _of_success(one, status, response, resources)
+        if one.handler.opt["role"] is not None and status != "401":
+            names |= {LIMIT, POLICY}
         response["headers"] = {name: _header(name, used) for name in sorted(names)}
 
 
