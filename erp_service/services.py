@@ -11,6 +11,7 @@ from erp_service.auth.credentials import Access
 from erp_service.auth.passwords import Passwords
 from erp_service.auth.sessions import LoginContext
 from erp_service.auth.tokens import Tokens
+from erp_service.company.current import CurrentSettings
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
 from erp_service.exports.context import ExportContext
@@ -32,6 +33,7 @@ class Services(ServiceSet, frozen=True):
     settings: Settings
     database: Database
     notifications: NotificationListener
+    company_settings: CurrentSettings
     access: Access
     login: LoginContext
     signed_urls: SignedUrls
@@ -61,6 +63,7 @@ def build_services(settings: Settings) -> Services:
         settings=settings,
         database=database,
         notifications=notifications,
+        company_settings=CurrentSettings(notifications, database),
         access=Access(tokens, authorities, signed_urls),
         signed_urls=signed_urls,
         login=LoginContext(settings, database, Passwords(), tokens, revocations),

@@ -99,7 +99,7 @@ async def all_costs(database: Database, settings: Settings, who: Principal) -> d
         return lambda db: queries.jobs(db, who, **{**given, **chosen})
 
     async def submit(db: WriteSession) -> None:
-        await service.submit(db, who, settings, ExportRequest(dataset="items"))
+        await service.submit(db, who, ExportRequest(dataset="items"))
 
     async def fetch(db: WriteSession) -> None:
         await defer(db, "exports:run", queue="exports", arguments={})
