@@ -26,8 +26,8 @@ class CurrentSettings:
     def __init__(self, notifications: NotificationListener, database: Database) -> None:
         self._notifications = notifications
         self._database = database
-        self._known: CompanySettings | None = None
-        self._read_at = 0.0
+        self._latest = CompanySettings()
+        self._read_at: float | None = None
         self._changes = 0
         self._look_up: asyncio.Task[CompanySettings] | None = None
         notifications.subscribe(CHANNEL, self._forget)
@@ -35,13 +35,23 @@ class CurrentSettings:
     async def now(self) -> CompanySettings:
         """Raises what the database raises. It may need a connection, so whoever has a transaction reads
         `company_settings` in it instead."""
-        if self._known is not None and (self._notifications.is_current or monotonic() - self._read_at < HOLDS_UNHEARD):
-            return self._known
+        if self._is_known():
+            return self._latest
         if self._look_up is None:
             self._look_up = asyncio.create_task(self._read(), name="settings")
             self._look_up.add_done_callback(_retrieved)
         # a caller that gives up must not cancel the result that others wait for
         return await asyncio.shield(self._look_up)
+
+    @property
+    def latest(self) -> CompanySettings:
+        """What was read last, with no look-up: for a handler with a transaction whose guard has just called `now`."""
+        return self._latest
+
+    def _is_known(self) -> bool:
+        if self._read_at is None:
+            return False
+        return self._notifications.is_current or monotonic() - self._read_at < HOLDS_UNHEARD
 
     async def _read(self) -> CompanySettings:
         changes, began = self._changes, monotonic()
@@ -52,13 +62,13 @@ class CurrentSettings:
                 self._look_up = None
         # race: a notification that came during the look-up may be about a change that it did not see
         if changes == self._changes:
-            self._known, self._read_at = settings, began
+            self._latest, self._read_at = settings, began
         return settings
 
     def _forget(self, _payload: str | None) -> None:
         self._changes += 1
         # who comes from here on must not get what was read before
-        self._known = self._look_up = None
+        self._read_at = self._look_up = None
 
 
 def _retrieved(look_up: "asyncio.Task[CompanySettings]") -> None:

@@ -11,7 +11,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
-from erp_service.company.current import setting
+from erp_service.company.current import CurrentSettings, setting
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import Fault, Forbidden, Invalid, TooMany
 from erp_service.exports import maintenance, queries, service
@@ -96,7 +96,7 @@ async def list_datasets(who: NamedDependency[Principal]) -> ApiResponse[Datasets
 async def submit(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
-    exports: NamedDependency[ExportContext],
+    company_settings: NamedDependency[CurrentSettings],
     data: JSONBody[ExportRequest],
     validate_only: Annotated[str | None, QueryParameter(include_in_schema=False)] = None,
 ) -> ApiResponse[ExportJobOut]:
@@ -110,7 +110,7 @@ async def submit(
     if validate_only is not None:
         # a caller of the earlier form must not get an export instead of an estimate
         raise Invalid(None, Fault(f"is gone: POST the same body to {ESTIMATES}", parameter="validate_only"))
-    return accepted_response(await service.submit(write, who, data))
+    return accepted_response(await service.submit(write, who, company_settings.latest, data))
 
 
 @post(
@@ -129,12 +129,12 @@ async def submit(
 async def estimate(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
-    exports: NamedDependency[ExportContext],
+    company_settings: NamedDependency[CurrentSettings],
     data: JSONBody[ExportRequest],
 ) -> ApiResponse[Estimate]:
     """What an export would be if it were submitted and run now: its rows, bytes and seconds. Takes the body of
     `POST /api/v1/exports/jobs`, refuses what that refuses, and submits nothing."""
-    return ApiResponse(await service.estimate(write, who, data), status_code=200)
+    return ApiResponse(await service.estimate(write, who, company_settings.latest, data), status_code=200)
 
 
 @get(PATH, role=Role.VIEWER, scope=Scope.EXPORTS_READ, summary="List exports", tags=TAGS, problems=(Forbidden,))
@@ -178,7 +178,6 @@ async def list_exports(
 async def cancel(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
-    exports: NamedDependency[ExportContext],
     export_id: ExportId,
 ) -> ApiResponse[ExportJobOut]:
     """One that waits is `canceled` at once; one that runs is `canceling` and stops within a second."""
@@ -209,11 +208,11 @@ async def cancel(
 async def retry(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
-    exports: NamedDependency[ExportContext],
+    company_settings: NamedDependency[CurrentSettings],
     export_id: ExportId,
 ) -> ApiResponse[ExportJobOut]:
     """Submits a failed, canceled or expired export again, as a new job with a new snapshot."""
-    return accepted_response(await service.retry(write, who, export_id))
+    return accepted_response(await service.retry(write, who, company_settings.latest, export_id))
 
 
 @delete(

@@ -14,7 +14,7 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.company.queries import company_zone
-from erp_service.company.settings import CompanySettings, company_settings
+from erp_service.company.settings import CompanySettings
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports import admission, queries
 from erp_service.exports.catalogue import DATASETS
@@ -107,13 +107,12 @@ def _format_out(known: Format) -> FormatOut:
 
 
 async def submit(
-    db: WriteSession, who: Principal, request: ExportRequest, moment: Moment | None = None
+    db: WriteSession, who: Principal, settings: CompanySettings, request: ExportRequest, moment: Moment | None = None
 ) -> VersionedExport:
     """Write the job's row, and the queue's job if the owner runs few enough: both with the commit, or neither.
 
     If the same request waits or runs already, returns that job, unless the request has `force_new`. Relative times in
     it are those at `moment`, by default now. Raises errors.Forbidden, errors.Invalid, TooManyRows, TooManyExports."""
-    settings = await company_settings(db)
     planned = read_request(who, settings, request, moment, await _company_zone(db, request))
     return await _submit(db, who, settings, planned, joins_twin=not request.force_new)
 
@@ -122,7 +121,7 @@ async def _company_zone(db: WriteSession, request: ExportRequest) -> ZoneInfo:
     return await company_zone(db) if needs_zone(request) else UTC_ZONE
 
 
-async def retry(db: WriteSession, who: Principal, export_id: UUID) -> VersionedExport:
+async def retry(db: WriteSession, who: Principal, settings: CompanySettings, export_id: UUID) -> VersionedExport:
     """Submit the request of a job again, as a new job that belongs to `who`.
 
     Raises errors.NotFound, errors.Forbidden, ExportUnfinished, ExportSucceeded, FormatUnavailable, TooManyRows,
@@ -132,7 +131,6 @@ async def retry(db: WriteSession, who: Principal, export_id: UUID) -> VersionedE
         raise ExportUnfinished
     if row.status == Status.SUCCEEDED:
         raise ExportSucceeded
-    settings = await company_settings(db)
     planned = reread_request(who, settings, row)
     return await _submit(db, who, settings, planned, joins_twin=False, retry_of=row)
 
@@ -205,11 +203,11 @@ def _require_room(load: OwnerLoad, settings: CompanySettings) -> None:
         raise TooManyExports(detail, headers={"Retry-After": str(WAIT_SECONDS)})
 
 
-async def estimate(db: WriteSession, who: Principal, request: ExportRequest) -> Estimate:
+async def estimate(db: WriteSession, who: Principal, settings: CompanySettings, request: ExportRequest) -> Estimate:
     """What the export would be if it were submitted. Takes no slot among the exports that wait, and leaves no trace.
 
     Raises errors.Forbidden, errors.Invalid, TooManyRows; errors.Unavailable while the tables are being altered."""
-    planned = read_request(who, await company_settings(db), request, company=await _company_zone(db, request))
+    planned = read_request(who, settings, request, company=await _company_zone(db, request))
     await planner.require_zone(db, planned.spec.timezone)
     plans = await planner.plans(db, planned.queries)
     if plans is None:

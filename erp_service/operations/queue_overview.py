@@ -10,6 +10,7 @@ from erp_service import errors
 from erp_service.access.principals import Principal, command
 from erp_service.audit.record import record
 from erp_service.auth import queries as auth_queries
+from erp_service.company.settings import company_settings
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports import service
 from erp_service.exports.models import ExportJob
@@ -119,7 +120,7 @@ async def retry_job(db: WriteSession, job: UUID | int) -> str:
         await record(db, command(OPERATOR), "job.retried", target)
         return f"Job {target} waits again."
     owner = await _owner_as_principal(db, target)
-    export = await service.retry(db, owner, target)
+    export = await service.retry(db, owner, await company_settings(db), target)
     await record(
         db,
         command(OPERATOR),

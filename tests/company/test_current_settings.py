@@ -87,18 +87,27 @@ async def test_a_change_in_sql_is_noticed_too(instances: Instances, owner: async
 async def test_a_worker_takes_what_is_set_at_each_job(
     work: Work, viewer: UserClient, admin: UserClient, owner: asyncpg.Connection
 ) -> None:
+    body = {"dataset": "items", "retention_hours": 2}
     async with work():
-        assert (await done(viewer))["status"] == "succeeded"
-        assert (await admin.patch(SETTINGS, json={"export_bytes_per_user": 1})).status_code == 200
-        refused = await viewer.post(JOBS, json={"dataset": "items", "force_new": True})
-        assert refused.json()["bytes_allowed"] == 1
-        assert (await admin.patch(SETTINGS, json={"export_bytes_per_user": None})).status_code == 200
+        first = await done(viewer)
+        assert first["status"] == "succeeded"
         assert (await admin.patch(SETTINGS, json={"export_retention_hours": 1})).status_code == 200
+
+        async def is_refused() -> list[dict[str, str]] | None:
+            answer = await viewer.post(JOBS, json=body)
+            faults: list[dict[str, str]] | None = answer.json().get("errors")
+            return faults
+
+        assert await eventually(is_refused) == [{"pointer": "/retention_hours", "detail": "must be at most 1 here"}]
         job = await done(viewer)
-    kept = await owner.fetchval("select expires_at - finished_at from export_jobs where id = $1", job["id"])
-    assert kept.total_seconds() == pytest.approx(3600, abs=1)
-    too_long = await viewer.post(JOBS, json={"dataset": "items", "retention_hours": 2})
-    assert too_long.json()["errors"] == [{"pointer": "/retention_hours", "detail": "must be at most 1 here"}]
+        kept = await owner.fetchval("select expires_at - finished_at from export_jobs where id = $1", job["id"])
+        assert kept.total_seconds() == pytest.approx(3600, abs=1)
+        # whoever keeps nothing may submit, and the worker finds that the file is too large
+        assert (await admin.patch(SETTINGS, json={"export_bytes_per_user": 1})).status_code == 200
+        for kept_one in (first, job):
+            assert (await viewer.delete(f"{JOBS}/{kept_one['id']}")).status_code == 204
+        too_large = await done(viewer)
+    assert (too_large["status"], too_large["error"]["type"]) == ("failed", "/problems/export-quota")
 
 
 async def test_items_without_a_reorder_point_are_low_below_the_threshold(

@@ -28,7 +28,7 @@ from tests.support.users import make_user
 async def submit(database: Database, user: int) -> UUID:
     async with database.write() as db:
         request = ExportRequest(dataset="items", force_new=True)
-        return (await service.submit(db, Principal(user, Role.VIEWER), request)).job.id
+        return (await service.submit(db, Principal(user, Role.VIEWER), COMPANY, request)).job.id
 
 
 async def admitted(owner: asyncpg.Connection, user: int) -> list[asyncpg.Record]:
@@ -143,7 +143,7 @@ async def test_row_and_queue_job_are_there_together_or_not_at_all(
 ) -> None:
     with contextlib.suppress(errors.Unavailable):
         async with database.write() as db:
-            await service.submit(db, Principal(user, Role.VIEWER), ExportRequest(dataset="items"))
+            await service.submit(db, Principal(user, Role.VIEWER), COMPANY, ExportRequest(dataset="items"))
             if ending == "rollback":
                 raise errors.Unavailable
     expected = 1 if ending == "commit" else 0

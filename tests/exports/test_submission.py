@@ -170,7 +170,7 @@ async def test_submission_makes_good_an_admission_of_its_owner_that_was_missed(
 
     async def submit() -> int:
         async with database.write() as db:
-            return (await service.submit(db, who, request)).version
+            return (await service.submit(db, who, COMPANY, request)).version
 
     for _ in range(COMPANY.exports_running_per_user + 1):
         await submit()

@@ -14,6 +14,7 @@ from sqlalchemy import func, or_, select, update
 
 from erp_service import errors
 from erp_service.audit.record import record
+from erp_service.company.settings import company_settings
 from erp_service.db.outages import is_unavailable
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Refused
@@ -102,7 +103,7 @@ async def _run(db: WriteSession, due: DueSchedule) -> VersionedExport:
     owner = await owners.principal_at_its_time(
         db, due.id, due.user_id, changed_by=due.changed_by, most_role=due.most_role
     )
-    export = await service.submit_export(db, owner, due.spec, Moment(due_at, zone))
+    export = await service.submit_export(db, owner, await company_settings(db), due.spec, Moment(due_at, zone))
     await service.record_run(db, due.id, export_id=export.job.id, next_run_at=next_run_at, again_at=None)
     after = {"export_id": str(export.job.id), "due_at": due_at.isoformat()}
     await record(db, owner, "schedule.run", due.id, after=after)

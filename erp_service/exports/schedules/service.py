@@ -15,7 +15,7 @@ from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
-from erp_service.company.settings import CompanySettings, company_settings
+from erp_service.company.settings import CompanySettings
 from erp_service.db import locks
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session, WriteSession
@@ -76,12 +76,12 @@ async def lock_for_update(db: WriteSession, who: Principal, schedule_id: UUID) -
     return _versioned(await _one(db, statement, schedule_id))
 
 
-async def create(db: WriteSession, who: Principal, body: ScheduleBody) -> VersionedSchedule:
+async def create(db: WriteSession, who: Principal, settings: CompanySettings, body: ScheduleBody) -> VersionedSchedule:
     """Raises errors.Forbidden, errors.Invalid, TooManySchedules."""
     if who.user_id is None:
         raise errors.Forbidden("A schedule belongs to a person.")
     next_run_at = await _next_run(db, body)
-    _check_spec(who, await company_settings(db), body)
+    _check_spec(who, settings, body)
     # one at a time for each user: two at once would each be the last one allowed
     await locks.take(db, locks.schedules_of(who.user_id))
     present = await db.scalar(select(func.count()).where(ExportSchedule.user_id == who.user_id))
@@ -96,7 +96,7 @@ async def create(db: WriteSession, who: Principal, body: ScheduleBody) -> Versio
 
 
 async def replace(
-    db: WriteSession, who: Principal, present: VersionedSchedule, body: ScheduleBody
+    db: WriteSession, who: Principal, settings: CompanySettings, present: VersionedSchedule, body: ScheduleBody
 ) -> VersionedSchedule:
     """Replace everything that a client may write. A body that changes nothing leaves no trace.
 
@@ -110,7 +110,7 @@ async def replace(
         return present
     next_run_at = await _next_run(db, body)
     if body.is_active or before.spec != values["spec"]:
-        _check_spec(await as_owner(db, before, who, most=who.role), await company_settings(db), body)
+        _check_spec(await as_owner(db, before, who, most=who.role), settings, body)
     if all(old[name] == values[name] for name in ("cron", "timezone", "is_active")):
         next_run_at = before.next_run_at
     changed = update(ExportSchedule).where(ExportSchedule.id == before.id)
@@ -129,14 +129,16 @@ async def remove(db: WriteSession, who: Principal, present: VersionedSchedule) -
     await record(db, who, "schedule.deleted", out.id, before=before, on_behalf_of=out.owner)
 
 
-async def run(db: WriteSession, who: Principal, present: VersionedSchedule) -> VersionedExport:
+async def run(
+    db: WriteSession, who: Principal, settings: CompanySettings, present: VersionedSchedule
+) -> VersionedExport:
     """Run it now, in addition to its own times: as its owner, with no more rights than `who` has.
 
     Raises errors.Forbidden, errors.Invalid, TooManyExports."""
     out = present.schedule
     owner = await as_owner(db, out, who, most=who.role.at_most(out.most_role))
     now = await db.scalar(select(func.now()))
-    export = await submit_export(db, owner, out.spec, _moment(out.timezone, now))
+    export = await submit_export(db, owner, settings, out.spec, _moment(out.timezone, now))
     await record_run(db, out.id, export_id=export.job.id)
     await record(db, owner, "schedule.run", out.id, after={"export_id": str(export.job.id)})
     return export
@@ -151,7 +153,9 @@ async def record_run(db: WriteSession, schedule_id: UUID, **values: object) -> N
     await db.execute(changed.values(version=ExportSchedule.version + 1, last_run_at=func.now(), **values))
 
 
-async def submit_export(db: WriteSession, owner: Principal, spec: dict[str, Any], moment: Moment) -> VersionedExport:
+async def submit_export(
+    db: WriteSession, owner: Principal, settings: CompanySettings, spec: dict[str, Any], moment: Moment
+) -> VersionedExport:
     """Submit the schedule's export like any other; relative times in it are those at `moment`.
 
     Raises errors.Forbidden, errors.Invalid, TooManyExports."""
@@ -160,7 +164,7 @@ async def submit_export(db: WriteSession, owner: Principal, spec: dict[str, Any]
     except msgspec.ValidationError as exc:
         # another version of this service has written it
         raise errors.Invalid("The spec can no longer be read.", Fault(str(exc), pointer="/spec")) from None
-    return await service.submit(db, owner, request, moment)
+    return await service.submit(db, owner, settings, request, moment)
 
 
 def _changed_by(present: ScheduleOut, who: Principal) -> dict[str, object]:
