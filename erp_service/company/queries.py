@@ -7,7 +7,7 @@ import msgspec
 from sqlalchemy import text
 
 from erp_service.company.schemas import SettingsOut
-from erp_service.company.settings import CompanySettings
+from erp_service.company.settings import read_stored
 from erp_service.db.sessions import Row, Session, WriteSession
 from erp_service.db.statements import Prepared
 from erp_service.timestamps import UTC_ZONE, TimeParameter, is_date, parse_times, parse_zone
@@ -32,7 +32,7 @@ async def lock_for_update(db: WriteSession) -> SettingsOut:
 
 def _out(row: Row) -> SettingsOut:
     columns = dict(row.items())
-    stored = msgspec.json.decode(columns.pop("settings"), type=CompanySettings)
+    stored = read_stored(columns.pop("settings"))
     return SettingsOut(**msgspec.structs.asdict(stored), **columns)
 
 

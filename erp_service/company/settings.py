@@ -10,6 +10,7 @@ from sqlalchemy import text
 from erp_service.access.roles import Role
 from erp_service.db.sessions import Session
 from erp_service.db.statements import Prepared
+from erp_service.observability.telemetry import log
 
 CompanyName = Annotated[str, Meta(description="what the company is called", examples=["Harbour Lane Coffee"])]
 Currency = Annotated[
@@ -102,4 +103,26 @@ _SETTINGS = Prepared(text("select settings::text from company"))
 
 async def company_settings(db: Session) -> CompanySettings:
     """As they are at this moment."""
-    return msgspec.json.decode(await db.scalar(_SETTINGS), type=CompanySettings)
+    return read_stored(await db.scalar(_SETTINGS))
+
+
+# whoever cannot read who must have a second factor asks everybody for one
+_UNREADABLE = {**msgspec.structs.asdict(CompanySettings()), "second_factor_from": Role.VIEWER}
+
+
+def read_stored(text: str) -> CompanySettings:
+    """What the column `settings` holds. A value that another version, with other bounds, has stored counts as the
+    default, and is logged: a roll back must not stop every request."""
+    try:
+        return msgspec.json.decode(text, type=CompanySettings)
+    except msgspec.ValidationError:
+        values = msgspec.json.decode(text, type=dict[str, object])
+    readable = {}
+    for field in msgspec.structs.fields(CompanySettings):
+        if field.name in values:
+            try:
+                readable[field.name] = msgspec.convert(values[field.name], field.type)
+            except msgspec.ValidationError as exc:
+                log.error("a stored setting cannot be read", setting=field.name, fault=str(exc))
+                readable[field.name] = _UNREADABLE[field.name]
+    return CompanySettings(**readable)

@@ -101,3 +101,21 @@ async def test_a_database_that_does_not_answer_is_only_mentioned() -> None:
     assert "What is set in the database is not known" in shown.stderr
     assert "ERP_CURRENCY is ignored." in shown.stderr
     assert "currency" in shown.stdout
+
+
+async def test_erp_migrate_takes_over_what_its_environment_has_and_says_so(
+    settings: Settings, owner: asyncpg.Connection
+) -> None:
+    env = {
+        "ERP_DATABASE_URL": settings.database_url,
+        "ERP_MIGRATION_DATABASE_URL": settings.migration_database_url,
+        "ERP_CURRENCY": "CHF",
+    }
+    runner = CliRunner(env=env)
+    for taken in (True, False):
+        done = await asyncio.to_thread(runner.invoke, main, ["migrate"])
+        assert done.exit_code == 0, done.output
+        assert ("currency = CHF was taken over from ERP_CURRENCY" in done.stderr) is taken
+        assert "ERP_CURRENCY is ignored from now on: remove it." in done.stderr
+    assert await owner.fetchval("select settings ->> 'currency' from company") == "CHF"
+    assert [entry["reason"] for entry in await entries(owner)] == ["was set in the environment"]

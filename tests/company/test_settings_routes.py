@@ -120,6 +120,16 @@ async def test_what_a_later_version_has_stored_is_kept(admin: UserClient, owner:
     assert await owner.fetchval("select settings::text from company") == '{"of_tomorrow": 5}'
 
 
+async def test_what_another_version_has_stored_within_other_bounds_stops_nothing(
+    admin: UserClient, owner: asyncpg.Connection
+) -> None:
+    """As after a roll back. What guards is then at its strictest."""
+    stored = {"exports_running_per_user": 10**6, "currency": "CHF", "second_factor_from": "AUDITOR", "of_tomorrow": 5}
+    await owner.execute("update company set settings = $1::text::jsonb", json.dumps(stored))
+    shown = (await admin.get(SETTINGS)).json()
+    assert (shown["exports_running_per_user"], shown["currency"], shown["second_factor_from"]) == (2, "CHF", "VIEWER")
+
+
 async def test_a_change_that_changes_nothing_leaves_no_trace(admin: UserClient, owner: asyncpg.Connection) -> None:
     assert (await changed(admin))["version"] == 1
     shown = await changed(admin, currency="EUR", exports_running_per_user=None, reason="none")
