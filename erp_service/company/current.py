@@ -27,6 +27,7 @@ class CurrentSettings:
         self._notifications = notifications
         self._database = database
         self._latest = CompanySettings()
+        self._latest_of = -1
         self._read_at: float | None = None
         self._changes = 0
         self._look_up: asyncio.Task[CompanySettings] | None = None
@@ -60,9 +61,12 @@ class CurrentSettings:
         finally:
             if changes == self._changes:
                 self._look_up = None
+        # two look-ups may overtake each other
+        if changes >= self._latest_of:
+            self._latest, self._latest_of = settings, changes
         # race: a notification that came during the look-up may be about a change that it did not see
         if changes == self._changes:
-            self._latest, self._read_at = settings, began
+            self._read_at = began
         return settings
 
     def _forget(self, _payload: str | None) -> None:
