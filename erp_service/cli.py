@@ -27,7 +27,10 @@ COMMANDS = {
     "openapi": ("openapi", "Print the OpenAPI 3.1 document, for client generators and contract tests."),
     "queue": ("queue", "Show the queue: its workers, and the jobs that run, wait, stall or failed."),
     "serve": ("serve", "Run one instance of the API."),
-    "settings": ("settings", "List every setting with its meaning, default and current value; secrets are masked."),
+    "settings": (
+        "settings",
+        "List every setting with its meaning, default and current value; secrets are masked.",
+    ),
     "up": ("up", "Run everything on this machine, in the foreground, in development mode."),
     "verify": ("verify", "Check that the books hold; if they do not, print the rows at fault and exit with status 1."),
     "worker": ("worker", "Run one worker: exports and housekeeping."),
@@ -94,7 +97,8 @@ def main() -> None:
     In containers:       erp migrate, then any number of erp serve and erp worker
     As a client:         erp export stock_movements -o movements.csv
 
-    Everything is set by variables ERP_...: `erp settings` lists them with their meaning.
+    What concerns processes is set by variables ERP_..., what concerns the company in the database: `erp settings` lists
+    both, with their meaning.
 
     \b
     Exit status of every command; those that have more say so in their help:

@@ -11,6 +11,7 @@ from erp_service.auth.credentials import Access
 from erp_service.auth.passwords import Passwords
 from erp_service.auth.sessions import LoginContext
 from erp_service.auth.tokens import Tokens
+from erp_service.company.current import CurrentSettings
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
 from erp_service.exports.context import ExportContext
@@ -33,6 +34,7 @@ class Services(ServiceSet, frozen=True):
     settings: Settings
     database: Database
     notifications: NotificationListener
+    company_settings: CurrentSettings
     access: Access
     request_limiter: RequestLimiter
     login: LoginContext
@@ -57,15 +59,16 @@ def build_services(settings: Settings) -> Services:
     revocation_loader = RevocationLoader(database)
     revocations = Revocations(notifications, revocation_loader.recent, revocation_loader.is_revoked)
     authorities = AuthorityCache(notifications, AuthorityLoader(database).load, revocations)
-    limits = Limits()
+    company = CurrentSettings(notifications, database)
     probes = ProbeDatabase(settings)
     readiness = Readiness(probes, [StoreIdentityCheck(probes, store)])
     return Services(
         settings=settings,
         database=database,
         notifications=notifications,
+        company_settings=company,
         access=Access(tokens, authorities, signed_urls),
-        request_limiter=RequestLimiter(settings, lambda: limits),
+        request_limiter=RequestLimiter(settings, lambda: _request_limits(company)),
         signed_urls=signed_urls,
         login=LoginContext(settings, database, Passwords(), tokens, revocations),
         exports=ExportContext(settings, database, store),
@@ -80,6 +83,11 @@ def build_services(settings: Settings) -> Services:
         readiness=readiness,
         cluster_metrics=ClusterMetrics(probes, load(FEATURES, "figures", FigureReader)),
     )
+
+
+def _request_limits(company: CurrentSettings) -> Limits:
+    settings = company.soon()
+    return Limits(settings.requests_per_minute_per_user, settings.requests_per_minute_per_key)
 
 
 @asynccontextmanager

@@ -79,22 +79,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             " one of ERP_TRUSTED_PROXIES and asks for that; none: instances send them",
         ),
     ] = None
-    export_retention_hours: Annotated[int, _about("how long an export file is kept, in hours", ge=1, le=8760)] = 72
-    exports_running_per_user: Annotated[int, _about("exports of one user that run at once", ge=1, le=100)] = 2
-    exports_waiting_per_user: Annotated[int, _about("exports of one user that may wait", ge=1, le=10_000)] = 20
-    export_bytes_per_user: Annotated[
-        int, _about("bytes of export files that one user may keep; a running export that passes it fails", ge=1)
-    ] = 5 * 1024**3
-    export_submissions_per_hour: Annotated[
-        int, _about("exports that one user may submit, and schedules that they may change, in an hour", ge=1)
-    ] = 600
-    export_estimates_per_minute: Annotated[int, _about("estimates that one user may ask for in a minute", ge=1)] = 30
-    export_downloads_per_minute: Annotated[
-        int, _about("requests for export files, ranges too, of one user in a minute", ge=1)
-    ] = 300
-    signed_addresses_per_minute: Annotated[
-        int, _about("addresses without a token that one user may ask for in a minute", ge=1)
-    ] = 60
     event_streams: Annotated[int, _about("streams that follow exports on one instance", ge=1, le=100_000)] = 1000
     event_streams_per_user: Annotated[
         int, _about("how many of them one user may have; beyond either limit, clients poll", ge=1, le=100_000)
@@ -137,7 +121,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     body_limit: Annotated[
         int, _about("the largest request body where lines are posted, in bytes; elsewhere 64 KiB at most", ge=1024)
     ] = 1024 * 1024
-    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$", description="the ISO 4217 code that values are in")] = "EUR"
     public_url: Annotated[
         str | None, _about("how addresses in answers begin, such as https://erp.example.com; none: with the path")
     ] = None

@@ -27,6 +27,7 @@ from tests.support import other_server
 from tests.support.apps import SharedApp, running
 from tests.support.clients import SignIn, UserClient, client_of
 from tests.support.clusters import in_memory, temporary_cluster
+from tests.support.company import AS_OF_TESTS
 from tests.support.databases import as_owner, connected
 from tests.support.settings import as_role, settings_for
 from tests.support.users import make_user, token_of
@@ -57,6 +58,7 @@ async def template(cluster: Cluster) -> str:
     name = f"template_{os.getpid()}"
     await as_owner(cluster, f'create database "{name}"')
     await schema.migrate(cluster.owner_url(name))
+    await as_owner(cluster, AS_OF_TESTS, database=name)
     return name
 
 

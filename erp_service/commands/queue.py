@@ -76,8 +76,7 @@ def command(context: click.Context, *, as_json: bool, watch: bool) -> None:
 def retry(job: UUID | int) -> None:
     """Try again what failed. An export becomes a new export of the same owner; another job is tried as it is."""
     with exit_on_error():
-        settings = load()
-        click.echo(asyncio.run(_write(settings, lambda db: queue_overview.retry_job(db, settings, job))))
+        click.echo(asyncio.run(_write(load(), lambda db: queue_overview.retry_job(db, job))))
 
 
 @command.command("cancel")
@@ -85,8 +84,7 @@ def retry(job: UUID | int) -> None:
 def cancel(job: UUID | int) -> None:
     """Cancel a job: at once if it waits, within a second if it runs."""
     with exit_on_error():
-        settings = load()
-        click.echo(asyncio.run(_write(settings, lambda db: queue_overview.cancel_job(db, settings, job))))
+        click.echo(asyncio.run(_write(load(), lambda db: queue_overview.cancel_job(db, job))))
 
 
 async def _read_overview(settings: Settings) -> Overview:

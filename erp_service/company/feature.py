@@ -7,6 +7,8 @@ from erp_service.registry.feature import EventTypes, Feature
 FEATURE = Feature(
     name="company",
     models=("erp_service.company.models",),
+    tags=(("settings", "What the company's owner decides while the service runs"),),
+    routes=("erp_service.company.routes:ROUTES",),
     event_types=(
         EventTypes(
             Role.ADMIN,
@@ -14,6 +16,7 @@ FEATURE = Feature(
             (
                 "company.period_closed",
                 "company.period_opened",
+                "company.settings_changed",
             ),
         ),
     ),

@@ -3,14 +3,37 @@
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+import msgspec
 from sqlalchemy import text
 
-from erp_service.db.sessions import Session
+from erp_service.company.schemas import SettingsOut
+from erp_service.company.settings import read_stored
+from erp_service.db.sessions import Row, Session, WriteSession
 from erp_service.db.statements import Prepared
 from erp_service.timestamps import UTC_ZONE, TimeParameter, is_date, parse_times, parse_zone
 
 _FIRST_OPEN = Prepared(text("select (closed_through + 1)::timestamp at time zone timezone from company"))
 _ZONE = Prepared(text("select timezone from company"))
+
+_PRESENT = "select settings::text, timezone, closed_through, closed_at, version, updated_at from company"
+_SETTINGS = Prepared(text(_PRESENT))
+_LOCKED = Prepared(text(f"{_PRESENT} for update"))
+
+
+async def settings_out(db: Session) -> SettingsOut:
+    """All that the owner decides, as it is at this moment."""
+    return _out((await db.execute(_SETTINGS)).one())
+
+
+async def lock_for_update(db: WriteSession) -> SettingsOut:
+    """The same; nobody else changes it before the transaction ends."""
+    return _out((await db.execute(_LOCKED)).one())
+
+
+def _out(row: Row) -> SettingsOut:
+    columns = dict(row.items())
+    stored = read_stored(columns.pop("settings"))
+    return SettingsOut(**msgspec.structs.asdict(stored), **columns)
 
 
 async def first_open_moment(db: Session) -> datetime | None:

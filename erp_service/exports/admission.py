@@ -10,6 +10,7 @@ from uuid import UUID
 from msgspec import Struct
 from sqlalchemy import text, update
 
+from erp_service.company.settings import company_settings
 from erp_service.db import locks
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports.models import ExportJob
@@ -60,6 +61,11 @@ async def lock(db: WriteSession) -> None:
 
     Whoever holds this lock must not wait for the row of another export: its holder may be waiting for this lock."""
     await locks.take(db, locks.ADMISSION)
+
+
+async def running_per_user(db: Session) -> int:
+    """How many exports of one owner may be in the queue at this moment."""
+    return (await company_settings(db)).exports_running_per_user
 
 
 async def admit(db: WriteSession, most_running: int) -> int:

@@ -17,13 +17,3 @@ class ExportContext(Struct, frozen=True):
     store: Store
     splitting: Splitting = SPLITTING
     pace: Pace = field(default_factory=Pace)
-
-    @property
-    def most_running(self) -> int:
-        """How many exports of one user are in the queue at once."""
-        return self.settings.exports_running_per_user
-
-    @property
-    def most_bytes(self) -> int:
-        """How many bytes of export files one user may keep."""
-        return self.settings.export_bytes_per_user

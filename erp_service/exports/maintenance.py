@@ -10,6 +10,7 @@ from erp_service.db.base import among
 from erp_service.db.engine import Database
 from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.exports import admission, lifecycle
+from erp_service.exports.admission import running_per_user
 from erp_service.exports.context import ExportContext
 from erp_service.exports.models import ExportJob, Status
 from erp_service.exports.run.pace import look
@@ -42,7 +43,7 @@ _ENDED_IN_QUEUE = text("""
 async def run(exports: ExportContext) -> None:
     """Everything, once."""
     await abandon_ended(exports)
-    await admit_missed(exports.database, exports.most_running)
+    await admit_missed(exports.database)
     await expire(exports.database)
     async with exports.database.read() as db:
         fault = await store_fault(db, exports.database, exports.store)
@@ -53,10 +54,10 @@ async def run(exports: ExportContext) -> None:
     await remove_orphans(exports.database, exports.store, older_than=datetime.now(UTC) - GRACE)
 
 
-async def admit_missed(database: Database, most_running: int) -> int:
+async def admit_missed(database: Database) -> int:
     """Admissions that did not happen, because a row was locked or the setting has changed."""
     async with database.write() as db:
-        return await admission.admit(db, most_running)
+        return await admission.admit(db, await running_per_user(db))
 
 
 async def abandon_ended(exports: ExportContext) -> None:
@@ -66,7 +67,7 @@ async def abandon_ended(exports: ExportContext) -> None:
     for queue_job_id in ended:
         # one transaction each: whoever holds the admission lock must not wait for the row of another export
         async with exports.database.write() as db:
-            if await lifecycle.abandon(db, queue_job_id, most_running=exports.most_running):
+            if await lifecycle.abandon(db, queue_job_id, most_running=await running_per_user(db)):
                 log.warning("export ended, since its job has", job_id=queue_job_id)
 
 

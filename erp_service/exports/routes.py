@@ -11,6 +11,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
+from erp_service.company.current import CurrentSettings, setting
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import Fault, Forbidden, Invalid, TooMany
 from erp_service.exports import maintenance, queries, service
@@ -39,28 +40,28 @@ _POLL_SECONDS = "1"
 
 SUBMISSIONS = at_most(
     "exports",
-    lambda settings: settings.export_submissions_per_hour,
+    setting(lambda settings: settings.export_submissions_per_hour),
     seconds=HOUR,
     what="submissions of exports, and changes of schedules,",
     instead="A schedule submits by itself, and is not counted.",
 )
 SIGNED_ADDRESSES = at_most(
     "signed addresses",
-    lambda settings: settings.signed_addresses_per_minute,
+    setting(lambda settings: settings.signed_addresses_per_minute),
     seconds=MINUTE,
     what="addresses without a token",
     instead="One is valid for five minutes, for the file and the events.",
 )
 _CANCELS = at_most(
     "cancels",
-    lambda settings: settings.export_submissions_per_hour,
+    setting(lambda settings: settings.export_submissions_per_hour),
     seconds=HOUR,
     what="requests to cancel exports",
     instead="An export that was canceled stays so.",
 )
 _ESTIMATES = at_most(
     "estimates",
-    lambda settings: settings.export_estimates_per_minute,
+    setting(lambda settings: settings.export_estimates_per_minute),
     seconds=MINUTE,
     what="estimates",
     instead="Or submit the export: it shows its own progress.",
@@ -95,7 +96,7 @@ async def list_datasets(who: NamedDependency[Principal]) -> ApiResponse[Datasets
 async def submit(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
-    exports: NamedDependency[ExportContext],
+    company_settings: NamedDependency[CurrentSettings],
     data: JSONBody[ExportRequest],
     validate_only: Annotated[str | None, QueryParameter(include_in_schema=False)] = None,
 ) -> ApiResponse[ExportJobOut]:
@@ -109,7 +110,7 @@ async def submit(
     if validate_only is not None:
         # a caller of the earlier form must not get an export instead of an estimate
         raise Invalid(None, Fault(f"is gone: POST the same body to {ESTIMATES}", parameter="validate_only"))
-    return accepted_response(await service.submit(write, who, exports.settings, data))
+    return accepted_response(await service.submit(write, who, company_settings.latest, data))
 
 
 @post(
@@ -128,12 +129,12 @@ async def submit(
 async def estimate(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
-    exports: NamedDependency[ExportContext],
+    company_settings: NamedDependency[CurrentSettings],
     data: JSONBody[ExportRequest],
 ) -> ApiResponse[Estimate]:
     """What an export would be if it were submitted and run now: its rows, bytes and seconds. Takes the body of
     `POST /api/v1/exports/jobs`, refuses what that refuses, and submits nothing."""
-    return ApiResponse(await service.estimate(write, who, exports.settings, data), status_code=200)
+    return ApiResponse(await service.estimate(write, who, company_settings.latest, data), status_code=200)
 
 
 @get(PATH, role=Role.VIEWER, scope=Scope.EXPORTS_READ, summary="List exports", tags=TAGS, problems=(Forbidden,))
@@ -177,11 +178,10 @@ async def list_exports(
 async def cancel(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
-    exports: NamedDependency[ExportContext],
     export_id: ExportId,
 ) -> ApiResponse[ExportJobOut]:
     """One that waits is `canceled` at once; one that runs is `canceling` and stops within a second."""
-    return export_response(await service.cancel(write, who, exports.settings, export_id))
+    return export_response(await service.cancel(write, who, export_id))
 
 
 @post(
@@ -208,11 +208,11 @@ async def cancel(
 async def retry(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
-    exports: NamedDependency[ExportContext],
+    company_settings: NamedDependency[CurrentSettings],
     export_id: ExportId,
 ) -> ApiResponse[ExportJobOut]:
     """Submits a failed, canceled or expired export again, as a new job with a new snapshot."""
-    return accepted_response(await service.retry(write, who, exports.settings, export_id))
+    return accepted_response(await service.retry(write, who, company_settings.latest, export_id))
 
 
 @delete(

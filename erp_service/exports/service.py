@@ -14,6 +14,7 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.company.queries import company_zone
+from erp_service.company.settings import CompanySettings
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports import admission, queries
 from erp_service.exports.catalogue import DATASETS
@@ -41,7 +42,6 @@ from erp_service.observability import tracing
 from erp_service.queue.jobs import cancel as cancel_queue_job
 from erp_service.queue.jobs import is_doing
 from erp_service.registry.datasets import kind_of
-from erp_service.settings import Settings
 from erp_service.timestamps import UTC_ZONE
 
 WAIT_SECONDS = 30
@@ -107,7 +107,7 @@ def _format_out(known: Format) -> FormatOut:
 
 
 async def submit(
-    db: WriteSession, who: Principal, settings: Settings, request: ExportRequest, moment: Moment | None = None
+    db: WriteSession, who: Principal, settings: CompanySettings, request: ExportRequest, moment: Moment | None = None
 ) -> VersionedExport:
     """Write the job's row, and the queue's job if the owner runs few enough: both with the commit, or neither.
 
@@ -121,7 +121,7 @@ async def _company_zone(db: WriteSession, request: ExportRequest) -> ZoneInfo:
     return await company_zone(db) if needs_zone(request) else UTC_ZONE
 
 
-async def retry(db: WriteSession, who: Principal, settings: Settings, export_id: UUID) -> VersionedExport:
+async def retry(db: WriteSession, who: Principal, settings: CompanySettings, export_id: UUID) -> VersionedExport:
     """Submit the request of a job again, as a new job that belongs to `who`.
 
     Raises errors.NotFound, errors.Forbidden, ExportUnfinished, ExportSucceeded, FormatUnavailable, TooManyRows,
@@ -138,7 +138,7 @@ async def retry(db: WriteSession, who: Principal, settings: Settings, export_id:
 async def _submit(
     db: WriteSession,
     who: Principal,
-    settings: Settings,
+    settings: CompanySettings,
     planned: PlannedExport,
     *,
     joins_twin: bool,
@@ -170,7 +170,7 @@ async def _submit(
 async def _insert(
     db: WriteSession,
     who: Principal,
-    settings: Settings,
+    settings: CompanySettings,
     values: dict[str, object],
     load: OwnerLoad,
     *,
@@ -196,14 +196,14 @@ async def _insert(
     return queries.versioned(row)
 
 
-def _require_room(load: OwnerLoad, settings: Settings) -> None:
+def _require_room(load: OwnerLoad, settings: CompanySettings) -> None:
     """Raises TooManyExports."""
     if load.waiting >= settings.exports_waiting_per_user:
         detail = f"{settings.exports_waiting_per_user} of your exports are waiting; no more can."
         raise TooManyExports(detail, headers={"Retry-After": str(WAIT_SECONDS)})
 
 
-async def estimate(db: WriteSession, who: Principal, settings: Settings, request: ExportRequest) -> Estimate:
+async def estimate(db: WriteSession, who: Principal, settings: CompanySettings, request: ExportRequest) -> Estimate:
     """What the export would be if it were submitted. Takes no slot among the exports that wait, and leaves no trace.
 
     Raises errors.Forbidden, errors.Invalid, TooManyRows; errors.Unavailable while the tables are being altered."""
@@ -216,7 +216,7 @@ async def estimate(db: WriteSession, who: Principal, settings: Settings, request
     return await estimates.estimate(db, planned, plans)
 
 
-async def cancel(db: WriteSession, who: Principal, settings: Settings, export_id: UUID) -> VersionedExport:
+async def cancel(db: WriteSession, who: Principal, export_id: UUID) -> VersionedExport:
     """A waiting export ends at once; a run stops within a second of the commit. Repeating it changes nothing.
 
     Raises errors.NotFound, ExportFinal."""
@@ -234,7 +234,7 @@ async def cancel(db: WriteSession, who: Principal, settings: Settings, export_id
         # a run that was rescued, or is retried after an outage, waits in the queue: no worker would answer
         if row.status == Status.QUEUED or row.queue_job_id is None or not await is_doing(db, row.queue_job_id):
             await db.execute(its_row.values(status=Status.CANCELED, finished_at=func.clock_timestamp()))
-            await admission.admit(db, settings.exports_running_per_user)
+            await admission.admit(db, await admission.running_per_user(db))
     return await queries.job(db, who, export_id)
 
 

@@ -10,6 +10,7 @@ from erp_service import errors
 from erp_service.access.principals import Principal, command
 from erp_service.audit.record import record
 from erp_service.auth import queries as auth_queries
+from erp_service.company.settings import company_settings
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.exports import service
 from erp_service.exports.models import ExportJob
@@ -107,7 +108,7 @@ async def read_overview(db: Session, settings: Settings) -> Overview:
     )
 
 
-async def retry_job(db: WriteSession, settings: Settings, job: UUID | int) -> str:
+async def retry_job(db: WriteSession, job: UUID | int) -> str:
     """Try again what failed: an export as a new export of the same owner, a job of another kind as it is.
 
     `job` is the id of an export, or the number of a job in the queue. Returns a sentence that says what was done.
@@ -119,7 +120,7 @@ async def retry_job(db: WriteSession, settings: Settings, job: UUID | int) -> st
         await record(db, command(OPERATOR), "job.retried", target)
         return f"Job {target} waits again."
     owner = await _owner_as_principal(db, target)
-    export = await service.retry(db, owner, settings, target)
+    export = await service.retry(db, owner, await company_settings(db), target)
     await record(
         db,
         command(OPERATOR),
@@ -131,7 +132,7 @@ async def retry_job(db: WriteSession, settings: Settings, job: UUID | int) -> st
     return f"Export {export.job.id} tries {target} again."
 
 
-async def cancel_job(db: WriteSession, settings: Settings, job: UUID | int) -> str:
+async def cancel_job(db: WriteSession, job: UUID | int) -> str:
     """Cancel an export or another job. `job` and the result are as in `retry_job`.
 
     Raises errors.NotFound, errors.Conflict."""
@@ -140,7 +141,7 @@ async def cancel_job(db: WriteSession, settings: Settings, job: UUID | int) -> s
         await queue.cancel(db, target)
         await record(db, command(OPERATOR), "job.canceled", target)
         return f"Job {target} is canceled, or stops within a second."
-    export = await service.cancel(db, command(OPERATOR), settings, target)
+    export = await service.cancel(db, command(OPERATOR), target)
     return f"Export {target} is {export.job.status}."
 
 

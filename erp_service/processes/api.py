@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 
 from erp_service.app import create_app
+from erp_service.company.environment import warn_of_ignored
 from erp_service.observability import telemetry, tracing
 from erp_service.operations.readiness import Readiness
 from erp_service.processes.http_protocol import LimitedConfig, Limits
@@ -66,6 +67,7 @@ def serve(settings: Settings) -> int:
     """Serve until a signal stops it. Returns the exit status: 0 after an orderly stop, 1 if the port is taken."""
     telemetry.configure(settings)
     tracing.configure(settings, "api")
+    warn_of_ignored()
     services = build_services(settings)
     # in production it has stopped the start
     if (fault := secret_fault(settings)) is not None:

@@ -6,6 +6,7 @@ from functools import partial
 import uvloop
 from procrastinate import Blueprint
 
+from erp_service.company.environment import warn_of_ignored
 from erp_service.db import revisions
 from erp_service.db.connections import wait_and_tell
 from erp_service.db.engine import Database
@@ -52,6 +53,7 @@ def work(settings: Settings, wait_seconds: float) -> int:
     """Work until a signal stops it. Returns the exit status: 0 after a drain, 1 if a part of the worker failed."""
     telemetry.configure(settings)
     tracing.configure(settings, "worker")
+    warn_of_ignored()
     # measured: one COPY takes 13 to 32 % less time on this loop than on the standard one
     return uvloop.run(_work(settings, wait_seconds))
 

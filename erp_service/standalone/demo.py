@@ -25,6 +25,9 @@ from erp_service.access.roles import Role
 from erp_service.auth import users
 from erp_service.auth.emails import email_key
 from erp_service.auth.models import User
+from erp_service.company.queries import lock_for_update
+from erp_service.company.schemas import SettingsChange
+from erp_service.company.service import change
 from erp_service.db import locks
 from erp_service.db.engine import Database
 from erp_service.decimals import rounded, shortest
@@ -34,6 +37,7 @@ from erp_service.inventory.models import Item
 
 DAYS = 90
 COLLEAGUE = "sam@example.com"
+COMPANY = "Harbour Lane Coffee"
 _NO_HASH = "!"
 _FILES = Path(__file__).parent / "demo_stock"
 _CUSTOMERS = ("Café Lumen", "The Corner Oven", "Hotel Avon", "Docks Canteen", "Mill Road Deli", "Studio Kestrel")
@@ -90,6 +94,8 @@ async def load_demo(url: str, *, now: datetime | None = None) -> bool:
         await load_into(db, "locations", _spooled("locations", locations), who=who)
         rows = [astuple(movement) for movement in movements(goods, now or datetime.now(UTC))]
         await load_into(db, "movements", _file("movements", Movement.__struct_fields__, rows), who=who)
+        named = msgspec.convert({"company_name": COMPANY}, SettingsChange)
+        await change(db, who, await lock_for_update(db), named)
     return True
 
 

@@ -17,7 +17,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from erp_service.access.principals import command
 from erp_service.auth.users import first_super_admin
+from erp_service.company.environment import take_over
 from erp_service.db.connections import wait_until_up
 from erp_service.db.engine import Database
 from erp_service.db.migrate import migrate
@@ -170,6 +172,9 @@ async def _prepare(urls: DatabaseUrls, credentials: Secrets, *, with_demo: bool,
     await migrate(urls.owner)
     database = Database(Settings(database_url=urls.api), name="erp up")
     try:
+        async with database.write() as db:
+            for line in await take_over(db, command("erp up")):
+                say(line)
         await first_super_admin(database, credentials.email, credentials.password)
         if with_demo and await demo.load_demo(urls.owner):
             await demo.load_colleague(database)

@@ -10,7 +10,7 @@ from litestar.handlers import BaseRouteHandler
 
 from erp_service import errors
 from erp_service.db.engine import Database
-from erp_service.settings import Settings
+from erp_service.registry.services import ServiceSet
 from erp_service.web import limit_fields, rate_limits
 from erp_service.web.dependencies import services_of
 from erp_service.web.limit_fields import Standing
@@ -22,7 +22,9 @@ Guard = Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitab
 _PERIODS = {MINUTE: "minute", HOUR: "hour"}
 
 
-def at_most(limit: str, setting: Callable[[Settings], int], *, seconds: int, what: str, instead: str) -> Guard:
+def at_most(
+    limit: str, setting: Callable[[ServiceSet], Awaitable[int]], *, seconds: int, what: str, instead: str
+) -> Guard:
     """Lets a user through as often as the setting says in so many seconds, over all instances.
 
     `limit` names the count, which routes may share. `what` is what is limited, in the plural, and `instead` a sentence
@@ -30,7 +32,7 @@ def at_most(limit: str, setting: Callable[[Settings], int], *, seconds: int, wha
 
     async def guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
         services = services_of(connection.app)
-        most = setting(services.find(Settings))
+        most = await setting(services)
         taker, state = connection.user.user_id, connection.scope["state"]
         try:
             standing = await rate_limits.take(services.find(Database), limit, taker, most=most, seconds=seconds)

@@ -5,7 +5,7 @@ from alembic import op
 from erp_service.db.migrate import script
 
 revision = "0029"
-down_revision = "0021"
+down_revision = "0027"
 
 STATEMENTS = """
 alter table rate_limits add column granted integer not null default 0;

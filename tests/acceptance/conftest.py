@@ -13,6 +13,7 @@ from erp_service.db.engine import Database
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import instance, worker
 from tests.acceptance.service import EMAIL, PASSWORD, ROWS, Service
+from tests.support.company import set_company
 from tests.support.databases import as_owner
 from tests.support.settings import settings_for
 from tests.support.users import make_user, token_of
@@ -32,11 +33,11 @@ async def service(cluster: Cluster, template: str, tmp_path_factory: pytest.Temp
     )
     database = Database(settings, name="erp test")
     user_id = await make_user(database, Role.VIEWER, EMAIL, hashed(PASSWORD))
+    await set_company(database, exports_waiting_per_user=1000)
     await database.close()
-    more = {"ERP_EXPORTS_WAITING_PER_USER": "1000"}
     async with (
-        instance(settings, directory / "i1.log", **more) as one,
-        instance(settings, directory / "i2.log", **more) as two,
+        instance(settings, directory / "i1.log") as one,
+        instance(settings, directory / "i2.log") as two,
         worker(settings, directory / "w.log"),
     ):
         yield Service([one.url, two.url], settings, token_of(settings, user_id), user_id)

@@ -74,6 +74,8 @@ def test_a_misspelt_command_is_told_its_name() -> None:
         ([], "s", ["serve", "settings"]),
         (["export"], "--fil", ["--filter", "--filename"]),
         (["queue"], "", ["cancel", "retry"]),
+        (["settings"], "", ["reset", "set"]),
+        (["settings", "set"], "curr", ["currency"]),
         (["import"], "", ["items", "locations", "movements"]),
     ],
 )
@@ -88,8 +90,10 @@ def test_settings_lists_every_variable_with_its_meaning_and_masks_secrets() -> N
     assert shown.exit_code == 0
     assert "hunter2" not in shown.output
     assert "abcdefgh" not in shown.output
-    listed = json.loads(CliRunner(env=env).invoke(main, ["settings", "--json"]).output)
+    listed = json.loads(CliRunner(env=env).invoke(main, ["settings", "--json"]).stdout)
     assert {line["variable"] for line in listed} >= {"ERP_DATABASE_URL", "ERP_JWT_SECRET", "ERP_DRAIN_SECONDS"}
+    assert {line["setting"] for line in listed} >= {"currency", "closed_through"}
+    assert all(line["meaning"] for line in listed)
 
 
 def test_settings_without_a_database_lists_what_is_set_and_mentions_it() -> None:

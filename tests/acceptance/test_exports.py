@@ -17,6 +17,7 @@ from erp_service.access.roles import Role
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from tests.acceptance.instances import Process, environment, instance, worker
+from tests.support.company import set_company
 from tests.support.users import make_user, token_of
 from tests.support.waiting import eventually
 
@@ -39,11 +40,12 @@ async def fleet(
         "insert into items (sku, name, unit) select 'SKU-' || n, 'Item, \"' || n || '\"', 'PCS'"
         " from generate_series(1, 20000) n"
     )
+    await set_company(database, exports_waiting_per_user=50)
     token = token_of(settings, await make_user(database, Role.VIEWER))
     headers = {"Authorization": f"Bearer {token}"}
     async with (
-        instance(settings, tmp_path / "i1.log", ERP_EXPORTS_WAITING_PER_USER="50") as one,
-        instance(settings, tmp_path / "i2.log", ERP_EXPORTS_WAITING_PER_USER="50") as two,
+        instance(settings, tmp_path / "i1.log") as one,
+        instance(settings, tmp_path / "i2.log") as two,
         worker(settings, tmp_path / "w1.log") as first,
         worker(settings, tmp_path / "w2.log") as second,
         httpx.AsyncClient(base_url=one.url, headers=headers, timeout=30) as a,

@@ -32,9 +32,12 @@ async def send(client: httpx.AsyncClient, request: str, variables: dict[str, str
     path, *body = shlex.split(request)
     if not body:
         return await client.get(path)
+    method = "POST"
+    if body[0] == "-X":
+        _, method, *body = body
     option, content = body
     assert option == "--json"
-    return await client.post(path, content=content, headers={"Content-Type": "application/json"})
+    return await client.request(method, path, content=content, headers={"Content-Type": "application/json"})
 
 
 async def test_each_answer_comes_as_the_readme_says(admin: httpx.AsyncClient) -> None:

@@ -23,7 +23,7 @@ print(*sys.modules, file=sys.stderr)
 NEVER = {
     "": {*SERVICE, *CLIENT, *TRACING, "rich"},
     "export": {*SERVICE, *TRACING},
-    "settings": {*SERVICE, *CLIENT, *TRACING},
+    "settings": {*MIGRATION, *WEB, *CLIENT, *TRACING, "procrastinate", "psycopg"},
     "serve": {*MIGRATION, *CLIENT, *TRACE_EXPORT},
     "worker": {*MIGRATION, *WEB, *CLIENT, *TRACE_EXPORT},
     "queue": {*MIGRATION, *WEB, *CLIENT, *TRACE_EXPORT},

@@ -14,16 +14,14 @@ from tests.acceptance.instances import instance, worker
 from tests.attacks.balancer import balanced
 from tests.attacks.bystander import Bystander, bystander
 from tests.attacks.target import BYTES_PER_USER, EMAIL, FACTOR, PASSWORD, Attack, Harmless, Target, medians
+from tests.support.company import set_company
 from tests.support.databases import as_owner, value_of
 from tests.support.settings import settings_for
 from tests.support.users import make_user, token_of
 
 SETTINGS = {
     "ERP_TRUSTED_PROXIES": "127.0.0.1",
-    "ERP_EXPORT_BYTES_PER_USER": str(BYTES_PER_USER),
-    # the defaults, which other tests set aside
-    "ERP_EXPORT_SUBMISSIONS_PER_HOUR": "600",
-    "ERP_EXPORT_DOWNLOADS_PER_MINUTE": "300",
+    # the default, which other tests set aside
     "ERP_SIGN_INS_PER_ACCOUNT": "20",
 }
 ROWS = 20_000
@@ -51,6 +49,9 @@ async def target(cluster: Cluster, template: str, tmp_path_factory: pytest.TempP
     roles = (Role.VIEWER, Role.VIEWER, Role.STAFF, Role.ADMIN)
     viewer, greedy, staff, admin = [token_of(settings, await make_user(database, role)) for role in roles]
     super_admin = token_of(settings, await make_user(database, Role.SUPER_ADMIN, EMAIL, hashed(PASSWORD)))
+    # the defaults, which other tests set aside
+    quotas = {"export_submissions_per_hour": None, "export_downloads_per_minute": None}
+    await set_company(database, export_bytes_per_user=BYTES_PER_USER, **quotas)
     await database.close()
     async with (
         instance(settings, directory / "i1.log", **SETTINGS) as one,

@@ -11,6 +11,7 @@ from erp_service.db.connections import asyncpg_arguments
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
+from tests.support.company import as_of_tests
 from tests.support.settings import settings_for
 from tests.support.users import make_user
 
@@ -67,6 +68,7 @@ async def made(
     """Makes the movements; returns the database and the id of an administrator."""
     await asyncio.to_thread(cluster.create_database, database_name)
     await schema.migrate(cluster.owner_url(database_name))
+    await as_of_tests(cluster.owner_url(database_name))
     settings = settings_for(cluster, database_name, directory)
     database = Database(settings, name="erp bench")
     user_id = await make_user(database, Role.ADMIN)

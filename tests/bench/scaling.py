@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import httpx
 import psutil
-from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +25,7 @@ from erp_service.settings import Settings
 from erp_service.standalone import postgres
 from tests.acceptance.instances import Process, instance, worker
 from tests.bench.ground import made
+from tests.support.company import set_company_at
 from tests.support.users import token_of
 from tests.support.waiting import eventually
 
@@ -158,8 +158,9 @@ async def main() -> None:
     out.print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before the start")
     with tempfile.TemporaryDirectory() as folder, postgres.running(Path(folder) / "postgres") as cluster:
         settings, user_id = await made(cluster, Path(folder), ROWS)
-        few = replace(settings, exports_running_per_user=EXPORTS, exports_waiting_per_user=EXPORTS)
-        await measure(few, user_id, Path(folder), chosen.rounds, chosen.seconds)
+        url = settings.migration_database_url or ""
+        await set_company_at(url, exports_running_per_user=EXPORTS, exports_waiting_per_user=EXPORTS)
+        await measure(settings, user_id, Path(folder), chosen.rounds, chosen.seconds)
 
 
 if __name__ == "__main__":

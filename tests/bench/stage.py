@@ -18,6 +18,7 @@ from tests.acceptance.instances import Process, instance
 from tests.bench import ground
 from tests.bench.load import Call, Caller, NotMeasured, Target
 from tests.bench.records import OURS
+from tests.support.company import set_company_at
 from tests.support.users import token_of
 
 ITEMS = 4000
@@ -69,6 +70,7 @@ async def make_data(cluster: Cluster, directory: Path, name: str, rows: int, ite
     own = directory / name
     await asyncio.to_thread(own.mkdir)
     settings, user_id = await ground.made(cluster, own, rows, database_name=name, items=items, documents=documents)
+    await set_company_at(cluster.owner_url(name), exports_running_per_user=100, exports_waiting_per_user=10_000)
     return Data(name, rows, items, for_load(settings), user_id)
 
 
@@ -77,8 +79,6 @@ def for_load(settings: Settings) -> Settings:
     return replace(
         settings,
         access_token_seconds=TOKEN_SECONDS,
-        exports_running_per_user=100,
-        exports_waiting_per_user=10_000,
         heartbeat_seconds=5,
         stalled_seconds=15,
     )

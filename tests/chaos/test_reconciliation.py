@@ -19,6 +19,7 @@ from erp_service.db.engine import Database
 from erp_service.standalone.postgres import Cluster
 from tests.chaos.ground import JOBS, Ground, since
 from tests.chaos.record import Record
+from tests.support.company import set_company_at
 from tests.support.settings import settings_for
 from tests.support.users import make_user, token_of
 from tests.support.waiting import eventually
@@ -44,6 +45,8 @@ async def broken(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> 
     name, logs = f"broken_{os.getpid()}", tmp_path_factory.mktemp("broken")
     cluster.create_database(name)
     await schema.migrate(cluster.owner_url(name))
+    # so many at once that each has its queue job while there is no worker yet
+    await set_company_at(cluster.owner_url(name), exports_running_per_user=4)
     settings = settings_for(cluster, name, logs)
     database = Database(settings, name="erp test")
     token = token_of(settings, await make_user(database, Role.ADMIN))
@@ -51,8 +54,7 @@ async def broken(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> 
     async with contextlib.AsyncExitStack() as stack:
         ground = Ground(settings, cluster, token, logs, stack)
         await ground.prepare()
-        # so many at once that each has its queue job while there is no worker yet
-        client = await ground.instance(ERP_EXPORTS_RUNNING_PER_USER="4")
+        client = await ground.instance()
         exports = {fault: await ground.submit(client) for fault in ("vanished", "failed", "aborted", "missed")}
         queue_job = "(select queue_job_id from export_jobs where id = $1)"
         delete = f"delete from procrastinate_jobs where id = {queue_job}"

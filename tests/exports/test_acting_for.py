@@ -147,10 +147,10 @@ async def test_operator_of_the_queue_is_named_with_account_and_host(
     job = await submitted(viewer)
     row = await owner.fetchrow("select id from export_jobs where id = $1::text::uuid", job)
     async with database.write() as db:
-        await queue_overview.cancel_job(db, settings, row["id"])
+        await queue_overview.cancel_job(db, row["id"])
     canceled = await audited(owner, "export.canceled")
     assert canceled[:2] == (None, viewer.user_id)
     assert canceled[2].startswith("command:")
     async with database.write() as db:
-        await queue_overview.retry_job(db, settings, row["id"])
+        await queue_overview.retry_job(db, row["id"])
     assert await audited(owner, "export.submitted") == await audited(owner, "export.retried") == canceled

@@ -21,13 +21,14 @@ from erp_service.exports.schemas import ExportRequest
 from erp_service.queue.attempts import JobAttempt
 from erp_service.settings import Settings
 from tests.exports.jobs import JOBS, submitted
+from tests.support.company import COMPANY
 from tests.support.users import make_user
 
 
-async def submit(database: Database, settings: Settings, user: int) -> UUID:
+async def submit(database: Database, user: int) -> UUID:
     async with database.write() as db:
         request = ExportRequest(dataset="items", force_new=True)
-        return (await service.submit(db, Principal(user, Role.VIEWER), settings, request)).job.id
+        return (await service.submit(db, Principal(user, Role.VIEWER), COMPANY, request)).job.id
 
 
 async def admitted(owner: asyncpg.Connection, user: int) -> list[asyncpg.Record]:
@@ -51,8 +52,8 @@ async def test_users_take_turns_and_an_end_admits_the_next_in_line(
     database: Database, settings: Settings, owner: asyncpg.Connection
 ) -> None:
     one, two = await make_user(database, Role.VIEWER), await make_user(database, Role.VIEWER)
-    ids = [await submit(database, settings, one) for _ in range(5)]
-    others = [await submit(database, settings, two) for _ in range(1)]
+    ids = [await submit(database, one) for _ in range(5)]
+    others = [await submit(database, two) for _ in range(1)]
     assert [row["id"] for row in await admitted(owner, one)] == ids[:2]
     assert [row["id"] for row in await admitted(owner, two)] == others
     first = (await admitted(owner, one))[0]
@@ -65,7 +66,7 @@ async def test_two_ends_at_once_admit_two_and_not_more(
     database: Database, settings: Settings, owner: asyncpg.Connection, user: int
 ) -> None:
     for _ in range(8):
-        await submit(database, settings, user)
+        await submit(database, user)
     running = await admitted(owner, user)
     await asyncio.gather(*(end(database, Run(row["id"], JobAttempt(row["queue_job_id"], 1))) for row in running))
     assert len(await admitted(owner, user)) == 2
@@ -74,15 +75,15 @@ async def test_two_ends_at_once_admit_two_and_not_more(
 async def test_submissions_at_once_never_pass_the_caps(
     database: Database, settings: Settings, owner: asyncpg.Connection, user: int
 ) -> None:
-    results = await asyncio.gather(*(submit(database, settings, user) for _ in range(30)), return_exceptions=True)
+    results = await asyncio.gather(*(submit(database, user) for _ in range(30)), return_exceptions=True)
     refused = [result for result in results if isinstance(result, BaseException)]
     assert all(isinstance(result, TooManyExports) for result in refused)
-    assert len(results) - len(refused) == settings.exports_running_per_user + settings.exports_waiting_per_user
-    assert len(await admitted(owner, user)) == settings.exports_running_per_user
+    assert len(results) - len(refused) == COMPANY.exports_running_per_user + COMPANY.exports_waiting_per_user
+    assert len(await admitted(owner, user)) == COMPANY.exports_running_per_user
 
 
 async def test_cap_is_told_with_retry_after(viewer: httpx.AsyncClient, settings: Settings) -> None:
-    for _ in range(settings.exports_running_per_user + settings.exports_waiting_per_user):
+    for _ in range(COMPANY.exports_running_per_user + COMPANY.exports_waiting_per_user):
         await submitted(viewer)
     answer = await viewer.post(JOBS, json={"dataset": "items", "force_new": True})
     assert answer.status_code == 429
@@ -93,7 +94,7 @@ async def test_cap_is_told_with_retry_after(viewer: httpx.AsyncClient, settings:
 async def test_flood_of_one_user_is_refused_without_waiting_for_the_lock_of_all(
     viewer: httpx.AsyncClient, database: Database, settings: Settings
 ) -> None:
-    for _ in range(settings.exports_running_per_user + settings.exports_waiting_per_user):
+    for _ in range(COMPANY.exports_running_per_user + COMPANY.exports_waiting_per_user):
         await submitted(viewer)
     async with database.write() as another:
         # or the server would end this transaction after five seconds, and a request that waits would get the lock
@@ -109,7 +110,7 @@ async def test_missed_admissions_are_made_good(
     database: Database, settings: Settings, owner: asyncpg.Connection, user: int
 ) -> None:
     for _ in range(4):
-        await submit(database, settings, user)
+        await submit(database, user)
     # an export ended, but the admission of the next one was lost
     await owner.execute("update export_jobs set status = 'failed', error = '{}' where queue_job_id is not null")
     async with database.write() as db:
@@ -123,7 +124,7 @@ async def test_owners_with_the_fewest_running_come_first(
     users = [await make_user(database, Role.VIEWER) for _ in range(3)]
     for user in users:
         for _ in range(2):
-            await submit(database, settings, user)
+            await submit(database, user)
     await owner.execute("update export_jobs set queue_job_id = null")
     async with database.write() as db:
         assert await admission.admit(db, 2) == 6
@@ -142,7 +143,7 @@ async def test_row_and_queue_job_are_there_together_or_not_at_all(
 ) -> None:
     with contextlib.suppress(errors.Unavailable):
         async with database.write() as db:
-            await service.submit(db, Principal(user, Role.VIEWER), settings, ExportRequest(dataset="items"))
+            await service.submit(db, Principal(user, Role.VIEWER), COMPANY, ExportRequest(dataset="items"))
             if ending == "rollback":
                 raise errors.Unavailable
     expected = 1 if ending == "commit" else 0
@@ -159,7 +160,7 @@ async def test_process_that_is_paused_while_it_admits_keeps_everybody_waiting(
         async with database.write() as paused:
             await admission.lock(paused)
             # waits for the lock, and fails after ten seconds if the server has not ended the paused transaction
-            await submit(database, settings, user)
+            await submit(database, user)
             await admission.counts(paused)
 
     with pytest.raises(DATABASE_ERRORS) as caught:

@@ -23,6 +23,7 @@ from tests.exports.data import many_items
 from tests.exports.jobs import reaches, submitted
 from tests.exports.schedules.examples import SCHEDULES, made
 from tests.support.clients import SignIn
+from tests.support.company import COMPANY
 from tests.support.waiting import eventually
 from tests.support.workers import working
 
@@ -108,7 +109,7 @@ async def test_twenty_large_exports_of_one_user_take_two_places(
     for _ in range(20):
         await submitted(viewer)
     queued = await owner.fetchval("select count(*) from procrastinate_jobs where queue_name like 'exports%'")
-    assert queued == settings.exports_running_per_user
+    assert queued == COMPANY.exports_running_per_user
 
 
 @pytest.mark.usefixtures("large_items")

@@ -19,6 +19,7 @@ from erp_service.queue.jobs import defer
 from erp_service.registry.housekeeping import Pruning
 from erp_service.settings import Settings
 from erp_service.worker_services import WorkerServices
+from tests.support.company import COMPANY
 from tests.support.statements import Statement, sent_statements
 
 MANY = 10_000
@@ -99,7 +100,7 @@ async def all_costs(database: Database, settings: Settings, who: Principal) -> d
         return lambda db: queries.jobs(db, who, **{**given, **chosen})
 
     async def submit(db: WriteSession) -> None:
-        await service.submit(db, who, settings, ExportRequest(dataset="items"))
+        await service.submit(db, who, COMPANY, ExportRequest(dataset="items"))
 
     async def fetch(db: WriteSession) -> None:
         await defer(db, "exports:run", queue="exports", arguments={})

@@ -25,6 +25,7 @@ from erp_service.queue.attempts import JobAttempt
 from erp_service.settings import Settings
 from tests.exports.attempts import again
 from tests.exports.jobs import row_of
+from tests.support.company import COMPANY
 
 # all transitions of the contract
 ALLOWED = {
@@ -175,7 +176,7 @@ async def run(database: Database, settings: Settings, user: int) -> Run:
     """An admitted export, as the first attempt of its queue job."""
     async with database.write() as db:
         who = Principal(user, Role.VIEWER)
-        shown = await service.submit(db, who, settings, ExportRequest(dataset="items"))
+        shown = await service.submit(db, who, COMPANY, ExportRequest(dataset="items"))
         job_id = await db.scalar(select(ExportJob.queue_job_id).where(ExportJob.id == shown.job.id))
     assert job_id is not None
     return Run(shown.job.id, JobAttempt(job_id, 1))

@@ -26,8 +26,9 @@ from tests.exports.jobs import JOBS, done, submitted
 from tests.exports.schedules.examples import DAILY, SCHEDULES, made
 from tests.support.apps import two_instances
 from tests.support.clients import UserClient
+from tests.support.company import set_company
 from tests.support.users import make_user, token_of
-from tests.support.workers import Work, working
+from tests.support.workers import Work
 
 ESTIMATES = "/api/v1/exports/estimates"
 MOST = 4
@@ -50,7 +51,8 @@ async def of_two_instances(
 async def both(settings: Settings, database: Database) -> AsyncIterator[list[httpx.AsyncClient]]:
     names = ("export_submissions_per_hour", "export_estimates_per_minute", "export_downloads_per_minute")
     quotas = dict.fromkeys((*names, "signed_addresses_per_minute"), MOST)
-    async with of_two_instances(settings, database, **quotas) as clients:
+    await set_company(database, **quotas)
+    async with of_two_instances(settings, database) as clients:
         yield clients
 
 
@@ -132,7 +134,8 @@ async def test_user_who_keeps_the_bytes_of_the_quota_submits_nothing_until_they_
             job = await done(one)
         old = one.headers["Authorization"]
     size = job["result"]["bytes"]
-    async with of_two_instances(settings, database, export_bytes_per_user=size) as clients:
+    await set_company(database, export_bytes_per_user=size)
+    async with of_two_instances(settings, database) as clients:
         for client in clients:
             client.headers["Authorization"] = old
             for path in (JOBS, f"{SCHEDULES}/{(await made(client))['id']}/run"):
@@ -149,10 +152,11 @@ async def test_user_who_keeps_the_bytes_of_the_quota_submits_nothing_until_they_
 
 
 async def test_export_that_outgrows_the_quota_fails_and_leaves_no_file(
-    settings: Settings, viewer: UserClient, owner: asyncpg.Connection, store: Store
+    work: Work, database: Database, viewer: UserClient, owner: asyncpg.Connection, store: Store
 ) -> None:
     await many_items(owner, 500)
-    async with working(msgspec.structs.replace(settings, export_bytes_per_user=150_000)):
+    await set_company(database, export_bytes_per_user=150_000)
+    async with work():
         first = await done(viewer)
         assert (first["status"], 75_000 < first["result"]["bytes"] < 150_000) == ("succeeded", True)
         second = await done(viewer)
@@ -204,8 +208,8 @@ async def test_schedule_of_a_user_without_room_says_so_and_stays(
     schedule = await made(viewer)
     await published(database, await begun(viewer, database, owner), 600)
     await owner.execute("update export_schedules set next_run_at = now()")
-    settings = msgspec.structs.replace(worker_services.settings, export_bytes_per_user=6_000)
-    assert await due.run_next(msgspec.structs.replace(worker_services.exports, settings=settings))
+    await set_company(database, export_bytes_per_user=6_000)
+    assert await due.run_next(worker_services.exports)
     found = (await viewer.get(f"{SCHEDULES}/{schedule['id']}")).json()
     assert found["last_error"]["type"] == "/problems/export-quota"
     assert found["is_active"]

@@ -14,6 +14,7 @@ from erp_service.settings import Settings
 from tests.exports.data import fill
 from tests.exports.jobs import JOBS, done, reaches, submitted
 from tests.support.clients import UserClient
+from tests.support.company import COMPANY
 from tests.support.psql import Psql
 from tests.support.workers import Work
 
@@ -230,7 +231,7 @@ async def test_retry_keeps_no_file_longer_than_the_operator_allows_by_now(
     await owner.execute("update export_jobs set retention_hours = 8760")
     new = (await viewer.post(f"{JOBS}/{old}/retry")).json()["id"]
     kept = await owner.fetchval("select retention_hours from export_jobs where id = $1::text::uuid", new)
-    assert kept == settings.export_retention_hours < 8760
+    assert kept == COMPANY.export_retention_hours < 8760
 
 
 async def test_delete_removes_the_file_now_and_leaves_a_record(

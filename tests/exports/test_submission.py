@@ -17,6 +17,7 @@ from erp_service.exports.schemas import ExportRequest
 from erp_service.settings import Settings
 from tests.exports.data import many_items
 from tests.exports.jobs import JOBS, submitted
+from tests.support.company import COMPANY
 from tests.support.statements import noting_statements
 
 MOST = 11  # for one dataset as CSV
@@ -78,7 +79,7 @@ async def test_plain_submission_sends_no_statement_twice_that_need_not_be(
 async def test_submission_that_waits_for_admission_puts_nothing_into_the_queue(
     viewer: httpx.AsyncClient, settings: Settings, statements: list[str]
 ) -> None:
-    for _ in range(settings.exports_running_per_user):
+    for _ in range(COMPANY.exports_running_per_user):
         await submitted(viewer)
     statements.clear()
     await submitted(viewer)
@@ -169,9 +170,9 @@ async def test_submission_makes_good_an_admission_of_its_owner_that_was_missed(
 
     async def submit() -> int:
         async with database.write() as db:
-            return (await service.submit(db, who, settings, request)).version
+            return (await service.submit(db, who, COMPANY, request)).version
 
-    for _ in range(settings.exports_running_per_user + 1):
+    for _ in range(COMPANY.exports_running_per_user + 1):
         await submit()
     # an end whose admission was lost: the one that waits must pass the new one
     await owner.execute(
@@ -182,4 +183,4 @@ async def test_submission_makes_good_an_admission_of_its_owner_that_was_missed(
     assert [row["queue_job_id"] is not None for row in rows] == [True, True, False]
     assert version == rows[-1]["version"]
     async with database.write() as db:
-        assert await admission.admit(db, settings.exports_running_per_user) == 0
+        assert await admission.admit(db, COMPANY.exports_running_per_user) == 0

@@ -103,13 +103,13 @@ async def test_job_that_failed_is_shown_with_its_deaths_and_tried_again(
     assert (failed.id, failed.deaths, death.job_id, death.last_reason) == (job_id, 5, job_id, "gone")
     assert failed.at is not None
     async with database.write() as db:
-        assert "waits again" in await operators.retry_job(db, settings, job_id)
+        assert "waits again" in await operators.retry_job(db, job_id)
     assert await owner.fetchval("select status from procrastinate_jobs") == "todo"
     entry = await owner.fetchrow("select user_id, action, request_id from audit_log")
     assert tuple(entry) == (None, "job.retried", "erp queue")
     async with database.write() as db:
         with pytest.raises(inspection.NotFailed, match="todo"):
-            await operators.retry_job(db, settings, job_id)
+            await operators.retry_job(db, job_id)
 
 
 async def test_jobs_that_cannot_be_canceled_are_refused_with_a_reason(
@@ -117,14 +117,14 @@ async def test_jobs_that_cannot_be_canceled_are_refused_with_a_reason(
 ) -> None:
     job_id = await deferred(database)
     async with database.write() as db:
-        assert "canceled" in await operators.cancel_job(db, settings, job_id)
+        assert "canceled" in await operators.cancel_job(db, job_id)
         with pytest.raises(inspection.Ended, match="cancelled"):
-            await operators.cancel_job(db, settings, job_id)
+            await operators.cancel_job(db, job_id)
         for unknown in (job_id + 1, uuid4()):
             with pytest.raises(errors.NotFound, match=str(unknown)):
-                await operators.cancel_job(db, settings, unknown)
+                await operators.cancel_job(db, unknown)
             with pytest.raises(errors.NotFound, match=str(unknown)):
-                await operators.retry_job(db, settings, unknown)
+                await operators.retry_job(db, unknown)
 
 
 async def test_export_is_canceled_by_either_name_and_tried_again_for_its_owner(
@@ -139,10 +139,10 @@ async def test_export_is_canceled_by_either_name_and_tried_again_for_its_owner(
     number = await owner.fetchval("select queue_job_id from export_jobs where id = $1", ids[0])
     for name in (number, ids[1], ids[2]):
         async with database.write() as db:
-            assert "canceled" in await operators.cancel_job(db, settings, name)
+            assert "canceled" in await operators.cancel_job(db, name)
     assert {row["status"] for row in await owner.fetch("select status from export_jobs")} == {"canceled"}
     async with database.write() as db:
-        said = await operators.retry_job(db, settings, number)
+        said = await operators.retry_job(db, number)
     new = (await viewer.get(JOBS)).json()["items"][0]
     assert new["id"] in said
     assert (new["status"], new["retry_of"]) == ("queued", str(ids[0]))
@@ -162,11 +162,11 @@ async def test_export_of_somebody_who_has_left_is_not_tried_again(
 ) -> None:
     export_id = UUID((await viewer.post(JOBS, json={"dataset": "items"})).json()["id"])
     async with database.write() as db:
-        await operators.cancel_job(db, settings, export_id)
+        await operators.cancel_job(db, export_id)
     await owner.execute("update users set is_active = false")
     async with database.write() as db:
         with pytest.raises(errors.Forbidden, match="no longer active"):
-            await operators.retry_job(db, settings, export_id)
+            await operators.retry_job(db, export_id)
 
 
 async def test_failed_exports_are_shown_with_their_reason(

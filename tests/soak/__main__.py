@@ -29,6 +29,7 @@ from tests.soak import verdict
 from tests.soak.clients import Client, Ledger, traffic
 from tests.soak.fleet import Fleet
 from tests.soak.tables import out, table
+from tests.support.company import as_of_tests
 from tests.support.settings import settings_for
 from tests.support.users import make_user, token_of
 
@@ -64,6 +65,7 @@ async def prepared(cluster: Cluster, directory: Path) -> Settings:
         grace_seconds=2,
     )
     await schema.migrate(settings.migration_database_url or "")
+    await as_of_tests(settings.migration_database_url or "")
     db = await asyncpg.connect(**asyncpg_arguments(settings.migration_database_url or ""))
     try:
         await db.execute(DATA)

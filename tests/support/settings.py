@@ -23,8 +23,6 @@ def settings_for(cluster: Cluster, database_name: str, tmp_path: Path) -> Settin
         heartbeat_seconds=0.5,
         stalled_seconds=3,
         # most tests have one user for everything, who must not be stopped half way: those of quotas set their own
-        export_submissions_per_hour=1_000_000,
-        export_downloads_per_minute=1_000_000,
         sign_ins_per_account=1_000_000,
         log_format="text",
         log_level="warning",

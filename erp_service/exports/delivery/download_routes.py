@@ -15,6 +15,7 @@ from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
 from erp_service.auth.credentials import Access
 from erp_service.auth.problems import AddressRefused
+from erp_service.company.current import setting
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Forbidden, RangeNotSatisfiable, TooMany
 from erp_service.exports import service
@@ -56,7 +57,7 @@ _ELSEWHERE = ResponseSpec(
 
 _QUOTA = at_most(
     "downloads",
-    lambda settings: settings.export_downloads_per_minute,
+    setting(lambda settings: settings.export_downloads_per_minute),
     seconds=MINUTE,
     what="requests for files of exports",
     instead="Fewer and larger ranges need fewer of them.",

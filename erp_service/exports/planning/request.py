@@ -8,6 +8,7 @@ import msgspec
 
 from erp_service import errors
 from erp_service.access.principals import Principal
+from erp_service.company.settings import CompanySettings
 from erp_service.errors import Fault
 from erp_service.exports import filenames
 from erp_service.exports.catalogue import DATASETS
@@ -22,7 +23,6 @@ from erp_service.exports.problems import FormatUnavailable
 from erp_service.exports.queries import ExportRow
 from erp_service.exports.schemas import ExportRequest
 from erp_service.registry.datasets import FilterValue, a_time
-from erp_service.settings import Settings
 from erp_service.timestamps import UTC_ZONE, is_date, parse_time, parse_zone, text_of
 
 
@@ -55,7 +55,7 @@ class PlannedExport(msgspec.Struct, frozen=True):
 
 def read_request(
     who: Principal,
-    settings: Settings,
+    settings: CompanySettings,
     request: ExportRequest,
     moment: Moment | None = None,
     company: ZoneInfo = UTC_ZONE,
@@ -90,7 +90,7 @@ def read_request(
     return PlannedExport(request.dataset, format_, request.compression, spec, hours, queries)
 
 
-def reread_request(who: Principal, settings: Settings, row: ExportRow) -> PlannedExport:
+def reread_request(who: Principal, settings: CompanySettings, row: ExportRow) -> PlannedExport:
     """The request of an earlier job, for whoever tries it again, within today's limits.
 
     Raises errors.Forbidden, errors.Invalid, FormatUnavailable."""
@@ -116,7 +116,7 @@ def _queries(dataset: str, spec: Spec) -> list[Query]:
     return [member.query for member in members(dataset, spec)]
 
 
-def _faults(settings: Settings, request: ExportRequest, format_: Format) -> Iterator[Fault]:
+def _faults(settings: CompanySettings, request: ExportRequest, format_: Format) -> Iterator[Fault]:
     if request.retention_hours is not None and request.retention_hours > (most := settings.export_retention_hours):
         yield Fault(f"must be at most {most} here", pointer="/retention_hours")
     is_archive = request.dataset == ALL

@@ -7,9 +7,11 @@ from time import monotonic
 from sqlalchemy import select
 
 from erp_service.auth import queries as auth_queries
+from erp_service.company.settings import company_settings
 from erp_service.db.outages import is_unavailable
 from erp_service.errors import Refused
 from erp_service.exports import filenames, lifecycle, queries
+from erp_service.exports.admission import running_per_user
 from erp_service.exports.context import ExportContext
 from erp_service.exports.delivery import http_range
 from erp_service.exports.filenames import FilenameValues
@@ -39,7 +41,7 @@ async def perform(exports: ExportContext, run: Run) -> None:
     leaves no file; the caller then updates the row with `stop`."""
     began = monotonic()
     async with exports.database.write() as db:
-        claimed = await lifecycle.claim(db, run, most_running=exports.most_running)
+        claimed = await lifecycle.claim(db, run, most_running=await running_per_user(db))
     if claimed is None:
         log.info("export needs no run")
         return
@@ -50,13 +52,14 @@ async def perform(exports: ExportContext, run: Run) -> None:
             file = await _write(exports, run, claimed, key)
             span.set_attributes({"rows": file.rows, "bytes": file.bytes})
         async with exports.database.write() as db:
+            settings = await company_settings(db)
             await lifecycle.publish(
                 db,
                 run,
                 file,
                 retention_hours=claimed.retention_hours,
-                most_running=exports.most_running,
-                most_bytes=exports.most_bytes,
+                most_running=settings.exports_running_per_user,
+                most_bytes=settings.export_bytes_per_user,
             )
         log.info("export succeeded", rows=file.rows, bytes=file.bytes)
         metrics.count_success(claimed, file, seconds=monotonic() - began)
@@ -67,7 +70,7 @@ async def perform(exports: ExportContext, run: Run) -> None:
     except CancelRequested:
         await store_failures.remove(exports.store, key)
         async with exports.database.write() as db:
-            await lifecycle.cancel(db, run, most_running=exports.most_running)
+            await lifecycle.cancel(db, run, most_running=await running_per_user(db))
     except Exception as exc:
         # after an outage nobody knows whether the row was published: the next attempt, or housekeeping, finds out
         if is_unavailable(exc):
@@ -84,7 +87,7 @@ async def _end_failed(exports: ExportContext, run: Run, claimed: Claimed, key: F
     problem = why if isinstance(why, Refused) else ExportFailed()
     log.error("export failed", type=problem.slug, exc_info=None if isinstance(why, Refused) else why)
     async with exports.database.write() as db:
-        await lifecycle.fail(db, run, problem, most_running=exports.most_running)
+        await lifecycle.fail(db, run, problem, most_running=await running_per_user(db))
     metrics.count_failure(claimed)
 
 
@@ -102,7 +105,7 @@ async def stop(exports: ExportContext, run: Run, why: Stop) -> None:
         return
     end = lifecycle.cancel if why is Stop.CANCELED else lifecycle.requeue
     async with exports.database.write() as db:
-        await end(db, run, most_running=exports.most_running)
+        await end(db, run, most_running=await running_per_user(db))
 
 
 def _kind(claimed: Claimed) -> Kind:
@@ -143,7 +146,7 @@ async def _write(exports: ExportContext, run: Run, claimed: Claimed, key: FileKe
             output = Output(sink, compression and compression.compressor())
             rows, digest = await while_watched(
                 _copy_all(snapshot, run, claimed, contents, output),
-                watch(exports.database, run, snapshot=snapshot, output=output, most_bytes=exports.most_bytes),
+                watch(exports.database, run, snapshot=snapshot, output=output),
             )
     return Published(
         key=key,

@@ -7,6 +7,7 @@ import errno
 from erp_service.db.backoff import Backoff
 from erp_service.errors import Refused
 from erp_service.exports import lifecycle
+from erp_service.exports.admission import running_per_user
 from erp_service.exports.context import ExportContext
 from erp_service.exports.lifecycle import Run
 from erp_service.exports.problems import StoreFull, StoreUnavailable, StoreUnknown
@@ -54,7 +55,7 @@ async def requeue(exports: ExportContext, run: Run, key: FileKey, why: Refused) 
         return
     await remove(exports.store, key)
     async with exports.database.write() as db:
-        await lifecycle.requeue(db, run, most_running=exports.most_running)
+        await lifecycle.requeue(db, run, most_running=await running_per_user(db))
     log.warning("the export waits for the store", type=why.slug, fault=why.detail)
     raise StoreRetry(why.detail or why.title)
 

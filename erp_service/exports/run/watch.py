@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from sqlalchemy import text
 
+from erp_service.company.settings import company_settings
 from erp_service.db.engine import Database
 from erp_service.exports import admission, lifecycle
 from erp_service.exports.lifecycle import Run
@@ -35,7 +36,6 @@ async def watch(
     *,
     snapshot: Snapshot,
     output: Output,
-    most_bytes: int,
     every: float = EVERY,
     silent: float = SILENT,
 ) -> None:
@@ -57,6 +57,7 @@ async def watch(
         async with database.write() as db:
             rows = max(rows, ended + backends.tuples)
             await lifecycle.advance(db, run, rows=rows, bytes_=output.bytes)
+            most_bytes = (await company_settings(db)).export_bytes_per_user
             await admission.require_room_to_grow(db, run.export_id, output.bytes, most_bytes)
         expecting = snapshot.expecting and output.idle
         if snapshot.received != received or not expecting or backends.all_wait_for_us is False:

@@ -14,6 +14,7 @@ from sqlalchemy import func, or_, select, update
 
 from erp_service import errors
 from erp_service.audit.record import record
+from erp_service.company.settings import company_settings
 from erp_service.db.outages import is_unavailable
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Refused
@@ -27,7 +28,6 @@ from erp_service.exports.schedules.models import ExportSchedule
 from erp_service.observability.telemetry import log
 from erp_service.registry.background import BackgroundStep
 from erp_service.registry.services import ServiceSet
-from erp_service.settings import Settings
 from erp_service.timestamps import stored_zone
 
 RETRY_AFTER = timedelta(seconds=10)
@@ -86,7 +86,7 @@ async def run_next(exports: ExportContext) -> bool:
         due = DueSchedule(*row)
         try:
             async with db.savepoint():
-                await _run(db, exports.settings, due)
+                await _run(db, due)
         except (Refused, PostgresError) as exc:
             if is_unavailable(exc):
                 raise
@@ -94,7 +94,7 @@ async def run_next(exports: ExportContext) -> bool:
         return True
 
 
-async def _run(db: WriteSession, settings: Settings, due: DueSchedule) -> VersionedExport:
+async def _run(db: WriteSession, due: DueSchedule) -> VersionedExport:
     # computed from now and not from the due time: several missed runs are made good by one
     next_run_at = service.timing(due.cron, due.timezone, due.now, read_zone=stored_zone)
     zone = stored_zone(due.timezone)
@@ -103,7 +103,7 @@ async def _run(db: WriteSession, settings: Settings, due: DueSchedule) -> Versio
     owner = await owners.principal_at_its_time(
         db, due.id, due.user_id, changed_by=due.changed_by, most_role=due.most_role
     )
-    export = await service.submit_export(db, owner, settings, due.spec, Moment(due_at, zone))
+    export = await service.submit_export(db, owner, await company_settings(db), due.spec, Moment(due_at, zone))
     await service.record_run(db, due.id, export_id=export.job.id, next_run_at=next_run_at, again_at=None)
     after = {"export_id": str(export.job.id), "due_at": due_at.isoformat()}
     await record(db, owner, "schedule.run", due.id, after=after)

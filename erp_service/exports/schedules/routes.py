@@ -9,6 +9,7 @@ from litestar.params import JSONBody, PathParameter, QueryParameter
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
+from erp_service.company.current import CurrentSettings
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import Forbidden, TooMany
 from erp_service.exports.problems import ExportForbidden, ExportQuota, TooManyExports
@@ -18,7 +19,6 @@ from erp_service.exports.schedules.models import TooManySchedules
 from erp_service.exports.schedules.schemas import ScheduleBody, ScheduleOut, SchedulePage
 from erp_service.exports.schedules.service import PATH
 from erp_service.exports.schemas import ExportJobOut
-from erp_service.settings import Settings
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
 from erp_service.web.routing import IfMatch, delete, get, post, put
@@ -56,7 +56,7 @@ async def list_schedules(
 async def create_schedule(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
-    settings: NamedDependency[Settings],
+    company_settings: NamedDependency[CurrentSettings],
     data: JSONBody[ScheduleBody],
 ) -> ApiResponse[ScheduleOut]:
     """Each run is an export job like any other. It is submitted as the schedule's owner, whose role for the dataset is
@@ -65,7 +65,7 @@ async def create_schedule(
     A run is submitted once, also with several workers, and within seconds of its time. If no worker was running, it is
     submitted late, once. While the same request still waits or runs, a run joins that job, unless the spec has
     `force_new`."""
-    versioned = await service.create(write, who, settings, data)
+    versioned = await service.create(write, who, company_settings.latest, data)
     return created(versioned.schedule, f"{PATH}/{versioned.schedule.id}", versioned.version)
 
 
@@ -91,7 +91,7 @@ async def get_schedule(
 async def replace_schedule(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
-    settings: NamedDependency[Settings],
+    company_settings: NamedDependency[CurrentSettings],
     schedule_id: ScheduleId,
     data: JSONBody[ScheduleBody],
     if_match: IfMatch = None,
@@ -101,7 +101,7 @@ async def replace_schedule(
     A request that changes nothing keeps the `ETag`; every change removes `last_error`."""
     before = await service.lock_for_update(write, who, schedule_id)
     require_match(if_match, before.version)
-    versioned = await service.replace(write, who, settings, before, data)
+    versioned = await service.replace(write, who, company_settings.latest, before, data)
     return tagged(versioned.schedule, versioned.version)
 
 
@@ -132,14 +132,14 @@ async def delete_schedule(
 async def run_schedule(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
-    settings: NamedDependency[Settings],
+    company_settings: NamedDependency[CurrentSettings],
     schedule_id: ScheduleId,
 ) -> ApiResponse[ExportJobOut]:
     """Submits the export as the schedule's owner, and answers with that job; also while the schedule is not active.
 
     The times of its other runs do not change."""
     schedule = await service.lock_for_update(write, who, schedule_id)
-    return accepted_response(await service.run(write, who, settings, schedule))
+    return accepted_response(await service.run(write, who, company_settings.latest, schedule))
 
 
 ROUTES = [list_schedules, create_schedule, get_schedule, replace_schedule, delete_schedule, run_schedule]

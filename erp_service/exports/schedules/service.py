@@ -15,6 +15,7 @@ from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
+from erp_service.company.settings import CompanySettings
 from erp_service.db import locks
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session, WriteSession
@@ -29,7 +30,6 @@ from erp_service.exports.schedules.models import ExportSchedule, TooManySchedule
 from erp_service.exports.schedules.owners import as_owner
 from erp_service.exports.schedules.schemas import DayRule, LastJob, ScheduleBody, ScheduleOut, SchedulePage
 from erp_service.exports.schemas import ExportRequest
-from erp_service.settings import Settings
 from erp_service.timestamps import parse_zone, stored_zone
 
 PATH = "/api/v1/exports/schedules"
@@ -76,7 +76,7 @@ async def lock_for_update(db: WriteSession, who: Principal, schedule_id: UUID) -
     return _versioned(await _one(db, statement, schedule_id))
 
 
-async def create(db: WriteSession, who: Principal, settings: Settings, body: ScheduleBody) -> VersionedSchedule:
+async def create(db: WriteSession, who: Principal, settings: CompanySettings, body: ScheduleBody) -> VersionedSchedule:
     """Raises errors.Forbidden, errors.Invalid, TooManySchedules."""
     if who.user_id is None:
         raise errors.Forbidden("A schedule belongs to a person.")
@@ -96,7 +96,7 @@ async def create(db: WriteSession, who: Principal, settings: Settings, body: Sch
 
 
 async def replace(
-    db: WriteSession, who: Principal, settings: Settings, present: VersionedSchedule, body: ScheduleBody
+    db: WriteSession, who: Principal, settings: CompanySettings, present: VersionedSchedule, body: ScheduleBody
 ) -> VersionedSchedule:
     """Replace everything that a client may write. A body that changes nothing leaves no trace.
 
@@ -129,7 +129,9 @@ async def remove(db: WriteSession, who: Principal, present: VersionedSchedule) -
     await record(db, who, "schedule.deleted", out.id, before=before, on_behalf_of=out.owner)
 
 
-async def run(db: WriteSession, who: Principal, settings: Settings, present: VersionedSchedule) -> VersionedExport:
+async def run(
+    db: WriteSession, who: Principal, settings: CompanySettings, present: VersionedSchedule
+) -> VersionedExport:
     """Run it now, in addition to its own times: as its owner, with no more rights than `who` has.
 
     Raises errors.Forbidden, errors.Invalid, TooManyExports."""
@@ -152,7 +154,7 @@ async def record_run(db: WriteSession, schedule_id: UUID, **values: object) -> N
 
 
 async def submit_export(
-    db: WriteSession, owner: Principal, settings: Settings, spec: dict[str, Any], moment: Moment
+    db: WriteSession, owner: Principal, settings: CompanySettings, spec: dict[str, Any], moment: Moment
 ) -> VersionedExport:
     """Submit the schedule's export like any other; relative times in it are those at `moment`.
 
@@ -205,7 +207,7 @@ def _moment(timezone: str, at: datetime) -> Moment:
         raise errors.Invalid(None, Fault(str(exc), pointer="/timezone")) from None
 
 
-def _check_spec(owner: Principal, settings: Settings, body: ScheduleBody) -> None:
+def _check_spec(owner: Principal, settings: CompanySettings, body: ScheduleBody) -> None:
     try:
         read_request(owner, settings, body.spec, _moment(body.timezone, datetime.now(UTC)))
     except errors.Invalid as exc:

@@ -7,6 +7,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
+from erp_service.company.current import CurrentSettings
 from erp_service.company.queries import read_times
 from erp_service.db.sessions import ReadSession
 from erp_service.inventory.queries.ledger import ledger_page
@@ -26,7 +27,6 @@ from erp_service.inventory.routes.filters import (
     To,
 )
 from erp_service.inventory.schemas import EntryOrigin, EntryType, LedgerPage, LedgerSort, StockPage
-from erp_service.settings import Settings
 from erp_service.timestamps import TimeParameter, require_order
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse
@@ -46,7 +46,7 @@ _TAGS = ["stock"]
 )
 async def current_stock(
     read: NamedDependency[ReadSession],
-    settings: NamedDependency[Settings],
+    company_settings: NamedDependency[CurrentSettings],
     sku: Sku = None,
     item_id: ItemId = None,
     location_id: LocationId = None,
@@ -60,6 +60,7 @@ async def current_stock(
     """By item and location, with its value at moving average: its share of what the item is worth at all locations. An
     item that ran out at a location is listed with zero, since buyers look for it; an item that never was at a location
     is not listed. Without `as_of` the ledger is not read, so its length does not matter."""
+    settings = await company_settings.now()
     (as_of_time,) = await read_times(read, TimeParameter("as_of", as_of, through=True))
     return ApiResponse(
         await STOCK.page(
@@ -90,11 +91,14 @@ async def current_stock(
     example={"skus": ["BEAN-ESP-1K", "NO-SUCH-SKU"]},
 )
 async def lookup_stock(
-    read: NamedDependency[ReadSession], settings: NamedDependency[Settings], data: JSONBody[StockLookup]
+    read: NamedDependency[ReadSession],
+    company_settings: NamedDependency[CurrentSettings],
+    data: JSONBody[StockLookup],
 ) -> ApiResponse[StockFound]:
     """What is on hand of up to 1,000 items, by ids, skus, external ids or barcodes: over all locations, or at one. It
     says which names no item has. Deleted items are not found."""
-    return ApiResponse(await stock_of_items(read, data, currency=settings.currency), status_code=200)
+    currency = (await company_settings.now()).currency
+    return ApiResponse(await stock_of_items(read, data, currency=currency), status_code=200)
 
 
 @get(

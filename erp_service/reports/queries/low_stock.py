@@ -29,10 +29,16 @@ def stock_of_item(locations: list[int] | None) -> LateralFromClause:
     return sums.correlate(Item).lateral("stock")
 
 
+def reorder_point_of_item(default: Decimal | None) -> SQLColumnExpression[Any]:
+    """Of an item that has none of its own, `default`."""
+    return Item.reorder_point if default is None else func.coalesce(Item.reorder_point, literal(default))
+
+
 async def low_stock(
     db: Session,
     *,
     threshold: Decimal | None = None,
+    reorder_point: Decimal | None = None,
     sku: str | None = None,
     item_id: int | None = None,
     locations: list[int] | None = None,
@@ -40,12 +46,12 @@ async def low_stock(
     cursor: str | None = None,
 ) -> LowStockPage:
     """One page of active items of which no more than their reorder point is available, or, with `threshold`, less than
-    that. At locations, only of items that ever were there.
+    that. `reorder_point` is that of items without one. At locations, only of items that ever were there.
 
     Raises errors.Invalid for the cursor."""
     stock = stock_of_item(locations)
     available = stock.c.on_hand - stock.c.reserved
-    level: SQLColumnExpression[Any] = Item.reorder_point if threshold is None else literal(threshold)
+    level: SQLColumnExpression[Any] = reorder_point_of_item(reorder_point) if threshold is None else literal(threshold)
     statement = (
         select(
             Item.id,

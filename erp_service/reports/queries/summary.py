@@ -1,5 +1,6 @@
 """The stock in a few figures."""
 
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Numeric, Select, column, exists, func, literal, literal_column, select, text, true
@@ -10,12 +11,15 @@ from erp_service.inventory.models import Item, Location, StockBalance, StockEntr
 from erp_service.inventory.queries.shares import levels_now, share
 from erp_service.inventory.queries.shares import of_item as item_row
 from erp_service.inventory.reservations.live import live_reserved
-from erp_service.reports.queries.low_stock import IS_ACTIVE
+from erp_service.reports.queries.low_stock import IS_ACTIVE, reorder_point_of_item
 from erp_service.reports.schemas import Summary
 
 
-async def summary(db: Session, *, currency: str, locations: list[int] | None = None) -> Summary:
-    """All figures, at the time of the statement; over all locations, or of some."""
+async def summary(
+    db: Session, *, currency: str, reorder_point: Decimal | None = None, locations: list[int] | None = None
+) -> Summary:
+    """All figures, at the time of the statement; over all locations, or of some. `reorder_point` is that of items
+    without one."""
     b, e = StockBalance, StockEntry
     items = select(func.count()).select_from(Item).where(*IS_ACTIVE)
     places = select(func.count()).select_from(Location).where(Location.deleted_at.is_(None))
@@ -31,7 +35,7 @@ async def summary(db: Session, *, currency: str, locations: list[int] | None = N
         select(func.count())
         .select_from(Item)
         .join(of_item, of_item.c.item_id == Item.id, isouter=locations is None)
-        .where(*IS_ACTIVE, func.coalesce(of_item.c.available, 0) <= Item.reorder_point)
+        .where(*IS_ACTIVE, func.coalesce(of_item.c.available, 0) <= reorder_point_of_item(reorder_point))
     )
     if locations is not None:
         items = items.where(exists().where(b.item_id == Item.id, among(b.location_id, locations)))

@@ -9,6 +9,7 @@ from litestar.params import QueryParameter
 from erp_service import decimals, errors
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
+from erp_service.company.current import CurrentSettings
 from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
 from erp_service.decimals import QUANTITY_SCALE
@@ -21,7 +22,6 @@ from erp_service.reports.queries.summary import summary as summary_figures
 from erp_service.reports.queries.turnover import turnover as turnover_page
 from erp_service.reports.routes.parameters import PATH, TAGS, SpanFrom, Timezone
 from erp_service.reports.schemas import LowStockPage, Summary, TurnoverPage
-from erp_service.settings import Settings
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import get
@@ -36,17 +36,20 @@ from erp_service.web.routing import get
     operation_id="report_summary",
 )
 async def summary(
-    settings: NamedDependency[Settings],
+    company_settings: NamedDependency[CurrentSettings],
     database: NamedDependency[Database],
     location_id: LocationId = None,
     location: LocationCode = None,
     descendants: Descendants = False,
 ) -> ApiResponse[Summary]:
     """The numbers of active items, of locations, of low items and of recent movements, and the value of the stock."""
+    settings = await company_settings.now()
 
     async def read(db: Session) -> Summary:
         places = await location_ids(db, location_id=location_id, location=location, descendants=descendants)
-        return await summary_figures(db, currency=settings.currency, locations=places)
+        return await summary_figures(
+            db, currency=settings.currency, reorder_point=settings.low_stock_threshold, locations=places
+        )
 
     return ApiResponse(await database.reading(read))
 
@@ -60,6 +63,7 @@ async def summary(
     operation_id="report_low_stock",
 )
 async def low_stock(
+    company_settings: NamedDependency[CurrentSettings],
     database: NamedDependency[Database],
     threshold: Annotated[
         str | None,
@@ -77,14 +81,22 @@ async def low_stock(
     limit: Limit = DEFAULT_LIMIT,
     cursor: Cursor = None,
 ) -> ApiResponse[LowStockPage]:
-    """Active items of which no more is available (on hand, less what is reserved) than their reorder point; in order of
-    id. Over all locations; or at those that are named, for items that ever were there."""
-    level = _quantity(threshold)
+    """Active items of which no more is available (on hand, less what is reserved) than their reorder point, or than the
+    setting `low_stock_threshold` if they have none; in order of id. Over all locations; or at those that are named, for
+    items that ever were there."""
+    level, settings = _quantity(threshold), await company_settings.now()
 
     async def read(db: Session) -> LowStockPage:
         places = await location_ids(db, location_id=location_id, location=location, descendants=descendants)
         return await low_stock_page(
-            db, threshold=level, sku=sku, item_id=item_id, locations=places, limit=limit, cursor=cursor
+            db,
+            threshold=level,
+            reorder_point=settings.low_stock_threshold,
+            sku=sku,
+            item_id=item_id,
+            locations=places,
+            limit=limit,
+            cursor=cursor,
         )
 
     return ApiResponse(await database.reading(read))
@@ -99,7 +111,7 @@ async def low_stock(
     operation_id="report_turnover",
 )
 async def turnover(
-    settings: NamedDependency[Settings],
+    company_settings: NamedDependency[CurrentSettings],
     database: NamedDependency[Database],
     timezone: Timezone = None,
     sku: Sku = None,
@@ -115,6 +127,7 @@ async def turnover(
     """For each item that ever was in stock, in order of id: what was issued from `from` to `to`, or until now, how
     often the average stock was sold, how long what is on hand lasts, and since when nothing was issued. What has no
     answer, such as the days of cover of what does not sell, is null."""
+    settings = await company_settings.now()
 
     async def read(db: Session) -> TurnoverPage:
         return await turnover_page(

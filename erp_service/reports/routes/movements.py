@@ -4,6 +4,7 @@ from litestar.di import NamedDependency
 
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
+from erp_service.company.current import CurrentSettings
 from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
 from erp_service.inventory.queries.location_filter import location_ids
@@ -13,7 +14,6 @@ from erp_service.reports.problems import MOST_ROWS, ReportTooLong
 from erp_service.reports.queries.movements import movements as movements_page
 from erp_service.reports.routes.parameters import CSV, FILE, PATH, TAGS, PeriodIn, SpanFrom, Timezone, file_of
 from erp_service.reports.schemas import MovementsLine, MovementsPage
-from erp_service.settings import Settings
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import get
@@ -28,7 +28,7 @@ from erp_service.web.routing import get
     operation_id="report_movements",
 )
 async def movements(
-    settings: NamedDependency[Settings],
+    company_settings: NamedDependency[CurrentSettings],
     database: NamedDependency[Database],
     period: PeriodIn = "month",
     timezone: Timezone = None,
@@ -47,6 +47,7 @@ async def movements(
 
     Listed are periods in which the item moved, also of deleted items; at a location also those in which only its share
     of the value changed. Of the first and the last period only the part between `from` and `to` is counted."""
+    settings = await company_settings.now()
 
     async def read(db: Session) -> MovementsPage:
         return await movements_page(
@@ -77,7 +78,7 @@ async def movements(
     headers={200: ("Content-Disposition",)},
 )
 async def movements_csv(
-    settings: NamedDependency[Settings],
+    company_settings: NamedDependency[CurrentSettings],
     database: NamedDependency[Database],
     period: PeriodIn = "month",
     timezone: Timezone = None,
@@ -93,6 +94,7 @@ async def movements_csv(
 
     The file is what COPY of Postgres would write, but a text that a spreadsheet would take for a formula gets an
     apostrophe in front. For more rows, or for single entries, export the dataset `stock_movements`."""
+    settings = await company_settings.now()
 
     async def read(db: Session) -> MovementsPage:
         return await movements_page(

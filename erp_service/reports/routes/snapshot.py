@@ -4,6 +4,7 @@ from litestar.di import NamedDependency
 
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
+from erp_service.company.current import CurrentSettings
 from erp_service.company.queries import read_times
 from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
@@ -20,7 +21,6 @@ from erp_service.reports.problems import MOST_ROWS, ReportTooLong
 from erp_service.reports.queries.snapshot import SNAPSHOT
 from erp_service.reports.routes.parameters import CSV, FILE, PATH, TAGS, file_of
 from erp_service.reports.schemas import SnapshotLine, SnapshotPage
-from erp_service.settings import Settings
 from erp_service.timestamps import TimeParameter
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse
@@ -36,7 +36,7 @@ from erp_service.web.routing import get
     operation_id="report_snapshot",
 )
 async def snapshot(
-    settings: NamedDependency[Settings],
+    company_settings: NamedDependency[CurrentSettings],
     database: NamedDependency[Database],
     sku: Sku = None,
     item_id: ItemId = None,
@@ -49,6 +49,7 @@ async def snapshot(
     cursor: Cursor = None,
 ) -> ApiResponse[SnapshotPage]:
     """By item and location, with its value at moving average, now or just before `as_of`."""
+    settings = await company_settings.now()
 
     async def read(db: Session) -> SnapshotPage:
         (as_of_time,) = await read_times(db, TimeParameter("as_of", as_of, through=True))
@@ -82,7 +83,7 @@ async def snapshot(
     headers={200: ("Content-Disposition",)},
 )
 async def snapshot_csv(
-    settings: NamedDependency[Settings],
+    company_settings: NamedDependency[CurrentSettings],
     database: NamedDependency[Database],
     sku: Sku = None,
     item_id: ItemId = None,
@@ -96,6 +97,7 @@ async def snapshot_csv(
 
     The file is what COPY of Postgres would write, but a text that a spreadsheet would take for a formula gets an
     apostrophe in front. For more rows, or for texts exactly as they are stored, export the dataset `stock_levels`."""
+    settings = await company_settings.now()
 
     async def read(db: Session) -> SnapshotPage:
         (as_of_time,) = await read_times(db, TimeParameter("as_of", as_of, through=True))

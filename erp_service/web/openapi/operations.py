@@ -50,8 +50,9 @@ def complete(operations: Iterable[Described], problems: ProblemSchemas) -> Used:
 
 
 def _resource(one: Described) -> str | None:
-    """The schema that a GET of one resource answers with. Every answer with that schema has an `ETag`."""
-    if one.method != "get" or not one.path.endswith("}"):
+    """The schema that a GET of one resource answers with, or a PATCH of the only one of its kind, whose path has no id.
+    Every answer with that schema has an `ETag`."""
+    if one.method != "patch" and not (one.method == "get" and one.path.endswith("}")):
         return None
     return _schema_name(one.operation["responses"]["200"])
 

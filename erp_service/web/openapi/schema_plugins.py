@@ -27,9 +27,19 @@ class Structs(StructSchemaPlugin):
         properties = schema.properties or {}
         for field in struct.fields:
             _limit(properties[field.encode_name], field.type)
+            _describe(properties[field.encode_name], field.type)
             if (name := _named_schema(field.type)) is not None:
                 properties[field.encode_name] = _reference(properties[field.encode_name], field.type, name)
         return schema
+
+
+def _describe(schema: Any, kind: msgspec.inspect.Type) -> None:
+    """A description of the type stands for each field that has the type, or null."""
+    if isinstance(schema, Reference) or schema.description or not isinstance(kind, msgspec.inspect.UnionType):
+        return
+    for one in kind.types:
+        if isinstance(one, msgspec.inspect.Metadata):
+            schema.description = (one.extra_json_schema or {}).get("description")
 
 
 def _named_schema(kind: msgspec.inspect.Type) -> str | None:

@@ -6,13 +6,12 @@ import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 
-from msgspec.structs import replace
-
 from tests.acceptance.instances import worker
 from tests.bench.bench import Bench
 from tests.bench.load import Call, Work
 from tests.bench.recorder import RATE, Recorder
 from tests.bench.stage import Stage, answer, stage
+from tests.support.company import set_company_at
 from tests.support.waiting import eventually
 
 PART = "queue"
@@ -65,7 +64,7 @@ async def run(bench: Bench, recorder: Recorder) -> None:
 @contextlib.asynccontextmanager
 async def _stage(bench: Bench, way: str) -> AsyncIterator[Stage]:
     data = await bench.data(f"queue_{way.replace(' ', '_')}", ROWS)
-    data = data._replace(settings=replace(data.settings, exports_running_per_user=bench.sizes.running))
+    await set_company_at(bench.cluster.owner_url(data.name), exports_running_per_user=bench.sizes.running)
     async with stage(bench.cluster, data, bench.directory) as ours:
         if way == LONG:
             sizes = bench.sizes

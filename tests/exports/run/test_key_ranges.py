@@ -306,7 +306,7 @@ async def test_connection_that_hangs_in_any_part_is_noticed_and_one_that_waits_f
         async with open_snapshot(proxy.url(settings.listen_url), most_parts=3, splitting=LITTLE_HELD) as snapshot:
             output = Output(sink)
             copying = snapshot.copy(query(DATASETS["items"], Spec()), output.write, CSV)
-            watching = watch(database, run, snapshot=snapshot, output=output, most_bytes=10**12, every=0.1, silent=1.0)
+            watching = watch(database, run, snapshot=snapshot, output=output, every=0.1, silent=1.0)
             watched = asyncio.create_task(while_watched(copying, watching))
             await reached.wait()
             # All of them wait, and only for us. That is no silence, however long: here for more than twice `silent`

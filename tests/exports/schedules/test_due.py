@@ -14,6 +14,7 @@ from erp_service.exports.schedules import due as ticks
 from erp_service.settings import Settings
 from tests.exports.jobs import reaches, submitted
 from tests.exports.schedules.examples import SCHEDULES, made
+from tests.support.company import COMPANY
 from tests.support.waiting import eventually
 from tests.support.workers import Work
 
@@ -173,7 +174,7 @@ async def test_schedule_whose_next_run_cannot_be_reckoned_is_switched_off_and_sa
 async def test_run_waits_for_room_among_the_owners_exports_and_is_given_up_after_a_while(
     viewer: httpx.AsyncClient, owner: asyncpg.Connection, resources: ExportContext, settings: Settings
 ) -> None:
-    for _ in range(settings.exports_running_per_user + settings.exports_waiting_per_user):
+    for _ in range(COMPANY.exports_running_per_user + COMPANY.exports_waiting_per_user):
         await submitted(viewer)
     full = await jobs(owner)
     # while its last request still waits, a new one would be the same job

@@ -32,6 +32,7 @@ from tests.soak.bank.traffic import make_catalogue, traffic
 from tests.soak.bank.trouble import BankFleet, close_periods, trouble
 from tests.soak.fleet import Fleet
 from tests.soak.tables import out, table
+from tests.support.company import as_of_tests
 from tests.support.settings import settings_for
 from tests.support.users import make_user, token_of
 
@@ -46,6 +47,7 @@ async def prepared(cluster: Cluster, directory: Path) -> Settings:
         settings_for(cluster, "bank", directory), access_token_seconds=86_400, drain_seconds=0.5, grace_seconds=2
     )
     await schema.migrate(settings.migration_database_url or "")
+    await as_of_tests(settings.migration_database_url or "")
     return settings
 
 

@@ -1,0 +1,95 @@
+"""What clients send and get about the company's settings."""
+
+from datetime import date, datetime
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from erp_service.company.settings import (
+    AuditRetentionDays,
+    CompanyName,
+    CompanySettings,
+    Currency,
+    ExportBytes,
+    ExportDownloads,
+    ExportEstimates,
+    ExportRetentionHours,
+    ExportsRunning,
+    ExportSubmissions,
+    ExportsWaiting,
+    KeyRequests,
+    LowStockThreshold,
+    SecondFactorFrom,
+    SignedAddresses,
+    UserRequests,
+)
+from erp_service.decimals import Level
+from erp_service.texts import Label
+
+
+class CompanyNameText(Label):
+    longest = 200
+
+
+class ReasonText(Label):
+    longest = 500
+
+
+Timezone = Annotated[
+    str,
+    Meta(
+        max_length=100,
+        description="the IANA time zone in which the company's days begin and end",
+        examples=["Europe/Berlin"],
+    ),
+]
+ClosedThrough = Annotated[
+    date,
+    Meta(description="the last day of the closed period, to whose days nothing is posted; null: none is closed"),
+]
+ClosedAt = Annotated[datetime, Meta(description="when it was closed; read-only")]
+Version = Annotated[int, Meta(description="the number in the `ETag`; read-only")]
+UpdatedAt = Annotated[datetime, Meta(description="when something was last changed; read-only")]
+
+
+class SettingsOut(CompanySettings, frozen=True, kw_only=True):
+    """What is in force."""
+
+    timezone: Timezone
+    closed_through: ClosedThrough | None
+    closed_at: ClosedAt | None
+    version: Version
+    updated_at: UpdatedAt
+
+
+class SettingsChange(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A merge patch (RFC 7396): what is left out stays as it is, and null gives a setting its default, or its own
+    meaning of null. What GET has answered is taken back; its read-only members must be unchanged."""
+
+    company_name: Annotated[CompanyNameText, *CompanyName.__metadata__] | UnsetType | None = UNSET
+    currency: Currency | UnsetType | None = UNSET
+    timezone: Timezone | UnsetType | None = UNSET
+    closed_through: ClosedThrough | UnsetType | None = UNSET
+    low_stock_threshold: Annotated[Level, *LowStockThreshold.__metadata__] | UnsetType | None = UNSET
+    export_retention_hours: ExportRetentionHours | UnsetType | None = UNSET
+    audit_retention_days: AuditRetentionDays | UnsetType | None = UNSET
+    exports_running_per_user: ExportsRunning | UnsetType | None = UNSET
+    exports_waiting_per_user: ExportsWaiting | UnsetType | None = UNSET
+    export_bytes_per_user: ExportBytes | UnsetType | None = UNSET
+    export_submissions_per_hour: ExportSubmissions | UnsetType | None = UNSET
+    export_estimates_per_minute: ExportEstimates | UnsetType | None = UNSET
+    export_downloads_per_minute: ExportDownloads | UnsetType | None = UNSET
+    signed_addresses_per_minute: SignedAddresses | UnsetType | None = UNSET
+    requests_per_minute_per_user: UserRequests | UnsetType | None = UNSET
+    requests_per_minute_per_key: KeyRequests | UnsetType | None = UNSET
+    second_factor_from: SecondFactorFrom | UnsetType | None = UNSET
+    reason: Annotated[
+        ReasonText | UnsetType,
+        Meta(description="why, for the audit log; needed to open a closed period", examples=["an invoice came late"]),
+    ] = UNSET
+    closed_at: ClosedAt | UnsetType | None = UNSET
+    version: Version | UnsetType = UNSET
+    updated_at: UpdatedAt | UnsetType = UNSET
+
+
+READ_ONLY = ("closed_at", "version", "updated_at")
