@@ -4,9 +4,11 @@ else. What a worker is composed of: worker_services.py."""
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from erp_service.access.keys import KeyCache
 from erp_service.access.principals import AuthorityCache
 from erp_service.access.revocations import Revocations
-from erp_service.auth.authority_loader import AuthorityLoader, RevocationLoader
+from erp_service.auth.api_keys.uses import KeyUses
+from erp_service.auth.authority_loader import AuthorityLoader, KeyLoader, RevocationLoader
 from erp_service.auth.credentials import Access
 from erp_service.auth.passwords import Passwords
 from erp_service.auth.sessions import LoginContext
@@ -55,13 +57,14 @@ def build_services(settings: Settings) -> Services:
     revocation_loader = RevocationLoader(database)
     revocations = Revocations(notifications, revocation_loader.recent, revocation_loader.is_revoked)
     authorities = AuthorityCache(notifications, AuthorityLoader(database).load, revocations)
+    keys, key_uses = KeyCache(notifications, KeyLoader(database).load), KeyUses(database)
     probes = ProbeDatabase(settings)
     readiness = Readiness(probes, [StoreIdentityCheck(probes, store)])
     return Services(
         settings=settings,
         database=database,
         notifications=notifications,
-        access=Access(tokens, authorities, signed_urls),
+        access=Access(tokens, keys, key_uses, authorities, signed_urls),
         signed_urls=signed_urls,
         login=LoginContext(settings, database, Passwords(), tokens, revocations),
         exports=ExportContext(settings, database, store),
@@ -80,9 +83,13 @@ def build_services(settings: Settings) -> Services:
 
 @asynccontextmanager
 async def running(services: Services) -> AsyncIterator[None]:
-    """Listens for notifications and follows exports inside; closes everything in the end."""
+    """Listens for notifications, follows exports and writes down uses of keys inside; closes everything in the end."""
     try:
-        async with services.notifications.listening(), services.live_status.running():
+        async with (
+            services.notifications.listening(),
+            services.live_status.running(),
+            services.access.key_uses.running(),
+        ):
             yield
     finally:
         services.login.passwords.close()

@@ -14,16 +14,20 @@ from tests.architecture.source import MODULES, tree_of
 from tests.web.openapi import DOCUMENT, SCHEMAS, operations, problems_of
 
 OPERATION_IDS = """
-adjustStock assembleKit cancelCount cancelExport changePassword changeUserRole createDownloadUrl createItem
+adjustStock assembleKit cancelCount cancelExport changePassword changeUserRole createApiKey
+createDownloadUrl createItem
 createLocation createReservation createReservations createSchedule createUser deactivateUser deleteExport deleteItem
-deleteLocation deleteSchedule downloadExport downloadExportHead estimateExport extendReservation followExport getCount
+deleteLocation deleteSchedule downloadExport downloadExportHead estimateExport extendReservation followExport
+getApiKey getCount
 getDatabaseHealth getExport getHealth getHealthReady getItem getLiveness getLocation getOwnProfile getReservation
-getScalingHealth getSchedule getStartup getTransaction getUser issueStock listAuditEntries listCountLines listCounts
+getScalingHealth getSchedule getStartup getTransaction getUser issueStock
+listApiKeys listAuditEntries listCountLines listCounts
 listCurrentStock listDatasets listExports listItems listLedgerEntries listLocations listReservations listSchedules
 listUsers login logout lookupItems lookupStock openCount postCount postMovements reactivateUser receiveStock
 recordCountLines refreshTokens registerUser releaseReservation replaceItem replaceLocation replaceSchedule replaceUser
 reportLowStock reportMovements reportMovementsCsv reportSnapshot reportSnapshotCsv reportSummary reportTurnover
-resetUserPassword restoreItem restoreLocation retryExport revalueStock reverseTransaction runSchedule submitExport
+resetUserPassword restoreItem restoreLocation retryExport revalueStock reverseTransaction revokeApiKey
+runSchedule submitExport
 transferStock
 """
 
