@@ -52,8 +52,8 @@ class BearerAuth:
             who, scope["auth"] = await _principal(scope, opt)
             if not who.role.includes(least):
                 raise errors.Forbidden(f"This needs the role {least} or a higher one; yours is {who.role}.")
-            if who.key is not None and not who.has_scope(needed := opt["scope"]):
-                raise scope_missing(needed)
+            if who.key is not None:
+                who.require_scope(opt["scope"])
             scope["user"] = who
         await self._app(scope, receive, send)
 
@@ -137,13 +137,6 @@ async def _credential_of(access: Access, digest: bytes) -> KeyCredential:
     if (rights := await access.keys.of(digest)) is None:
         raise key_refused()
     return KeyCredential(digest, rights)
-
-
-def scope_missing(scope: KeyAccess) -> errors.KeyScopeMissing:
-    """With the challenge of RFC 6750, 3.1."""
-    challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
-    headers = {"WWW-Authenticate": challenge}
-    return errors.KeyScopeMissing(f"This needs the scope {scope}.", headers=headers, scope=str(scope))
 
 
 def _address(scope: Scope) -> str | None:

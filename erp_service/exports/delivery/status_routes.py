@@ -22,7 +22,7 @@ from erp_service.auth.credentials import Access, Credential, authority_of, no_lo
 from erp_service.auth.problems import AddressRefused
 from erp_service.db.engine import Database
 from erp_service.errors import Forbidden
-from erp_service.exports import queries, service
+from erp_service.exports import queries
 from erp_service.exports.delivery.live_status import (
     FollowedExport,
     LiveStatus,
@@ -32,6 +32,7 @@ from erp_service.exports.delivery.live_status import (
     render_expiry,
 )
 from erp_service.exports.delivery.signed_urls import Signed
+from erp_service.exports.planning import rights
 from erp_service.exports.queries import VersionedExport
 from erp_service.exports.routes import ONE, TAGS, ExportId, IncludeDeleted, export_response
 from erp_service.exports.schemas import ExportEvent, ExportJobOut
@@ -189,12 +190,12 @@ async def events(
     with contextlib.ExitStack() as stack:
         followed = stack.enter_context(live_status.following(export_id, who.user_id))
         export = await queries.job(database.reader, who, export_id)
-        service.require_least_role(who, export.least)
+        rights.require(who, export.needed)
         followed.offer(export)
         if export.final and known == str(export.version):
             # the only answer after which an EventSource does not reconnect (HTML Living Standard, 9.2.3)
             return ApiResponse(None, status_code=204, headers={"Cache-Control": "no-store"})
-        reader = StreamReader(access, request.auth, export.least, export.job.created_by)
+        reader = StreamReader(access, request.auth, export.needed.role, export.job.created_by)
         lines = _event_lines(live_status, followed, reader, known)
         return EventStream(lines, stack.pop_all(), live_status.send_seconds)
 
