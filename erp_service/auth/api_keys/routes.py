@@ -51,6 +51,7 @@ async def list_keys(
     idempotent=False,
     problems=(KeyRoleTooHigh, TooManyKeys, RoleOutOfReach),
     operation_id="create_api_key",
+    headers={201: ("ETag",)},
     example={
         "name": "web shop, production",
         "role": "STAFF",
