@@ -15,7 +15,7 @@ from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
-from tests.access.test_principals import SilentNotices, deaf, hears
+from tests.access.listeners import SilentNotices, deaf, hears
 from tests.auth.keys import ITEMS, KEYS, MadeKey, make_key
 from tests.auth.people import bearer, slug
 from tests.exports.delivery.listening import listening
