@@ -13,6 +13,7 @@ from erp_service.access.principals import Principal, command
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.auth import passwords, queries, sessions
+from erp_service.auth.api_keys.queries import is_active
 from erp_service.auth.emails import email_key
 from erp_service.auth.login.networks import forget
 from erp_service.auth.models import User
@@ -105,8 +106,8 @@ async def lock_for_update(db: WriteSession, who: Principal, user_id: int) -> Loc
 async def present_role(db: WriteSession, who: Principal) -> Role:
     """The caller's role under the lock on all users, which this takes; with an API key, that of the key at most.
 
-    Raises errors.Unauthorized if the caller is no longer active, or has a new password; RoleOutOfReach if the role is
-    lower than when the request came."""
+    Raises errors.Unauthorized if the caller is no longer active, has a new password, or came with a key that was
+    revoked; RoleOutOfReach if the role is lower than when the request came."""
     await locks.take(db, locks.USERS)
     if who.user_id is None:
         return who.role
@@ -117,7 +118,11 @@ async def present_role(db: WriteSession, who: Principal) -> Role:
         raise errors.PasswordChangeRequired
     if not authority.role.includes(who.role):
         raise RoleOutOfReach
-    return authority.role if who.key is None else who.role
+    if who.key is None:
+        return authority.role
+    if not await is_active(db, who.key.id):
+        raise errors.Unauthorized("The API key has just been revoked.")
+    return who.role
 
 
 async def change(db: WriteSession, who: Principal, locked: LockedUser, body: UserChange) -> LockedUser:

@@ -159,7 +159,7 @@ def _security(role: Role | None, scope: KeyAccess, *, signed: bool) -> list[dict
         return [{}]
     ways: list[dict[str, list[str]]] = [{"password": []}]
     if scope is not Keys.NONE:
-        ways.append({"api_key": [] if scope is Keys.ANY else [str(scope)]})
+        ways.append({"program_key": [] if scope is Keys.ANY else [str(scope)]})
     return [*ways, {"signature": []}] if signed else ways
 
 

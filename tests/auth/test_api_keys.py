@@ -13,6 +13,7 @@ from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
 from erp_service.auth.api_keys import service
 from erp_service.auth.api_keys.schemas import parse_network
+from erp_service.auth.passwords import HashSlot
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from tests.auth.keys import KEYS, make_key
@@ -221,3 +222,19 @@ async def test_a_key_gives_its_maker_no_way_around_its_own_role(
     change = {"role": "VIEWER", "reason": "as asked for"}
     assert (await client.post(f"/api/v1/users/{staff}/role", json=change, headers=headers)).status_code == 200
     assert (await me(client, token_of(settings, staff))).status_code == 401
+
+
+async def test_a_key_that_is_revoked_while_a_password_is_hashed_creates_nobody(
+    super_admin: UserClient, client: httpx.AsyncClient, owner: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await make_key(super_admin, Scope.USERS_WRITE, role=Role.ADMIN)
+    hash_ = HashSlot.hash
+
+    async def meanwhile_revoked(slot: HashSlot, password: str) -> str:
+        await owner.execute("update api_keys set revoked_at = now()")
+        return await hash_(slot, password)
+
+    monkeypatch.setattr(HashSlot, "hash", meanwhile_revoked)
+    body = {"email": "heir@example.com", "full_name": "Heir", "role": "STAFF", "password": "a long walk by the sea"}
+    assert (await client.post("/api/v1/users", json=body, headers=bearer(made.key))).status_code == 401
+    assert await owner.fetchval("select count(*) from users where email = 'heir@example.com'") == 0

@@ -86,6 +86,11 @@ async def api_keys(
     return await page(db, statement, as_key, _NEWEST_FIRST, limit=limit, cursor=cursor, into=ApiKeyPage)
 
 
+async def is_active(db: Session, key_id: int) -> bool:
+    """Whether the key was neither revoked nor has expired."""
+    return await db.scalar(select(IS_ACTIVE).select_from(ApiKey).where(ApiKey.id == key_id)) is True
+
+
 def as_key(*values: Any) -> ApiKeyOut:
     """The key whose row has these values of KEY_COLUMNS."""
     row = dict(zip(ApiKeyOut.__struct_fields__, values, strict=True))

@@ -77,7 +77,7 @@ def openapi(version: str) -> OpenAPIConfig:
                     description="Sign in with e-mail and password.",
                     flows=OAuthFlows(password=flow),
                 ),
-                "api_key": SecurityScheme(
+                "program_key": SecurityScheme(
                     type="http",
                     scheme="bearer",
                     bearer_format="erp_...",
