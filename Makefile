@@ -95,6 +95,9 @@ types: $(VENV)/.dev ## mypy --strict
 format: $(VENV)/.dev ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
+routes: $(VENV)/.dev ## write the table of endpoints in the README, from what the routes declare
+	$(BIN)/python -m tests.architecture.route_table
+
 constraints: $(VENV)/.dev ## write the exact installed versions into ops/constraints.txt, and digests for the image into ops/hashes.txt
 	$(BIN)/python -m pip freeze --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' | sort -f > ops/constraints.txt
 	$(PIP) uv && PATH=$(abspath $(BIN)):$$PATH ops/hashes

@@ -69,9 +69,11 @@ class Invalid(Refused):
 
 
 class Unauthorized(Refused):
-    """The access token is missing, expired, malformed, of the wrong kind, or its user is no longer active.
+    """The access token is missing, expired, malformed, of the wrong kind, or its user is no longer active. Or the API
+    key in its place is not known, was revoked, has expired, or whoever made it is no longer active.
 
-    Sign in again at `POST /api/v1/auth/login`, or use the refresh token at `POST /api/v1/auth/refresh`."""
+    Sign in again at `POST /api/v1/auth/login`, or use the refresh token at `POST /api/v1/auth/refresh`. In place of an
+    API key, an ADMIN makes another at `POST /api/v1/api-keys`."""
 
     status, slug, title = 401, "unauthorized", "Sign in first"
 
@@ -80,6 +82,39 @@ class Forbidden(Refused):
     """The role of the signed-in user does not allow this. Each endpoint's documentation names the least role."""
 
     status, slug, title = 403, "forbidden", "Your role does not allow this"
+
+
+class MissingScope(msgspec.Struct):
+    """What the key lacks."""
+
+    scope: Annotated[str | UnsetType, Meta(description="the scope that the request needs")] = UNSET
+
+
+class KeyScopeMissing(Refused):
+    """The API key was not made for this: `scope` names the scope that it lacks.
+
+    An ADMIN makes another key with that scope at `POST /api/v1/api-keys`; those of a key never change."""
+
+    status, slug, title = 403, "api-key-scope", "The API key lacks a scope"
+    extension = MissingScope
+
+
+class NotForKeys(Refused):
+    """No API key may do this, whatever its scopes: passwords, sign-ins and API keys are for people in person.
+
+    Sign in at `POST /api/v1/auth/login` and send the access token."""
+
+    status, slug, title = 403, "not-for-api-keys", "Not for API keys"
+
+
+class KeyNetworkRefused(Refused):
+    """The API key may only be used from certain networks, and this request came from another: `detail` names the
+    address that the service saw.
+
+    If that is the address of your own proxy or load balancer, name it in `ERP_TRUSTED_PROXIES`. If the request was not
+    yours, revoke the key at once: `DELETE /api/v1/api-keys/{id}`."""
+
+    status, slug, title = 403, "api-key-network", "The API key may not be used from there"
 
 
 class PasswordChangeRequired(Refused):

@@ -4,9 +4,11 @@ else. What a worker is composed of: worker_services.py."""
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from erp_service.access.keys import KeyCache
 from erp_service.access.principals import AuthorityCache
 from erp_service.access.revocations import Revocations
-from erp_service.auth.authority_loader import AuthorityLoader, RevocationLoader
+from erp_service.auth.api_keys.uses import KeyUses
+from erp_service.auth.authority_loader import AuthorityLoader, KeyLoader, RevocationLoader
 from erp_service.auth.credentials import Access
 from erp_service.auth.passwords import Passwords
 from erp_service.auth.sessions import LoginContext
@@ -60,6 +62,7 @@ def build_services(settings: Settings) -> Services:
     revocations = Revocations(notifications, revocation_loader.recent, revocation_loader.is_revoked)
     authorities = AuthorityCache(notifications, AuthorityLoader(database).load, revocations)
     company = CurrentSettings(notifications, database)
+    keys, key_uses = KeyCache(notifications, KeyLoader(database).load), KeyUses(database)
     probes = ProbeDatabase(settings)
     readiness = Readiness(probes, [StoreIdentityCheck(probes, store)])
     return Services(
@@ -67,7 +70,7 @@ def build_services(settings: Settings) -> Services:
         database=database,
         notifications=notifications,
         company_settings=company,
-        access=Access(tokens, authorities, signed_urls),
+        access=Access(tokens, keys, key_uses, authorities, signed_urls),
         request_limiter=RequestLimiter(settings, lambda: _request_limits(company)),
         signed_urls=signed_urls,
         login=LoginContext(settings, database, Passwords(), tokens, revocations),
@@ -92,12 +95,14 @@ def _request_limits(company: CurrentSettings) -> Limits:
 
 @asynccontextmanager
 async def running(services: Services) -> AsyncIterator[None]:
-    """Listens for notifications, follows exports and counts requests inside; closes everything in the end."""
+    """Listens for notifications, follows exports, and counts requests and uses of keys inside; closes everything in the
+    end."""
     try:
         async with (
             services.notifications.listening(),
             services.live_status.running(),
             services.request_limiter.running(),
+            services.access.key_uses.running(),
         ):
             yield
     finally:

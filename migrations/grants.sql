@@ -31,6 +31,7 @@ declare
   -- In the letters of Postgres' own access lists: r select, a insert, w update, d delete.
   rights constant jsonb := '{
     "alembic_version":     {"api": "r",    "worker": "r",    "reader": "r"},
+    "api_keys":            {"api": "raw",  "worker": "r",    "reader": "r"},
     "audit_log":           {"api": "ra",   "worker": "ra",   "reader": "r"},
     "company":             {"api": "rw",   "worker": "r",    "reader": "r"},
     "export_chunks":       {"api": "rd",   "worker": "rad",  "reader": ""},
@@ -66,9 +67,10 @@ declare
   -- A table that is not in the list yet works, and tests/db/test_roles.py asks for its line.
   undecided constant jsonb := '{"api": "rawd", "worker": "rawd", "reader": "r"}';
   -- Columns that hold secrets, and who reads them nevertheless. The digest of a refresh token is one of 256 random bits:
-  -- the worker, which prunes by it, cannot make a token of it.
+  -- the worker, which prunes by it, cannot make a token of it. That of an API key is one of 190.
   secrets constant jsonb := '{
     "users.password_hash": ["app"],
+    "api_keys.digest": ["app", "api"],
     "idempotency.body": ["app", "api"],
     "idempotency.headers": ["app", "api"],
     "idempotency.digest": ["app", "api"],

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from erp_service import errors
 from erp_service.access.revocations import Revocations
 from erp_service.access.roles import Role
 from erp_service.access.scopes import KeyAccess, Keys, Scope
@@ -59,6 +60,13 @@ class Principal(msgspec.Struct, frozen=True):
         if self.key is None or scope is Keys.ANY:
             return True
         return scope in self.key.scopes
+
+    def require_scope(self, scope: KeyAccess) -> None:
+        """Raises errors.KeyScopeMissing, with the challenge of RFC 6750, 3.1."""
+        if not self.has_scope(scope):
+            challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+            headers = {"WWW-Authenticate": challenge}
+            raise errors.KeyScopeMissing(f"This needs the scope {scope}.", headers=headers, scope=str(scope))
 
 
 class Authority(msgspec.Struct, frozen=True):

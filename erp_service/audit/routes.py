@@ -34,6 +34,9 @@ async def list_entries(
         int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="the user for whom somebody else did it")
     ] = None,
     actor: _Text = None,
+    api_key_id: Annotated[
+        int | None, QueryParameter(ge=1, le=INTEGER_LIMIT, description="the API key by which it was done")
+    ] = None,
     action: Annotated[str | None, QueryParameter(max_length=200, description="such as `user.role_changed`")] = None,
     entity: Annotated[str | None, QueryParameter(max_length=200, description="such as `user` or `item`")] = None,
     entity_id: _Text = None,
@@ -63,6 +66,7 @@ async def list_entries(
             user_id=user_id,
             on_behalf_of=on_behalf_of,
             actor=actor,
+            api_key_id=api_key_id,
             action=action,
             entity=entity,
             entity_id=entity_id,

@@ -38,6 +38,9 @@ class AuditOut(msgspec.Struct, frozen=True):
             examples=["command:root@books-1"],
         ),
     ]
+    api_key_id: Annotated[
+        int | None, Meta(description="the API key of `user_id` by which it was done; null if it was done without one")
+    ]
 
 
 class AuditPage(Page[AuditOut]):

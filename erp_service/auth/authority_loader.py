@@ -1,5 +1,5 @@
-"""Looks up what users may do, and whether sign-ins were ended, in batches: all look-ups that are requested at the same
-time share one connection.
+"""Looks up what users and API keys may do, and whether sign-ins were ended, in batches: all look-ups that are requested
+at the same time share one connection.
 
 An instance that is not notified of changes needs a look-up for every request and for every open stream. With a
 connection each, a thousand of them would take all connections that there are, just when the database has other
@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from typing import Generic, TypeVar
 from uuid import UUID
 
+from erp_service.access.keys import KeyRights
 from erp_service.access.principals import Authority
 from erp_service.auth import queries
+from erp_service.auth.api_keys import queries as key_queries
 from erp_service.auth.login import families
 from erp_service.db.engine import Database
 from erp_service.db.sessions import ReadSession
@@ -93,3 +95,10 @@ class RevocationLoader(Lookups[UUID, bool]):
 
     async def _read(self, db: ReadSession, keys: list[UUID]) -> Mapping[UUID, bool]:
         return await families.revoked(db, keys)
+
+
+class KeyLoader(Lookups[bytes, KeyRights]):
+    """By the digest of the API key."""
+
+    async def _read(self, db: ReadSession, keys: list[bytes]) -> Mapping[bytes, KeyRights]:
+        return await key_queries.rights(db, keys)

@@ -1,5 +1,5 @@
-"""The middleware that turns `Authorization: Bearer`, or the signature of a signed URL, into a Principal, and refuses
-whom the route is not for.
+"""The middleware that turns `Authorization: Bearer`, with an access token or an API key, or the signature of a signed
+URL, into a Principal, and refuses whom the route is not for.
 
 We do not use the framework's own: it also takes tokens from cookies, ignores the scheme and allows no leeway.
 """
@@ -10,9 +10,20 @@ from litestar.connection import ASGIConnection
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from erp_service import errors
-from erp_service.access.principals import SIGNED_ADDRESS, Actor, Principal
+from erp_service.access import key_format
+from erp_service.access.principals import SIGNED_ADDRESS, Actor, KeyGrant, Principal
 from erp_service.access.roles import Role
-from erp_service.auth.credentials import Access, Credential, authority_of, rights_changed
+from erp_service.access.scopes import KeyAccess, Keys
+from erp_service.auth.credentials import (
+    Access,
+    Credential,
+    KeyCredential,
+    authority_by_key,
+    authority_of,
+    key_refused,
+    no_longer_valid,
+    rights_changed,
+)
 from erp_service.auth.problems import AddressRefused
 from erp_service.observability import telemetry
 from erp_service.web.dependencies import services_of
@@ -24,10 +35,12 @@ _LONGEST_TOKEN = 4096  # characters; ours have about 330
 
 class BearerAuth:
     """Lets a request through if its credential is valid, its user is active, the user's authority is still the one that
-    the credential was issued for, and their role includes the one that the route declares.
+    the credential was issued for, and their role includes the one that the route declares; with an API key, if it has
+    the scope that the route declares, too.
 
     Else raises errors.Unauthorized, AddressRefused for a signature, errors.TooMany for a caller with too many requests,
-    those that are forbidden too, or errors.Forbidden. Raises errors.PasswordChangeRequired for a user who must change
+    those that are forbidden too, errors.Forbidden, or for a key errors.NotForKeys, errors.KeyScopeMissing,
+    errors.KeyNetworkRefused. Raises errors.PasswordChangeRequired for a user who must change
     the password first, except where a route is declared for that."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -42,6 +55,8 @@ class BearerAuth:
             await count_request(scope, who)
             if not who.role.includes(least):
                 raise errors.Forbidden(f"This needs the role {least} or a higher one; yours is {who.role}.")
+            if who.key is not None:
+                who.require_scope(opt["scope"])
             scope["user"] = who
         await self._app(scope, receive, send)
 
@@ -57,10 +72,9 @@ class StillSignedIn:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (credential := scope.get("auth")) is not None and has_body(scope):
-            authorities = services_of(scope["litestar_app"]).find(Access).authorities
-            authority = await authority_of(authorities, credential)
+            authority = await authority_of(services_of(scope["litestar_app"]).find(Access), credential)
             if authority is None:
-                raise rights_changed()
+                raise no_longer_valid(credential)
             if authority.must_change_password and not scope["route_handler"].opt.get("while_password_expired"):
                 raise errors.PasswordChangeRequired
         await self._app(scope, receive, send)
@@ -70,26 +84,68 @@ async def _principal(scope: Scope, opt: dict[str, Any]) -> tuple[Principal, Cred
     access = services_of(scope["litestar_app"]).find(Access)
     signature = _signature(scope) if opt.get("signed") else None
     if signature is None:
-        credential: Credential = access.tokens.read(_token(scope))
+        token = _token(scope)
+        if token.startswith(key_format.PREFIX):
+            return await _principal_by_key(scope, access, token, opt["scope"])
+        credential: Credential = access.tokens.read(token)
     else:
         # a signature that is present is the only credential that counts
         credential = access.signed_urls.read(signature, scope["path"])
-    authority = await authority_of(access.authorities, credential)
+    authority = await authority_of(access, credential)
     if authority is None:
         if signature is None:
             raise rights_changed()
         raise AddressRefused("The user for whom the URL was signed has signed out, or their rights have changed.")
     if authority.must_change_password and not opt.get("while_password_expired"):
         raise errors.PasswordChangeRequired("PUT /api/v1/auth/me/password changes it, and answers with new tokens.")
-    client = scope["client"]
     who = Principal(
         user_id=credential.user_id,
         role=authority.role,
         request_id=telemetry.request_id(scope),
-        address=client[0] if client else None,
+        address=_address(scope),
         actor=None if signature is None else Actor(credential.user_id, SIGNED_ADDRESS),
     )
     return who, credential
+
+
+async def _principal_by_key(
+    scope: Scope, access: Access, key: str, needed: KeyAccess
+) -> tuple[Principal, KeyCredential]:
+    # what is no key at all costs no look-up
+    if not key_format.is_whole(key):
+        raise key_refused()
+    credential = await _credential_of(access, key_format.digest(key))
+    rights = credential.rights
+    authority = await authority_by_key(access, rights)
+    if authority is None:
+        raise key_refused()
+    if needed is Keys.NONE:
+        raise errors.NotForKeys
+    address = _address(scope)
+    if not rights.is_for(address):
+        raise errors.KeyNetworkRefused(f"This request came from {address or 'no network address'}.")
+    access.key_uses.note(rights.id)
+    who = Principal(
+        user_id=rights.user_id,
+        role=authority.role,
+        request_id=telemetry.request_id(scope),
+        address=address,
+        key=KeyGrant(rights.id, rights.scopes),
+    )
+    return who, credential
+
+
+async def _credential_of(access: Access, digest: bytes) -> KeyCredential:
+    """Raises errors.Unauthorized."""
+    if (rights := await access.keys.of(digest)) is None:
+        raise key_refused()
+    return KeyCredential(digest, rights)
+
+
+def _address(scope: Scope) -> str | None:
+    """As a trusted proxy forwarded it, if there is one (processes/api.py)."""
+    client = scope["client"]
+    return client[0] if client else None
 
 
 def _signature(scope: Scope) -> str | None:
@@ -101,9 +157,10 @@ def _token(scope: Scope) -> str:
     """Raises errors.Unauthorized."""
     header = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
     scheme, _, token = header.partition(" ")
-    token = token.strip()
+    # blanks around a value are no part of it (RFC 9110, 5.5), and other characters are
+    token = token.strip(" \t")
     if scheme.lower() != "bearer" or not token:
-        raise errors.Unauthorized("Send `Authorization: Bearer <access token>`.")
+        raise errors.Unauthorized("Send `Authorization: Bearer <access token or API key>`.")
     if len(token) > _LONGEST_TOKEN:
         raise errors.Unauthorized("The access token is not valid.")
     return token

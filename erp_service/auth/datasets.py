@@ -1,12 +1,14 @@
 """The dataset of users, for exports."""
 
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.registry.datasets import Column, Dataset, Filter, a_flag, one_of, search_filter
 
 USERS = Dataset(
     name="users",
     description="Who may sign in, and with which role.",
     role=Role.ADMIN,
+    scope=Scope.USERS_READ,
     source="users u",
     key=("u.id",),
     sorts={"id": "u.id", "email": 'u.email collate "C"'},

@@ -6,9 +6,17 @@ from erp_service.registry.feature import EventTypes, Feature
 
 FEATURE = Feature(
     name="auth",
-    models=("erp_service.auth.models",),
-    tags=(("auth", "Sign in and out"), ("users", "Who may sign in, and with which role")),
-    routes=("erp_service.auth.routes.login:ROUTES", "erp_service.auth.routes.users:ROUTES"),
+    models=("erp_service.auth.models", "erp_service.auth.api_keys.models"),
+    tags=(
+        ("auth", "Sign in and out"),
+        ("users", "Who may sign in, and with which role"),
+        ("api-keys", "Keys for programs, each with a role and scopes"),
+    ),
+    routes=(
+        "erp_service.auth.routes.login:ROUTES",
+        "erp_service.auth.routes.users:ROUTES",
+        "erp_service.auth.api_keys.routes:ROUTES",
+    ),
     housekeeping=("erp_service.auth.models:HOUSEKEEPING", "erp_service.auth.login.networks:HOUSEKEEPING"),
     datasets=("erp_service.auth.datasets:DATASETS",),
     event_types=(
@@ -16,6 +24,8 @@ FEATURE = Feature(
             Role.ADMIN,
             Scope.USERS_READ,
             (
+                "api_key.created",
+                "api_key.revoked",
                 "user.created",
                 "user.deactivated",
                 "user.password_change_failed",

@@ -13,6 +13,7 @@ from erp_service.access.principals import Principal, command
 from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.auth import passwords, queries, sessions
+from erp_service.auth.api_keys.queries import is_active
 from erp_service.auth.emails import email_key
 from erp_service.auth.login.networks import forget
 from erp_service.auth.models import User
@@ -44,7 +45,7 @@ async def hash_of_new(who: Principal, slot: HashSlot, new: NewUser) -> str:
     """The hash of a new user's password, to be computed before the transaction.
 
     Raises RoleOutOfReach if the caller may not grant the role, errors.Invalid for a weak password."""
-    _require_reach(who.role, new.role)
+    require_reach(who.role, new.role)
     sessions.refuse_weak(new.password, new.email, "/password", full_name=new.full_name)
     return await slot.hash(new.password)
 
@@ -53,7 +54,7 @@ async def register(db: WriteSession, who: Principal, new: NewUser, password_hash
     """Create a user whose password has the hash that `hash_of_new` returned. Raises EmailTaken, RoleOutOfReach.
 
     The caller's role is read again, since the request may have waited long for a hashing thread."""
-    await _present_role(db, who)
+    await present_role(db, who)
     return await create_user(
         db, who, email=str(new.email), full_name=new.full_name, role=new.role, password_hash=password_hash
     )
@@ -92,32 +93,36 @@ async def lock_for_update(db: WriteSession, who: Principal, user_id: int) -> Loc
     """Lock the user's row until the transaction ends. Raises errors.NotFound, RoleOutOfReach.
 
     The caller's role is read again, under the lock: of two who demote each other at once, the second is refused."""
-    caller_role = await _present_role(db, who)
+    caller_role = await present_role(db, who)
     statement = select(*USER_COLUMNS, User.version).where(User.id == user_id).with_for_update(key_share=True)
     row = (await db.execute(statement)).one_or_none()
     if row is None:
         raise errors.NotFound
     user = as_user(*row[:-1])
-    _require_reach(caller_role, user.role)
+    require_reach(caller_role, user.role)
     return LockedUser(user, row.version, caller_role)
 
 
-async def _present_role(db: WriteSession, who: Principal) -> Role:
-    """The caller's role under the lock on all users, which this takes.
+async def present_role(db: WriteSession, who: Principal) -> Role:
+    """The caller's role under the lock on all users, which this takes; with an API key, that of the key at most.
 
-    Raises errors.Unauthorized if the caller is no longer active, or has a new password; RoleOutOfReach if the role is
-    lower than when the request came."""
+    Raises errors.Unauthorized if the caller is no longer active, has a new password, or came with a key that was
+    revoked; RoleOutOfReach if the role is lower than when the request came."""
     await locks.take(db, locks.USERS)
     if who.user_id is None:
         return who.role
     authority = await queries.authority(db, who.user_id)
     if authority is None or not authority.active:
         raise errors.Unauthorized("You have just been deactivated.")
-    if authority.must_change_password:
+    if authority.must_change_password and who.key is None:
         raise errors.PasswordChangeRequired
     if not authority.role.includes(who.role):
         raise RoleOutOfReach
-    return authority.role
+    if who.key is None:
+        return authority.role
+    if not await is_active(db, who.key.id):
+        raise errors.Unauthorized("The API key has just been revoked.")
+    return who.role
 
 
 async def change(db: WriteSession, who: Principal, locked: LockedUser, body: UserChange) -> LockedUser:
@@ -197,7 +202,7 @@ async def _apply(
 async def _check_authority_change(db: WriteSession, who: Principal, locked: LockedUser, after: UserOut) -> None:
     """Raises OwnAccount, RoleOutOfReach, LastSuperAdmin."""
     _refuse_own_account(who, locked)
-    _require_reach(locked.caller_role, after.role)
+    require_reach(locked.caller_role, after.role)
     was_super_admin = locked.user.role is Role.SUPER_ADMIN and locked.user.is_active
     is_super_admin = after.role is Role.SUPER_ADMIN and after.is_active
     if was_super_admin and not is_super_admin and not await _active_super_admins(db, except_id=locked.user.id):
@@ -211,7 +216,7 @@ async def _active_super_admins(db: WriteSession, *, except_id: int) -> int:
     return count
 
 
-def _require_reach(caller_role: Role, role: Role) -> None:
+def require_reach(caller_role: Role, role: Role) -> None:
     """Raises RoleOutOfReach if the caller may neither change a user of this role nor grant it."""
     if caller_role is not Role.SUPER_ADMIN and role.includes(Role.ADMIN):
         raise RoleOutOfReach

@@ -1,6 +1,6 @@
 """Reads of export jobs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,11 +15,11 @@ from erp_service.access.roles import Role
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import Session
 from erp_service.db.statements import Prepared
-from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.eta import Pace, progress
 from erp_service.exports.formats.base import FormatName
 from erp_service.exports.formats.compression import CompressionName
 from erp_service.exports.models import OPEN, ExportJob, Status
+from erp_service.exports.planning.rights import Needed, needed_for
 from erp_service.exports.schemas import ExportJobOut, ExportJobPage, ExportLinks, Result
 
 PATH = "/api/v1/exports/jobs"
@@ -84,20 +84,20 @@ class ExportRow(msgspec.Struct, frozen=True):
         return Result(self.result_rows, self.result_bytes, self.sha256, self.media_type, self.filename)
 
     @property
-    def least_role(self) -> Role:
-        """The least role for what is in the file."""
-        return least_role(self.dataset, msgspec.convert(self.spec.get("datasets"), list[str] | None))
+    def needed(self) -> Needed:
+        """What it takes to read the file."""
+        return needed_for(self.dataset, msgspec.convert(self.spec.get("datasets"), list[str] | None))
 
 
 EXPORT_COLUMNS = [ExportJob.__table__.c[name] for name in ExportRow.__struct_fields__]
 
 
 class VersionedExport(msgspec.Struct, frozen=True):
-    """A job with the version that its ETag is made of, and the least role for what is in its file."""
+    """A job with the version that its ETag is made of, and what it takes to read its file."""
 
     job: ExportJobOut
     version: int
-    least: Role
+    needed: Needed
 
     @property
     def final(self) -> bool:
@@ -189,13 +189,6 @@ async def owner_load(db: Session, user_id: int, *, twin_of: Mapping[str, object]
     return OwnerLoad(waiting, admitted, msgspec.structs.replace(twin, job=deduplicated))
 
 
-def least_role(dataset: str, datasets: Sequence[str] | None) -> Role:
-    """For a job of `dataset`; `datasets` are those that its file holds, if it holds several."""
-    known = [DATASETS.get(name) for name in datasets or [dataset]]
-    # a dataset that this version does not know is only for the role that may read everything
-    return max((Role.SUPER_ADMIN if each is None else each.role for each in known), key=lambda role: role.rank)
-
-
 async def newer(db: Session, known: Mapping[UUID, int]) -> list[VersionedExport]:
     """Those of these exports whose version is not the known one. One statement, however many exports."""
     ids = bindparam("ids", list(known), ARRAY(Uuid))
@@ -241,7 +234,7 @@ async def _one(
 
 
 def versioned(row: ExportRow) -> VersionedExport:
-    return VersionedExport(represented(row), row.version, row.least_role)
+    return VersionedExport(represented(row), row.version, row.needed)
 
 
 def _represented(*values: Any) -> ExportJobOut:

@@ -7,6 +7,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.db.pagination import Page
 from erp_service.exports import filenames
 from erp_service.exports.catalogue import DATASETS
@@ -215,12 +216,20 @@ class FormatOut(Struct):
 
 
 class DatasetOut(Struct):
-    """`role` is the least one that may export the dataset; `allowed` says whether yours is enough."""
+    """`role` is the least one that may export the dataset, `scope` what an API key needs; `allowed` says whether yours
+    are enough."""
 
     name: Annotated[str, Meta(description="for `dataset`")]
     description: Annotated[str, Meta(description="what it holds")]
     role: Annotated[Role, Meta(description="the least role that may export it")]
-    allowed: Annotated[bool, Meta(description="whether yours is enough")]
+    scope: Annotated[
+        Scope | None,
+        Meta(
+            description="the scope that an API key needs to export it and to read the file, beside that of the"
+            " endpoint; null for `all`, which holds what its scopes allow"
+        ),
+    ]
+    allowed: Annotated[bool, Meta(description="whether yours are enough")]
     columns: Annotated[list[DatasetColumn], Meta(description="in the order of the file")]
     filters: Annotated[list[DatasetFilter], Meta(description="what can be selected by")]
     sorts: Annotated[list[str], Meta(description="for `sort`; a minus in front sorts downwards")]

@@ -11,7 +11,6 @@ from uuid_utils.compat import uuid7
 
 from erp_service import errors
 from erp_service.access.principals import Principal
-from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.company.queries import company_zone
 from erp_service.company.settings import CompanySettings
@@ -23,10 +22,11 @@ from erp_service.exports.formats.base import Format
 from erp_service.exports.formats.compression import COMPRESSIONS
 from erp_service.exports.formats.registry import FORMATS
 from erp_service.exports.models import OPEN, ExportJob, Status
-from erp_service.exports.planning import estimates, planner
-from erp_service.exports.planning.members import ALL, ALL_DESCRIPTION, ALL_ROLE, role_for
+from erp_service.exports.planning import estimates, planner, rights
+from erp_service.exports.planning.members import ALL, ALL_DESCRIPTION, ALL_ROLE, datasets_for, may_read
 from erp_service.exports.planning.relative import Moment
 from erp_service.exports.planning.request import PlannedExport, needs_zone, read_request, reread_request
+from erp_service.exports.planning.rights import Needed
 from erp_service.exports.problems import (
     ExportExpired,
     ExportFinal,
@@ -49,11 +49,11 @@ WAIT_SECONDS = 30
 
 
 class File(NamedTuple):
-    """A published file as its row describes it, whose it is, and the least role for what is in it."""
+    """A published file as its row describes it, whose it is, and what it takes to read it."""
 
     key: FileKey
     owner: int
-    least: Role
+    needed: Needed
     bytes: int
     sha256: str
     media_type: str
@@ -67,8 +67,9 @@ def catalogue(who: Principal) -> list[DatasetOut]:
         DatasetOut(
             name=dataset.name,
             description=dataset.description,
-            role=role_for(dataset.name),
-            allowed=who.role.includes(role_for(dataset.name)),
+            role=dataset.role,
+            scope=dataset.scope,
+            allowed=may_read(who, dataset),
             columns=[DatasetColumn(c.name, c.type, c.description) for c in dataset.columns],
             filters=[DatasetFilter(f.name, kind_of(f.read), f.description) for f in dataset.filters],
             sorts=[sort for name in dataset.sorts for sort in (name, f"-{name}")],
@@ -77,15 +78,16 @@ def catalogue(who: Principal) -> list[DatasetOut]:
             format_details=formats,
         )
         for dataset in DATASETS.values()
-    ] + [_all_out(formats)]
+    ] + [_all_out(who, formats)]
 
 
-def _all_out(formats: list[FormatOut]) -> DatasetOut:
+def _all_out(who: Principal, formats: list[FormatOut]) -> DatasetOut:
     return DatasetOut(
         name=ALL,
         description=ALL_DESCRIPTION,
         role=ALL_ROLE,
-        allowed=True,
+        scope=None,
+        allowed=bool(datasets_for(who)),
         columns=[],
         filters=[],
         sorts=[],
@@ -255,9 +257,9 @@ async def delete(db: WriteSession, who: Principal, export_id: UUID) -> FileKey |
 async def record_signed_address(db: WriteSession, who: Principal, export_id: UUID) -> None:
     """Put on record that somebody gets an address that others can use in their name.
 
-    Raises errors.NotFound, errors.Forbidden, ExportExpired."""
+    Raises errors.NotFound, errors.Forbidden, errors.KeyScopeMissing, ExportExpired."""
     row = await queries.readable(db, who, export_id)
-    require_least_role(who, row.least_role)
+    rights.require(who, row.needed)
     _require_unexpired(row)
     await record(db, who, "export.address_given", export_id, on_behalf_of=row.user_id)
 
@@ -265,9 +267,9 @@ async def record_signed_address(db: WriteSession, who: Principal, export_id: UUI
 async def file(db: Session, who: Principal, export_id: UUID) -> File:
     """What may be downloaded. The present role decides, not the one at submission.
 
-    Raises errors.NotFound, errors.Forbidden, ExportNotReady, ExportExpired."""
+    Raises errors.NotFound, errors.Forbidden, errors.KeyScopeMissing, ExportNotReady, ExportExpired."""
     row = await queries.readable(db, who, export_id)
-    require_least_role(who, row.least_role)
+    rights.require(who, row.needed)
     _require_unexpired(row)
     if row.status != Status.SUCCEEDED:
         headers = {"Retry-After": "1"} if row.status in OPEN else {}
@@ -275,7 +277,7 @@ async def file(db: Session, who: Principal, export_id: UUID) -> File:
     key, result = FileKey.read(row.file_key or ""), row.result
     if key is None or result is None:
         raise ValueError(row.file_key)
-    return File(key, row.user_id, row.least_role, result.bytes, result.sha256, result.media_type, result.filename)
+    return File(key, row.user_id, row.needed, result.bytes, result.sha256, result.media_type, result.filename)
 
 
 def _require_unexpired(row: ExportRow) -> None:
@@ -283,9 +285,3 @@ def _require_unexpired(row: ExportRow) -> None:
         raise ExportExpired("The export was deleted.")
     if row.status == Status.EXPIRED or (row.expires_at is not None and row.expires_at <= datetime.now(UTC)):
         raise ExportExpired("The time of the file is over.")
-
-
-def require_least_role(who: Principal, least: Role) -> None:
-    """Raises errors.Forbidden."""
-    if not who.role.includes(least):
-        raise errors.Forbidden(f"What is in this export needs the role {least} or a higher one; yours is {who.role}.")

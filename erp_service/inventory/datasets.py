@@ -1,6 +1,7 @@
 """The datasets of items, locations, stock levels, stock values and stock movements, for exports."""
 
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.decimals import COST_SCALE, MONEY_SCALE, PRECISION, QUANTITY_SCALE
 from erp_service.inventory.queries.shares import levels_now, of_item, share, unit_value
 from erp_service.inventory.reservations.live import live_reserved
@@ -27,6 +28,7 @@ ITEMS = Dataset(
     name="items",
     description="What is kept in stock.",
     role=Role.VIEWER,
+    scope=Scope.ITEMS_READ,
     source="items i",
     key=("i.id",),
     sorts={"id": "i.id", "sku": "i.sku", "name": "i.name_key"},
@@ -61,6 +63,7 @@ LOCATIONS = Dataset(
     name="locations",
     description="Where stock is kept.",
     role=Role.VIEWER,
+    scope=Scope.LOCATIONS_READ,
     source="locations l left join locations p on p.id = l.parent_id",
     key=("l.id",),
     sorts={"id": "l.id", "code": "l.code", "name": "l.name_key"},
@@ -112,6 +115,7 @@ STOCK_LEVELS = Dataset(
     name="stock_levels",
     description="What is on hand of each item at each location, and its share of the item's value at moving average.",
     role=Role.VIEWER,
+    scope=Scope.STOCK_READ,
     source="stock_balances b join items i on i.id = b.item_id join locations l on l.id = b.location_id"
     f" cross join lateral ({of_item(levels_now('b.item_id'))}) s",
     key=("b.item_id", "b.location_id"),
@@ -145,6 +149,7 @@ STOCK_VALUES = Dataset(
     name="stock_values",
     description="What is on hand of each item over all locations, and its value at moving average.",
     role=Role.VIEWER,
+    scope=Scope.STOCK_READ,
     source="stock_values v join items i on i.id = v.item_id",
     key=("v.item_id",),
     columns=(
@@ -169,6 +174,7 @@ STOCK_MOVEMENTS = Dataset(
     name="stock_movements",
     description="The ledger: all movements of stock since the beginning, and changes of its value, which are nowhere.",
     role=Role.VIEWER,
+    scope=Scope.STOCK_READ,
     source="stock_ledger e join items i on i.id = e.item_id left join locations l on l.id = e.location_id",
     key=("e.id",),
     sorts={"id": "e.id"},

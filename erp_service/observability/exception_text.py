@@ -15,6 +15,8 @@ import traceback
 from collections.abc import Iterator
 from types import TracebackType
 
+from erp_service.access.key_format import without_keys
+
 _DATABASE_PACKAGES = frozenset({"asyncpg", "psycopg", "psycopg_pool", "sqlalchemy"})
 
 # The classes of SQLSTATE whose messages quote names only: connection, feature not supported, integrity, cursor and
@@ -83,7 +85,8 @@ def traceback_text(exc: BaseException) -> str:
 
 
 def without_values(text: str) -> str:
-    """The text up to the first value of the database that a library has put into it."""
+    """The text up to the first value of the database that a library has put into it, with API keys masked."""
+    text = without_keys(text)
     found = _VALUES.search(text)
     return text if found is None else f"{text[: found.start()].rstrip()} {_LEFT_OUT}".lstrip()
 

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 import structlog
 
+from erp_service.access.key_format import without_keys
+
 _log = structlog.stdlib.get_logger("erp")
 _erp = logging.getLogger("erp")
 _encode = msgspec.json.Encoder().encode
@@ -27,6 +29,7 @@ class _Line(msgspec.Struct, omit_defaults=True):
     logger: str
     timestamp: str
     trace_id: str | None = None
+    api_key_id: int | None = None
 
 
 class _Form(msgspec.Struct):
@@ -44,9 +47,12 @@ def write(scope: Any, status: int, duration: float | None, request_id: str) -> N
     """`duration` in seconds, until the answer began; None if that is not known."""
     if not _erp.isEnabledFor(logging.INFO):
         return
-    method, path = scope["method"], scope["path"][:200]
+    # somebody may write a key into an address by mistake
+    method, path = scope["method"], without_keys(scope["path"])[:200]
     milliseconds = None if duration is None else round(duration * 1000, 1)
-    user_id = getattr(scope.get("user"), "user_id", None)
+    who = scope.get("user")
+    user_id, key = getattr(who, "user_id", None), getattr(who, "key", None)
+    api_key_id = None if key is None else key.id
     if not _form.as_json:
         _log.info(
             "request",
@@ -55,13 +61,25 @@ def write(scope: Any, status: int, duration: float | None, request_id: str) -> N
             status=status,
             milliseconds=milliseconds,
             user_id=user_id,
+            **({} if api_key_id is None else {"api_key_id": api_key_id}),
             request_id=request_id,
         )
         return
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     trace_id = scope["state"].get("trace_id")
     line = _Line(
-        method, path, status, milliseconds, user_id, request_id, "request", "info", "erp", now, trace_id=trace_id
+        method,
+        path,
+        status,
+        milliseconds,
+        user_id,
+        request_id,
+        "request",
+        "info",
+        "erp",
+        now,
+        trace_id=trace_id,
+        api_key_id=api_key_id,
     )
     text = _encode(line).decode()
     # standard error may have another encoding than UTF-8

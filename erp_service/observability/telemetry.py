@@ -22,6 +22,7 @@ from prometheus_client import (
 )
 from uuid_utils.compat import uuid7
 
+from erp_service.access.key_format import without_keys
 from erp_service.observability import request_log
 from erp_service.observability.exception_text import described, traceback_text, without_values
 from erp_service.settings import Settings
@@ -171,14 +172,18 @@ def bound(**values: object) -> Iterator[None]:
 
 
 def request_id(scope: Any) -> str:
-    """The id of a request: that of its X-Request-Id header if it is valid, else a new one.
+    """The id of a request: that of its X-Request-Id header if it is valid and holds no API key, else a new one.
 
     It is kept in the scope, so all who ask get the same."""
     state = scope.setdefault("state", {})
     if (known := state.get("request_id")) is None:
         header = next((v for n, v in scope.get("headers", ()) if n == b"x-request-id"), b"").decode("latin-1")
-        known = state["request_id"] = header if _VALID_ID.fullmatch(header) else str(uuid7())
+        known = state["request_id"] = header if _is_id(header) else str(uuid7())
     return str(known)
+
+
+def _is_id(header: str) -> bool:
+    return _VALID_ID.fullmatch(header) is not None and without_keys(header) == header
 
 
 def headers_of_all(request_id: str) -> list[tuple[bytes, bytes]]:

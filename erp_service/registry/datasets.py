@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.errors import INTEGER_LIMIT
 
 ColumnType = Literal["integer", "decimal", "text", "timestamp", "boolean", "uuid", "json"]
@@ -40,13 +41,16 @@ class Filter(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """`sorts` maps a name to the expression to sort by; `key` is unique, ends every order, and is the default order.
+    """`role` is the least that may read it, and `scope` what an API key needs to do so.
+
+    `sorts` maps a name to the expression to sort by; `key` is unique, ends every order, and is the default order.
 
     `source` begins with the table of the key. The key's first part is an integer that is never null."""
 
     name: str
     description: str
     role: Role
+    scope: Scope
     columns: Sequence[Column]
     source: str
     key: Sequence[str]

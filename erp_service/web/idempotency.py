@@ -67,6 +67,10 @@ async def _claim(db: WriteSession, request: Request[Any, Any, Any], who: Princip
     if not _KEY.fullmatch(key):
         fault = Fault("must be 1 to 255 visible ASCII characters", parameter="Idempotency-Key")
         raise errors.Invalid(None, fault)
+    if who.key is not None:
+        # Each API key has its own: two of one user may have other scopes, and must not see each other's answers. No
+        # client can send a blank.
+        key = f"{who.key.id} {key}"
     claim = {"key": key, "user_id": who.user_id}
     is_free, digest, status, headers, answer = (await db.execute(_CLAIM, claim)).one()
     if not is_free:

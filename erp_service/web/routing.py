@@ -18,7 +18,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from erp_service import errors
 from erp_service.access.roles import Role
-from erp_service.access.scopes import KeyAccess
+from erp_service.access.scopes import KeyAccess, Keys
 from erp_service.errors import INTEGER_LIMIT, Fault, Refused
 from erp_service.problems import MEDIA_TYPE, Problem
 from erp_service.web.openapi import declaration
@@ -115,6 +115,7 @@ def _route(
             implied += [errors.Unauthorized, errors.TooMany]
             if role is not Role.VIEWER:
                 implied.append(errors.Forbidden)
+            implied += _problems_of_keys(scope)
             if not while_password_expired:
                 implied.append(errors.PasswordChangeRequired)
         if "data" in parameters:
@@ -136,8 +137,8 @@ def _route(
                 **body,
             },
             operation_id=declaration.operation_id(operation_name or handler.__name__),
-            security=[{}] if role is PUBLIC else [{"password": []}, *([{"signature": []}] if signed else [])],
-            description=_description(handler, role, idempotent=idempotent),
+            security=_security(role, scope, signed=signed),
+            description=_description(handler, role, scope, idempotent=idempotent),
             responses=_documented(kinds) | _without_random_examples(options.pop("responses", {})),
             **options,
         )(handler)
@@ -145,11 +146,35 @@ def _route(
     return register
 
 
-def _description(handler: Handler, role: Role | None, *, idempotent: bool) -> str:
+def _problems_of_keys(scope: KeyAccess) -> list[type[Refused]]:
+    if scope is Keys.NONE:
+        return [errors.NotForKeys]
+    return [errors.KeyNetworkRefused, *([] if scope is Keys.ANY else [errors.KeyScopeMissing])]
+
+
+def _security(role: Role | None, scope: KeyAccess, *, signed: bool) -> list[dict[str, list[str]]]:
+    """The ways to be let in, by the names of the schemes. Beside that of keys stands the scope that a key needs, as
+    OpenAPI 3.1 allows for every scheme (Security Requirement Object)."""
+    if role is PUBLIC:
+        return [{}]
+    ways: list[dict[str, list[str]]] = [{"password": []}]
+    if scope is not Keys.NONE:
+        ways.append({"program_key": [] if scope is Keys.ANY else [str(scope)]})
+    return [*ways, {"signature": []}] if signed else ways
+
+
+def _description(handler: Handler, role: Role | None, scope: KeyAccess, *, idempotent: bool) -> str:
     text = inspect.cleandoc(handler.__doc__ or "")
-    access = "No token is needed." if role is PUBLIC else f"Least role: **{role}**."
+    access = "No token is needed." if role is PUBLIC else f"Least role: **{role}**. {key_rule(scope)}"
     key = " Takes an `Idempotency-Key`." if idempotent else ""
     return f"{text}\n\n{access}{key}".strip()
+
+
+def key_rule(scope: KeyAccess) -> str:
+    """Which API keys may call a route, in a sentence."""
+    if scope is Keys.NONE:
+        return "Not for API keys."
+    return "Any API key may call it." if scope is Keys.ANY else f"An API key needs the scope **{scope}**."
 
 
 def _documented(kinds: Iterable[type[Refused]]) -> dict[int, ResponseSpec]:

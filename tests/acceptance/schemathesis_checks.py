@@ -25,6 +25,8 @@ RULES = re.compile(
     r"|is not a time to run|is not the name of an IANA"
     r"|must not be (before the year|more than) \d+|must be before `to`"
     r"|anybody tries|made of the e-mail"
+    r"|must lie in the future, and not after|must be a network in CIDR notation|has bits beyond its prefix"
+    r"|must be written as a network of IPv4"
     r"|Expected `int`, got `float`"
 )
 

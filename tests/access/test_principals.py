@@ -3,10 +3,7 @@
 It takes a second at the most: the seconds for which silence is trusted are held by tests/db/test_notifications.py."""
 
 import asyncio
-import os
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import asyncpg
@@ -20,6 +17,7 @@ from erp_service.access.roles import Role
 from erp_service.db.engine import Database
 from erp_service.db.notifications import PROOF_HOLDS, NotificationListener
 from erp_service.settings import Settings
+from tests.access.listeners import SilentNotices, deaf, hears
 from tests.auth.people import bearer, me
 from tests.support.apps import Instances, services_of
 from tests.support.users import make_user, token_of
@@ -31,10 +29,6 @@ USERS = "/api/v1/users"
 @pytest.fixture
 async def admin_token(settings: Settings, database: Database) -> str:
     return token_of(settings, await make_user(database, Role.SUPER_ADMIN))
-
-
-async def hears(app: Litestar) -> bool:
-    return bool(services_of(app).notifications.is_current)
 
 
 async def warm(app: Litestar, client: httpx.AsyncClient, user_id: int, token: str) -> None:
@@ -134,25 +128,6 @@ async def test_a_role_is_gone_though_the_listening_connection_was_cut_at_that_mo
         await refused(other, token)
 
 
-@asynccontextmanager
-async def deaf(owner: asyncpg.Connection) -> AsyncIterator[None]:
-    """Stops the server's side of all listening connections, as a lost network does: nothing is closed."""
-    pids = [
-        row["pid"]
-        for row in await owner.fetch(
-            "select pid from pg_stat_activity"
-            " where application_name = 'erp notices' and datname = current_database() and state = 'idle'"
-        )
-    ]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-
-
 async def test_a_role_is_gone_though_the_listening_connection_hangs_without_closing(
     two: Instances, settings: Settings, database: Database, owner: asyncpg.Connection, admin_token: str
 ) -> None:
@@ -193,15 +168,6 @@ async def test_a_listener_cut_while_it_subscribes_comes_back(
     async with notices.listening():
         assert await eventually(certain)
     assert cut == ["erp_authority"]
-
-
-class SilentNotices:
-    """A listener that is always current; the test calls what it subscribed."""
-
-    is_current = True
-
-    def subscribe(self, _channel: str, hear: object) -> None:
-        self.hear = hear
 
 
 def cache_of(notices: SilentNotices, load: Callable[[int], Awaitable[Authority]]) -> AuthorityCache:

@@ -30,7 +30,7 @@ from tests.architecture.source import (
 ORDER = [
     ["errors", "decimals", "formulas", "settings", "texts"],
     ["timestamps", "validation"],
-    ["problems", "observability", "access.roles"],
+    ["problems", "observability", "access.key_format", "access.roles"],
     ["db"],
     ["access"],
     ["registry"],

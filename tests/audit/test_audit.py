@@ -49,6 +49,7 @@ async def test_entries_are_found_by_who_what_request_and_time(admin: httpx.Async
         "address": "203.0.113.9",
         "on_behalf_of": None,
         "actor": None,
+        "api_key_id": None,
     }
     for query, found in (
         ({"user_id": grace}, 2),

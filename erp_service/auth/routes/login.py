@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import msgspec
 from litestar import Request
 from litestar.di import NamedDependency
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
 
 from erp_service import errors
@@ -11,6 +13,9 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Keys, Scope
 from erp_service.auth import login_form, queries, sessions, users
+from erp_service.auth.api_keys.queries import api_key
+from erp_service.auth.api_keys.schemas import OwnKey, ProfileOut
+from erp_service.auth.credentials import Credential
 from erp_service.auth.problems import EmailTaken, RefreshRefused, RoleOutOfReach, WrongCredentials
 from erp_service.auth.routes.new_user import HASHED_FIRST
 from erp_service.auth.schemas import NewUser, PasswordChange, RefreshRequest, TokenPair, UserOut
@@ -137,10 +142,21 @@ async def register(
     summary="Your profile",
     tags=_TAGS,
     operation_id="get_own_profile",
+    responses={304: ResponseSpec(None, description="It is the one that `If-None-Match` names")},
+    headers={200: ("ETag",)},
 )
-async def me(read: NamedDependency[ReadSession], request: Request[Principal, TokenClaims, Any]) -> ApiResponse[UserOut]:
-    """The user whom the access token belongs to, as the database has them now."""
-    return tagged(*await queries.user(read, request.auth.user_id))
+async def me(
+    read: NamedDependency[ReadSession], who: NamedDependency[Principal], request: Request[Principal, Credential, Any]
+) -> ApiResponse[ProfileOut]:
+    """The user whom the access token belongs to, as the database has them now. With an API key: whoever made it, and in
+    `api_key` the key."""
+    user, version = await queries.user(read, request.auth.user_id)
+    fields = msgspec.structs.asdict(user)
+    if who.key is None:
+        return tagged(ProfileOut(**fields), version)
+    key = await api_key(read, who.key.id)
+    own = OwnKey(key.id, key.name, who.role, key.scopes, key.expires_at)
+    return tagged(ProfileOut(**fields, api_key=own), f"{version}-{key.id}-{who.role}")
 
 
 @put(

@@ -16,14 +16,16 @@ _RECORDED = text("""
     select exists (
       select from audit_log where entity = 'export' and entity_id = :export_id and action = 'export.downloaded'
         and user_id = :user_id and actor is not distinct from cast(:actor as text)
+        and api_key_id is not distinct from cast(:api_key_id as bigint)
         and at >= date_trunc('minute', clock_timestamp()))
 """)
 
 
 async def record_download(db: WriteSession, who: Principal, export_id: UUID, file: File) -> None:
-    """Put on record that bytes of the file are sent, unless that is on record for this user and minute."""
+    """Put on record that bytes of the file are sent, unless that is on record for this user, key and minute."""
     actor = None if who.actor is None else who.actor.name
-    of_this_minute = {"export_id": str(export_id), "user_id": who.user_id, "actor": actor}
+    key_id = None if who.key is None else who.key.id
+    of_this_minute = {"export_id": str(export_id), "user_id": who.user_id, "actor": actor, "api_key_id": key_id}
     if await db.scalar(_RECORDED, of_this_minute):
         return
     # of many ranges at once, one is the first of its minute

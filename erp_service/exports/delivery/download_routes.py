@@ -145,7 +145,7 @@ async def download(
     if (path := _nginx_path(request, exports.settings, str(file.key), part)) is not None:
         return ApiResponse(b"", headers={**headers, "Content-Length": "0", "X-Accel-Redirect": path})
     start, stop = (0, file.bytes) if part is None else (part.start, part.stop)
-    pieces = while_allowed(store.read(file.key, start, stop), access.authorities, request.auth, file.least)
+    pieces = while_allowed(store.read(file.key, start, stop), access, request.auth, file.needed.role)
     return FileStream(pieces, status_code=200 if part is None else 206, headers=headers)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from prometheus_client import Gauge
 
 from erp_service import errors
-from erp_service.access import principals, revocations
+from erp_service.access import keys, principals, revocations
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
 from erp_service.exports import queries
@@ -106,6 +106,7 @@ class LiveStatus:
         notifications.subscribe(CHANNEL, self._on_export)
         notifications.subscribe(principals.CHANNEL, self._on_authority)
         notifications.subscribe(revocations.CHANNEL, self._on_authority)
+        notifications.subscribe(keys.CHANNEL, self._on_authority)
 
     @contextlib.contextmanager
     def following(self, export_id: UUID, user_id: int | None) -> Iterator[FollowedExport]:

@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from time import monotonic
 
-from erp_service.access.principals import AuthorityCache
 from erp_service.access.roles import Role
-from erp_service.auth.credentials import Credential, authority_of
+from erp_service.auth.credentials import Access, Credential, authority_of
 
 EVERY = 0.5
 """Seconds between two checks, which the cache answers."""
@@ -19,7 +18,7 @@ class RightsRevoked(Exception):
 
 
 async def while_allowed(
-    pieces: AsyncIterator[bytes], authorities: AuthorityCache, credential: Credential, least: Role
+    pieces: AsyncIterator[bytes], access: Access, credential: Credential, least: Role
 ) -> AsyncIterator[bytes]:
     """The pieces, for as long as the reader has the role `least`; raises RightsRevoked. The expiry of the token or the
     signed address does not end a download.
@@ -28,16 +27,16 @@ async def while_allowed(
     checked_at = monotonic()
     async for piece in pieces:
         if monotonic() - checked_at >= EVERY:
-            if await _is_revoked(authorities, credential, least):
+            if await _is_revoked(access, credential, least):
                 raise RightsRevoked
             checked_at = monotonic()
         yield piece
 
 
-async def _is_revoked(authorities: AuthorityCache, credential: Credential, least: Role) -> bool:
+async def _is_revoked(access: Access, credential: Credential, least: Role) -> bool:
     try:
         async with asyncio.timeout(_CHECK_SECONDS):
-            authority = await authority_of(authorities, credential)
+            authority = await authority_of(access, credential)
     # the database is unavailable, which shows in many kinds of errors
     except Exception:  # noqa: BLE001
         return False

@@ -15,14 +15,14 @@ from litestar.response import Stream
 from litestar.types import Receive, Send
 from litestar.types import Scope as ASGIScope
 
-from erp_service.access.principals import Authority, AuthorityCache, Principal
+from erp_service.access.principals import Authority, Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
-from erp_service.auth.credentials import Access, Credential, authority_of, rights_changed
+from erp_service.auth.credentials import Access, Credential, authority_of, no_longer_valid
 from erp_service.auth.problems import AddressRefused
 from erp_service.db.engine import Database
 from erp_service.errors import Forbidden
-from erp_service.exports import queries, service
+from erp_service.exports import queries
 from erp_service.exports.delivery.live_status import (
     FollowedExport,
     LiveStatus,
@@ -32,6 +32,7 @@ from erp_service.exports.delivery.live_status import (
     render_expiry,
 )
 from erp_service.exports.delivery.signed_urls import Signed
+from erp_service.exports.planning import rights
 from erp_service.exports.queries import VersionedExport
 from erp_service.exports.routes import ONE, TAGS, ExportId, IncludeDeleted, export_response
 from erp_service.exports.schemas import ExportEvent, ExportJobOut
@@ -92,8 +93,8 @@ async def get_export(
         if known is None or etag_matches(known, etag(export.version)):
             export = await _wait_for_change(live_status, followed, export, seconds or 0)
             # the rights may have changed since the request came
-            if (authority := await authority_of(access.authorities, request.auth)) is None:
-                raise rights_changed()
+            if (authority := await authority_of(access, request.auth)) is None:
+                raise no_longer_valid(request.auth)
             if not _may_see(authority, export.job.created_by):
                 raise queries.not_found(export_id)
     return export_response(export, **{"Preference-Applied": f"wait={seconds}", "Vary": "Prefer"})
@@ -189,12 +190,12 @@ async def events(
     with contextlib.ExitStack() as stack:
         followed = stack.enter_context(live_status.following(export_id, who.user_id))
         export = await queries.job(database.reader, who, export_id)
-        service.require_least_role(who, export.least)
+        rights.require(who, export.needed)
         followed.offer(export)
         if export.final and known == str(export.version):
             # the only answer after which an EventSource does not reconnect (HTML Living Standard, 9.2.3)
             return ApiResponse(None, status_code=204, headers={"Cache-Control": "no-store"})
-        reader = StreamReader(access.authorities, request.auth, export.least, export.job.created_by)
+        reader = StreamReader(access, request.auth, export.needed.role, export.job.created_by)
         lines = _event_lines(live_status, followed, reader, known)
         return EventStream(lines, stack.pop_all(), live_status.send_seconds)
 
@@ -202,8 +203,8 @@ async def events(
 class StreamReader:
     """The reader of a stream, and whether they may still read it."""
 
-    def __init__(self, authorities: AuthorityCache, credential: Credential, least: Role, owner: int) -> None:
-        self._authorities, self._credential = authorities, credential
+    def __init__(self, access: Access, credential: Credential, least: Role, owner: int) -> None:
+        self._access, self._credential = access, credential
         self._least, self._owner = least, owner
 
     @property
@@ -218,7 +219,7 @@ class StreamReader:
         """None while it is not known."""
         try:
             async with asyncio.timeout(_CHECK_SECONDS):
-                authority = await authority_of(self._authorities, self._credential)
+                authority = await authority_of(self._access, self._credential)
         # the database is unavailable, which shows in many kinds of errors
         except Exception:  # noqa: BLE001
             return None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.formats.base import Options
@@ -29,9 +30,13 @@ def role_for(dataset: str) -> Role:
     return ALL_ROLE if dataset == ALL else DATASETS[dataset].role
 
 
-def datasets_for(role: Role) -> list[str]:
-    """What `all` means for somebody with this role."""
-    return [dataset.name for dataset in DATASETS.values() if role.includes(dataset.role)]
+def may_read(who: Principal, dataset: Dataset) -> bool:
+    return who.role.includes(dataset.role) and who.has_scope(dataset.scope)
+
+
+def datasets_for(who: Principal) -> list[str]:
+    """What `all` means for somebody."""
+    return [dataset.name for dataset in DATASETS.values() if may_read(who, dataset)]
 
 
 def members(dataset: str, spec: Spec, select: Select = text_select_list) -> list[Member]:

@@ -62,7 +62,7 @@ def read_request(
 ) -> PlannedExport:
     """Dates and relative times are resolved at `moment`, by default now, in the zone of the request, else in that of
     `moment`, else in that of the company. Raises errors.Forbidden, and errors.Invalid that names every fault."""
-    require_role(who, request.dataset)
+    require_rights(who, request.dataset)
     format_ = FORMATS[request.format]
     faults = [*_faults(settings, request, format_)]
     at = datetime.now(UTC)
@@ -74,7 +74,7 @@ def read_request(
         sort=request.sort,
         csv=_csv(request, faults),
         filename=request.filename,
-        datasets=datasets_for(who.role) if request.dataset == ALL else None,
+        datasets=datasets_for(who) if request.dataset == ALL else None,
         timezone=None if request.timezone == "UTC" else request.timezone,
         plain_times=request.for_ is not None and request.format == "csv",
         filename_timezone=_filename_timezone(request, moment),
@@ -94,10 +94,10 @@ def reread_request(who: Principal, settings: CompanySettings, row: ExportRow) ->
     """The request of an earlier job, for whoever tries it again, within today's limits.
 
     Raises errors.Forbidden, errors.Invalid, FormatUnavailable."""
-    require_role(who, row.dataset)
+    require_rights(who, row.dataset)
     spec = msgspec.convert(row.spec, Spec)
     if row.dataset == ALL:
-        spec = msgspec.structs.replace(spec, datasets=datasets_for(who.role))
+        spec = msgspec.structs.replace(spec, datasets=datasets_for(who))
     format_ = FORMATS[row.format]
     if (why := registry.unavailable(format_)) is not None:
         raise FormatUnavailable(f"cannot be written here: {why}")
@@ -105,11 +105,15 @@ def reread_request(who: Principal, settings: CompanySettings, row: ExportRow) ->
     return PlannedExport(row.dataset, format_, row.compression, spec, hours, _queries(row.dataset, spec))
 
 
-def require_role(who: Principal, dataset: str) -> None:
-    """Raises errors.Forbidden."""
+def require_rights(who: Principal, dataset: str) -> None:
+    """Raises errors.Forbidden, errors.KeyScopeMissing."""
     least = role_for(dataset)
     if not who.role.includes(least):
         raise errors.Forbidden(f"Exporting {dataset} needs the role {least} or a higher one; yours is {who.role}.")
+    if dataset != ALL:
+        who.require_scope(DATASETS[dataset].scope)
+    elif not datasets_for(who):
+        raise errors.KeyScopeMissing("The key has no scope that a dataset needs.")
 
 
 def _queries(dataset: str, spec: Spec) -> list[Query]:

@@ -10,7 +10,7 @@ from erp_service.auth import queries as auth_queries
 from erp_service.company.settings import company_settings
 from erp_service.db.outages import is_unavailable
 from erp_service.errors import Refused
-from erp_service.exports import filenames, lifecycle, queries
+from erp_service.exports import filenames, lifecycle
 from erp_service.exports.admission import running_per_user
 from erp_service.exports.context import ExportContext
 from erp_service.exports.delivery import http_range
@@ -23,6 +23,7 @@ from erp_service.exports.formats.registry import FORMATS
 from erp_service.exports.lifecycle import CancelRequested, Claimed, LostOwnership, Published, Run
 from erp_service.exports.models import ExportJob
 from erp_service.exports.planning.members import ALL, Member, members
+from erp_service.exports.planning.rights import needed_for
 from erp_service.exports.problems import ExportFailed, ExportForbidden, FormatUnavailable
 from erp_service.exports.run import metrics, store_failures
 from erp_service.exports.run.output import Output
@@ -118,7 +119,7 @@ async def _check(exports: ExportContext, claimed: Claimed) -> None:
     """Check the owner's rights again: days may have passed since the submission."""
     async with exports.database.read() as db:
         authority = await auth_queries.authority(db, claimed.user_id)
-    least = queries.least_role(claimed.dataset, claimed.spec.datasets)
+    least = needed_for(claimed.dataset, claimed.spec.datasets).role
     if authority is None or not authority.active or not authority.role.includes(least):
         raise ExportForbidden(f"When its turn came, its owner was not an active {least}.")
     await store_failures.require_known_store(exports)

@@ -13,8 +13,8 @@ from erp_service.db.base import Base
 
 
 class ExportSchedule(Base):
-    """`changed_by` is who last changed it if that was not its owner. Then it runs with `most_role` at most, the role
-    that they had at that time.
+    """`changed_by` is who last changed it if that was not its owner in person. Then it runs with `most_role` at most,
+    the role that they, or the API key that they used, had at that time.
 
     `next_run_at` is the time of the next run, or of the one that is due. If that run could not be submitted yet,
     `again_at` is the time of the next try."""

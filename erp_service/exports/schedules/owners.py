@@ -24,9 +24,10 @@ async def principal_at_its_time(
 
 
 async def as_owner(db: Session, present: ScheduleOut, who: Principal, *, most: Role) -> Principal:
-    """The owner, on whose behalf `who` acts, with the role `most` at most. Raises ExportForbidden."""
+    """The owner, on whose behalf `who` acts, with the role `most` at most, and the scopes of the key that `who` came
+    with. Raises ExportForbidden."""
     role = (await _role_of_owner(db, present.owner)).at_most(most)
-    return Principal(present.owner, role, who.request_id, who.address, who.actor or Actor(who.user_id))
+    return Principal(present.owner, role, who.request_id, who.address, who.actor or Actor(who.user_id), who.key)
 
 
 async def _role_of_owner(db: Session, user_id: int) -> Role:

@@ -89,7 +89,7 @@ async def create(db: WriteSession, who: Principal, settings: CompanySettings, bo
         raise TooManySchedules(f"One user may have {MOST_PER_USER}.")
     values = _values(body)
     schedule_id = uuid7()
-    own = {"id": schedule_id, "user_id": who.user_id, "next_run_at": next_run_at}
+    own = {"id": schedule_id, "user_id": who.user_id, "next_run_at": next_run_at, **_changed_by(who.user_id, who)}
     await db.execute(insert(ExportSchedule).values(**own, **values))
     await record(db, who, "schedule.created", schedule_id, after=values)
     return await schedule(db, who, schedule_id)
@@ -104,8 +104,8 @@ async def replace(
     Raises errors.Forbidden, errors.Invalid."""
     before, values = present.schedule, _values(body)
     old = {name: getattr(before, name) for name in values}
-    # an owner who saves what somebody else has written takes it as their own
-    adopts = who.user_id == before.owner != before.changed_by
+    # an owner who saves what somebody else, or a key, has written takes it as their own
+    adopts = who.key is None and who.user_id == before.owner and before.most_role is not None
     if old == values and not adopts:
         return present
     next_run_at = await _next_run(db, body)
@@ -114,7 +114,7 @@ async def replace(
     if all(old[name] == values[name] for name in ("cron", "timezone", "is_active")):
         next_run_at = before.next_run_at
     changed = update(ExportSchedule).where(ExportSchedule.id == before.id)
-    changed = changed.values(**values, **_changed_by(before, who), next_run_at=next_run_at)
+    changed = changed.values(**values, **_changed_by(before.owner, who), next_run_at=next_run_at)
     changed = changed.values(again_at=None, last_error=None)
     await db.execute(changed.values(version=ExportSchedule.version + 1, updated_at=func.now()))
     await record(db, who, "schedule.updated", before.id, before=old, after=values, on_behalf_of=before.owner)
@@ -167,8 +167,9 @@ async def submit_export(
     return await service.submit(db, owner, settings, request, moment)
 
 
-def _changed_by(present: ScheduleOut, who: Principal) -> dict[str, object]:
-    if who.user_id == present.owner:
+def _changed_by(owner: int, who: Principal) -> dict[str, object]:
+    """A key's role limits the runs of what it writes, as that of another user does."""
+    if who.user_id == owner and who.key is None:
         return {"changed_by": None, "most_role": None}
     return {"changed_by": who.user_id, "most_role": who.role}
 

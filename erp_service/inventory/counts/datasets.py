@@ -1,6 +1,7 @@
 """The dataset of counts, for exports."""
 
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.decimals import MONEY_SCALE, PRECISION, QUANTITY_SCALE
 from erp_service.registry.datasets import Column, Dataset, Filter, a_time, an_id, one_of, some_text
 
@@ -16,6 +17,7 @@ COUNTS = Dataset(
     name="counts",
     description="What was counted, a row for each line of a count, and what the books said at that moment.",
     role=Role.STAFF,
+    scope=Scope.STOCK_READ,
     source=(
         "stock_count_lines n join stock_counts c on c.id = n.count_id join items i on i.id = n.item_id"
         " join locations l on l.id = c.location_id"

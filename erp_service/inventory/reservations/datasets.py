@@ -1,6 +1,7 @@
 """The dataset of reservations, for exports."""
 
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.decimals import PRECISION, QUANTITY_SCALE
 from erp_service.inventory.reservations.live import ENDED_AT, STATUS
 from erp_service.registry.datasets import Column, Dataset, Filter, a_time, an_id, one_of, some_text
@@ -11,6 +12,7 @@ RESERVATIONS = Dataset(
     name="reservations",
     description="Stock that is or was held for somebody until a time.",
     role=Role.STAFF,
+    scope=Scope.STOCK_READ,
     source="stock_reservations r join items i on i.id = r.item_id join locations l on l.id = r.location_id",
     key=("r.item_id", "r.id"),
     sorts={"id": "r.id", "expires_at": "r.expires_at"},

@@ -24,6 +24,7 @@ _ABOUT = """
 Items, locations, an append-only stock ledger, and heavy exports that never touch the request path.
 
 * **Sign in** at `POST /api/v1/auth/login`; send the access token as `Authorization: Bearer …`.
+* **Programs** send an API key in its place, from `POST /api/v1/api-keys`: each operation says which scope it needs.
 * **Numbers** are JSON strings in their shortest exact form (`"12.5"`); strings and JSON numbers are both read.
 * **Errors** are `application/problem+json` (RFC 9457) and name every bad field; open their `type` for what to do.
 * **Try again safely**: send an `Idempotency-Key` with each `POST` that creates or moves something.
@@ -77,6 +78,13 @@ def openapi(version: str) -> OpenAPIConfig:
                     type="oauth2",
                     description="Sign in with e-mail and password.",
                     flows=OAuthFlows(password=flow),
+                ),
+                "program_key": SecurityScheme(
+                    type="http",
+                    scheme="bearer",
+                    bearer_format="erp_...",
+                    description="An API key from `POST /api/v1/api-keys`, for programs. Each operation names the scope"
+                    " that a key needs.",
                 ),
                 "signature": SecurityScheme(
                     type="apiKey",

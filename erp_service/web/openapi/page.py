@@ -38,6 +38,9 @@ function remember(answer) {
   return answer;
 }
 
+// After the field for API keys, which takes the focus for itself. React calls it once, since it is always the same.
+const takeFocus = (input) => input && setTimeout(() => input.focus());
+
 // In place of the form for client ids, secrets and scopes, none of which there are here.
 function signIn(_original, {React}) {
   const part = React.createElement;
@@ -63,7 +66,7 @@ function signIn(_original, {React}) {
     return part("form", {onSubmit: submit},
       part("h4", null, signedIn ? "You are signed in" : "Sign in with your e-mail and password"),
       signedIn ? null : field("E-mail", "oauth_username",
-        {name: "username", type: "text", inputMode: "email", autoComplete: "username", autoFocus: true}),
+        {name: "username", type: "text", inputMode: "email", autoComplete: "username", ref: takeFocus}),
       signedIn ? null : field("Password", "oauth_password",
         {name: "password", type: "password", autoComplete: "current-password"}),
       signedIn ? null : refused.valueSeq().map((error, index) =>

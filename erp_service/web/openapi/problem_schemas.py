@@ -73,6 +73,8 @@ def headers_of(kinds: Iterable[type[Refused]]) -> set[str]:
         names |= _OF_STATUS.get(kind.status, set())
         if kind.extension is errors.RetryLater:
             names.add("Retry-After")
+        if kind is errors.KeyScopeMissing:
+            names.add("WWW-Authenticate")
     return names
 
 

@@ -38,7 +38,7 @@ async def test_slow_download_ends_when_the_role_is_taken_away(
     app: Litestar, sign_in: SignIn, super_admin: httpx.AsyncClient
 ) -> None:
     admin = await sign_in(Role.ADMIN)
-    pieces = while_allowed(endless(), services_of(app).access.authorities, credential(admin), Role.ADMIN)
+    pieces = while_allowed(endless(), services_of(app).access, credential(admin), Role.ADMIN)
     assert await anext(pieces) == b"x"
     change = {"role": "STAFF", "reason": "another desk"}
     answer = await super_admin.post(f"/api/v1/users/{admin.user_id}/role", json=change)
@@ -58,7 +58,7 @@ async def test_download_outlives_its_token_and_an_outage_of_the_database(
         raise ConnectionError("the database cannot be reached")
 
     monkeypatch.setattr(services_of(app).access.authorities, "of", away)
-    pieces = while_allowed(endless(), services_of(app).access.authorities, credential(viewer), Role.VIEWER)
+    pieces = while_allowed(endless(), services_of(app).access, credential(viewer), Role.VIEWER)
     # without a second look it goes on for ever
     async with asyncio.timeout(20):
         async for _ in pieces:
