@@ -12,6 +12,9 @@ from erp_service.access.principals import Principal
 # one thread: of two that decode at once, each would take as long as both
 _LARGE_BODIES = ThreadPoolExecutor(1, "bodies")
 
+PATCHES = ("application/merge-patch+json", "application/json")
+"""What a body of PATCH may be: both are a merge patch (RFC 7396). No other kind of patch is."""
+
 
 class ApiRequest(Request[Principal, Any, Any]):
     """Decodes the body straight into the type of the handler's `data`: no floats, no `"5"` for 5, every fault named."""
@@ -22,6 +25,11 @@ class ApiRequest(Request[Principal, Any, Any]):
         handler: Any = self.route_handler
         kind = handler.parsed_fn_signature.parameters["data"].annotation
         media_type = self.content_type[0].lower()
+        if self.method == "PATCH" and media_type not in ("", *PATCHES):
+            # RFC 5789, 2.2
+            raise errors.UnsupportedMedia(
+                f"Send {' or '.join(PATCHES)}, not {media_type[:100]}.", headers={"Accept-Patch": ", ".join(PATCHES)}
+            )
         if media_type and media_type != "application/json" and not media_type.endswith("+json"):
             raise errors.UnsupportedMedia(f"Send JSON as application/json, not as {media_type[:100]}.")
         body = await texts.normalised_json(await self.body())

@@ -20,11 +20,11 @@ deleteLocation deleteSchedule downloadExport downloadExportHead estimateExport e
 getDatabaseHealth getExport getHealth getHealthReady getItem getLiveness getLocation getOwnProfile getReservation
 getScalingHealth getSchedule getStartup getTransaction getUser issueStock listAuditEntries listCountLines listCounts
 listCurrentStock listDatasets listExports listItems listLedgerEntries listLocations listReservations listSchedules
-listUsers login logout lookupItems lookupStock openCount postCount postMovements reactivateUser receiveStock
+listUsers login logout lookupItems lookupStock openCount patchItem postCount postMovements reactivateUser receiveStock
 recordCountLines refreshTokens registerUser releaseReservation replaceItem replaceLocation replaceSchedule replaceUser
 reportLowStock reportMovements reportMovementsCsv reportSnapshot reportSnapshotCsv reportSummary reportTurnover
 resetUserPassword restoreItem restoreLocation retryExport revalueStock reverseTransaction runSchedule submitExport
-transferStock
+transferStock writeItems
 """
 
 
