@@ -2,6 +2,7 @@
 
 The rules, the rows and the audit entries are those of `item_changes`."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -24,6 +25,9 @@ from erp_service.validation import MOST_FAULTS
 
 _ATTEMPTS = 4
 """Each but the first is for an item that somebody else has made since the one before."""
+
+_MOST_FAULTS = 20
+"""Of one line. An item has fewer fields; a hostile line may have thousands."""
 
 Outcome: TypeAlias = ItemBulkResult | Refused
 
@@ -67,15 +71,9 @@ def _answer(results: list[ItemBulkResult]) -> ItemBulkOut:
 
 async def _attempt(db: WriteSession, who: Principal, bulk: ItemBulk, *, is_last: bool) -> list[Outcome]:
     present = {} if bulk.mode == "create" else await _locked(db, bulk)
-    outcomes: dict[int, Outcome] = {}
-    changes: dict[int, ItemChange] = {}
-    first: dict[str, int] = {}
-    for number, line in enumerate(bulk.items):
-        try:
-            before = None if bulk.mode == "create" else _before(bulk, number, present, first)
-            changes[number] = ItemChange(before, line.over(before))
-        except Refused as refusal:
-            outcomes[number] = refusal
+    # in a thread: a thousand lines take the time of a large body, and with faults more
+    changes, refusals = await asyncio.to_thread(_matched, bulk, present)
+    outcomes: dict[int, Outcome] = {**refusals}
     for (number, change), written in zip(changes.items(), await apply(db, who, [*changes.values()]), strict=True):
         if isinstance(written, Refused):
             if bulk.mode == "upsert" and change.before is None and _is_of(bulk.by, written) and not is_last:
@@ -87,6 +85,20 @@ async def _attempt(db: WriteSession, who: Principal, bulk: ItemBulk, *, is_last:
             is_same = written is change.before
             outcomes[number] = ItemBulkResult("unchanged" if is_same else "updated", written, None)
     return [outcomes[number] for number in range(len(bulk.items))]
+
+
+def _matched(bulk: ItemBulk, present: Mapping[str, ItemOut]) -> tuple[dict[int, ItemChange], dict[int, Refused]]:
+    """The change that each line is, or why it is none."""
+    changes: dict[int, ItemChange] = {}
+    refusals: dict[int, Refused] = {}
+    first: dict[str, int] = {}
+    for number, line in enumerate(bulk.items):
+        try:
+            before = None if bulk.mode == "create" else _before(bulk, number, present, first)
+            changes[number] = ItemChange(before, line.over(before))
+        except Refused as refusal:
+            refusals[number] = refusal
+    return changes, refusals
 
 
 def _is_of(key: BulkKey, refusal: Refused) -> bool:
@@ -131,7 +143,7 @@ _LOCK: Mapping[BulkKey, Prepared] = {
 def _within(number: int, refusal: Refused) -> Refused:
     """The refusal of a line, with pointers into the body of the request."""
     at = f"/items/{number}"
-    faults = [msgspec.structs.replace(fault, pointer=f"{at}{fault.pointer}") for fault in refusal.faults]
+    faults = [msgspec.structs.replace(fault, pointer=f"{at}{fault.pointer}") for fault in refusal.faults[:_MOST_FAULTS]]
     refusal.faults = tuple(faults) or (Fault(refusal.detail or refusal.title, at),)
     return refusal
 

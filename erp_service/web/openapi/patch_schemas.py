@@ -38,8 +38,6 @@ def _add(schemas: dict[str, Schema], name: str, body: Schema, removable: Collect
 
 def _patched(schema: Schema, schemas: dict[str, Schema]) -> Schema:
     """What a patch may have where a body has this."""
-    if "oneOf" in schema:
-        return {**schema, "oneOf": [_patched(choice, schemas) for choice in schema["oneOf"]]}
     if isinstance(values := schema.get("additionalProperties"), dict):
         return {**schema, "additionalProperties": _nullable(values)}
     target = schema.get("$ref", "").removeprefix(_PREFIX)
