@@ -130,13 +130,13 @@ async def _locked(db: WriteSession, bulk: ItemBulk) -> dict[str, ItemOut]:
     return {row[bulk.by]: item_of(*row) for row in rows}
 
 
-# by id, as postings lock them
-_LOCKED = select(*ITEM_COLUMNS).order_by(Item.id).with_for_update()
+# By id, as postings lock them. Not `= any (array)`: while a table has no statistics, Postgres may read all of it, and
+# compares each row with each element.
+_KEYS = text("select k from unnest(cast(cast(:keys as text) as text[])) k")
+_LOCKED = select(*ITEM_COLUMNS).order_by(Item.id).with_for_update(of=Item)
 _LOCK: Mapping[BulkKey, Prepared] = {
-    "sku": Prepared(_LOCKED.where(text("items.sku = any (cast(cast(:keys as text) as text[]))"))),
-    "external_id": Prepared(
-        _LOCKED.where(Item.deleted_at.is_(None), text("items.external_id = any (cast(cast(:keys as text) as text[]))"))
-    ),
+    "sku": Prepared(_LOCKED.where(Item.sku.in_(_KEYS))),
+    "external_id": Prepared(_LOCKED.where(Item.deleted_at.is_(None), Item.external_id.in_(_KEYS))),
 }
 
 

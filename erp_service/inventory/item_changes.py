@@ -225,10 +225,13 @@ async def _refuse_names(db: WriteSession, changes: Mapping[int, ItemChange], ref
 _HOLDERS = Prepared(
     text("""
 select id, deleted_at is not null, sku, barcode, external_id from items
-where sku = any (cast(cast(:sku as text) as text[])) or deleted_at is null and (
-  barcode = any (cast(cast(:barcode as text) as text[]))
-  or external_id = any (cast(cast(:external_id as text) as text[]))
-)
+where sku in (select k from unnest(cast(cast(:sku as text) as text[])) k)
+union
+select id, false, sku, barcode, external_id from items
+where deleted_at is null and barcode in (select k from unnest(cast(cast(:barcode as text) as text[])) k)
+union
+select id, false, sku, barcode, external_id from items
+where deleted_at is null and external_id in (select k from unnest(cast(cast(:external_id as text) as text[])) k)
 """)
 )
 
