@@ -15,13 +15,14 @@ from erp_service.db.sessions import WriteSession
 from erp_service.db.statements import Prepared, text_array
 from erp_service.errors import Fault, Refused
 from erp_service.inventory.bulk_schemas import BulkKey, ItemBulk, ItemBulkOut, ItemBulkResult
+from erp_service.inventory.edits import ItemPatch
 from erp_service.inventory.item_changes import ItemChange, apply
 from erp_service.inventory.models import Item
 from erp_service.inventory.problems import ItemDeleted
 from erp_service.inventory.queries.items import ITEM_COLUMNS, item_of
-from erp_service.inventory.schemas import ItemOut
+from erp_service.inventory.schemas import ItemBody, ItemOut
 from erp_service.problems import as_problem
-from erp_service.validation import MOST_FAULTS
+from erp_service.validation import MISSING, MOST_FAULTS
 
 _ATTEMPTS = 4
 """Each but the first is for an item that somebody else has made since the one before."""
@@ -95,10 +96,27 @@ def _matched(bulk: ItemBulk, present: Mapping[str, ItemOut]) -> tuple[dict[int, 
     for number, line in enumerate(bulk.items):
         try:
             before = None if bulk.mode == "create" else _before(bulk, number, present, first)
-            changes[number] = ItemChange(before, line.over(before))
+            changes[number] = ItemChange(before, _body(line, before))
         except Refused as refusal:
             refusals[number] = refusal
     return changes, refusals
+
+
+def _body(line: ItemPatch, before: ItemOut | None) -> ItemBody:
+    """Raises errors.Invalid."""
+    try:
+        return line.over(before)
+    except errors.Invalid as refusal:
+        if before is not None:
+            raise
+        # who has mistaken the name of an item that is there is told that it is taken for a new one
+        faults = [
+            msgspec.structs.replace(fault, detail="is missing, and the item is new")
+            if fault.detail == MISSING
+            else fault
+            for fault in refusal.faults
+        ]
+        raise errors.Invalid(refusal.detail, *faults) from None
 
 
 def _is_of(key: BulkKey, refusal: Refused) -> bool:

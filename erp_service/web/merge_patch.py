@@ -121,23 +121,37 @@ class MergePatch(Edit[Body, Shown]):
             raise ValueError("must be an object")
         return cls(value)
 
+    def check(self) -> None:
+        """Raises errors.Invalid for what is wrong whatever the resource is: so a bad patch is refused before a stale
+        one, as a bad body of PUT is."""
+        try:
+            _decoded(self.body, self._applied_to({}))
+        except errors.Invalid as refusal:
+            # what is missing, the resource may have
+            if faults := [fault for fault in refusal.faults if fault.detail != validation.MISSING]:
+                raise errors.Invalid(refusal.detail, *faults) from None
+
     def over(self, present: Shown | None) -> Body:
         """`present` is None for a resource that does not exist yet: then what is left out has its default."""
-        patch = {name: value for name, value in self._members.items() if name not in self._read_only}
-        try:
-            result = merged(self._target(present), patch)
-        except RecursionError:
-            raise _too_deep() from None
-        # a field that must be there, or that is not one: decoding names it
-        result |= {name: None for name, value in patch.items() if value is None and name not in self.removable}
         faults = self._changed(self._members, present)
         try:
-            body: Body = _decoded(self.body, result)
+            body: Body = _decoded(self.body, self._applied_to(self._target(present)))
         except errors.Invalid as refusal:
             raise errors.Invalid(refusal.detail, *refusal.faults, *faults) from None
         if faults:
             raise errors.Invalid(None, *faults)
         return body
+
+    def _applied_to(self, target: Mapping[str, Any]) -> dict[str, Any]:
+        """Without what is read-only. A null for a field that must be there, or that is none, stays: decoding names
+        it."""
+        patch = {name: value for name, value in self._members.items() if name not in self._read_only}
+        kept = {name: None for name, value in patch.items() if value is None and name not in self.removable}
+        try:
+            result: dict[str, Any] = merged(target, patch)
+        except RecursionError:
+            raise _too_deep() from None
+        return result | kept
 
     def _target(self, present: Shown | None) -> dict[str, Any]:
         """What a client could have written to have the present state."""

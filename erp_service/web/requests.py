@@ -8,6 +8,7 @@ from litestar import Request
 
 from erp_service import errors, texts, validation
 from erp_service.access.principals import Principal
+from erp_service.web.merge_patch import MergePatch
 
 # one thread: of two that decode at once, each would take as long as both
 _LARGE_BODIES = ThreadPoolExecutor(1, "bodies")
@@ -34,5 +35,8 @@ class ApiRequest(Request[Principal, Any, Any]):
             raise errors.UnsupportedMedia(f"Send JSON as application/json, not as {media_type[:100]}.")
         body = await texts.normalised_json(await self.body())
         if len(body) <= validation.INLINE:
-            return validation.decode(kind, body)
+            value = validation.decode(kind, body)
+            if isinstance(value, MergePatch):
+                value.check()
+            return value
         return await asyncio.get_running_loop().run_in_executor(_LARGE_BODIES, validation.decode, kind, body)

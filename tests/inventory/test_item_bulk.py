@@ -245,6 +245,8 @@ async def test_the_number_of_lines_and_the_size_of_the_body_are_bounded(admin: h
         assert list(faults(await sent(admin, line(1), **how), 422, "invalid")) == [pointer]
     large = await sent(admin, *(line(n, description="x" * 1100) for n in range(MOST_ITEMS)))
     assert (large.status_code, large.json()["type"]) == (413, "/problems/too-large")
+    (detail,) = faults(await sent(admin, {"sku": "S"}), 422, "invalid").values()
+    assert detail == "is missing, and the item is new"
     many = faults(await sent(admin, *({"sku": f"S{n}"} for n in range(MOST_FAULTS + 1))), 422, "invalid")
     assert len(many) == MOST_FAULTS
     assert await listed(admin) == []

@@ -265,8 +265,11 @@ async def test_a_patch_changes_what_it_names_and_is_audited_as_a_put_is(
         entry = await owner.fetchrow("select action, before, after from audit_log order by id desc limit 1")
         assert entry["action"].endswith(".updated")
         assert entry["before"] != entry["after"]
-        stale = await admin.patch(one.path, json={one.required: None}, headers={"If-Match": before.headers["ETag"]})
+        stale = await admin.patch(one.path, json=one.patch, headers={"If-Match": before.headers["ETag"]})
         assert stale.status_code == 412
+        # a bad patch is bad whatever the resource is by now
+        bad = await admin.patch(one.path, json={one.required: None}, headers={"If-Match": before.headers["ETag"]})
+        assert bad.status_code == 422
 
 
 async def test_what_cannot_be_patched_is_named_and_changes_nothing(
