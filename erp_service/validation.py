@@ -27,6 +27,9 @@ MOST_MEMBERS = 60_000  # the same for members and items: 30 in each of 2,000 lin
 INLINE = 64 * 1024
 """Bytes of a body that are decoded within a few milliseconds, whatever they are. More are decoded in a thread."""
 
+MISSING = "is missing"
+"""The fault of a field that must be there."""
+
 _ECHOED = 200  # characters of what was sent, in one fault
 
 
@@ -68,9 +71,18 @@ def _first(named: Iterator[Fault]) -> list[Fault]:
     return list(islice(named, MOST_FAULTS))
 
 
+class OwnType:
+    """The base of further types of bodies, which are made of a decoded JSON value."""
+
+    @classmethod
+    def read(cls, value: object) -> object:
+        """Raises ValueError that says what is wrong with the value, or errors.Invalid that names each fault in it."""
+        raise NotImplementedError
+
+
 def read_hook(kind: type, value: object) -> object:
     """msgspec's `dec_hook`: the project's own types in bodies."""
-    if issubclass(kind, (Number, Text)):
+    if issubclass(kind, (Number, Text, OwnType)):
         return kind.read(value)
     raise NotImplementedError(kind)
 
@@ -221,7 +233,7 @@ def _fields(kind: Any, struct: Any, value: dict[str, Any], at: str, form: _Form)
         if name in value:
             yield from _faults(field.type, value[name], f"{at}/{escape(name)}", form)
         elif field.required:
-            yield Fault("is missing", pointer=f"{at}/{escape(name)}")
+            yield Fault(MISSING, pointer=f"{at}/{escape(name)}")
     config = struct.__struct_config__
     if config.forbid_unknown_fields:
         for name in value:

@@ -35,6 +35,9 @@ USERS = AdvisoryLock("hashtext('erp users')")
 LOCATION_TREE = AdvisoryLock("hashtextextended('erp locations tree', 0)")
 """One change of the tree of locations at a time."""
 
+ITEM_NAMES = AdvisoryLock("hashtextextended('erp items names', 0)")
+"""One transaction at a time that gives names to several items: two would wait for names of each other."""
+
 CLOSED_PERIOD = AdvisoryLock("hashtextextended('erp closed period', 0)")
 """Closing a period. Postings share it, by a trigger of the ledger (migration 0017)."""
 

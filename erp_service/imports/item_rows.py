@@ -17,7 +17,7 @@ from erp_service.imports.files.header import Layout, name_misspelt
 from erp_service.imports.files.members import json_cell, metadata
 from erp_service.imports.fingerprint import Claim, Fingerprint
 from erp_service.imports.identifiers import CHANGED_MEANWHILE, Identifiers
-from erp_service.inventory.items import pack_faults
+from erp_service.inventory.item_changes import pack_faults
 from erp_service.inventory.schemas import ItemBody, ItemStatus
 
 LAYOUT = Layout(

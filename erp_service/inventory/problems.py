@@ -79,6 +79,21 @@ class CodeTaken(errors.Conflict):
     slug, title = "code-taken", "The code is taken"
 
 
+class DeletedItem(Struct):
+    """The item that has the sku."""
+
+    item_id: Annotated[int | UnsetType, Meta(description="the id of the deleted item")] = UNSET
+
+
+class ItemDeleted(errors.Conflict):
+    """The sku is that of a deleted item, which keeps it, so the item can neither be changed nor made anew.
+
+    Restore it with `POST /api/v1/inventory/items/{item_id}/restore`, and send the line again; or choose another sku."""
+
+    slug, title = "item-deleted", "The item is deleted"
+    extension = DeletedItem
+
+
 class PresentUnit(Struct):
     """The unit that stays."""
 

@@ -24,6 +24,8 @@ RULES = re.compile(
     r"|must hold no quote|must not hold the delimiter|would be taken for a formula"
     r"|is not a time to run|is not the name of an IANA"
     r"|must not be (before the year|more than) \d+|must be before `to`"
+    r"|is the name of another pack|is the item's own unit"
+    r"|is missing, and the item is new|is that of|is given to another item|says which item the line is"
     r"|anybody tries|made of the e-mail"
     r"|must lie in the future, and not after|must be a network in CIDR notation|has bits beyond its prefix"
     r"|must be written as a network of IPv4"

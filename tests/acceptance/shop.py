@@ -54,7 +54,7 @@ class Shop:
                 for n in range(first, min(first + BATCH, PRODUCTS))
             ]
             answer = await self.api.call(
-                "bulkItems", {"items": products, "mode": "upsert", "by": "external_id", "atomic": True}
+                "writeItems", {"items": products, "mode": "upsert", "by": "external_id", "atomic": True}
             )
             if not answer.is_success:
                 continue

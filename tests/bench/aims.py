@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-from tests.bench.parts import cost, exports, growth, mixed, postings, queue, reads
+from tests.bench.parts import cost, exports, growth, mixed, postings, queue, reads, sync
 from tests.bench.peers.pgbench import PGBENCH
 from tests.bench.peers.web import BARE, PEOPLE
 from tests.bench.recorder import P99, RATE
@@ -80,6 +80,11 @@ def _beside_exports(what: str) -> list[Measure]:
     return [Measure(Key(mixed.PART, what, way, P99), alone) for way in mixed.EXPORTS]
 
 
+def _in_bulk(what: str, *, to: str | None = None) -> Measure:
+    many = Key(sync.PART, what, sync.BULK, sync.ITEMS_RATE)
+    return Measure(many, None if to is None else Key(sync.PART, what, to, sync.ITEMS_RATE))
+
+
 _RECEIPTS = (postings.SPREAD, postings.HOT)
 AIMS = (
     Aim("item by id, to the bare driver", True, 0.75, "", _against(reads.PART, reads.ITEM, BARE)),
@@ -149,6 +154,20 @@ AIMS = (
         1.5,
         "",
         [measure for what in mixed.READS for measure in _beside_exports(what)],
+    ),
+    Aim(
+        "items upserted, 1,000 a request, the slower of new and changed",
+        True,
+        2_500,
+        "a second",
+        [_in_bulk(what) for what in (sync.NEW, sync.CHANGED)],
+    ),
+    Aim(
+        "the same, to one at a time that is looked up by its sku first",
+        True,
+        50,
+        "",
+        [_in_bulk(what, to=sync.SEARCHED) for what in (sync.NEW, sync.CHANGED)],
     ),
     Aim("memory of an idle instance", False, 90, "MiB", [Measure(Key(cost.PART, cost.IDLE_INSTANCE, OURS, cost.RSS))]),
     Aim("memory of an idle worker", False, 80, "MiB", [Measure(Key(cost.PART, cost.IDLE_WORKER, OURS, cost.RSS))]),

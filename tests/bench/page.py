@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.bench import records
 from tests.bench.aims import AIMS
-from tests.bench.parts import cost, exports, growth, mixed, postings, queue, reads, tryton
+from tests.bench.parts import cost, exports, growth, mixed, postings, queue, reads, sync, tryton
 from tests.bench.recorder import P50, P99, RATE
 from tests.bench.records import Run
 from tests.bench.tables import Compared, Table, by_way, compared, number
@@ -37,6 +37,8 @@ _ABOUT = {
     cost.PART: "Memory is read after one request, a worker's after one export. A start is timed to 0.1 s.",
     growth.PART: "A ratio is how many times as long the same takes with more in the ledger; CPU time is what other work"
     " on the machine disturbs least. Reports read more of the ledger, and `erp verify` reads everything.",
+    sync.PART: "One connection, without pauses. Who writes one product a request has to ask for its id before."
+    " Everything is in the audit log.",
     tryton.PART: tryton.ABOUT,
 }
 _FILES = (exports.PSQL, exports.ONE_PART, exports.TWO_PARTS)
@@ -54,6 +56,9 @@ _COMPARED = {
         Compared("Exports", queue.EXPORTS_RATE, _PAST, first_is_over=True),
     ],
     mixed.PART: [Compared("Half of the answers within", P50, _BESIDE), Compared("99 % within", P99, _BESIDE)],
+    sync.PART: [
+        Compared("Items written", sync.ITEMS_RATE, (sync.SEARCHED, sync.ONE, sync.BULK), first_is_over=False),
+    ],
     growth.PART: [
         Compared("Reads and postings", RATE, _LEDGERS, first_is_over=True),
         Compared("The instance and Postgres together", growth.CPU_BOTH, _LEDGERS),

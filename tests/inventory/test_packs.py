@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from erp_service import errors, validation
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
-from erp_service.inventory.items import pack_faults
+from erp_service.inventory.item_changes import pack_faults
 from erp_service.inventory.posting import ledger, row_locks
 from erp_service.inventory.posting.row_locks import Wanted
 from erp_service.inventory.schemas import MOST_PACKS, ItemBody

@@ -14,7 +14,9 @@ from litestar.handlers import HTTPRouteHandler
 
 from erp_service import validation
 from erp_service.access.roles import Role
+from erp_service.inventory.bulk_schemas import ItemBulk
 from erp_service.inventory.posting.schemas import Movements
+from erp_service.web.merge_patch import Edit
 from tests.support.apps import services_of
 from tests.support.clients import client_of
 from tests.support.users import make_user, token_of
@@ -88,6 +90,14 @@ def hostile_lines() -> Iterator[bytes]:
     yield msgspec.json.encode({"movements": [_LINE] * 999 + [{**_LINE, "notes": "\0"}]})
 
 
+def hostile_items() -> Iterator[bytes]:
+    line = {"sku": "A", "name": "A", "reorder_point": 1.5, "metadata": {"a": "b"}}
+    yield msgspec.json.encode({"items": [line] * 1000})
+    yield msgspec.json.encode({"items": [{**line, **{f"k{n}": 1 for n in range(50)}} for _ in range(1000)]})
+    yield msgspec.json.encode({"items": [{**line, "metadata": {f"k{n}": None for n in range(50)}}] * 1000})
+    yield filled(b'{"items":[' + b'{"metadata":' * 400, b"{},", b"1" + b"}" * 400 + b"]}", _LIMIT)
+
+
 class Pauses:
     """The longest CPU time of this process between two turns of the event loop. Other processes do not count in it."""
 
@@ -156,10 +166,13 @@ async def test_no_body_stops_the_event_loop(shared_app: Litestar, client: httpx.
     for method, path, handler in routes:
         limit = handler.opt["body_limit"] or _LIMIT
         kind = handler.parsed_fn_signature.parameters["data"].annotation
+        kind = kind.body if issubclass(kind, Edit) else kind
         names = [field.encode_name for field in msgspec.structs.fields(kind)]
         bodies = [*hostile(names[0].encode(), limit), *hostile_texts(names, limit)]
         if kind is Movements:
             bodies += hostile_lines()
+        if kind is ItemBulk:
+            bodies += hostile_items()
         for body in bodies:
             assert len(body) <= limit
             if (pause := await pauses(client, method, path, body, allowed)) > allowed:

@@ -14,9 +14,19 @@ from erp_service.auth.routes.new_user import HASHED_FIRST
 from erp_service.auth.schemas import NewUser, PasswordReset, RoleChange, UserChange, UserOut, UserPage
 from erp_service.auth.sessions import LoginContext
 from erp_service.db.sessions import ReadSession, WriteSession
+from erp_service.web.merge_patch import Edit, MergePatch, Replacement
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
-from erp_service.web.routing import Id, IfMatch, delete, get, post, put
+from erp_service.web.routing import Id, IfMatch, delete, get, patch, post, put
+
+
+class UserReplacement(Replacement[UserChange, UserOut]):
+    pass
+
+
+class UserPatch(MergePatch[UserChange, UserOut]):
+    pass
+
 
 _BASE = "/api/v1/users"
 _ONE = f"{_BASE}/{{user_id:int}}"
@@ -89,13 +99,42 @@ async def update_user(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
     user_id: Id,
-    data: JSONBody[UserChange],
+    data: JSONBody[UserReplacement],
     if_match: IfMatch = None,
 ) -> ApiResponse[UserOut]:
-    """A change of role or activation ends all sign-ins of the user on every instance within a second."""
-    locked = await users.lock_for_update(write, who, user_id)
+    """A change of role or activation ends all sign-ins of the user on every instance within a second.
+
+    A body as GET shows it is taken: what a client cannot write is ignored if it is unchanged, and refused if it is
+    not."""
+    return await _change(write, who, user_id, data, if_match)
+
+
+@patch(
+    _ONE,
+    role=Role.ADMIN,
+    scope=Scope.USERS_WRITE,
+    summary="Change a user",
+    tags=_TAGS,
+    problems=(EmailTaken, RoleOutOfReach, OwnAccount),
+    example={"full_name": "Sam Okafor-Lane"},
+)
+async def patch_user(
+    write: NamedDependency[WriteSession],
+    who: NamedDependency[Principal],
+    user_id: Id,
+    data: JSONBody[UserPatch],
+    if_match: IfMatch = None,
+) -> ApiResponse[UserOut]:
+    """A merge patch (RFC 7396): a field that is left out stays as it is. The rules are those of PUT."""
+    return await _change(write, who, user_id, data, if_match)
+
+
+async def _change(
+    db: WriteSession, who: Principal, user_id: int, data: Edit[UserChange, UserOut], if_match: str | None
+) -> ApiResponse[UserOut]:
+    locked = await users.lock_for_update(db, who, user_id)
     require_match(if_match, locked.version)
-    locked = await users.change(write, who, locked, data)
+    locked = await users.change(db, who, locked, data.over(locked.user))
     return tagged(locked.user, locked.version)
 
 
@@ -182,6 +221,7 @@ ROUTES = [
     create_user,
     get_user,
     update_user,
+    patch_user,
     deactivate_user,
     reactivate_user,
     change_role,

@@ -10,6 +10,7 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
 from erp_service.company.current import CurrentSettings
+from erp_service.company.settings import CompanySettings
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import Forbidden, TooMany
 from erp_service.exports.problems import ExportForbidden, ExportQuota, TooManyExports
@@ -19,9 +20,19 @@ from erp_service.exports.schedules.models import TooManySchedules
 from erp_service.exports.schedules.schemas import ScheduleBody, ScheduleOut, SchedulePage
 from erp_service.exports.schedules.service import PATH
 from erp_service.exports.schemas import ExportJobOut
+from erp_service.web.merge_patch import Edit, MergePatch, Replacement
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
-from erp_service.web.routing import IfMatch, delete, get, post, put
+from erp_service.web.routing import IfMatch, delete, get, patch, post, put
+
+
+class ScheduleReplacement(Replacement[ScheduleBody, ScheduleOut]):
+    pass
+
+
+class SchedulePatch(MergePatch[ScheduleBody, ScheduleOut]):
+    pass
+
 
 _ONE = f"{PATH}/{{schedule_id:uuid}}"
 _TAGS = ["exports"]
@@ -93,15 +104,50 @@ async def replace_schedule(
     who: NamedDependency[Principal],
     company_settings: NamedDependency[CurrentSettings],
     schedule_id: ScheduleId,
-    data: JSONBody[ScheduleBody],
+    data: JSONBody[ScheduleReplacement],
     if_match: IfMatch = None,
 ) -> ApiResponse[ScheduleOut]:
     """Replaces all fields: a missing one gets its default. The owner stays, and needs the role for the dataset.
 
+    A body as GET shows it is taken: what a client cannot write is ignored if it is unchanged, and refused if it is not.
     A request that changes nothing keeps the `ETag`; every change removes `last_error`."""
-    before = await service.lock_for_update(write, who, schedule_id)
+    return await _change(write, who, company_settings.latest, schedule_id, data, if_match)
+
+
+@patch(
+    _ONE,
+    role=Role.VIEWER,
+    scope=Scope.EXPORTS_WRITE,
+    summary="Change a schedule",
+    tags=_TAGS,
+    problems=(Forbidden, ExportForbidden, TooMany),
+    guards=[SUBMISSIONS],
+    example={"cron": "0 8 * * mon", "spec": {"format": "xlsx"}},
+)
+async def patch_schedule(
+    write: NamedDependency[WriteSession],
+    who: NamedDependency[Principal],
+    company_settings: NamedDependency[CurrentSettings],
+    schedule_id: ScheduleId,
+    data: JSONBody[SchedulePatch],
+    if_match: IfMatch = None,
+) -> ApiResponse[ScheduleOut]:
+    """A merge patch (RFC 7396): a field that is left out stays as it is, null gives it its default, `spec` is merged by
+    key. The rules are those of PUT."""
+    return await _change(write, who, company_settings.latest, schedule_id, data, if_match)
+
+
+async def _change(
+    db: WriteSession,
+    who: Principal,
+    settings: CompanySettings,
+    schedule_id: UUID,
+    data: Edit[ScheduleBody, ScheduleOut],
+    if_match: str | None,
+) -> ApiResponse[ScheduleOut]:
+    before = await service.lock_for_update(db, who, schedule_id)
     require_match(if_match, before.version)
-    versioned = await service.replace(write, who, company_settings.latest, before, data)
+    versioned = await service.replace(db, who, settings, before, data.over(before.schedule))
     return tagged(versioned.schedule, versioned.version)
 
 
@@ -142,4 +188,12 @@ async def run_schedule(
     return accepted_response(await service.run(write, who, company_settings.latest, schedule))
 
 
-ROUTES = [list_schedules, create_schedule, get_schedule, replace_schedule, delete_schedule, run_schedule]
+ROUTES = [
+    list_schedules,
+    create_schedule,
+    get_schedule,
+    replace_schedule,
+    patch_schedule,
+    delete_schedule,
+    run_schedule,
+]

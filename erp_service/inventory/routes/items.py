@@ -9,11 +9,15 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
 from erp_service.db.sessions import ReadSession, WriteSession
-from erp_service.inventory import items
+from erp_service.errors import Conflict
+from erp_service.inventory import bulk, items
+from erp_service.inventory.bulk_schemas import ItemBulk, ItemBulkOut
+from erp_service.inventory.edits import ItemPatch, ItemReplacement
 from erp_service.inventory.problems import (
     BarcodeTaken,
     DecimalsStay,
     ExternalIdTaken,
+    ItemDeleted,
     ItemHasStock,
     LooksAlike,
     SkuTaken,
@@ -22,9 +26,10 @@ from erp_service.inventory.problems import (
 from erp_service.inventory.queries.item_lookup import ItemNames, ItemsFound, items_named
 from erp_service.inventory.queries.items import item_by_id, item_page
 from erp_service.inventory.schemas import ItemBody, ItemOut, ItemPage, ItemStatus
+from erp_service.web.merge_patch import Edit
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
-from erp_service.web.routing import Id, IfMatch, delete, get, post, put
+from erp_service.web.routing import Id, IfMatch, delete, get, patch, post, put
 
 _PATH = "/api/v1/inventory/items"
 _ONE = f"{_PATH}/{{item_id:int}}"
@@ -125,16 +130,45 @@ async def replace_item(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
     item_id: Id,
-    data: JSONBody[ItemBody],
+    data: JSONBody[ItemReplacement],
     if_match: IfMatch = None,
 ) -> ApiResponse[ItemOut]:
     """Replaces every field: one that is left out gets its default. If nothing changes, the `ETag` stays the same.
 
+    A body as GET shows it is taken: what a client cannot write is ignored if it is unchanged, and refused if it is not.
+
     The unit stays once there are ledger entries, since their quantities are in it. `decimals` cannot become less than
     the finest of them. Packs can change at any time, and change nothing that is posted."""
-    before = await items.lock_for_update(write, item_id)
+    return await _change(write, who, item_id, data, if_match)
+
+
+@patch(
+    _ONE,
+    role=Role.ADMIN,
+    scope=Scope.ITEMS_WRITE,
+    summary="Change an item",
+    tags=_TAGS,
+    problems=(SkuTaken, BarcodeTaken, ExternalIdTaken, UnitStays, DecimalsStay),
+    example={"reorder_point": "50", "description": None, "metadata": {"shelf": "A3"}},
+)
+async def patch_item(
+    write: NamedDependency[WriteSession],
+    who: NamedDependency[Principal],
+    item_id: Id,
+    data: JSONBody[ItemPatch],
+    if_match: IfMatch = None,
+) -> ApiResponse[ItemOut]:
+    """A merge patch (RFC 7396): a field that is left out stays as it is, null gives it its default, `metadata` is
+    merged by key, `units` are replaced. The rules are those of PUT."""
+    return await _change(write, who, item_id, data, if_match)
+
+
+async def _change(
+    db: WriteSession, who: Principal, item_id: int, data: Edit[ItemBody, ItemOut], if_match: str | None
+) -> ApiResponse[ItemOut]:
+    before = await items.lock_for_update(db, item_id)
     require_match(if_match, before.version)
-    item = await items.replace(write, who, before, data)
+    item = await items.replace(db, who, before, data.over(before))
     return tagged(item, item.version)
 
 
@@ -184,4 +218,48 @@ async def lookup_items(read: NamedDependency[ReadSession], data: JSONBody[ItemNa
     return ApiResponse(await items_named(read, data), status_code=200)
 
 
-ROUTES = [list_items, get_item, create_item, replace_item, delete_item, restore_item, lookup_items]
+@post(
+    f"{_PATH}/bulk",
+    role=Role.ADMIN,
+    scope=Scope.ITEMS_WRITE,
+    summary="Create and change many items",
+    tags=_TAGS,
+    status_code=200,
+    lines=True,
+    problems=(SkuTaken, BarcodeTaken, ExternalIdTaken, UnitStays, DecimalsStay, ItemDeleted, Conflict),
+    operation_id="write_items",
+    example={
+        "items": [
+            {"sku": "BEAN-ESP-1K", "reorder_point": "40"},
+            {"sku": "CUP-TRAVEL", "name": "Travel cup", "decimals": 0, "external_id": "shop-4711"},
+        ],
+        "mode": "upsert",
+    },
+)
+async def write_items(
+    write: NamedDependency[WriteSession], who: NamedDependency[Principal], data: JSONBody[ItemBulk]
+) -> ApiResponse[ItemBulkOut]:
+    """Up to 1,000 lines, each a merge patch of the item that it names, by the rules of PATCH; of a new item, by those
+    of POST. The answer has one result a line, in their order. An item that is as its line says keeps its `ETag`.
+
+    With `atomic` (the default), all lines are written or none: the problem names the faults of all lines, such as
+    `/items/3/sku`. Without it, each line is written or refused by itself: the answer is 200, and `results` has the
+    problem of each refused line.
+
+    A line names an item once: the same sku twice is refused. A sku, a barcode or an external id that another item has
+    is taken, also if another line gives it free: send that line in a request before. The sku of a deleted item is
+    refused: restore the item first."""
+    return ApiResponse(await bulk.write(write, who, data), status_code=200)
+
+
+ROUTES = [
+    list_items,
+    get_item,
+    create_item,
+    replace_item,
+    patch_item,
+    delete_item,
+    restore_item,
+    lookup_items,
+    write_items,
+]

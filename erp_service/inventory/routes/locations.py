@@ -11,6 +11,7 @@ from erp_service.access.scopes import Scope
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import INTEGER_LIMIT
 from erp_service.inventory import locations
+from erp_service.inventory.edits import LocationPatch, LocationReplacement
 from erp_service.inventory.problems import (
     CodeTaken,
     ExternalIdTaken,
@@ -22,9 +23,10 @@ from erp_service.inventory.problems import (
 )
 from erp_service.inventory.queries.locations import location_by_id, location_page
 from erp_service.inventory.schemas import LocationBody, LocationOut, LocationPage, LocationType
+from erp_service.web.merge_patch import Edit
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
-from erp_service.web.routing import Id, IfMatch, delete, get, post, put
+from erp_service.web.routing import Id, IfMatch, delete, get, patch, post, put
 
 _PATH = "/api/v1/inventory/locations"
 _ONE = f"{_PATH}/{{location_id:int}}"
@@ -117,17 +119,47 @@ async def replace_location(
     write: NamedDependency[WriteSession],
     who: NamedDependency[Principal],
     location_id: Id,
-    data: JSONBody[LocationBody],
+    data: JSONBody[LocationReplacement],
     if_match: IfMatch = None,
 ) -> ApiResponse[LocationOut]:
     """Replaces every field: one that is left out gets its default. If nothing changes, the `ETag` stays the same.
 
+    A body as GET shows it is taken: what a client cannot write is ignored if it is unchanged, and refused if it is not.
+
     A location cannot become part of itself, nor of a location below it. `allow_negative_stock` cannot be switched off
     while stock of any item is below zero here. With a new code, the locations in it get a new `ETag`, since their
     `parent` shows it."""
-    before = await locations.lock_for_update(write, location_id, new_code=data.code)
+    return await _change(write, who, location_id, data, if_match)
+
+
+@patch(
+    _ONE,
+    role=Role.ADMIN,
+    scope=Scope.LOCATIONS_WRITE,
+    summary="Change a location",
+    tags=_TAGS,
+    problems=(CodeTaken, ExternalIdTaken, NegativeStock),
+    example={"address": "Unit 6, Harbour Lane, Bristol", "metadata": {"gate": "2"}},
+)
+async def patch_location(
+    write: NamedDependency[WriteSession],
+    who: NamedDependency[Principal],
+    location_id: Id,
+    data: JSONBody[LocationPatch],
+    if_match: IfMatch = None,
+) -> ApiResponse[LocationOut]:
+    """A merge patch (RFC 7396): a field that is left out stays as it is, null gives it its default, `metadata` is
+    merged by key. The rules are those of PUT. Of `parent` and `parent_id`, which name the same location, one is
+    enough."""
+    return await _change(write, who, location_id, data, if_match)
+
+
+async def _change(
+    db: WriteSession, who: Principal, location_id: int, data: Edit[LocationBody, LocationOut], if_match: str | None
+) -> ApiResponse[LocationOut]:
+    before = await locations.lock_for_update(db, location_id, new_code=data.text("code"))
     require_match(if_match, before.version)
-    location = await locations.replace(write, who, before, data)
+    location = await locations.replace(db, who, before, data.over(before))
     return tagged(location, location.version)
 
 
@@ -168,4 +200,12 @@ async def restore_location(
     return tagged(location, location.version)
 
 
-ROUTES = [list_locations, get_location, create_location, replace_location, delete_location, restore_location]
+ROUTES = [
+    list_locations,
+    get_location,
+    create_location,
+    replace_location,
+    patch_location,
+    delete_location,
+    restore_location,
+]

@@ -12,6 +12,7 @@ def _text(description: str, **schema: Any) -> Described:
 
 
 ANSWERED: dict[str, Described] = {
+    "Accept-Patch": _text("what a body of PATCH may be, RFC 5789"),
     "Accept-Ranges": _text("`bytes`: parts of the file can be asked for"),
     "Cache-Control": _text("who may keep the answer, RFC 9111"),
     "Content-Disposition": _text("the name of the file, RFC 6266"),

@@ -12,6 +12,7 @@ from erp_service.web.limit_fields import LIMIT, POLICY
 from erp_service.web.openapi import declaration, schemas
 from erp_service.web.openapi.headers import ANSWERED, TAKEN, component_name
 from erp_service.web.openapi.problem_schemas import ProblemSchemas, headers_of
+from erp_service.web.requests import PATCHES
 
 JSON = "application/json"
 
@@ -45,6 +46,7 @@ def complete(operations: Iterable[Described], problems: ProblemSchemas) -> Used:
         _write_problems(one, problems)
         _write_headers(one, resources, used)
         _write_bytes(one)
+        _write_patch_types(one)
         _write_example(one)
     return used
 
@@ -141,6 +143,13 @@ def _write_bytes(one: Described) -> None:
     for response in one.operation["responses"].values():
         if "*/*" in response.get("content", {}):
             response["content"] = {media: {"schema": _BYTES} for media in ("application/octet-stream", "*/*")}
+
+
+def _write_patch_types(one: Described) -> None:
+    """JSON stands first, since generators take the first they know."""
+    if one.method == "patch":
+        content = one.operation["requestBody"]["content"]
+        content |= {media: dict(content[JSON]) for media in PATCHES if media != JSON}
 
 
 def _write_example(one: Described) -> None:

@@ -13,6 +13,8 @@ from litestar.typing import FieldDefinition
 
 from erp_service.decimals import Number, shortest
 from erp_service.texts import Text
+from erp_service.web.merge_patch import Edit, MergePatch
+from erp_service.web.openapi import patch_schemas
 
 
 class Structs(StructSchemaPlugin):
@@ -142,3 +144,16 @@ class Texts(OpenAPISchemaPlugin):
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
         kind = field_definition.annotation
         return Schema(type=OpenAPIType.STRING, min_length=kind.shortest, max_length=kind.longest, pattern=kind.pattern)
+
+
+class Edits(OpenAPISchemaPlugin):
+    """A body of PUT has the schema of what it is decoded into; that of a merge patch is made of the finished ones."""
+
+    def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
+        return not field_definition.is_union and field_definition.is_subclass_of(Edit)
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Any:
+        kind = field_definition.annotation
+        if issubclass(kind, MergePatch):
+            return Reference(ref=patch_schemas.reference(kind))
+        return schema_creator.for_field_definition(FieldDefinition.from_annotation(kind.body))
