@@ -20,7 +20,8 @@ Network = IPv4Network | IPv6Network
 
 
 class KeyRights(msgspec.Struct, frozen=True):
-    """A key that was not revoked. `networks` None: from everywhere; `expires_at` is in Unix time, None: never."""
+    """A key that was not revoked; it may expire while it is known. `networks` None: from everywhere; `expires_at` is in
+    Unix time, None: never."""
 
     id: int
     user_id: int
@@ -50,7 +51,8 @@ class KeyRights(msgspec.Struct, frozen=True):
 class KeyCache:
     """Needs no look-up in the database while this instance is certain to be notified of changes.
 
-    `load` gives the rights of the key with a digest; None if there is none, or if it was revoked."""
+    `load` gives the rights of the key with a digest; None if there is none, or if it was revoked or has
+    expired."""
 
     def __init__(
         self, notifications: NotificationListener, load: Callable[[bytes], Awaitable[KeyRights | None]]

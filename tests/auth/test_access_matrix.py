@@ -1,7 +1,8 @@
 """Every endpoint and every kind of caller: who is let in, and with which problem all others are refused.
 
 What is expected follows from the role and the scope that each route declares; what happens is asked of a real instance.
-A new route is in it by itself. A new kind of caller is one more line in `callers`."""
+A new route is in it by itself. A new kind of caller is one more line in `add_people` or `add_keys`; a new way to refuse
+one is a name more in REFUSALS."""
 
 import itertools
 from collections.abc import Iterator

@@ -79,7 +79,7 @@ def _walk(browser: Chrome, url: str) -> None:
     email = wait.until(seen.element_to_be_clickable((By.ID, "oauth_username")))
     assert browser.switch_to.active_element == email, "the dialog opens on e-mail and password"
     inputs = browser.find_elements(By.CSS_SELECTOR, ".modal-ux input")
-    assert [field.get_attribute("id") for field in inputs] == ["oauth_username", "oauth_password", "auth-bearer-value"]
+    assert [field.get_attribute("id") for field in inputs] == ["oauth_username", "oauth_password", ""]
     email.send_keys(EMAIL)
     secret = browser.find_element(By.ID, "oauth_password")
     secret.send_keys("not the password")

@@ -74,6 +74,24 @@ async def test_a_key_reads_no_file_of_its_maker_that_holds_more_than_its_scopes(
         assert (answer.status_code, slug(answer)) == (403, "not-for-api-keys")
 
 
+async def test_the_audit_log_is_exported_by_key_and_with_its_name(app: Litestar, admin: UserClient, work: Work) -> None:
+    async with await program(app, admin, Scope.AUDIT_READ) as auditor, work():
+        [key] = (await admin.get("/api/v1/api-keys")).json()["items"]
+        first = await done(auditor, (await auditor.post(JOBS, json={"dataset": "audit_log"})).json())
+        spec = {"dataset": "audit_log", "filter": {"api_key_id": key["id"]}, "columns": ["action", "api_key"]}
+        job = await done(auditor, (await auditor.post(JOBS, json=spec)).json())
+        answer = await auditor.get(f"{JOBS}/{job['id']}/download")
+        assert answer.text.splitlines()[:2] == ["action,api_key", f"export.submitted,{key['name']}"]
+        # a minute's downloads of a file are one entry for each key, and one for the person
+        for client in (auditor, auditor, admin, admin):
+            assert (await client.get(f"{JOBS}/{first['id']}/download")).status_code == 200
+        query = {"action": "export.downloaded", "entity_id": first["id"]}
+        entries = (await admin.get("/api/v1/audit", params=query)).json()["items"]
+        assert {entry["api_key_id"] for entry in entries} == {None, key["id"]}
+        # the clock may pass to another minute in between
+        assert len(entries) in (2, 3, 4)
+
+
 async def test_a_schedule_that_a_key_wrote_runs_with_the_role_of_the_key(
     app: Litestar, super_admin: UserClient, owner: asyncpg.Connection
 ) -> None:

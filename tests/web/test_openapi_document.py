@@ -2,14 +2,18 @@
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from erp_service import errors
+from erp_service.access.scopes import Keys, Scope
 from erp_service.app import create_app
 from erp_service.services import build_services
 from erp_service.web.openapi.document import document_of
+from erp_service.web.routing import PUBLIC
 from tests.architecture.assembled import SETTINGS
+from tests.architecture.route_table import endpoints
 from tests.architecture.source import MODULES, tree_of
 from tests.web.openapi import DOCUMENT, SCHEMAS, operations, problems_of
 
@@ -154,3 +158,33 @@ def texts(node: Any) -> Iterator[str]:
     elif isinstance(node, list):
         for child in node:
             yield from texts(child)
+
+
+def test_each_operation_says_which_api_keys_may_call_it() -> None:
+    """In `security`, beside the scheme of keys as OpenAPI 3.1 allows, in words, and by the problems of its 403."""
+    scheme = DOCUMENT["components"]["securitySchemes"]["program_key"]
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    handlers = {(endpoint.path, endpoint.method): endpoint for endpoint in endpoints()}
+    by_path = {(re.sub(r":\w+}", "}", path), method): endpoint for (path, method), endpoint in handlers.items()}
+    for operation in operations():
+        endpoint = by_path[operation.path, operation.method.upper()]
+        ways, text = operation.said["security"], operation.said["description"]
+        keys = [way["program_key"] for way in ways if "program_key" in way]
+        refused = operation.said["responses"].get("403", {})
+        refusals = [*problems_of(refused)] if "content" in refused else []
+        if endpoint.role is PUBLIC:
+            assert ways == [{}], operation.id
+            continue
+        assert {"password": []} in ways, operation.id
+        if endpoint.scope is Keys.NONE:
+            assert keys == [], operation.id
+            assert "Not for API keys." in text
+        elif endpoint.scope is Keys.ANY:
+            assert keys == [[]], operation.id
+            assert "Any API key may call it." in text
+        else:
+            assert keys == [[endpoint.scope]], operation.id
+            assert f"An API key needs the scope **{endpoint.scope}**." in text
+        if operation.method != "head":
+            assert ("/problems/not-for-api-keys" in refusals) == (endpoint.scope is Keys.NONE), operation.id
+            assert ("/problems/api-key-scope" in refusals) == isinstance(endpoint.scope, Scope), operation.id

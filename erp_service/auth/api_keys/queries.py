@@ -33,12 +33,13 @@ _RIGHTS = Prepared(
         ApiKey.scopes,
         ApiKey.networks,
         ApiKey.expires_at,
-    ).where(ApiKey.digest == func.any(bindparam("digests", type_=ARRAY(LargeBinary))), ApiKey.revoked_at.is_(None))
+    ).where(ApiKey.digest == func.any(bindparam("digests", type_=ARRAY(LargeBinary))), IS_ACTIVE)
 )
 
 
 async def rights(db: Session, digests: list[bytes]) -> dict[bytes, KeyRights]:
-    """What the keys with these digests may be used for. One that was revoked, or never made, is missing."""
+    """What the keys with these digests may be used for. One that was revoked, has expired, or was never
+    made, is missing."""
     rows = await db.execute(_RIGHTS, {"digests": digests})
     return {row[0]: _as_rights(*row[1:]) for row in rows}
 
