@@ -127,8 +127,7 @@ class MergePatch(Edit[Body, Shown]):
         try:
             _decoded(self.body, self._applied_to({}))
         except errors.Invalid as refusal:
-            # what is missing, the resource may have
-            if faults := [fault for fault in refusal.faults if fault.detail != validation.MISSING]:
+            if faults := [fault for fault in refusal.faults if not _may_be_there(fault)]:
                 raise errors.Invalid(refusal.detail, *faults) from None
 
     def over(self, present: Shown | None) -> Body:
@@ -174,6 +173,11 @@ def _decoded(kind: type[Struct], value: object) -> Any:
     except RecursionError:
         raise _too_deep() from None
     return validation.decode(kind, body)
+
+
+def _may_be_there(fault: Fault) -> bool:
+    """Whether the resource may have what is missing in the patch. It cannot in a list, which is replaced."""
+    return fault.detail == validation.MISSING and not any(part.isdigit() for part in (fault.pointer or "").split("/"))
 
 
 def _too_deep() -> errors.Malformed:

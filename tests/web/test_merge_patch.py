@@ -199,6 +199,27 @@ def test_a_body_that_is_nested_deep_is_refused(depth: int) -> None:
             validation.decode(kind, nested).over(PRESENT)
 
 
+@given(patch=PATCHES)
+def test_a_good_patch_is_good_whatever_the_resource_is(patch: dict[str, Any]) -> None:
+    validation.decode(ItemPatch, json.dumps(patch).encode()).check()
+
+
+@pytest.mark.parametrize(
+    ("patch", "pointer"),
+    [
+        ({"units": [{"unit": "box", "numerator": 1}]}, "/units/0/denominator"),
+        ({"sku": None}, "/sku"),
+        ({"metadata": {"a": 1}}, "/metadata/a"),
+        ({"no": None}, "/no"),
+        ({"decimals": "1"}, "/decimals"),
+    ],
+)
+def test_a_bad_patch_is_bad_whatever_the_resource_is(patch: dict[str, Any], pointer: str) -> None:
+    with pytest.raises(errors.Invalid) as caught:
+        validation.decode(ItemPatch, json.dumps(patch).encode()).check()
+    assert [fault.pointer for fault in caught.value.faults] == [pointer]
+
+
 # All of them over HTTP
 
 
