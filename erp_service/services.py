@@ -8,8 +8,9 @@ from erp_service.access.principals import AuthorityCache
 from erp_service.access.revocations import Revocations
 from erp_service.auth.authority_loader import AuthorityLoader, RevocationLoader
 from erp_service.auth.credentials import Access
+from erp_service.auth.login.context import LoginContext
 from erp_service.auth.passwords import Passwords
-from erp_service.auth.sessions import LoginContext
+from erp_service.auth.second_factor.encryption import SecretBox
 from erp_service.auth.tokens import Tokens
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
@@ -63,7 +64,7 @@ def build_services(settings: Settings) -> Services:
         notifications=notifications,
         access=Access(tokens, authorities, signed_urls),
         signed_urls=signed_urls,
-        login=LoginContext(settings, database, Passwords(), tokens, revocations),
+        login=LoginContext(settings, database, Passwords(), tokens, revocations, SecretBox(settings)),
         exports=ExportContext(settings, database, store),
         live_status=LiveStatus(
             database,

@@ -64,13 +64,15 @@ class Principal(msgspec.Struct, frozen=True):
 class Authority(msgspec.Struct, frozen=True):
     """What a user may do at this moment. Tokens carry `version`: raising it ends all tokens that were issued before.
 
-    With `must_change_password`, nothing but changing it and signing out."""
+    With `must_change_password`, nothing but changing it and signing out; with `needs_second_factor`, nothing but
+    setting one up, reading their profile, changing the password and signing out."""
 
     user_id: int
     role: Role
     active: bool
     version: int
     must_change_password: bool = False
+    needs_second_factor: bool = False
 
 
 def system(name: str) -> Principal:

@@ -10,9 +10,9 @@ from litestar.connection import ASGIConnection
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from erp_service import errors
-from erp_service.access.principals import SIGNED_ADDRESS, Actor, Principal
+from erp_service.access.principals import SIGNED_ADDRESS, Actor, Authority, Principal
 from erp_service.access.roles import Role
-from erp_service.auth.credentials import Access, Credential, authority_of, rights_changed
+from erp_service.auth.credentials import Access, Credential, authority_of, refuse_unprepared, rights_changed
 from erp_service.auth.problems import AddressRefused
 from erp_service.observability import telemetry
 from erp_service.web.dependencies import services_of
@@ -26,8 +26,8 @@ class BearerAuth:
     the credential was issued for, and their role includes the one that the route declares.
 
     Else raises errors.Unauthorized, AddressRefused for a signature, or errors.Forbidden. Raises
-    errors.PasswordChangeRequired for a user who must change the password first, except where a route is declared for
-    that."""
+    errors.PasswordChangeRequired or errors.SecondFactorRequired for a user who must change the password or set up a
+    second factor first, except where a route is declared for that."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -48,7 +48,8 @@ class StillSignedIn:
     """Checks the credential again once the body has come, which takes as long as the client likes.
 
     Else whoever expects to lose the account keeps a request open that lacks its last byte, such as one that creates
-    another administrator, and sends that afterwards. Raises errors.Unauthorized, errors.PasswordChangeRequired."""
+    another administrator, and sends that afterwards. Raises errors.Unauthorized, errors.PasswordChangeRequired,
+    errors.SecondFactorRequired."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -59,8 +60,7 @@ class StillSignedIn:
             authority = await authority_of(authorities, credential)
             if authority is None:
                 raise rights_changed()
-            if authority.must_change_password and not scope["route_handler"].opt.get("while_password_expired"):
-                raise errors.PasswordChangeRequired
+            _refuse_unprepared(authority, scope["route_handler"].opt)
         await self._app(scope, receive, send)
 
 
@@ -77,8 +77,7 @@ async def _principal(scope: Scope, opt: dict[str, Any]) -> tuple[Principal, Cred
         if signature is None:
             raise rights_changed()
         raise AddressRefused("The user for whom the URL was signed has signed out, or their rights have changed.")
-    if authority.must_change_password and not opt.get("while_password_expired"):
-        raise errors.PasswordChangeRequired("PUT /api/v1/auth/me/password changes it, and answers with new tokens.")
+    _refuse_unprepared(authority, opt)
     client = scope["client"]
     who = Principal(
         user_id=credential.user_id,
@@ -88,6 +87,14 @@ async def _principal(scope: Scope, opt: dict[str, Any]) -> tuple[Principal, Cred
         actor=None if signature is None else Actor(credential.user_id, SIGNED_ADDRESS),
     )
     return who, credential
+
+
+def _refuse_unprepared(authority: Authority, opt: dict[str, Any]) -> None:
+    refuse_unprepared(
+        authority,
+        while_password_expired=opt.get("while_password_expired", False),
+        without_second_factor=opt.get("without_second_factor", False),
+    )
 
 
 def _signature(scope: Scope) -> str | None:

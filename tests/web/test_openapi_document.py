@@ -14,17 +14,18 @@ from tests.architecture.source import MODULES, tree_of
 from tests.web.openapi import DOCUMENT, SCHEMAS, operations, problems_of
 
 OPERATION_IDS = """
-adjustStock assembleKit cancelCount cancelExport changePassword changeUserRole createDownloadUrl createItem
-createLocation createReservation createReservations createSchedule createUser deactivateUser deleteExport deleteItem
-deleteLocation deleteSchedule downloadExport downloadExportHead estimateExport extendReservation followExport getCount
-getDatabaseHealth getExport getHealth getHealthReady getItem getLiveness getLocation getOwnProfile getReservation
-getScalingHealth getSchedule getStartup getTransaction getUser issueStock listAuditEntries listCountLines listCounts
-listCurrentStock listDatasets listExports listItems listLedgerEntries listLocations listReservations listSchedules
-listUsers login logout lookupItems lookupStock openCount postCount postMovements reactivateUser receiveStock
-recordCountLines refreshTokens registerUser releaseReservation replaceItem replaceLocation replaceSchedule replaceUser
+adjustStock assembleKit cancelCount cancelExport changePassword changeUserRole confirmSecondFactor createDownloadUrl
+createItem createLocation createReservation createReservations createSchedule createUser deactivateUser deleteExport
+deleteItem deleteLocation deleteSchedule downloadExport downloadExportHead endSignIn endSignIns estimateExport
+extendReservation followExport getCount getDatabaseHealth getExport getHealth getHealthReady getItem getLiveness
+getLocation getOwnProfile getReservation getScalingHealth getSchedule getSecondFactor getStartup getTransaction getUser
+issueStock listAuditEntries listCountLines listCounts listCurrentStock listDatasets listExports listItems
+listLedgerEntries listLocations listReservations listSchedules listSignIns listUsers login logout lookupItems
+lookupStock openCount postCount postMovements reactivateUser receiveStock recordCountLines refreshTokens registerUser
+releaseReservation removeSecondFactor renewRecoveryCodes replaceItem replaceLocation replaceSchedule replaceUser
 reportLowStock reportMovements reportMovementsCsv reportSnapshot reportSnapshotCsv reportSummary reportTurnover
-resetUserPassword restoreItem restoreLocation retryExport revalueStock reverseTransaction runSchedule submitExport
-transferStock
+resetSecondFactor resetUserPassword restoreItem restoreLocation retryExport revalueStock reverseTransaction runSchedule
+startSecondFactor submitExport transferStock
 """
 
 
@@ -124,7 +125,8 @@ def test_no_property_and_no_parameter_is_without_a_description() -> None:
 
 def test_each_body_has_an_example_but_for_those_with_secrets() -> None:
     """Nobody can offer the caller's own password or token."""
-    secret = {"login", "refreshTokens", "changePassword"}
+    secret = {"login", "refreshTokens", "changePassword", "startSecondFactor", "confirmSecondFactor"}
+    secret |= {"removeSecondFactor", "renewRecoveryCodes"}
     without = {
         operation.id for operation in operations() if "requestBody" in operation.said and not operation.example()
     }

@@ -11,10 +11,18 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Keys, Scope
 from erp_service.auth import login_form, queries, sessions, users
-from erp_service.auth.problems import EmailTaken, RefreshRefused, RoleOutOfReach, WrongCredentials
+from erp_service.auth.login.context import LoginContext
+from erp_service.auth.problems import (
+    EmailTaken,
+    RefreshRefused,
+    RoleOutOfReach,
+    SecondFactorNeeded,
+    SecondFactorWrong,
+    TemporaryPasswordExpired,
+    WrongCredentials,
+)
 from erp_service.auth.routes.new_user import HASHED_FIRST
 from erp_service.auth.schemas import NewUser, PasswordChange, RefreshRequest, TokenPair, UserOut
-from erp_service.auth.sessions import LoginContext
 from erp_service.auth.tokens import TokenClaims
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.observability import telemetry
@@ -46,6 +54,9 @@ def _uncached(pair: TokenPair) -> ApiResponse[TokenPair]:
     operation_class=login_form.FormOperation,
     problems=(
         WrongCredentials,
+        SecondFactorNeeded,
+        SecondFactorWrong,
+        TemporaryPasswordExpired,
         errors.TooMany,
         errors.Malformed,
         errors.TooSlow,
@@ -56,12 +67,16 @@ def _uncached(pair: TokenPair) -> ApiResponse[TokenPair]:
 async def login(request: Request[Any, Any, Any], login: NamedDependency[LoginContext]) -> ApiResponse[TokenPair]:
     """Takes e-mail and password, as the form of the OAuth 2.0 password grant. A header `Authorization` is ignored.
 
+    Users with a second factor also send its code as `totp`, or a recovery code. Without it, the answer to the right
+    password is 401 `second-factor-needed`: ask for the code, and send the whole form again.
+
     Failures are counted for each account and each network; after too many, the answer is 429, and each attempt has to
     wait longer than the one before. Nobody's failures elsewhere slow down an account on a network from which it has
     signed in before. More than 20 sign-ins of an account in a minute are 429, too, unless the operator set another
     limit."""
     credentials = await login_form.read_credentials(request)
-    return _uncached(await sessions.sign_in(login, _anonymous(request), credentials))
+    pair = await sessions.sign_in(login, _anonymous(request), credentials, request.headers.get("user-agent"))
+    return _uncached(pair)
 
 
 @post(
@@ -91,6 +106,7 @@ async def refresh(
     tags=_TAGS,
     idempotent=False,
     while_password_expired=True,
+    without_second_factor=True,
 )
 async def logout(
     request: Request[Principal, TokenClaims, Any],
@@ -137,6 +153,7 @@ async def register(
     summary="Your profile",
     tags=_TAGS,
     operation_id="get_own_profile",
+    without_second_factor=True,
 )
 async def me(read: NamedDependency[ReadSession], request: Request[Principal, TokenClaims, Any]) -> ApiResponse[UserOut]:
     """The user whom the access token belongs to, as the database has them now."""
@@ -151,6 +168,7 @@ async def me(read: NamedDependency[ReadSession], request: Request[Principal, Tok
     tags=_TAGS,
     problems=(errors.TooMany,),
     while_password_expired=True,
+    without_second_factor=True,
 )
 async def change_password(
     request: Request[Principal, TokenClaims, Any],
