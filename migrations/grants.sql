@@ -52,7 +52,7 @@ declare
     "queue_workers":       {"api": "r",    "worker": "rawd", "reader": ""},
     "rate_limits":         {"api": "rawd", "worker": "rawd", "reader": ""},
     "recovery_codes":      {"api": "rad",  "worker": "",     "reader": ""},
-    "refresh_families":    {"api": "raw",  "worker": "rd",   "reader": "r"},
+    "refresh_families":    {"api": "raw",  "worker": "rd",   "reader": ""},
     "refresh_tokens":      {"api": "raw",  "worker": "rd",   "reader": ""},
     "second_factors":      {"api": "rawd", "worker": "",     "reader": ""},
     "stock_balances":      {"api": "raw",  "worker": "rw",   "reader": "r"},

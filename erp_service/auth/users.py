@@ -19,7 +19,7 @@ from erp_service.auth.login.context import LoginContext
 from erp_service.auth.login.networks import forget
 from erp_service.auth.models import User
 from erp_service.auth.passwords import HashSlot
-from erp_service.auth.problems import LastSuperAdmin, NoSecondFactor, OwnAccount, RoleOutOfReach
+from erp_service.auth.problems import LastSuperAdmin, OwnAccount, RoleOutOfReach
 from erp_service.auth.queries import USER_COLUMNS, as_user
 from erp_service.auth.schemas import NewUser, RoleChange, UserChange, UserOut
 from erp_service.auth.second_factor.check import remove_second_factor
@@ -189,19 +189,21 @@ def _temporary() -> dict[str, Any]:
     return {"must_change_password": True, "password_set_at": func.now(), "password_expires_at": expires_at}
 
 
-async def reset_second_factor(db: WriteSession, who: Principal, user_id: int, reason: str) -> None:
+async def reset_second_factor(db: WriteSession, who: Principal, user_id: int, reason: str) -> bool:
     """For whoever has lost device and recovery codes: the password alone is enough again. Ends all their sign-ins.
+    Returns whether there was a second factor; without one, nothing is changed.
 
-    Raises OwnAccount (one's own is removed with a code), RoleOutOfReach, NoSecondFactor, errors.NotFound."""
+    Raises OwnAccount (one's own is removed with a code), RoleOutOfReach, errors.NotFound."""
     locked = await lock_for_update(db, who, user_id)
     _refuse_own_account(who, locked)
     if not locked.user.second_factor:
-        raise NoSecondFactor("The user has none.")
+        return False
     await remove_second_factor(db, user_id)
     values = {"second_factor_since": None, "authority_version": User.authority_version + 1, "version": User.version + 1}
     await db.execute(update(User).where(User.id == user_id).values(values))
     await sessions.end_all(db, user_id, "second factor reset")
     await record(db, who, "user.second_factor_reset", user_id, reason=reason, on_behalf_of=user_id)
+    return True
 
 
 async def _apply(

@@ -39,6 +39,15 @@ create table recovery_codes (
   constraint recovery_codes_user_id_fkey foreign key (user_id) references users (id)
 );
 
+-- How many sign-ins of a user are open: all that the access review shows of them. Whoever reads reports and exports
+-- reads nothing else of that table.
+create function erp_open_sign_ins(user_id bigint) returns bigint
+  language sql stable strict security definer set search_path = pg_catalog, pg_temp
+  as $body$
+    select count(*) from public.refresh_families family
+    where family.user_id = $1 and family.revoked_at is null and family.expires_at > now()
+  $body$;
+
 -- Whoever must have a second factor may do less without it: as a change of the role, that is told to every instance.
 drop trigger users_tell_authority on users;
 create trigger users_tell_authority

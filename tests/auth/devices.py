@@ -19,8 +19,8 @@ class Device(NamedTuple):
     recovery_codes: list[str]
 
     def code(self, steps: int = 1) -> str:
-        """That of so many steps of 30 s from now. The next one is taken, too, and is still valid if the step ends before
-        it arrives."""
+        """That of so many steps of 30 s from now. The next one is taken, too, and is still valid if the step ends
+        before it arrives."""
         return pyotp.TOTP(self.secret).at(int(time.time()) + 30 * steps)
 
 

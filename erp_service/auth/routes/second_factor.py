@@ -43,7 +43,7 @@ async def get_second_factor(
     request: Request[Principal, TokenClaims, Any], read: NamedDependency[ReadSession]
 ) -> ApiResponse[SecondFactorOut]:
     """Whether there is one, whether your role must have one, and how many recovery codes are left."""
-    return ApiResponse(await service.state(read, request.auth.user_id))
+    return ApiResponse(await service.second_factor_of(read, request.auth.user_id))
 
 
 @post(

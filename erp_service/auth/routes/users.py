@@ -10,7 +10,7 @@ from erp_service.access.roles import Role
 from erp_service.access.scopes import Keys, Scope
 from erp_service.auth import queries, users
 from erp_service.auth.login.context import LoginContext
-from erp_service.auth.problems import EmailTaken, NoSecondFactor, OwnAccount, RoleOutOfReach
+from erp_service.auth.problems import EmailTaken, OwnAccount, RoleOutOfReach
 from erp_service.auth.routes.new_user import HASHED_FIRST
 from erp_service.auth.schemas import NewUser, PasswordReset, RoleChange, UserChange, UserOut, UserPage
 from erp_service.auth.second_factor.schemas import SecondFactorReset
@@ -186,7 +186,7 @@ async def reset_password(
     status_code=204,
     summary="Remove another user's second factor",
     tags=_TAGS,
-    problems=(OwnAccount, NoSecondFactor),
+    problems=(OwnAccount,),
     operation_id="reset_second_factor",
     example={"reason": "lost the telephone and the recovery codes, identified in person"},
 )
@@ -198,7 +198,7 @@ async def reset_second_factor(
 ) -> ApiResponse[None]:
     """For whoever has lost the device and the recovery codes: be sure who it is first. The password alone is enough
     again at log-in, until a new second factor is set up. Ends all sign-ins of the user on every instance within a
-    second."""
+    second. Of a user without one, nothing is changed."""
     await users.reset_second_factor(write, who, user_id, data.reason)
     return ApiResponse(None, status_code=204)
 

@@ -45,7 +45,7 @@ PENDING = timedelta(minutes=30)
 """How long a new secret waits for its first code."""
 
 
-async def state(db: Session, user_id: int) -> SecondFactorOut:
+async def second_factor_of(db: Session, user_id: int) -> SecondFactorOut:
     row = (await db.execute(select(User.role, User.second_factor_since).where(User.id == user_id))).one()
     return SecondFactorOut(row.second_factor_since, await recovery_codes(db, user_id), await _is_required(db, row.role))
 
