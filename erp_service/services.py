@@ -11,6 +11,7 @@ from erp_service.auth.credentials import Access
 from erp_service.auth.login.context import LoginContext
 from erp_service.auth.passwords import Passwords
 from erp_service.auth.second_factor.encryption import SecretBox
+from erp_service.auth.second_factor.rotation import renewing
 from erp_service.auth.tokens import Tokens
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
@@ -83,7 +84,11 @@ def build_services(settings: Settings) -> Services:
 async def running(services: Services) -> AsyncIterator[None]:
     """Listens for notifications and follows exports inside; closes everything in the end."""
     try:
-        async with services.notifications.listening(), services.live_status.running():
+        async with (
+            services.notifications.listening(),
+            services.live_status.running(),
+            renewing(services.database, services.login.secret_box),
+        ):
             yield
     finally:
         services.login.passwords.close()

@@ -92,6 +92,14 @@ async def user(db: Session, user_id: int) -> tuple[UserOut, int]:
     return as_user(*row[:-1]), row.version
 
 
+async def user_id_by_email(db: Session, email: str) -> int:
+    """Raises errors.NotFound."""
+    user_id: int | None = await db.scalar(select(User.id).where(User.email_key == email_key(email)))
+    if user_id is None:
+        raise errors.NotFound(f"No user has the e-mail {email}.")
+    return user_id
+
+
 async def users(
     db: ReadSession,
     *,

@@ -29,12 +29,10 @@ async def _use_totp(db: WriteSession, box: SecretBox, user_id: int, code: str) -
     row = (await db.execute(statement.where(SecondFactor.user_id == user_id))).one_or_none()
     if row is None or row.secret is None:
         return False
-    secret = box.open(row.secret)
-    step = codes.matching_step(secret, code, now=row.now, after=row.last_step)
+    step = codes.matching_step(box.open(row.secret), code, now=row.now, after=row.last_step)
     if step is None:
         return False
-    values = {"last_step": step, "secret": box.seal(secret) if box.is_outdated(row.secret) else row.secret}
-    await db.execute(update(SecondFactor).where(SecondFactor.user_id == user_id).values(values))
+    await db.execute(update(SecondFactor).where(SecondFactor.user_id == user_id).values(last_step=step))
     return True
 
 

@@ -1,10 +1,8 @@
 """The secrets of second factors are encrypted at rest, with a key that is derived from ERP_JWT_SECRET: whoever reads a
 dump, a backup or the table has none of them. Unlike passwords they cannot be hashed, since each check needs them.
 
-Encrypted with the newest secret, read with all of them, as tokens are. What was encrypted with an older one is
-encrypted anew when it is used, and when an instance starts that has several secrets (`renew_all`): so a rotation
-locks nobody out.
-"""
+Encrypted with the newest secret, read with all of them, as tokens are; rotation.py encrypts anew. Without the secret,
+nothing but second factors is lost: whoever has one is let in by `erp create-user EMAIL --reset-totp`."""
 
 import base64
 
@@ -25,6 +23,7 @@ class SecretBox:
     def __init__(self, settings: Settings) -> None:
         keys = [_key(secret) for secret in settings.jwt_secrets]
         self._box, self._newest = MultiFernet(keys), keys[0]
+        self.rotates = len(keys) > 1
 
     def seal(self, secret: str) -> str:
         return self._box.encrypt(secret.encode()).decode()
