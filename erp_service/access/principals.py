@@ -114,10 +114,11 @@ class AuthorityCache:
         """None for an id that no user has.
 
         `at_least` is the version in the caller's token. A new token may arrive before the notification of the change
-        that it came with; what is cached is then too old."""
+        that it came with; what is cached is then too old. So may a request after the caller has set up the second
+        factor that they need."""
         if self._notifications.is_current and user_id in self._known:
             known = self._known[user_id]
-            if known is None or known.version >= at_least:
+            if known is None or (known.version >= at_least and not known.needs_second_factor):
                 self._known.move_to_end(user_id)
                 return known
         changes = self._changes

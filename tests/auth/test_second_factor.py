@@ -164,6 +164,16 @@ async def test_the_code_that_confirmed_signs_in_no_more(client: httpx.AsyncClien
     assert (await log_in(client, grace.email, code)).status_code == 401
 
 
+async def test_of_two_who_confirm_at_once_one_gets_the_recovery_codes(two: Instances, grace: Person) -> None:
+    pair = await signed_in(two.clients[0], grace.email)
+    device = Device(await begin(two.clients[0], pair), [])
+    code = device.code(0)
+    answers = await asyncio.gather(*(confirm(client, pair, code) for client in two.clients))
+    assert sorted(answer.status_code for answer in answers) == [200, 409]
+    [codes_] = [answer.json()["recovery_codes"] for answer in answers if answer.status_code == 200]
+    assert (await log_in(two.clients[1], grace.email, codes_[9])).status_code == 200
+
+
 async def test_a_recovery_code_works_once_also_on_two_instances_at_the_same_moment(
     two: Instances, grace: Person, owner: asyncpg.Connection
 ) -> None:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from erp_service.access.roles import Role
-from erp_service.auth.login.families import LONGEST_USER_AGENT
+from erp_service.auth.login.families import LONGEST_ORIGIN
 from tests.auth.devices import log_in, with_device
 from tests.auth.people import Join, Person, actions, bearer, login, me, refresh, signed_in, slug
 from tests.support.apps import Instances
@@ -67,7 +67,7 @@ async def test_they_come_in_pages_newest_first(client: httpx.AsyncClient, grace:
     ("sent", "shown"),
     [
         (b"curl/8.9\r\nX-Forged: 1", "curl/8.9 X-Forged: 1"),
-        (b"a" * 2**20, "a" * LONGEST_USER_AGENT),
+        (b"a" * 2**20, "a" * LONGEST_ORIGIN),
         (b"\x00\x1b[31m\xe2\x80\xae", "[31m\xe2\xae"),
         (b"\t \x7f", None),
         (b"", None),

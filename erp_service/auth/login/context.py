@@ -1,5 +1,7 @@
 """What one instance signs users in with."""
 
+from uuid import UUID
+
 import msgspec
 
 from erp_service.access.revocations import Revocations
@@ -17,3 +19,9 @@ class LoginContext(msgspec.Struct, frozen=True):
     tokens: Tokens
     revocations: Revocations
     secret_box: SecretBox
+
+    def tell(self, ended: list[UUID]) -> None:
+        """These sign-ins were ended, and that is committed. This instance knows it at once; others are told by a
+        trigger."""
+        for family in ended:
+            self.revocations.add(family)

@@ -19,8 +19,8 @@ FAMILY_DAYS = 90
 """A sign-in ends after so many days, however often it is refreshed."""
 
 
-LONGEST_USER_AGENT = 200
-"""Characters that are kept of the program's name."""
+LONGEST_ORIGIN = 200
+"""Characters that are kept of the address and of the program's name, each."""
 
 
 async def start(
@@ -28,12 +28,15 @@ async def start(
 ) -> UUID:
     """Its `expires_at` and `last_used_at` are set by `issue`, which follows in the same transaction."""
     family_id = uuid7()
-    # whatever the client says it is: it is shown to people, and must not look like something else there
-    shown = None if user_agent is None else appearance(user_agent[: 4 * LONGEST_USER_AGENT])[:LONGEST_USER_AGENT]
-    values = {"id": family_id, "user_id": user_id, "expires_at": func.now(), "address": address}
-    values |= {"user_agent": shown or None, "second_factor": second_factor}
+    values = {"id": family_id, "user_id": user_id, "expires_at": func.now(), "second_factor": second_factor}
+    values |= {"address": _shown(address), "user_agent": _shown(user_agent)}
     await db.execute(insert(RefreshFamily).values(values))
     return family_id
+
+
+def _shown(text: str | None) -> str | None:
+    # it is whatever a client or a proxy says, and people read it: it must not look like something else there
+    return appearance(text[: 4 * LONGEST_ORIGIN])[:LONGEST_ORIGIN] or None if text else None
 
 
 async def issue(db: WriteSession, settings: Settings, tokens: Tokens, claims: Claims) -> TokenPair:

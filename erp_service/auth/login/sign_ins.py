@@ -90,7 +90,7 @@ async def end(login: LoginContext, who: Principal, sign_in_id: UUID) -> None:
             await record(db, who, "user.signed_out", owner, after=action)
         else:
             await record(db, who, "user.signed_out_by_another", owner, after=action, on_behalf_of=owner)
-    _tell(login, ended)
+    login.tell(ended)
 
 
 async def end_others(login: LoginContext, who: Principal, claims: Claims) -> None:
@@ -100,7 +100,7 @@ async def end_others(login: LoginContext, who: Principal, claims: Claims) -> Non
         ended = await families.revoke(db, "ended", *others)
         if ended:
             await record(db, who, "user.signed_out", claims.user_id, after={"sign_ins": len(ended)})
-    _tell(login, ended)
+    login.tell(ended)
 
 
 async def end_all_of(login: LoginContext, who: Principal, user_id: int) -> None:
@@ -111,10 +111,4 @@ async def end_all_of(login: LoginContext, who: Principal, user_id: int) -> None:
         if ended:
             after = {"sign_ins": len(ended)}
             await record(db, who, "user.signed_out_by_another", user_id, after=after, on_behalf_of=user_id)
-    _tell(login, ended)
-
-
-def _tell(login: LoginContext, ended: list[UUID]) -> None:
-    """Here when the answer is sent; on other instances when the notification of the trigger arrives."""
-    for family in ended:
-        login.revocations.add(family)
+    login.tell(ended)

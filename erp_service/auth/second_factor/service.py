@@ -6,6 +6,7 @@ second factor already. What is shown is counted and delayed as at log-in."""
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
+from uuid import UUID
 
 from msgspec import UNSET
 from sqlalchemy import delete, func, insert, select, update
@@ -80,27 +81,31 @@ async def confirm(login: LoginContext, who: Principal, claims: Claims, code: str
         if row is None:
             raise NoSecondFactor
         step = codes.matching_step(login.secret_box.open(row.pending_secret), codes.plain(code), now=row.now, after=0)
-        if step is not None:
-            return await _take_effect(db, who, claims, row.pending_secret, step, replaces)
-        await record(db, who, "user.second_factor_failed", claims.user_id)
-    raise _wrong_code()
+        outcome = None if step is None else await _take_effect(db, who, claims, row.pending_secret, step, replaces)
+        if outcome is None:
+            await record(db, who, "user.second_factor_failed", claims.user_id)
+    if outcome is None:
+        raise _wrong_code()
+    new, ended = outcome
+    login.tell(ended)
+    return new
 
 
 async def remove(login: LoginContext, who: Principal, claims: Claims, proof: SecondFactorProof) -> None:
     """Ends the user's other sign-ins. Raises errors.Invalid for a wrong password or code, NoSecondFactor,
     SecondFactorKept, errors.TooMany."""
 
-    async def end(db: WriteSession, account: Account) -> None:
+    async def end(db: WriteSession, account: Account) -> list[UUID]:
         await remove_second_factor(db, account.id)
         values = {"second_factor_since": None, "version": User.version + 1}
         await db.execute(update(User).where(User.id == account.id).values(values))
-        await _end_others(db, claims, "second factor removed")
         await record(db, who, "user.second_factor_removed", account.id)
+        return await _end_others(db, claims, "second factor removed")
 
     async with login.database.read() as read:
         if await _is_required(read, who.role):
             raise SecondFactorKept
-    await _proven(login, who, claims, proof.password, proof.code, end)
+    login.tell(await _proven(login, who, claims, proof.password, proof.code, end))
 
 
 async def renew_recovery_codes(
@@ -142,7 +147,7 @@ async def _proven(
     async with login.database.write() as db:
         refusal = await _refusal(db, login, who, claims, account, code, matches=matches, may_lack=may_lack)
         outcome = refusal or await change(db, account)
-        if refusal:
+        if isinstance(refusal, errors.Invalid):
             await record(db, who, "user.second_factor_failed", account.id)
     if isinstance(outcome, Refused):
         raise outcome
@@ -193,15 +198,16 @@ async def _locked(db: WriteSession, claims: Claims, password_hash: str | None = 
 
 async def _take_effect(
     db: WriteSession, who: Principal, claims: Claims, sealed: str, step: int, replaces: bool
-) -> RecoveryCodes:
+) -> tuple[RecoveryCodes, list[UUID]]:
+    """The recovery codes, and the sign-ins that were ended."""
     values = {"secret": sealed, "last_step": step, "pending_secret": None, "pending_since": None}
     await db.execute(update(SecondFactor).where(SecondFactor.user_id == claims.user_id).values(values))
     since = {"second_factor_since": func.now(), "version": User.version + 1}
     await db.execute(update(User).where(User.id == claims.user_id).values(since))
     await db.execute(update(RefreshFamily).where(RefreshFamily.id == claims.family).values(second_factor=True))
-    await _end_others(db, claims, "second factor added")
+    ended = await _end_others(db, claims, "second factor added")
     await record(db, who, "user.second_factor_added", claims.user_id, after={"replaces": replaces})
-    return await _new_recovery_codes(db, claims.user_id)
+    return await _new_recovery_codes(db, claims.user_id), ended
 
 
 async def _new_recovery_codes(db: WriteSession, user_id: int) -> RecoveryCodes:
@@ -212,10 +218,10 @@ async def _new_recovery_codes(db: WriteSession, user_id: int) -> RecoveryCodes:
     return RecoveryCodes(new)
 
 
-async def _end_others(db: WriteSession, claims: Claims, reason: str) -> None:
+async def _end_others(db: WriteSession, claims: Claims, reason: str) -> list[UUID]:
     """All sign-ins of the user but this one: they were made by other rules."""
     others = (RefreshFamily.user_id == claims.user_id, RefreshFamily.id != claims.family)
-    await families.revoke(db, reason, *others)
+    return await families.revoke(db, reason, *others)
 
 
 async def _is_required(db: Session, role: str) -> bool:
