@@ -118,11 +118,19 @@ class Client:
         )
 
     @classmethod
-    def sign_in(cls, url: str, email: str, password: str, **options: Any) -> Self:
-        """A client that stays signed in. Takes the options of the constructor; raises Refused, Unreachable."""
+    def sign_in(
+        cls, url: str, email: str, password: str, *, code: Callable[[], str] | None = None, **options: Any
+    ) -> Self:
+        """A client that stays signed in. `code` is asked for the code of a second factor, if the user has one. Takes
+        the options of the constructor; raises Refused, Unreachable."""
         client = cls(url, "", **options)
         try:
-            client._service.sign_in(email, password)
+            try:
+                client._service.sign_in(email, password)
+            except Refused as refused:
+                if code is None or refused.type != "/problems/second-factor-needed":
+                    raise
+                client._service.sign_in(email, password, code())
         except BaseException:
             client.close()
             raise

@@ -67,8 +67,8 @@ class Connection:
         self._notice = notice
         self.patience, self._answered = patience, False
 
-    def sign_in(self, email: str, password: str) -> None:
-        form = {"username": email, "password": password}
+    def sign_in(self, email: str, password: str, code: str | None = None) -> None:
+        form = {"username": email, "password": password} | ({} if code is None else {"totp": code})
         self._store_tokens(json_of(self.send("POST", "/api/v1/auth/login", data=form)))
 
     def close(self) -> None:

@@ -126,6 +126,16 @@ class PasswordChangeRequired(Refused):
     status, slug, title = 403, "password-change-required", "Change your password first"
 
 
+class SecondFactorRequired(Refused):
+    """Your role must have a second factor, by the settings of the company, and you have none yet. Until then, your
+    tokens can do nothing but set one up, read your profile, change your password, and sign out.
+
+    Begin with `POST /api/v1/auth/me/totp`, and confirm it with `POST /api/v1/auth/me/totp/confirm`. Your tokens can
+    then do everything again."""
+
+    status, slug, title = 403, "second-factor-required", "Set up a second factor first"
+
+
 class NotFound(Refused):
     """Nothing has this address or id, or it was deleted, or it belongs to somebody else."""
 

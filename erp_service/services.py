@@ -10,8 +10,10 @@ from erp_service.access.revocations import Revocations
 from erp_service.auth.api_keys.uses import KeyUses
 from erp_service.auth.authority_loader import AuthorityLoader, KeyLoader, RevocationLoader
 from erp_service.auth.credentials import Access
+from erp_service.auth.login.context import LoginContext
 from erp_service.auth.passwords import Passwords
-from erp_service.auth.sessions import LoginContext
+from erp_service.auth.second_factor.encryption import SecretBox
+from erp_service.auth.second_factor.rotation import renewing
 from erp_service.auth.tokens import Tokens
 from erp_service.company.current import CurrentSettings
 from erp_service.db.engine import Database
@@ -73,7 +75,7 @@ def build_services(settings: Settings) -> Services:
         access=Access(tokens, keys, key_uses, authorities, signed_urls),
         request_limiter=RequestLimiter(settings, lambda: _request_limits(company)),
         signed_urls=signed_urls,
-        login=LoginContext(settings, database, Passwords(), tokens, revocations),
+        login=LoginContext(settings, database, Passwords(), tokens, revocations, SecretBox(settings)),
         exports=ExportContext(settings, database, store),
         live_status=LiveStatus(
             database,
@@ -103,6 +105,7 @@ async def running(services: Services) -> AsyncIterator[None]:
             services.live_status.running(),
             services.request_limiter.running(),
             services.access.key_uses.running(),
+            renewing(services.database, services.login.secret_box),
         ):
             yield
     finally:

@@ -52,8 +52,10 @@ declare
     "queue_deaths":        {"api": "r",    "worker": "rawd", "reader": ""},
     "queue_workers":       {"api": "r",    "worker": "rawd", "reader": ""},
     "rate_limits":         {"api": "rawd", "worker": "rawd", "reader": ""},
+    "recovery_codes":      {"api": "rad",  "worker": "",     "reader": ""},
     "refresh_families":    {"api": "raw",  "worker": "rd",   "reader": ""},
     "refresh_tokens":      {"api": "raw",  "worker": "rd",   "reader": ""},
+    "second_factors":      {"api": "rawd", "worker": "",     "reader": ""},
     "stock_balances":      {"api": "raw",  "worker": "rw",   "reader": "r"},
     "stock_count_lines":   {"api": "rawd", "worker": "r",    "reader": "r"},
     "stock_counts":        {"api": "raw",  "worker": "r",    "reader": "r"},
@@ -74,7 +76,10 @@ declare
     "idempotency.body": ["app", "api"],
     "idempotency.headers": ["app", "api"],
     "idempotency.digest": ["app", "api"],
-    "refresh_tokens.digest": ["app", "api", "worker"]
+    "recovery_codes.digest": ["app", "api"],
+    "refresh_tokens.digest": ["app", "api", "worker"],
+    "second_factors.pending_secret": ["app", "api"],
+    "second_factors.secret": ["app", "api"]
   }';
   -- `for update` needs the right to update some column. These decide nothing.
   lockable constant jsonb := '{

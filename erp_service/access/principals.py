@@ -72,13 +72,15 @@ class Principal(msgspec.Struct, frozen=True):
 class Authority(msgspec.Struct, frozen=True):
     """What a user may do at this moment. Tokens carry `version`: raising it ends all tokens that were issued before.
 
-    With `must_change_password`, nothing but changing it and signing out."""
+    With `must_change_password`, nothing but changing it and signing out; with `needs_second_factor`, nothing but
+    setting one up, reading their profile, changing the password and signing out."""
 
     user_id: int
     role: Role
     active: bool
     version: int
     must_change_password: bool = False
+    needs_second_factor: bool = False
 
 
 def system(name: str) -> Principal:
@@ -120,10 +122,11 @@ class AuthorityCache:
         """None for an id that no user has.
 
         `at_least` is the version in the caller's token. A new token may arrive before the notification of the change
-        that it came with; what is cached is then too old."""
+        that it came with; what is cached is then too old. So may a request after the caller has set up the second
+        factor that they need."""
         if self._notifications.is_current and user_id in self._known:
             known = self._known[user_id]
-            if known is None or known.version >= at_least:
+            if known is None or (known.version >= at_least and not known.needs_second_factor):
                 self._known.move_to_end(user_id)
                 return known
         changes = self._changes

@@ -11,7 +11,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from erp_service import errors
 from erp_service.access import key_format
-from erp_service.access.principals import SIGNED_ADDRESS, Actor, KeyGrant, Principal
+from erp_service.access.principals import SIGNED_ADDRESS, Actor, Authority, KeyGrant, Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import KeyAccess, Keys
 from erp_service.auth.credentials import (
@@ -22,6 +22,7 @@ from erp_service.auth.credentials import (
     authority_of,
     key_refused,
     no_longer_valid,
+    refuse_unprepared,
     rights_changed,
 )
 from erp_service.auth.problems import AddressRefused
@@ -40,8 +41,8 @@ class BearerAuth:
 
     Else raises errors.Unauthorized, AddressRefused for a signature, errors.TooMany for a caller with too many requests,
     those that are forbidden too, errors.Forbidden, or for a key errors.NotForKeys, errors.KeyScopeMissing,
-    errors.KeyNetworkRefused. Raises errors.PasswordChangeRequired for a user who must change
-    the password first, except where a route is declared for that."""
+    errors.KeyNetworkRefused. Raises errors.PasswordChangeRequired or errors.SecondFactorRequired for a user who must
+    change the password or set up a second factor first, except where a route is declared for that."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -65,7 +66,8 @@ class StillSignedIn:
     """Checks the credential again once the body has come, which takes as long as the client likes.
 
     Else whoever expects to lose the account keeps a request open that lacks its last byte, such as one that creates
-    another administrator, and sends that afterwards. Raises errors.Unauthorized, errors.PasswordChangeRequired."""
+    another administrator, and sends that afterwards. Raises errors.Unauthorized, errors.PasswordChangeRequired,
+    errors.SecondFactorRequired."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -75,8 +77,7 @@ class StillSignedIn:
             authority = await authority_of(services_of(scope["litestar_app"]).find(Access), credential)
             if authority is None:
                 raise no_longer_valid(credential)
-            if authority.must_change_password and not scope["route_handler"].opt.get("while_password_expired"):
-                raise errors.PasswordChangeRequired
+            _refuse_unprepared(authority, scope["route_handler"].opt)
         await self._app(scope, receive, send)
 
 
@@ -96,8 +97,7 @@ async def _principal(scope: Scope, opt: dict[str, Any]) -> tuple[Principal, Cred
         if signature is None:
             raise rights_changed()
         raise AddressRefused("The user for whom the URL was signed has signed out, or their rights have changed.")
-    if authority.must_change_password and not opt.get("while_password_expired"):
-        raise errors.PasswordChangeRequired("PUT /api/v1/auth/me/password changes it, and answers with new tokens.")
+    _refuse_unprepared(authority, opt)
     who = Principal(
         user_id=credential.user_id,
         role=authority.role,
@@ -140,6 +140,14 @@ async def _credential_of(access: Access, digest: bytes) -> KeyCredential:
     if (rights := await access.keys.of(digest)) is None:
         raise key_refused()
     return KeyCredential(digest, rights)
+
+
+def _refuse_unprepared(authority: Authority, opt: dict[str, Any]) -> None:
+    refuse_unprepared(
+        authority,
+        while_password_expired=opt.get("while_password_expired", False),
+        without_second_factor=opt.get("without_second_factor", False),
+    )
 
 
 def _address(scope: Scope) -> str | None:

@@ -105,6 +105,16 @@ def no_longer_valid(credential: Credential) -> errors.Unauthorized:
     return key_refused() if isinstance(credential, KeyCredential) else rights_changed()
 
 
+def refuse_unprepared(authority: Authority, *, while_password_expired: bool, without_second_factor: bool) -> None:
+    """For a user who must do something else first, unless the request is of the kinds that may come before it.
+
+    Raises errors.PasswordChangeRequired, errors.SecondFactorRequired."""
+    if authority.must_change_password and not while_password_expired:
+        raise errors.PasswordChangeRequired("PUT /api/v1/auth/me/password changes it, and answers with new tokens.")
+    if authority.needs_second_factor and not without_second_factor:
+        raise errors.SecondFactorRequired("POST /api/v1/auth/me/totp begins, with your password.")
+
+
 def rights_changed() -> errors.Unauthorized:
     return errors.Unauthorized(
         "This sign-in was ended, or your rights have changed since: sign in again, or use your refresh token.",

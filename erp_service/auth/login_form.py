@@ -11,12 +11,13 @@ from litestar.openapi.spec.enums import OpenAPIType
 
 from erp_service import errors
 from erp_service.auth.emails import Email
-from erp_service.auth.schemas import LONGEST, LoginCredentials
+from erp_service.auth.schemas import LONGEST, LONGEST_CODE, LoginCredentials
 from erp_service.errors import Fault
 
 MEDIA_TYPE = "application/x-www-form-urlencoded"
 
 _LONGEST = {"username": Email.longest, "password": LONGEST}
+_CODE = "totp"
 _IGNORED = ("grant_type", "scope", "client_id", "client_secret")
 
 
@@ -27,6 +28,13 @@ class FormOperation(Operation):
     def __post_init__(self) -> None:
         text = {name: Schema(type=OpenAPIType.STRING, min_length=1, max_length=n) for name, n in _LONGEST.items()}
         text["username"].description = "The e-mail."
+        code = Schema(
+            type=OpenAPIType.STRING,
+            min_length=1,
+            max_length=LONGEST_CODE,
+            description="The code of the second factor, or a recovery code; only for users who have one.",
+        )
+        text[_CODE] = code
         ignored = {name: Schema(type=OpenAPIType.STRING, description="Ignored.") for name in _IGNORED}
         schema = Schema(type=OpenAPIType.OBJECT, properties={**text, **ignored}, required=list(_LONGEST))
         self.request_body = RequestBody(required=True, content={MEDIA_TYPE: OpenAPIMediaType(schema=schema)})
@@ -43,17 +51,21 @@ async def read_credentials(request: Request[Any, Any, Any]) -> LoginCredentials:
     except ValueError:
         raise errors.Malformed("The form is not percent-encoded UTF-8, or has too many fields.") from None
     values: dict[str, list[str]] = {name: [v for n, v in fields if n == name] for name in _LONGEST}
-    if faults := [fault for name in values for fault in _field_faults(name, values[name])]:
+    # a client may send every field of its form: an empty one is none
+    codes = [value for name, value in fields if name == _CODE and value]
+    faults = [fault for name in values for fault in _field_faults(name, values[name], _LONGEST[name])]
+    faults += _field_faults(_CODE, codes, LONGEST_CODE) if codes else []
+    if faults:
         raise errors.Invalid(None, *faults)
-    return LoginCredentials(values["username"][0].strip(), values["password"][0])
+    return LoginCredentials(values["username"][0].strip(), values["password"][0], codes[0] if codes else None)
 
 
-def _field_faults(name: str, values: list[str]) -> list[Fault]:
+def _field_faults(name: str, values: list[str], longest: int) -> list[Fault]:
     pointer = f"/{name}"
     if len(values) != 1:
         return [Fault("is given more than once" if values else "is missing", pointer=pointer)]
-    if not 1 <= len(values[0]) <= _LONGEST[name]:
-        return [Fault(f"must be 1 to {_LONGEST[name]} characters long", pointer=pointer)]
+    if not 1 <= len(values[0]) <= longest:
+        return [Fault(f"must be 1 to {longest} characters long", pointer=pointer)]
     if "\0" in values[0]:
         return [Fault("must not contain NUL", pointer=pointer)]
     return []

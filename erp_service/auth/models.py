@@ -31,6 +31,12 @@ class User(Base):
     password_hash: Mapped[str] = mapped_column(Text)
     # somebody else knows the password: until it is changed, tokens are good for nothing else
     must_change_password: Mapped[bool] = mapped_column(server_default=text("false"))
+    # none: of before this was kept
+    password_set_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
+    # nobody signs in any more with a password that somebody else has set, and that was not changed until then
+    password_expires_at: Mapped[datetime | None] = mapped_column()
+    # none: the password is enough
+    second_factor_since: Mapped[datetime | None] = mapped_column()
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
     # carried by access tokens: raising it makes all tokens that were issued before invalid
     authority_version: Mapped[int] = mapped_column(Integer, server_default=text("1"))
@@ -67,6 +73,12 @@ class RefreshFamily(Base):
     expires_at: Mapped[datetime] = mapped_column(index=True)
     revoked_at: Mapped[datetime | None] = mapped_column()
     revoked_because: Mapped[str | None] = mapped_column(Text)
+    # of the log-in
+    address: Mapped[str | None] = mapped_column(Text)
+    user_agent: Mapped[str | None] = mapped_column(Text)
+    second_factor: Mapped[bool] = mapped_column(server_default=text("false"))
+    # the time of its newest token
+    last_used_at: Mapped[datetime | None] = mapped_column()
 
 
 class RefreshToken(Base):

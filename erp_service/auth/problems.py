@@ -11,6 +11,47 @@ class WrongCredentials(errors.Refused):
     status, slug, title = 401, "wrong-credentials", "E-mail or password is wrong"
 
 
+class SecondFactorNeeded(errors.Refused):
+    """E-mail and password are right, and this user has a second factor: send the same form again with its code in
+    `totp`. A recovery code is taken, too."""
+
+    status, slug, title = 401, "second-factor-needed", "The code of your second factor is needed"
+
+
+class SecondFactorWrong(errors.Refused):
+    """E-mail and password are right, and the code of the second factor is not: it is mistyped, too old, or was used
+    before. Each code works once, so wait for the next one.
+
+    If each is refused, the clock of your device may be wrong. Wrong codes are counted and delayed as wrong passwords
+    are."""
+
+    status, slug, title = 401, "second-factor-wrong", "The code of your second factor is not valid"
+
+
+class TemporaryPasswordExpired(errors.Refused):
+    """The password is right, but an administrator has set it, and it was not changed within 7 days.
+
+    Ask a SUPER_ADMIN to reset it again."""
+
+    status, slug, title = 401, "temporary-password-expired", "The temporary password has expired"
+
+
+class SecondFactorKept(errors.Refused):
+    """Your role must have a second factor, by the settings of the company, so that it cannot be removed.
+
+    For another device, replace it: `POST /api/v1/auth/me/totp` with a code of the present one."""
+
+    status, slug, title = 409, "second-factor-kept", "Your role must have a second factor"
+
+
+class NoSecondFactor(errors.Refused):
+    """You have no second factor, or have begun none in the last 30 minutes that a code could confirm.
+
+    Begin with `POST /api/v1/auth/me/totp`."""
+
+    status, slug, title = 409, "no-second-factor", "There is no second factor"
+
+
 class RefreshRefused(errors.Refused):
     """The refresh token is unknown, expired or already used, or its sign-in was ended: by signing out, by a change of
     role or password, or because one of its tokens was used twice.

@@ -12,14 +12,31 @@ from erp_service.auth.emails import email_key
 from erp_service.auth.login.networks import Networks
 from erp_service.auth.models import LoginNetwork, User
 from erp_service.auth.schemas import Redacted, UserOut, UserPage
+from erp_service.company.settings import company_settings
 from erp_service.db.base import has
 from erp_service.db.pagination import SortKey, chosen, orders, page
 from erp_service.db.sessions import ReadSession, Session
 
-USER_COLUMNS = (User.id, User.email, User.full_name, User.role, User.is_active, User.created_at, User.last_login_at)
+USER_COLUMNS = (
+    User.id,
+    User.email,
+    User.full_name,
+    User.role,
+    User.is_active,
+    User.created_at,
+    User.last_login_at,
+    User.second_factor_since,
+)
 """What `as_user` takes, in this order."""
 
-_AUTHORITY_COLUMNS = (User.id, User.role, User.is_active, User.authority_version, User.must_change_password)
+_AUTHORITY_COLUMNS = (
+    User.id,
+    User.role,
+    User.is_active,
+    User.authority_version,
+    User.must_change_password,
+    User.second_factor_since,
+)
 
 _BY_ID = SortKey(User.id, "id", int)
 _BY_EMAIL = SortKey(User.email.collate("C"), "email", str)
@@ -40,20 +57,31 @@ class Account(Redacted, frozen=True):
 
 async def authority(db: Session, user_id: int) -> Authority | None:
     """What the user may do now; None if there is no such user."""
-    row = (await db.execute(select(*_AUTHORITY_COLUMNS).where(User.id == user_id))).one_or_none()
-    return row and _as_authority(*row)
+    return (await authorities(db, [user_id])).get(user_id)
 
 
 async def authorities(db: Session, user_ids: list[int]) -> dict[int, Authority]:
     """What each of these users may do now, by user id. An id without a user is missing from the result."""
     ids = bindparam("ids", user_ids, ARRAY(BigInteger))
+    least = (await company_settings(db)).second_factor_from
     rows = await db.execute(select(*_AUTHORITY_COLUMNS).where(User.id == func.any(ids)))
-    return {row.id: _as_authority(*row) for row in rows}
+    return {row.id: _as_authority(least, *row) for row in rows}
 
 
-def _as_authority(user_id: int, role: str, active: bool, version: int, must_change_password: bool) -> Authority:
-    """The authority of the user whose row has these values of _AUTHORITY_COLUMNS."""
-    return Authority(user_id, Role(role), active, version, must_change_password)
+def _as_authority(
+    least: Role | None,
+    user_id: int,
+    role: str,
+    active: bool,
+    version: int,
+    must_change_password: bool,
+    second_factor_since: datetime | None,
+) -> Authority:
+    """The authority of the user whose row has these values of _AUTHORITY_COLUMNS; users of the role `least`, or of a
+    higher one, must have a second factor."""
+    must_have = least is not None and Role(role).includes(least)
+    needs_one = must_have and second_factor_since is None
+    return Authority(user_id, Role(role), active, version, must_change_password, needs_one)
 
 
 async def user(db: Session, user_id: int) -> tuple[UserOut, int]:
@@ -62,6 +90,14 @@ async def user(db: Session, user_id: int) -> tuple[UserOut, int]:
     if row is None:
         raise errors.NotFound
     return as_user(*row[:-1]), row.version
+
+
+async def user_id_by_email(db: Session, email: str) -> int:
+    """Raises errors.NotFound."""
+    user_id: int | None = await db.scalar(select(User.id).where(User.email_key == email_key(email)))
+    if user_id is None:
+        raise errors.NotFound(f"No user has the e-mail {email}.")
+    return user_id
 
 
 async def users(
@@ -119,6 +155,8 @@ def as_user(
     is_active: bool,
     created_at: datetime,
     last_login_at: datetime | None,
+    second_factor_since: datetime | None,
 ) -> UserOut:
     """The user whose row has these values of USER_COLUMNS."""
-    return UserOut(user_id, email, full_name, Role(role), is_active, created_at, last_login_at)
+    has_second_factor = second_factor_since is not None
+    return UserOut(user_id, email, full_name, Role(role), is_active, created_at, last_login_at, has_second_factor)

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -13,6 +14,7 @@ from erp_service.texts import Label
 
 SHORTEST = 12  # characters of a password (NIST SP 800-63B asks for at least 8, and for 64 to be possible)
 LONGEST = 200
+LONGEST_CODE = 64  # characters that may be typed for a code of a second factor; a recovery code has 29
 
 EmailAddress = Annotated[
     Email, Meta(description="Unique; upper and lower case count as the same.", examples=["grace@example.com"])
@@ -49,8 +51,11 @@ class Redacted(msgspec.Struct, frozen=True):
 
 
 class LoginCredentials(Redacted, frozen=True):
+    """`code` is of the second factor; None if there is none in the form."""
+
     email: str
     password: str
+    code: str | None = None
 
 
 class TokenPair(Redacted, frozen=True, kw_only=True):
@@ -80,6 +85,13 @@ class NewUser(Redacted, frozen=True, forbid_unknown_fields=True, kw_only=True):
     full_name: FullName
     role: Annotated[Role, Meta(description="what the user may do")] = Role.VIEWER
     password: NewPassword
+    must_change_password: Annotated[
+        bool,
+        Meta(
+            description="true: the user must change the password before anything else, within 7 days; for people, since"
+            " somebody else knows it"
+        ),
+    ] = False
 
 
 class UserChange(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -106,6 +118,31 @@ class UserOut(msgspec.Struct, frozen=True):
     is_active: Annotated[bool, Meta(description="false: the user was deactivated, and cannot sign in")]
     created_at: Annotated[datetime, Meta(description="when the user was created")]
     last_login_at: Annotated[datetime | None, Meta(description="the last sign-in; null before the first")]
+    second_factor: Annotated[bool, Meta(description="true: signing in takes a second factor, too")]
+
+
+class SignInOut(msgspec.Struct, frozen=True):
+    """One sign-in, which lasts as long as its tokens are refreshed."""
+
+    id: Annotated[UUID, Meta(description="the id of the sign-in")]
+    user_id: Annotated[int, Meta(description="who signed in")]
+    created_at: Annotated[datetime, Meta(description="when")]
+    last_used_at: Annotated[
+        datetime, Meta(description="when its newest token was issued: at sign-in, or by a refresh; not at each request")
+    ]
+    expires_at: Annotated[datetime, Meta(description="when it ends unless it is refreshed")]
+    address: Annotated[str | None, Meta(description="the network address it was made from; null if unknown")]
+    user_agent: Annotated[
+        str | None, Meta(description="what the program called itself, 200 characters at most; null if it said nothing")
+    ]
+    second_factor: Annotated[bool, Meta(description="true: a second factor was shown, too")]
+    current: Annotated[bool, Meta(description="true: the one that this request belongs to")]
+
+
+class SignInPage(Page[SignInOut]):
+    """One page of sign-ins."""
+
+    items: Annotated[list[SignInOut], Meta(description="sign-ins, newest first")]
 
 
 class UserPage(Page[UserOut]):

@@ -2,54 +2,51 @@
 
 What a refused request must leave behind, an audit entry or a revocation, is committed before the refusal is raised."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import func, select, update
+from sqlalchemy import BigInteger, Text, bindparam, func, select, update
 
 from erp_service import errors
 from erp_service.access.principals import Principal
-from erp_service.access.revocations import Revocations
 from erp_service.audit.record import record
 from erp_service.auth import queries
 from erp_service.auth.credentials import rights_changed
 from erp_service.auth.login import families, limits
+from erp_service.auth.login.context import LoginContext
+from erp_service.auth.login.counting import counted_attempt, counting
 from erp_service.auth.login.networks import forget, networks_of, remember
 from erp_service.auth.models import RefreshFamily, RefreshToken, User
-from erp_service.auth.passwords import HashSlot, Passwords
-from erp_service.auth.problems import RefreshRefused, WrongCredentials
+from erp_service.auth.passwords import HashSlot
+from erp_service.auth.problems import (
+    RefreshRefused,
+    SecondFactorNeeded,
+    SecondFactorWrong,
+    TemporaryPasswordExpired,
+    WrongCredentials,
+)
 from erp_service.auth.queries import Account
 from erp_service.auth.schemas import LoginCredentials, PasswordChange, TokenPair
+from erp_service.auth.second_factor.check import use_code
 from erp_service.auth.strength import rules
-from erp_service.auth.tokens import Claims, Tokens
-from erp_service.db.engine import Database
-from erp_service.db.outages import DATABASE_ERRORS
-from erp_service.db.sessions import AutocommitSession, WriteSession
+from erp_service.auth.tokens import Claims
+from erp_service.db.sessions import WriteSession
+from erp_service.db.statements import Prepared
 from erp_service.errors import Fault, Refused
-from erp_service.settings import Settings
 from erp_service.web import rate_limits
 
 
-class LoginContext(msgspec.Struct, frozen=True):
-    """What one instance signs users in with."""
-
-    settings: Settings
-    database: Database
-    passwords: Passwords
-    tokens: Tokens
-    revocations: Revocations
-
-
-async def sign_in(login: LoginContext, anonymous: Principal, credentials: LoginCredentials) -> TokenPair:
-    """Raises WrongCredentials, errors.TooMany after too many failures or sign-ins, errors.Unavailable when attempts
-    cannot be counted or the queue of the hashing threads is full.
+async def sign_in(
+    login: LoginContext, anonymous: Principal, credentials: LoginCredentials, user_agent: str | None = None
+) -> TokenPair:
+    """Raises WrongCredentials; SecondFactorNeeded, SecondFactorWrong and TemporaryPasswordExpired to whoever knows the
+    password; errors.TooMany after too many failures or sign-ins, errors.Unavailable when attempts cannot be counted or
+    the queue of the hashing threads is full.
 
     No database connection is held while the hash is computed."""
     networks = networks_of(anonymous.address)
     with login.passwords.slot() as slot:
-        async with _counting(login) as db:
+        async with counting(login) as db:
             account = await queries.account_by_email(db, credentials.email, networks)
             known = account is not None and account.known_network
             attempt = limits.attempt_on(credentials.email, networks, known=known)
@@ -57,26 +54,34 @@ async def sign_in(login: LoginContext, anonymous: Principal, credentials: LoginC
         matches = await slot.verify(account.password_hash if account else None, credentials.password)
         new_hash = await _hash_if_outdated(slot, account, credentials.password) if matches else None
     if account and matches:
-        await limits.reset_after_success(login.database, login.settings, attempt)
+        if credentials.code is not None:
+            await limits.count_code(login.database, login.settings, account.id, attempt)
         await limits.count_sign_in(login.database, login.settings, account.id)
     async with login.database.write() as db:
-        pair = await _start_session(db, login, anonymous, account, new_hash) if account and matches else None
-        if pair is None:
-            # never the e-mail as typed: the log is kept for ever, and people type passwords into the wrong field
-            await record(db, anonymous, "user.sign_in_failed", account.id if account else "unknown")
-    if pair is None:
-        raise WrongCredentials
-    return pair
+        outcome: TokenPair | Refused = WrongCredentials()
+        if account and matches:
+            outcome = await _start_session(db, login, anonymous, account, new_hash, credentials.code, user_agent)
+        if isinstance(outcome, Refused):
+            await _record_refusal(db, anonymous, account, outcome)
+    if isinstance(outcome, Refused):
+        raise outcome
+    # only now: whoever has the password alone must not clear the counts of wrong codes
+    await limits.reset_after_success(login.database, login.settings, attempt)
+    if account and credentials.code is not None:
+        await limits.reset_codes(login.database, account.id)
+    return outcome
 
 
-@asynccontextmanager
-async def _counting(login: LoginContext) -> AsyncIterator[AutocommitSession]:
-    """For attempts that must not be taken unless they are counted. Raises errors.Unavailable."""
-    try:
-        async with login.database.autocommit() as db:
-            yield db
-    except DATABASE_ERRORS as exc:
-        raise rate_limits.uncounted() from exc
+async def _record_refusal(db: WriteSession, anonymous: Principal, account: Account | None, refusal: Refused) -> None:
+    # never the e-mail as typed: the log is kept for ever, and people type passwords into the wrong field
+    entity_id = account.id if account else "unknown"
+    if isinstance(refusal, SecondFactorNeeded):
+        # not a failure yet; but if no sign-in follows, somebody else has the password
+        await record(db, anonymous, "user.second_factor_requested", entity_id)
+    elif isinstance(refusal, SecondFactorWrong):
+        await record(db, anonymous, "user.second_factor_failed", entity_id)
+    else:
+        await record(db, anonymous, "user.sign_in_failed", entity_id)
 
 
 async def _hash_if_outdated(slot: HashSlot, account: Account | None, password: str) -> str | None:
@@ -86,23 +91,47 @@ async def _hash_if_outdated(slot: HashSlot, account: Account | None, password: s
 
 
 async def _start_session(
-    db: WriteSession, login: LoginContext, anonymous: Principal, account: Account, new_hash: str | None
-) -> TokenPair | None:
-    """None if the user was deactivated or has another password by now."""
+    db: WriteSession,
+    login: LoginContext,
+    anonymous: Principal,
+    account: Account,
+    new_hash: str | None,
+    code: str | None,
+    user_agent: str | None,
+) -> TokenPair | Refused:
+    """WrongCredentials if the user was deactivated or has another password by now."""
     # the row is locked and compared again: a reset or a deactivation may have committed while we hashed
-    authority_version = await db.scalar(
-        update(User)
-        .where(User.id == account.id, User.is_active, queries.password_hash() == account.password_hash)
-        .values(last_login_at=func.now(), password_hash=new_hash or account.password_hash)
-        .returning(User.authority_version)
-    )
-    if authority_version is None:
-        return None
-    await remember(db, account.id, networks_of(anonymous.address))
-    family_id = await families.start(db, account.id)
+    user = (await db.execute(_LOCK, {"id": account.id, "password_hash": account.password_hash})).one_or_none()
+    if user is None:
+        return WrongCredentials()
+    if user.password_expired:
+        return TemporaryPasswordExpired()
     who = msgspec.structs.replace(anonymous, user_id=account.id)
+    has_second_factor = user.second_factor_since is not None
+    if has_second_factor and code is None:
+        return SecondFactorNeeded()
+    if has_second_factor and not await use_code(db, login.secret_box, who, account.id, code or ""):
+        return SecondFactorWrong()
+    values = {"last_login_at": func.now(), "password_hash": new_hash or account.password_hash}
+    await db.execute(update(User).where(User.id == account.id).values(values))
+    await remember(db, account.id, networks_of(anonymous.address))
+    family_id = await families.start(
+        db, account.id, address=anonymous.address, user_agent=user_agent, second_factor=has_second_factor
+    )
     await record(db, who, "user.signed_in", account.id)
-    return await families.issue(db, login.settings, login.tokens, Claims(account.id, authority_version, family_id))
+    return await families.issue(db, login.settings, login.tokens, Claims(account.id, user.authority_version, family_id))
+
+
+_LOCK = Prepared(
+    select(
+        User.authority_version,
+        User.second_factor_since,
+        func.coalesce(User.password_expires_at <= func.now(), False).label("password_expired"),
+    )
+    .where(User.id == bindparam("id", type_=BigInteger), User.is_active)
+    .where(queries.password_hash() == bindparam("password_hash", type_=Text))
+    .with_for_update(key_share=True)
+)
 
 
 async def refresh(login: LoginContext, anonymous: Principal, token: str) -> TokenPair:
@@ -186,9 +215,7 @@ async def change_password(login: LoginContext, who: Principal, claims: Claims, c
             full_name=account.full_name,
             old=change.old_password,
         )
-        attempt = limits.attempt_on(account.email, networks, known=account.known_network)
-        async with _counting(login) as db:
-            await limits.count(db, login.settings, attempt)
+        attempt = await counted_attempt(login, account, networks)
         matches = await slot.verify(account.password_hash, change.old_password)
         new_hash = await slot.hash(change.new_password) if matches else ""
     async with login.database.write() as db:
@@ -206,7 +233,8 @@ async def _replace_password(
 ) -> TokenPair | None:
     """None if the user was deactivated or has another password by now. Raises errors.Unauthorized if the sign-in was
     ended by now."""
-    values = {"password_hash": new_hash, "must_change_password": False}
+    values = {"password_hash": new_hash, "must_change_password": False, "password_expires_at": None}
+    values["password_set_at"] = func.now()
     version = await db.scalar(
         update(User)
         .where(User.id == account.id, User.is_active, queries.password_hash() == account.password_hash)

@@ -14,14 +14,16 @@ from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.auth import passwords, queries, sessions
 from erp_service.auth.api_keys.queries import is_active
+from erp_service.auth.credentials import refuse_unprepared
 from erp_service.auth.emails import email_key
+from erp_service.auth.login.context import LoginContext
 from erp_service.auth.login.networks import forget
 from erp_service.auth.models import User
 from erp_service.auth.passwords import HashSlot
 from erp_service.auth.problems import LastSuperAdmin, OwnAccount, RoleOutOfReach
 from erp_service.auth.queries import USER_COLUMNS, as_user
 from erp_service.auth.schemas import NewUser, RoleChange, UserChange, UserOut
-from erp_service.auth.sessions import LoginContext
+from erp_service.auth.second_factor.check import remove_second_factor
 from erp_service.db import locks
 from erp_service.db.engine import Database
 from erp_service.db.sessions import WriteSession
@@ -56,16 +58,31 @@ async def register(db: WriteSession, who: Principal, new: NewUser, password_hash
     The caller's role is read again, since the request may have waited long for a hashing thread."""
     await present_role(db, who)
     return await create_user(
-        db, who, email=str(new.email), full_name=new.full_name, role=new.role, password_hash=password_hash
+        db,
+        who,
+        email=str(new.email),
+        full_name=new.full_name,
+        role=new.role,
+        password_hash=password_hash,
+        temporary=new.must_change_password,
     )
 
 
 async def create_user(
-    db: WriteSession, who: Principal, *, email: str, full_name: str, role: Role, password_hash: str
+    db: WriteSession,
+    who: Principal,
+    *,
+    email: str,
+    full_name: str,
+    role: Role,
+    password_hash: str,
+    temporary: bool = False,
 ) -> UserOut:
-    """Raises UniqueViolationError for the constraint `users_email_key`, which routes answer with EmailTaken."""
+    """With `temporary`, the user must change the password, which somebody else knows, within TEMPORARY_PASSWORD_DAYS.
+
+    Raises UniqueViolationError for the constraint `users_email_key`, which routes answer with EmailTaken."""
     values = {"email": email, "email_key": email_key(email), "full_name": full_name, "role": role}
-    values["password_hash"] = password_hash
+    values |= {"password_hash": password_hash, **(_temporary() if temporary else {})}
     user = as_user(*(await db.execute(insert(User).values(values).returning(*USER_COLUMNS))).one())
     await record(db, who, "user.created", user.id, after=_audited(user))
     return user
@@ -107,15 +124,16 @@ async def present_role(db: WriteSession, who: Principal) -> Role:
     """The caller's role under the lock on all users, which this takes; with an API key, that of the key at most.
 
     Raises errors.Unauthorized if the caller is no longer active, has a new password, or came with a key that was
-    revoked; RoleOutOfReach if the role is lower than when the request came."""
+    revoked; errors.PasswordChangeRequired or errors.SecondFactorRequired if they must do that first; RoleOutOfReach if
+    the role is lower than when the request came."""
     await locks.take(db, locks.USERS)
     if who.user_id is None:
         return who.role
     authority = await queries.authority(db, who.user_id)
     if authority is None or not authority.active:
         raise errors.Unauthorized("You have just been deactivated.")
-    if authority.must_change_password and who.key is None:
-        raise errors.PasswordChangeRequired
+    if who.key is None:
+        refuse_unprepared(authority, while_password_expired=False, without_second_factor=False)
     if not authority.role.includes(who.role):
         raise RoleOutOfReach
     if who.key is None:
@@ -160,12 +178,38 @@ async def reset_password(login: LoginContext, who: Principal, user_id: int, pass
     async with login.database.write() as db:
         locked = await lock_for_update(db, who, user_id)
         _refuse_own_account(who, locked)
-        values = {"password_hash": password_hash, "must_change_password": True}
-        values["authority_version"] = User.authority_version + 1
+        values = {"password_hash": password_hash, **_temporary(), "authority_version": User.authority_version + 1}
         await db.execute(update(User).where(User.id == user_id).values(values))
         await sessions.end_all(db, user_id, "password reset")
         await forget(db, user_id)
         await record(db, who, "user.password_reset", user_id, on_behalf_of=user_id)
+
+
+TEMPORARY_PASSWORD_DAYS = 7
+"""How long somebody can sign in with a password that another has set."""
+
+
+def _temporary() -> dict[str, Any]:
+    """The values of a password that somebody else knows."""
+    expires_at = func.now() + func.make_interval(0, 0, 0, TEMPORARY_PASSWORD_DAYS)
+    return {"must_change_password": True, "password_set_at": func.now(), "password_expires_at": expires_at}
+
+
+async def reset_second_factor(db: WriteSession, who: Principal, user_id: int, reason: str) -> bool:
+    """For whoever has lost device and recovery codes: the password alone is enough again. Ends all their sign-ins.
+    Returns whether there was a second factor; without one, nothing is changed.
+
+    Raises OwnAccount (one's own is removed with a code), RoleOutOfReach, errors.NotFound."""
+    locked = await lock_for_update(db, who, user_id)
+    _refuse_own_account(who, locked)
+    if not locked.user.second_factor:
+        return False
+    await remove_second_factor(db, user_id)
+    values = {"second_factor_since": None, "authority_version": User.authority_version + 1, "version": User.version + 1}
+    await db.execute(update(User).where(User.id == user_id).values(values))
+    await sessions.end_all(db, user_id, "second factor reset")
+    await record(db, who, "user.second_factor_reset", user_id, reason=reason, on_behalf_of=user_id)
+    return True
 
 
 async def _apply(

@@ -34,6 +34,15 @@ def entered_password(*, confirm: bool) -> str:
     return line.rstrip("\r\n")
 
 
+def entered_code() -> str:
+    """The code of a second factor, likewise."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Code of the second factor", err=True))
+    if not (line := sys.stdin.readline()):
+        raise click.UsageError("There is no code of the second factor on standard input, after the password.")
+    return line.strip()
+
+
 class WholeSentences(click.Group):
     """Lists its commands with whole sentences: click cuts each of them to one line."""
 

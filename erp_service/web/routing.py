@@ -67,7 +67,8 @@ def post(
     """`idempotent=False` for answers that must not be recorded, since they hold secrets. `lines=True` for a body with
     many lines, which may be as large as the operator allows. `streams_body=True` for a handler that reads the body
     piece by piece: it must limit size and time itself, and must hold no connection meanwhile.
-    `while_password_expired=True`: also for users who must change their password first."""
+    `while_password_expired=True` and `without_second_factor=True`, of every kind of route: also for users who must
+    change their password, or set up a second factor, first."""
     return _route(litestar.post, path, role, scope, problems, options)
 
 
@@ -100,6 +101,7 @@ def _route(
     idempotent = options.pop("idempotent", method is litestar.post and role is not PUBLIC)
     signed = options.pop("signed", False)
     while_password_expired = options.pop("while_password_expired", False)
+    without_second_factor = options.pop("without_second_factor", False)
     small = BODY_BEFORE_SIGN_IN if role is PUBLIC else SMALL_BODY
     body = {
         "body_limit": None if options.pop("lines", False) else small,
@@ -118,6 +120,8 @@ def _route(
             implied += _problems_of_keys(scope)
             if not while_password_expired:
                 implied.append(errors.PasswordChangeRequired)
+            if not without_second_factor:
+                implied.append(errors.SecondFactorRequired)
         if "data" in parameters:
             implied += [errors.Malformed, errors.TooSlow, errors.TooLarge, errors.UnsupportedMedia]
         if "{" in str(path):
@@ -133,6 +137,7 @@ def _route(
                 "idempotent": idempotent,
                 "signed": signed,
                 "while_password_expired": while_password_expired,
+                "without_second_factor": without_second_factor,
                 declaration.KEY: Declaration(kinds, example, headers),
                 **body,
             },

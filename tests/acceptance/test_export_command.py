@@ -17,15 +17,22 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
+from erp_service.access.roles import Role
+from erp_service.auth.passwords import hashed
 from erp_service.auth.tokens import Claims, Tokens
 from erp_service.cli import main
 from erp_service.client import Job
+from erp_service.db.engine import Database
 from tests.acceptance.instances import free_port
 from tests.acceptance.service import EMAIL, PASSWORD, ROWS, Service
 from tests.acceptance.wire import Wire, wire
+from tests.auth.devices import with_device
+from tests.auth.people import Person
+from tests.support.users import make_user
 from tests.support.waiting import eventually
 
 SECONDS = 60
@@ -137,6 +144,21 @@ async def test_preset_for_excel_and_relative_times_are_options_too(service: Serv
     refused = await export("stock_movements", "--filter", "from=last week", url=service.urls[0], token=service.token)
     assert refused.status == 1
     assert "start of month -1 month" in refused.said
+
+
+async def test_who_has_a_second_factor_is_asked_for_the_code(service: Service, tmp_path: Path) -> None:
+    database = Database(service.settings, name="erp test")
+    person = Person(await make_user(database, Role.VIEWER, "two@example.com", hashed(PASSWORD)), "two@example.com")
+    await database.close()
+    async with httpx.AsyncClient(base_url=service.urls[0]) as client:
+        device, _ = await with_device(client, person)
+    arguments = ("items", "--user", person.email, "--columns", "sku", "-o", "items.csv")
+    silent = await export(*arguments, url=service.urls[1], token=None, given=f"{PASSWORD}\n")
+    assert silent.status == 2
+    assert "no code of the second factor on standard input" in silent.said
+    done = await export(*arguments, url=service.urls[1], token=None, given=f"{PASSWORD}\n{device.code()}\n")
+    assert done.status == 0, done.said
+    assert (tmp_path / "items.csv").read_bytes().count(b"\n") == ROWS + 1
 
 
 async def test_all_is_one_archive(service: Service, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ async def test_a_user_that_was_made_signs_in(admin: UserClient, owner: asyncpg.C
         user = answer.json()
         assert answer.headers["location"] == f"{URL}/{user['id']}"
         assert answer.headers["etag"] == '"1"'
-        fields = ["created_at", "email", "full_name", "id", "is_active", "last_login_at", "role"]
+        fields = ["created_at", "email", "full_name", "id", "is_active", "last_login_at", "role", "second_factor"]
         assert sorted(user) == fields
         assert (user["role"], user["is_active"], user["last_login_at"]) == ("STAFF", True, None)
         assert (await admin.get(answer.headers["location"])).json() == user

@@ -64,6 +64,7 @@ async def test_catalogue_says_what_there_is_and_what_is_allowed(viewer: httpx.As
     assert [name for name, one in found.items() if not one["allowed"]] == [
         "audit_log",
         "users",
+        "access_review",
         "reservations",
         "counts",
     ]

@@ -18,18 +18,19 @@ from tests.architecture.source import MODULES, tree_of
 from tests.web.openapi import DOCUMENT, SCHEMAS, operations, problems_of
 
 OPERATION_IDS = """
-adjustStock assembleKit cancelCount cancelExport changePassword changeSettings changeUserRole createApiKey
-createDownloadUrl createItem createLocation createReservation createReservations createSchedule createUser
-deactivateUser deleteExport deleteItem deleteLocation deleteSchedule downloadExport downloadExportHead estimateExport
-extendReservation followExport getApiKey getCount getDatabaseHealth getExport getHealth getHealthReady getItem
-getLiveness getLocation getOwnProfile getReservation getScalingHealth getSchedule getSettings getStartup
-getTransaction getUser issueStock listApiKeys listAuditEntries listCountLines listCounts listCurrentStock listDatasets
-listExports listItems listLedgerEntries listLocations listReservations listSchedules listUsers login logout
-lookupItems lookupStock openCount patchItem patchLocation patchSchedule patchUser postCount postMovements
-reactivateUser receiveStock recordCountLines refreshTokens registerUser releaseReservation replaceItem replaceLocation
-replaceSchedule replaceUser reportLowStock reportMovements reportMovementsCsv reportSnapshot reportSnapshotCsv
-reportSummary reportTurnover resetUserPassword restoreItem restoreLocation retryExport revalueStock reverseTransaction
-revokeApiKey runSchedule submitExport transferStock writeItems
+adjustStock assembleKit cancelCount cancelExport changePassword changeSettings changeUserRole confirmSecondFactor
+createApiKey createDownloadUrl createItem createLocation createReservation createReservations createSchedule
+createUser deactivateUser deleteExport deleteItem deleteLocation deleteSchedule downloadExport downloadExportHead
+endSignIn endSignIns estimateExport extendReservation followExport getApiKey getCount getDatabaseHealth getExport
+getHealth getHealthReady getItem getLiveness getLocation getOwnProfile getReservation getScalingHealth getSchedule
+getSecondFactor getSettings getStartup getTransaction getUser issueStock listApiKeys listAuditEntries listCountLines
+listCounts listCurrentStock listDatasets listExports listItems listLedgerEntries listLocations listReservations
+listSchedules listSignIns listUsers login logout lookupItems lookupStock openCount patchItem patchLocation
+patchSchedule patchUser postCount postMovements reactivateUser receiveStock recordCountLines refreshTokens
+registerUser releaseReservation removeSecondFactor renewRecoveryCodes replaceItem replaceLocation replaceSchedule
+replaceUser reportLowStock reportMovements reportMovementsCsv reportSnapshot reportSnapshotCsv reportSummary
+reportTurnover resetSecondFactor resetUserPassword restoreItem restoreLocation retryExport revalueStock
+reverseTransaction revokeApiKey runSchedule startSecondFactor submitExport transferStock writeItems
 """
 
 
@@ -129,7 +130,8 @@ def test_no_property_and_no_parameter_is_without_a_description() -> None:
 
 def test_each_body_has_an_example_but_for_those_with_secrets() -> None:
     """Nobody can offer the caller's own password or token."""
-    secret = {"login", "refreshTokens", "changePassword"}
+    secret = {"login", "refreshTokens", "changePassword", "startSecondFactor", "confirmSecondFactor"}
+    secret |= {"removeSecondFactor", "renewRecoveryCodes"}
     without = {
         operation.id for operation in operations() if "requestBody" in operation.said and not operation.example()
     }

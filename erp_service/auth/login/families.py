@@ -13,16 +13,30 @@ from erp_service.auth.tokens import Claims, Tokens
 from erp_service.db.base import among
 from erp_service.db.sessions import Session, WriteSession
 from erp_service.settings import Settings
+from erp_service.texts import appearance
 
 FAMILY_DAYS = 90
 """A sign-in ends after so many days, however often it is refreshed."""
 
 
-async def start(db: WriteSession, user_id: int) -> UUID:
-    """Its `expires_at` is set by `issue`, which follows in the same transaction."""
+LONGEST_ORIGIN = 200
+"""Characters that are kept of the address and of the program's name, each."""
+
+
+async def start(
+    db: WriteSession, user_id: int, *, address: str | None, user_agent: str | None, second_factor: bool
+) -> UUID:
+    """Its `expires_at` and `last_used_at` are set by `issue`, which follows in the same transaction."""
     family_id = uuid7()
-    await db.execute(insert(RefreshFamily).values(id=family_id, user_id=user_id, expires_at=func.now()))
+    values = {"id": family_id, "user_id": user_id, "expires_at": func.now(), "second_factor": second_factor}
+    values |= {"address": _shown(address), "user_agent": _shown(user_agent)}
+    await db.execute(insert(RefreshFamily).values(values))
     return family_id
+
+
+def _shown(text: str | None) -> str | None:
+    # it is whatever a client or a proxy says, and people read it: it must not look like something else there
+    return appearance(text[: 4 * LONGEST_ORIGIN])[:LONGEST_ORIGIN] or None if text else None
 
 
 async def issue(db: WriteSession, settings: Settings, tokens: Tokens, claims: Claims) -> TokenPair:
@@ -33,10 +47,11 @@ async def issue(db: WriteSession, settings: Settings, tokens: Tokens, claims: Cl
         update(RefreshFamily)
         .where(RefreshFamily.id == claims.family)
         .values(
+            last_used_at=func.now(),
             expires_at=func.least(
                 func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds),
                 RefreshFamily.created_at + func.make_interval(0, 0, 0, FAMILY_DAYS),
-            )
+            ),
         )
         .returning(RefreshFamily.expires_at)
     )
@@ -63,15 +78,16 @@ async def lock_if_live(db: WriteSession, user_id: int, family_id: UUID) -> bool:
     return await db.scalar(select(RefreshFamily.id).where(*live).with_for_update()) is not None
 
 
-async def revoke(db: WriteSession, reason: str, *conditions: ColumnElement[bool]) -> int:
-    """Returns how many families were revoked. A trigger notifies all instances of each."""
-    families = await db.execute(
+async def revoke(db: WriteSession, reason: str, *conditions: ColumnElement[bool]) -> list[UUID]:
+    """Returns the families that were revoked. A trigger notifies all instances of each."""
+    families = await db.scalars(
         update(RefreshFamily)
         .where(RefreshFamily.revoked_at.is_(None), *conditions)
         .values(revoked_at=func.now(), revoked_because=reason)
         .returning(RefreshFamily.id)
     )
-    return len(families)
+    # the driver's own class is another one
+    return [UUID(bytes=family.bytes) for family in families]
 
 
 async def revoked(db: Session, family_ids: list[UUID]) -> dict[UUID, bool]:

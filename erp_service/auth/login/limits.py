@@ -25,12 +25,15 @@ from typing import NamedTuple
 from erp_service.auth.emails import email_key
 from erp_service.auth.login.networks import Networks
 from erp_service.db.engine import Database
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.db.sessions import AutocommitSession
 from erp_service.settings import Settings
 from erp_service.web import rate_limits
 from erp_service.web.rate_limits import Delays, Window
 
 LONGEST_DELAY_SECONDS = 900
+LONGEST_CODE_DELAY_SECONDS = 3600
+MOST_CONFIRMATIONS = 10
 _FIRST_DELAY_SECONDS = 15
 _MINUTE_SECONDS = 60
 _WINDOW_SECONDS = 300
@@ -100,6 +103,45 @@ async def reset_after_success(database: Database, settings: Settings, attempt: A
     await rate_limits.give_back(
         database, "login", forget=attempt.delayed, keys=[window.key for window in attempt.windows(settings)]
     )
+
+
+async def count_code(database: Database, settings: Settings, user_id: int, attempt: Attempt) -> None:
+    """For a code of a second factor, before it is looked at, and after the password was right. Raises errors.TooMany,
+    errors.Unavailable.
+
+    Six digits are a million: with the attempts that the password's limits leave to a botnet, they would be guessed in
+    days. Who gets here knows the password, so that counting by account lets no stranger lock anybody out. From all
+    networks that are new to the account together, each code after `login_failures_per_account` waits twice as long as
+    the one before, up to an hour: with three codes that are valid at once, who goes on for a day succeeds once in
+    14,000 times. A network that the account knows has a count of its own, which a wrong code does not reset."""
+    if attempt.known:
+        return
+    delays = Delays(
+        settings.login_failures_per_account,
+        _FIRST_DELAY_SECONDS,
+        LONGEST_CODE_DELAY_SECONDS,
+        forgotten_after=_HOUR_SECONDS,
+    )
+    try:
+        async with database.autocommit() as db:
+            await rate_limits.delay(db, _codes_of(user_id), delays)
+    except DATABASE_ERRORS as exc:
+        raise rate_limits.uncounted() from exc
+
+
+async def reset_codes(database: Database, user_id: int) -> None:
+    """After a right one: its delay starts again at zero."""
+    await rate_limits.give_back(database, "second factor", forget=_codes_of(user_id), keys=[])
+
+
+def _codes_of(user_id: int) -> str:
+    return f"second factor:{user_id}"
+
+
+async def count_enrolment(database: Database, user_id: int) -> None:
+    """A code that confirms a new second factor. Raises errors.TooMany, errors.Unavailable."""
+    most, seconds = MOST_CONFIRMATIONS, _SITE_SECONDS
+    await rate_limits.take(database, "second factor confirmation", user_id, most=most, seconds=seconds)
 
 
 async def count_sign_in(database: Database, settings: Settings, user_id: int) -> None:

@@ -16,10 +16,18 @@ from erp_service.auth import login_form, queries, sessions, users
 from erp_service.auth.api_keys.queries import api_key
 from erp_service.auth.api_keys.schemas import OwnKey, ProfileOut
 from erp_service.auth.credentials import Credential
-from erp_service.auth.problems import EmailTaken, RefreshRefused, RoleOutOfReach, WrongCredentials
+from erp_service.auth.login.context import LoginContext
+from erp_service.auth.problems import (
+    EmailTaken,
+    RefreshRefused,
+    RoleOutOfReach,
+    SecondFactorNeeded,
+    SecondFactorWrong,
+    TemporaryPasswordExpired,
+    WrongCredentials,
+)
 from erp_service.auth.routes.new_user import HASHED_FIRST
 from erp_service.auth.schemas import NewUser, PasswordChange, RefreshRequest, TokenPair, UserOut
-from erp_service.auth.sessions import LoginContext
 from erp_service.auth.tokens import TokenClaims
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.observability import telemetry
@@ -51,6 +59,9 @@ def _uncached(pair: TokenPair) -> ApiResponse[TokenPair]:
     operation_class=login_form.FormOperation,
     problems=(
         WrongCredentials,
+        SecondFactorNeeded,
+        SecondFactorWrong,
+        TemporaryPasswordExpired,
         errors.TooMany,
         errors.Malformed,
         errors.TooSlow,
@@ -61,12 +72,16 @@ def _uncached(pair: TokenPair) -> ApiResponse[TokenPair]:
 async def login(request: Request[Any, Any, Any], login: NamedDependency[LoginContext]) -> ApiResponse[TokenPair]:
     """Takes e-mail and password, as the form of the OAuth 2.0 password grant. A header `Authorization` is ignored.
 
+    Users with a second factor also send its code as `totp`, or a recovery code. Without it, the answer to the right
+    password is 401 `second-factor-needed`: ask for the code, and send the whole form again.
+
     Failures are counted for each account and each network; after too many, the answer is 429, and each attempt has to
     wait longer than the one before. Nobody's failures elsewhere slow down an account on a network from which it has
     signed in before. More than 20 sign-ins of an account in a minute are 429, too, unless the operator set another
     limit."""
     credentials = await login_form.read_credentials(request)
-    return _uncached(await sessions.sign_in(login, _anonymous(request), credentials))
+    pair = await sessions.sign_in(login, _anonymous(request), credentials, request.headers.get("user-agent"))
+    return _uncached(pair)
 
 
 @post(
@@ -96,6 +111,7 @@ async def refresh(
     tags=_TAGS,
     idempotent=False,
     while_password_expired=True,
+    without_second_factor=True,
 )
 async def logout(
     request: Request[Principal, TokenClaims, Any],
@@ -144,6 +160,7 @@ async def register(
     operation_id="get_own_profile",
     responses={304: ResponseSpec(None, description="It is the one that `If-None-Match` names")},
     headers={200: ("ETag",)},
+    without_second_factor=True,
 )
 async def me(
     read: NamedDependency[ReadSession], who: NamedDependency[Principal], request: Request[Principal, Credential, Any]
@@ -167,6 +184,7 @@ async def me(
     tags=_TAGS,
     problems=(errors.TooMany,),
     while_password_expired=True,
+    without_second_factor=True,
 )
 async def change_password(
     request: Request[Principal, TokenClaims, Any],

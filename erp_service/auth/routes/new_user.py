@@ -11,8 +11,8 @@ from litestar.di import NamedDependency, Provide
 
 from erp_service.access.principals import Principal
 from erp_service.auth import users
+from erp_service.auth.login.context import LoginContext
 from erp_service.auth.schemas import NewUser
-from erp_service.auth.sessions import LoginContext
 from erp_service.db.sessions import WriteSession
 from erp_service.web.idempotency import write_session
 

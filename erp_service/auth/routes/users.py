@@ -9,10 +9,11 @@ from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Keys, Scope
 from erp_service.auth import queries, users
+from erp_service.auth.login.context import LoginContext
 from erp_service.auth.problems import EmailTaken, OwnAccount, RoleOutOfReach
 from erp_service.auth.routes.new_user import HASHED_FIRST
 from erp_service.auth.schemas import NewUser, PasswordReset, RoleChange, UserChange, UserOut, UserPage
-from erp_service.auth.sessions import LoginContext
+from erp_service.auth.second_factor.schemas import SecondFactorReset
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.web.merge_patch import Edit, MergePatch, Replacement
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
@@ -211,8 +212,33 @@ async def change_role(
 async def reset_password(
     who: NamedDependency[Principal], login: NamedDependency[LoginContext], user_id: Id, data: JSONBody[PasswordReset]
 ) -> ApiResponse[None]:
-    """Ends all sign-ins of the user on every instance within a second."""
+    """The user must change it before anything else, and cannot sign in with it after 7 days. Ends all sign-ins of the
+    user on every instance within a second."""
     await users.reset_password(login, who, user_id, data.new_password)
+    return ApiResponse(None, status_code=204)
+
+
+@post(
+    f"{_ONE}/reset-totp",
+    role=Role.SUPER_ADMIN,
+    scope=Keys.NONE,
+    status_code=204,
+    summary="Remove another user's second factor",
+    tags=_TAGS,
+    problems=(OwnAccount,),
+    operation_id="reset_second_factor",
+    example={"reason": "lost the telephone and the recovery codes, identified in person"},
+)
+async def reset_second_factor(
+    write: NamedDependency[WriteSession],
+    who: NamedDependency[Principal],
+    user_id: Id,
+    data: JSONBody[SecondFactorReset],
+) -> ApiResponse[None]:
+    """For whoever has lost the device and the recovery codes: be sure who it is first. The password alone is enough
+    again at log-in, until a new second factor is set up. Ends all sign-ins of the user on every instance within a
+    second. Of a user without one, nothing is changed."""
+    await users.reset_second_factor(write, who, user_id, data.reason)
     return ApiResponse(None, status_code=204)
 
 
@@ -226,4 +252,5 @@ ROUTES = [
     reactivate_user,
     change_role,
     reset_password,
+    reset_second_factor,
 ]
