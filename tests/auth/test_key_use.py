@@ -17,6 +17,8 @@ from litestar import Litestar
 from erp_service.access import key_format
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
+from erp_service.auth.api_keys.uses import KeyUses
+from erp_service.db.engine import Database
 from erp_service.observability import telemetry
 from erp_service.settings import Settings
 from tests.auth.keys import ITEMS, KEYS, MadeKey, client_from, make_key
@@ -243,6 +245,23 @@ async def test_the_last_use_is_kept_to_the_minute_and_written_for_many_at_once(
     await client.get(ITEMS, headers=bearer(keys[0].key))
     assert await use_is_written(app, owner, keys[0]) == ahead
     assert heard == [], "uses notify nobody"
+
+
+@pytest.mark.parametrize("stops", [True, False])
+async def test_uses_are_written_from_time_to_time_and_when_the_instance_stops(
+    stops: bool, admin: UserClient, database: Database, owner: asyncpg.Connection
+) -> None:
+    made = await make_key(admin)
+
+    async def is_written() -> bool:
+        return await owner.fetchval("select last_used_at is not null from api_keys where id = $1", made.id) is True
+
+    uses = KeyUses(database, every=3600 if stops else 0.01)
+    async with uses.running():
+        uses.note(made.id)
+        if not stops:
+            await eventually(is_written)
+    assert await is_written()
 
 
 async def test_uses_that_could_not_be_written_are_written_later(

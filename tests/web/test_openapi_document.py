@@ -171,6 +171,7 @@ def test_each_operation_says_which_api_keys_may_call_it() -> None:
     for operation in operations():
         endpoint = by_path[operation.path, operation.method.upper()]
         ways, text = operation.said["security"], operation.said["description"]
+        assert {name for way in ways for name in way} <= DOCUMENT["components"]["securitySchemes"].keys(), operation.id
         keys = [way["program_key"] for way in ways if "program_key" in way]
         refused = operation.said["responses"].get("403", {})
         refusals = [*problems_of(refused)] if "content" in refused else []
