@@ -51,7 +51,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "production"
     jwt_secret: Annotated[
         str | None,
-        _about("signs tokens: at least 32 bytes; several, newest first, separated by commas", secret=True),
+        _about(
+            "signs tokens, encrypts second factors: at least 32 bytes; several, newest first, separated by commas",
+            secret=True,
+        ),
     ] = None
     export_store: Annotated[
         str,

@@ -82,6 +82,10 @@ class Authority(msgspec.Struct, frozen=True):
     must_change_password: bool = False
     needs_second_factor: bool = False
 
+    def may(self, least: Role) -> bool:
+        """Their role includes it, and nothing else has to be done first: for a reader of what is being sent."""
+        return self.role.includes(least) and not (self.must_change_password or self.needs_second_factor)
+
 
 def system(name: str) -> Principal:
     """The service itself, which acts for no user; `name` says which part of it, such as `erp import`."""

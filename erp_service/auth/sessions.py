@@ -118,7 +118,7 @@ async def _start_session(
     family_id = await families.start(
         db, account.id, address=anonymous.address, user_agent=user_agent, second_factor=has_second_factor
     )
-    await record(db, who, "user.signed_in", account.id)
+    await record(db, who, "user.signed_in", account.id, after={"second_factor": True} if has_second_factor else None)
     return await families.issue(db, login.settings, login.tokens, Claims(account.id, user.authority_version, family_id))
 
 

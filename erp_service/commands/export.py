@@ -15,16 +15,9 @@ import click
 from rich.filesize import decimal
 
 from erp_service.client import Client, ClientError, Job, NotIntact, NotSucceeded, SignedOut, Unreachable
+from erp_service.commands import terminal
 from erp_service.commands.progress import progress_display
-from erp_service.commands.terminal import (
-    INTERRUPTED,
-    PIPE_CLOSED,
-    entered_code,
-    entered_password,
-    exit_with,
-    say,
-    silence_stdout,
-)
+from erp_service.commands.terminal import INTERRUPTED, PIPE_CLOSED, entered_password, exit_with, say, silence_stdout
 
 REFUSED, NOT_INTACT, UNREACHABLE = 1, 3, 4
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -193,7 +186,7 @@ def _client(url: str, user: str | None) -> Client:
                 " both to standard input, a line each."
             )
     user = user or str(click.prompt("E-mail", err=True))
-    return Client.sign_in(url, user, entered_password(confirm=False), code=entered_code, notice=_notice)
+    return Client.sign_in(url, user, entered_password(confirm=False), code=terminal.entered_code, notice=_notice)
 
 
 def _notice(sentence: str) -> None:

@@ -196,6 +196,14 @@ async def test_workers_and_readers_read_no_answers_tokens_or_files_that_are_not_
     for role in ("erp_worker", "erp_reader"):
         columns = ("body", "headers", "digest")
         assert await permitted(owner, role, *(f"select {column} from idempotency" for column in columns)) == []
+        second_factors = (
+            "select * from {}",
+            "select 1 from {}",
+            "delete from {}",
+            "insert into {} (user_id) values (1)",
+        )
+        tables = ("second_factors", "recovery_codes")
+        assert await permitted(owner, role, *(each.format(table) for each in second_factors for table in tables)) == []
     assert (
         await permitted(
             owner,

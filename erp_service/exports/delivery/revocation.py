@@ -40,4 +40,4 @@ async def _is_revoked(access: Access, credential: Credential, least: Role) -> bo
     # the database is unavailable, which shows in many kinds of errors
     except Exception:  # noqa: BLE001
         return False
-    return authority is None or not authority.role.includes(least)
+    return authority is None or not authority.may(least)

@@ -223,7 +223,7 @@ class StreamReader:
         # the database is unavailable, which shows in many kinds of errors
         except Exception:  # noqa: BLE001
             return None
-        if authority is None or not authority.role.includes(self._least):
+        if authority is None or not authority.may(self._least):
             return False
         return _may_see(authority, self._owner)
 

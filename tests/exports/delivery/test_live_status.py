@@ -229,6 +229,16 @@ async def test_stream_ends_with_the_readers_rights_and_says_nothing_more(
     assert "rights" in listener.comments[-1]
 
 
+async def test_stream_ends_when_its_reader_must_have_a_second_factor_from_now_on(
+    listener: Listener, owner: asyncpg.Connection, run: Run
+) -> None:
+    async with owner.transaction():
+        await owner.execute("""update company set settings = '{"second_factor_from": "VIEWER"}'""")
+        await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.export_id)
+    await listener.end(seconds=SOON)
+    assert len(listener.events) == 1
+
+
 async def test_stream_on_an_instance_without_notices_ends_with_the_rights_too(
     deaf: Litestar, viewer: UserClient, owner: asyncpg.Connection, run: Run
 ) -> None:
