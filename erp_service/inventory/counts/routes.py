@@ -134,6 +134,7 @@ async def record_lines(
 ) -> ApiResponse[CountWithTotals]:
     """Up to 5,000 lines: what is there, and beside it what the books say at this moment. What was counted of an item
     before is replaced, not added to; other lines stay; `counted: null` takes an item out. `errors` names all bad lines.
+    So it merges as a PATCH would, and has none beside it.
 
     A retry reads the books again, unless it has the `Idempotency-Key` of the first try: then what was counted stays
     compared with what the books said when the lines first came."""

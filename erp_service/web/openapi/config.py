@@ -28,6 +28,8 @@ Items, locations, an append-only stock ledger, and heavy exports that never touc
 * **Numbers** are JSON strings in their shortest exact form (`"12.5"`); strings and JSON numbers are both read.
 * **Errors** are `application/problem+json` (RFC 9457) and name every bad field; open their `type` for what to do.
 * **Try again safely**: send an `Idempotency-Key` with each `POST` that creates or moves something.
+* **Changes**: `PUT` replaces and `PATCH` merges (RFC 7396), by the same rules. Both take a body as GET has shown it:
+  what a client cannot write is ignored if it is unchanged, and refused if it is not. Send the `ETag` as `If-Match`.
 * **Limits**: `RateLimit` says how many requests you have left; after a 429, wait `Retry-After` seconds and a random
   part of as much again.
 * **Lists** are keyset pages: follow `next_cursor`, or the `Link` header, until it is null.
