@@ -92,6 +92,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     export_downloads_per_minute: Annotated[
         int, _about("requests for export files, ranges too, of one user in a minute", ge=1)
     ] = 300
+    import_bytes: Annotated[
+        int, _about("the largest file to import over HTTP, in bytes, as it is sent and as it is unpacked", ge=1024)
+    ] = 1024**3
+    import_submissions_per_hour: Annotated[int, _about("imports that one user may submit in an hour", ge=1)] = 120
+    imports_running_per_user: Annotated[int, _about("imports of one user that run at once", ge=1, le=100)] = 1
+    imports_waiting_per_user: Annotated[int, _about("imports of one user that may wait", ge=1, le=10_000)] = 20
+    import_bytes_per_user: Annotated[
+        int, _about("bytes of imported files and reports that one user may keep", ge=1024)
+    ] = 5 * 1024**3
     signed_addresses_per_minute: Annotated[
         int, _about("addresses without a token that one user may ask for in a minute", ge=1)
     ] = 60

@@ -17,6 +17,7 @@ from erp_service.imports.files.header import Layout, name_misspelt
 from erp_service.imports.files.members import json_cell, metadata
 from erp_service.imports.fingerprint import Claim, Fingerprint
 from erp_service.imports.identifiers import CHANGED_MEANWHILE, Identifiers
+from erp_service.imports.stored import Counts, Mode
 from erp_service.inventory.items import pack_faults
 from erp_service.inventory.schemas import ItemBody, ItemStatus
 
@@ -119,12 +120,14 @@ where sku = any(cast(:skus as text[])) or deleted_at is null
 """)
 
 
-async def store(db: WriteSession, table: Table, faults: Faults, progress: RowProgress, claim: Claim) -> int:
-    """Check all rows and store them; returns their number. Raises ImportRefused.
+async def store(
+    db: WriteSession, table: Table, faults: Faults, progress: RowProgress, claim: Claim, mode: Mode
+) -> Counts:
+    """Check all rows and store them. Raises ImportRefused.
 
     Batches are stored before later ones are checked: if one of those is refused, the transaction is rolled back."""
     count, remaining = 0, rows(table, faults)
-    fingerprint, present = Fingerprint(), Faults()
+    fingerprint, present = Fingerprint(), faults.apart()
     while batch := await asyncio.to_thread(lambda: list(islice(remaining, _BATCH))):
         bodies = [row.body for row in batch]
         for body in bodies:
@@ -138,7 +141,7 @@ async def store(db: WriteSession, table: Table, faults: Faults, progress: RowPro
         await claim(fingerprint.hex())
     faults.extend(present)
     faults.check()
-    return count
+    return Counts(count, table.blank_rows, created=count)
 
 
 def _columns(bodies: list[ItemBody]) -> dict[str, list[object]]:

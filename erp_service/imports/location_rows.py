@@ -19,6 +19,7 @@ from erp_service.imports.files.header import Layout, name_misspelt
 from erp_service.imports.files.members import metadata
 from erp_service.imports.fingerprint import Claim, Fingerprint
 from erp_service.imports.identifiers import CHANGED_MEANWHILE, Identifiers
+from erp_service.imports.stored import Counts, Mode
 from erp_service.inventory.locations import DEEPEST, lock_tree
 from erp_service.inventory.schemas import LocationBody, LocationType
 
@@ -98,8 +99,8 @@ def _values(
         faults.add(number, "deleted_at", "the location is deleted: leave its row out")
 
 
-async def store(db: WriteSession, table: Table, faults: Faults, claim: Claim) -> int:
-    """Check all rows, then store them; returns their number. Raises ImportRefused."""
+async def store(db: WriteSession, table: Table, faults: Faults, claim: Claim, mode: Mode) -> Counts:
+    """Check all rows, then store them. Raises ImportRefused."""
     codes = Identifiers("code", faults, keep_damaged=table.dialect.keep_codes)
     by_code: dict[str, LocationRow] = {row.body.code: row for row in rows(table, codes, faults)}
     has_own_faults = bool(faults.total)
@@ -125,7 +126,7 @@ async def store(db: WriteSession, table: Table, faults: Faults, claim: Claim) ->
     await db.execute(
         _SET_PARENTS, {"ids": [ids[c.body.code] for c in children], "parents": [ids[c.parent] for c in children]}
     )
-    return len(by_code)
+    return Counts(len(by_code), table.blank_rows, created=len(by_code))
 
 
 def _depth(

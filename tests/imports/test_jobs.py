@@ -1,0 +1,117 @@
+"""Imports over HTTP: a file becomes a job, and a worker loads all of it, or nothing."""
+
+import gzip
+
+import asyncpg
+import httpx
+import pytest
+import zstandard
+
+from tests.imports.jobs import ITEMS, JOBS, LOCATIONS, MOVEMENTS, QUEUES, done, ended, submitted
+from tests.support.workers import Work
+
+
+async def loaded(admin: httpx.AsyncClient) -> None:
+    """The items and locations of MOVEMENTS."""
+    assert (await done(admin, "items", ITEMS))["status"] == "succeeded"
+    assert (await done(admin, "locations", LOCATIONS))["status"] == "succeeded"
+
+
+async def test_files_are_loaded_by_a_worker(
+    admin: httpx.AsyncClient, staff: httpx.AsyncClient, work: Work, owner: asyncpg.Connection
+) -> None:
+    async with work(queues=QUEUES):
+        await loaded(admin)
+        job = await done(staff, "movements", MOVEMENTS, headers={"Content-Disposition": 'attachment; filename="m.csv"'})
+    assert job["status"] == "succeeded", job
+    assert job["result"]["rows"] == job["result"]["created"] == 3
+    assert job["progress"]["percent"] == 100
+    assert job["filename"] == "m.csv"
+    assert await owner.fetchval("select sum(on_hand) from stock_balances") == 11
+    assert {u for (u,) in await owner.fetch("select distinct user_id from stock_ledger")} == {job["created_by"]}
+    entry = await owner.fetchrow("select * from audit_log where action = 'import.movements'")
+    assert entry["user_id"] == job["created_by"]
+    assert await owner.fetchval("select count(*) from audit_log where action = 'import.movements'") == 1
+
+
+@pytest.mark.parametrize("packed", ["gzip", "zstd"])
+async def test_compressed_files_are_unpacked(admin: httpx.AsyncClient, work: Work, packed: str) -> None:
+    body = gzip.compress(ITEMS.encode()) if packed == "gzip" else zstandard.compress(ITEMS.encode())
+    async with work(queues=QUEUES):
+        assert (await done(admin, "items", body, headers={"Content-Encoding": packed}))["result"]["rows"] == 2
+        again = await done(admin, "items", body, headers={"Content-Type": "application/octet-stream"})
+    assert again["status"] == "failed"
+    assert "imported already" in again["error"]["detail"]
+
+
+async def test_a_dry_run_names_every_bad_line_and_keeps_nothing(
+    admin: httpx.AsyncClient, work: Work, owner: asyncpg.Connection
+) -> None:
+    bad = (
+        MOVEMENTS + "2026-01-03,IN,A,MAIN,1,,\n2026-01-03T10:00:00Z,IN,C,MAIN,=1+1,,\n2026-01-03T10:00:00Z,IN,C,X,1,,\n"
+    )
+    async with work(queues=QUEUES):
+        await loaded(admin)
+        job = await done(admin, "movements", bad, dry_run=True)
+        fine = await done(admin, "movements", MOVEMENTS, dry_run=True)
+    assert job["status"] == "failed"
+    assert job["error"]["type"].endswith("/import-refused")
+    assert [(f["line"], f["column"]) for f in job["faults"]] == [
+        (5, "occurred_at"),
+        (6, "quantity"),
+        (7, "sku"),
+        (7, "location"),
+    ]
+    assert job["error"]["total"] == 4
+    assert job["faults"][0]["value"] == "2026-01-03"
+    report = await admin.get(job["links"]["report"])
+    assert report.status_code == 200
+    lines = report.text.splitlines()
+    assert lines[0] == "line,column,value,detail"
+    assert len(lines) == 5
+    assert "'=1+1" in lines[2]
+    assert fine["status"] == "succeeded"
+    assert fine["result"]["created"] == 3
+    assert "undo" not in fine["links"]
+    assert await owner.fetchval("select count(*) from stock_ledger") == 0
+    assert await owner.fetchval("select count(*) from imports where kind = 'movements'") == 0
+
+
+async def test_json_lines_are_read(admin: httpx.AsyncClient, work: Work, owner: asyncpg.Connection) -> None:
+    lines = (
+        '{"sku": "A", "name": "Apples", "unit": "KGM", "reorder_point": 2.50}\n{"sku":"B","name":"Brød","unit":"PCS"}\n'
+    )
+    async with work(queues=QUEUES):
+        job = await done(admin, "items", lines, headers={"Content-Type": "application/x-ndjson"})
+    assert job["status"] == "succeeded", job
+    assert [tuple(row) for row in await owner.fetch("select sku, name from items order by sku")] == [
+        ("A", "Apples"),
+        ("B", "Brød"),
+    ]
+
+
+async def test_an_import_is_undone_once(admin: httpx.AsyncClient, work: Work, owner: asyncpg.Connection) -> None:
+    async with work(queues=QUEUES):
+        await loaded(admin)
+        job = await done(admin, "movements", MOVEMENTS)
+        answer = await admin.post(job["links"]["undo"], json={"reason": "the wrong file"})
+        assert answer.status_code == 202, answer.text
+        undone = await ended(admin, answer.json())
+        assert undone["status"] == "succeeded", undone
+        assert undone["undo_of"] == job["id"]
+        assert await owner.fetchval("select sum(on_hand) from stock_balances") == 0
+        assert (await admin.post(job["links"]["undo"], json={"reason": "again"})).status_code == 409
+        assert (await done(admin, "movements", MOVEMENTS))["status"] == "succeeded"
+    assert await owner.fetchval("select sum(on_hand) from stock_balances") == 11
+
+
+async def test_the_same_key_submits_once(admin: httpx.AsyncClient) -> None:
+    key = {"Idempotency-Key": "a-key"}
+    first = await submitted(admin, "items", ITEMS, headers=key)
+    second = await submitted(admin, "items", ITEMS, headers=key)
+    assert first["id"] == second["id"]
+    other = await admin.post(
+        JOBS, params={"dataset": "items"}, content=b"sku\n", headers={**key, "Content-Type": "text/csv"}
+    )
+    assert other.status_code == 422
+    assert other.json()["type"].endswith("/idempotency-key-reused")
