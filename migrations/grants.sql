@@ -82,16 +82,16 @@ declare
     "refresh_tokens": "issued_at"
   }';
   -- Whose it is, and what was asked for: a worker that may update the rest must not change it. Imports post stock, and
-  -- create and update items and locations; they rename none, delete none and restore none.
+  -- create and update items and locations; they delete none and restore none.
   fixed constant jsonb := '{
     "export_jobs": ["id", "user_id", "dataset", "spec", "retry_of", "created_at"],
     "export_schedules": ["id", "user_id", "cron", "timezone", "spec", "changed_by", "most_role", "created_at"],
     "import_jobs": ["id", "user_id", "dataset", "spec", "most_role", "api_key_id", "filename", "file_bytes",
       "file_sha256", "created_at"],
     "imports": ["id", "kind", "sha256", "content_sha256", "filename", "mode", "imported_at"],
-    "items": ["id", "sku", "created_at", "deleted_at"],
-    "locations": ["id", "code", "created_at", "deleted_at", "history_from"],
-    "stock_balances": ["item_id", "location_id", "allows_negative"],
+    "items": ["id", "created_at", "deleted_at"],
+    "locations": ["id", "created_at", "deleted_at"],
+    "stock_balances": ["item_id", "location_id"],
     "stock_values": ["item_id"],
     "stock_reservations": ["id", "item_id", "location_id", "quantity", "original_quantity", "reference", "expires_at",
       "user_id", "created_at"]

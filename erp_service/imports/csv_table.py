@@ -36,7 +36,7 @@ class Table:
         self, file: BinaryIO, layouts: Layout | Sequence[Layout], faults: Faults, dialect: Dialect = AS_OURS
     ) -> None:
         layouts = (layouts,) if isinstance(layouts, Layout) else layouts
-        self._faults = faults
+        self._file, self._faults = file, faults
         self.dialect = dialect
         self.blank_rows = 0
         self._warned = False  # once for a file, which may be read twice
@@ -85,6 +85,10 @@ class Table:
         has a column `metadata`."""
         path = (pointer or "").removeprefix("/")
         return path if self.has("metadata") else path.removeprefix("metadata/")
+
+    def again(self, faults: Faults) -> "Table":
+        """The same file from its beginning. This one is not read any further: both have one position."""
+        return Table(self._file, self.layout, faults, self.dialect)
 
     def __iter__(self) -> Iterator[Row]:
         """The line of each record, the texts of its known columns in the layout's order ("" for none), the record."""

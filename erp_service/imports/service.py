@@ -180,10 +180,10 @@ async def _store(
     match kind:
         case "items":
             table = Table(file, item_rows.LAYOUT, faults, dialect)
-            return await item_rows.store(db, table, faults, progress, claim, mode)
+            return await item_rows.store(db, who, table, faults, progress, claim, mode)
         case "locations":
             table = Table(file, location_rows.LAYOUT, faults, dialect)
-            return await location_rows.store(db, table, faults, claim, mode)
+            return await location_rows.store(db, who, table, faults, claim, mode)
         case "movements":
             layouts = (exported_rows.EXPORTED, movement_rows.LAYOUT)
             return await bulk_posting.post(

@@ -14,6 +14,9 @@ refused, created."""
 class Counts(NamedTuple):
     rows: int
     blank_rows: int
-    created: int
+    created: int = 0
     updated: int = 0
     unchanged: int = 0
+
+    def plus(self, other: "Counts") -> "Counts":
+        return Counts(*(one + more for one, more in zip(self, other, strict=True)))

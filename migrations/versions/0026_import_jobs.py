@@ -136,7 +136,7 @@ begin
     from public.export_schedules schedule where schedule.id = new.entity_id::uuid;
   elsif new.entity = 'import' and new.entity_id !~ '^[0-9]+$' then
     select array[job.user_id] into allowed from public.import_jobs job where job.id = new.entity_id::uuid;
-  elsif new.entity = 'import' then
+  elsif new.entity in ('import', 'item', 'location') then
     select array_agg(distinct job.user_id) into allowed from public.import_jobs job where job.status = 'running';
   elsif new.entity = 'stock' then
     select array_agg(distinct job.user_id) into allowed from public.import_jobs job

@@ -145,9 +145,9 @@ async def test_worker_changes_what_imports_and_expiry_need_and_no_other_column(o
     kept = {
         "import_jobs": "id user_id dataset spec most_role api_key_id filename file_bytes file_sha256 created_at",
         "imports": "id kind sha256 content_sha256 filename mode imported_at",
-        "items": "id sku created_at deleted_at",
-        "locations": "id code created_at deleted_at history_from",
-        "stock_balances": "item_id location_id allows_negative",
+        "items": "id created_at deleted_at",
+        "locations": "id created_at deleted_at",
+        "stock_balances": "item_id location_id",
         "stock_reservations": "id item_id location_id quantity original_quantity reference expires_at user_id"
         " created_at",
         "stock_values": "item_id",

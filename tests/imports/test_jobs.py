@@ -115,3 +115,51 @@ async def test_the_same_key_submits_once(admin: httpx.AsyncClient) -> None:
     )
     assert other.status_code == 422
     assert other.json()["type"].endswith("/idempotency-key-reused")
+
+
+async def test_upsert_updates_what_exists_and_creates_the_rest(
+    admin: httpx.AsyncClient, work: Work, owner: asyncpg.Connection
+) -> None:
+    await owner.execute("insert into items (sku, name, unit, description, metadata) values"
+                        " ('A', 'Apples', 'KGM', 'red', '{\"colour\": \"red\", \"shelf\": \"7\"}')")  # fmt: skip
+    changed = "sku,name,unit,colour\nA,Pears,KGM,green\nB,Bread,PCS,\n"
+    async with work(queues=QUEUES):
+        only_known = await done(admin, "items", changed, mode="update")
+        first = await done(admin, "items", changed, mode="upsert")
+        second = await done(admin, "items", changed, mode="upsert")
+    assert only_known["status"] == "failed"
+    assert [(f["line"], f["column"]) for f in only_known["faults"]] == [(3, "sku")]
+    assert first["status"] == "succeeded", first
+    assert [first["result"][name] for name in ("created", "updated", "unchanged")] == [1, 1, 0]
+    assert [second["result"][name] for name in ("created", "updated", "unchanged")] == [0, 0, 2]
+    item = await owner.fetchrow("select * from items where sku = 'A'")
+    assert (item["name"], item["description"], item["version"]) == ("Pears", "red", 2)
+    assert item["metadata"] == '{"shelf": "7", "colour": "green"}'
+    entry = await owner.fetchrow("select * from audit_log where action = 'item.updated'")
+    assert entry["user_id"] == first["created_by"]
+
+
+async def test_upsert_of_locations_moves_them(admin: httpx.AsyncClient, work: Work, owner: asyncpg.Connection) -> None:
+    await owner.execute("insert into locations (code, name, location_type, address) values"
+                        " ('MAIN', 'Main', 'WAREHOUSE', 'Here'), ('BIN', 'Bin', 'BIN', null)")  # fmt: skip
+    rows = "code,name,location_type,parent\nMAIN,Main,WAREHOUSE,\nNEW,New,ZONE,MAIN\nBIN,Bin,BIN,NEW\n"
+    async with work(queues=QUEUES):
+        job = await done(admin, "locations", rows, mode="upsert")
+    assert job["status"] == "succeeded", job
+    assert [job["result"][name] for name in ("created", "updated", "unchanged")] == [1, 1, 1]
+    parents = await owner.fetch(
+        "select c.code, p.code, c.address from locations c left join locations p on p.id = c.parent_id order by 1"
+    )
+    assert [tuple(row) for row in parents] == [("BIN", "NEW", None), ("MAIN", None, "Here"), ("NEW", "MAIN", None)]
+
+
+async def test_a_rule_of_single_requests_refuses_an_update(
+    admin: httpx.AsyncClient, staff: httpx.AsyncClient, work: Work
+) -> None:
+    async with work(queues=QUEUES):
+        await loaded(admin)
+        await done(staff, "movements", MOVEMENTS)
+        job = await done(admin, "items", "sku,name,unit\nA,Apples,LTR\n", mode="upsert")
+    assert job["status"] == "failed"
+    assert job["faults"][0]["line"] == 2
+    assert "unit" in job["faults"][0]["detail"]

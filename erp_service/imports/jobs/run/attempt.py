@@ -84,7 +84,7 @@ async def perform(exports: ExportContext, run: Run) -> None:
         log.info("import needs no run")
         return
     with Report() as report:
-        faults, progress = Faults(MOST_FAULTS, report.add), Progress(2 if claimed.dataset == "movements" else 1)
+        faults, progress = Faults(MOST_FAULTS, report.add), Progress(_passes(claimed))
         try:
             await _end_predecessor(exports, run)
             with tracing.span("import the file", {"dataset": claimed.dataset}):
@@ -102,6 +102,11 @@ async def perform(exports: ExportContext, run: Run) -> None:
             if is_unavailable(exc):
                 raise
             await _end_failed(exports, run, claimed, exc, report)
+
+
+def _passes(claimed: Claimed) -> int:
+    """How often the file is read. The first reading of locations is the only one, and so is that of new items."""
+    return 2 if claimed.dataset == "movements" or claimed.spec.mode != "create" else 1
 
 
 async def stop(exports: ExportContext, run: Run, why: Stop) -> None:
@@ -235,7 +240,10 @@ async def _end_failed(exports: ExportContext, run: Run, claimed: Claimed, exc: E
     if why is not None:
         await store_failures.requeue(exports, run, key, why)
     problem = why or problem_of(exc)
-    log.error("import failed", type=problem.slug, exc_info=exc if isinstance(problem, ImportFailed) else None)
+    if isinstance(problem, FileRefused | ImportForbidden):
+        log.info("import refused", type=problem.slug)
+    else:
+        log.error("import failed", type=problem.slug, exc_info=exc if isinstance(problem, ImportFailed) else None)
     values: dict[str, object] = {"expires_at": states.NOW + timedelta(hours=claimed.retention_hours)}
     if isinstance(exc, ImportRefused):
         if not report.count:
