@@ -7,8 +7,10 @@ import httpx
 import pytest
 import zstandard
 
+from tests.exports.jobs import done as exported
 from tests.imports.jobs import ITEMS, JOBS, LOCATIONS, MOVEMENTS, QUEUES, done, ended, submitted
-from tests.support.workers import Work
+from tests.imports.loading import emptied
+from tests.support.workers import EXPORT_QUEUES, Work
 
 
 async def loaded(admin: httpx.AsyncClient) -> None:
@@ -163,3 +165,56 @@ async def test_a_rule_of_single_requests_refuses_an_update(
     assert job["status"] == "failed"
     assert job["faults"][0]["line"] == 2
     assert "unit" in job["faults"][0]["detail"]
+
+
+async def test_37_bad_lines_are_all_named_and_the_mended_file_loads_once(
+    admin: httpx.AsyncClient, work: Work, owner: asyncpg.Connection
+) -> None:
+    """A small form of what tests/real does with a whole year."""
+    lines = [f"2026-01-01T10:00:00Z,IN,{'AB'[n % 2]},MAIN,1,1,R{n // 20}" for n in range(3_000)]
+    wrong = [(4, "many"), (2, "C"), (0, "yesterday"), (1, "LOST"), (3, "?")]
+    bad, numbers = list(lines), set()
+    for count in range(37):
+        index, (column, value) = count * 80, wrong[count % len(wrong)]
+        cells = bad[index].split(",")
+        cells[column] = value
+        bad[index], numbers = ",".join(cells), numbers | {index + 2}
+    header = MOVEMENTS.splitlines()[0]
+    async with work(queues=QUEUES):
+        await loaded(admin)
+        tried = await done(admin, "movements", "\n".join([header, *bad, ""]), dry_run=True)
+        assert {fault["line"] for fault in tried["faults"]} == numbers
+        assert len(numbers) == 37
+        assert await owner.fetchval("select count(*) from stock_ledger") == 0
+        mended = "\n".join([header, *lines, ""])
+        assert (await done(admin, "movements", mended))["status"] == "succeeded"
+        assert "imported already" in (await done(admin, "movements", mended))["error"]["detail"]
+    assert await owner.fetchval("select count(*) from stock_ledger") == 3_000
+
+
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+async def test_own_exports_come_back_in(
+    admin: httpx.AsyncClient, work: Work, owner: asyncpg.Connection, format_: str
+) -> None:
+    datasets = {"items": "items", "locations": "locations", "movements": "stock_movements"}
+    transfer = "occurred_at,type,sku,location,quantity,to_location\n2026-01-03T10:00:00Z,TRANSFER,A,MAIN,2,SHOP\n"
+    stock = (
+        "select sku, code, b.on_hand, v.value from stock_balances b join items i on i.id = item_id"
+        " join locations l on l.id = location_id join stock_values v using (item_id) order by 1, 2"
+    )
+    async with work(queues=[*QUEUES, *EXPORT_QUEUES]):
+        await loaded(admin)
+        await done(admin, "locations", "code,name,location_type,parent\nSHOP,Shop,ZONE,MAIN\n")
+        await done(admin, "movements", MOVEMENTS)
+        await done(admin, "movements", transfer)
+        before = await owner.fetch(stock)
+        files = {}
+        for dataset, name in datasets.items():
+            job = await exported(admin, name, format=format_)
+            files[dataset] = (await admin.get(job["links"]["download"])).content
+        await owner.execute("truncate import_jobs")
+        await emptied(owner)
+        for dataset, content in files.items():
+            job = await done(admin, dataset, content)
+            assert job["status"] == "succeeded", job
+    assert await owner.fetch(stock) == before

@@ -18,7 +18,7 @@ from erp_service.inventory.datasets import ITEMS, LOCATIONS, STOCK_MOVEMENTS
 from erp_service.inventory.posting import reversal
 from erp_service.inventory.posting.schemas import Reversal
 from erp_service.registry.datasets import Dataset
-from tests.imports.loading import Load, refused
+from tests.imports.loading import Load, emptied, refused
 from tests.inventory.books import assert_books
 
 AT = "2026-01-15T12:00:00Z"
@@ -39,15 +39,6 @@ def rows(content: str) -> list[dict[str, str]]:
     """Without what belongs to one database only."""
     read = csv.DictReader(io.StringIO(content, newline=""))
     return [{name: text for name, text in row.items() if name not in MADE_ANEW} for row in read]
-
-
-async def emptied(owner: asyncpg.Connection) -> None:
-    await owner.execute(
-        "set session_replication_role = replica;"  # without triggers
-        "truncate items, locations, stock_balances, stock_values, stock_ledger, stock_transactions, imports"
-        " restart identity cascade;"
-        "reset session_replication_role"
-    )
 
 
 async def a_company(load: Load) -> None:

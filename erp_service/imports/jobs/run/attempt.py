@@ -240,7 +240,8 @@ async def _end_failed(exports: ExportContext, run: Run, claimed: Claimed, exc: E
     if why is not None:
         await store_failures.requeue(exports, run, key, why)
     problem = why or problem_of(exc)
-    if isinstance(problem, FileRefused | ImportForbidden):
+    refused = problem.status < 500
+    if refused:
         log.info("import refused", type=problem.slug)
     else:
         log.error("import failed", type=problem.slug, exc_info=exc if isinstance(problem, ImportFailed) else None)
@@ -253,7 +254,7 @@ async def _end_failed(exports: ExportContext, run: Run, claimed: Claimed, exc: E
         values |= {"faults": msgspec.to_builtins(bad)} | await _stored(exports, key, report)
     async with exports.database.write() as db:
         await states.fail(db, run, problem, most_running=run.kind.most_running(exports.settings), **values)
-    metrics.count_failure(claimed)
+    metrics.count_failure(claimed, refused=refused)
 
 
 async def _stored(exports: ExportContext, key: FileKey, report: Report) -> dict[str, object]:

@@ -12,7 +12,7 @@ from erp_service.registry.figures import FigureReader
 
 _ended = Counter(
     "erp_imports_ended",
-    "Imports that succeeded or failed in this worker",
+    "Imports that ended in this worker: succeeded, refused because of what is in the file, or failed",
     ["dataset", "status"],
     registry=REGISTRY,
 )
@@ -33,8 +33,8 @@ def count_success(claimed: Claimed, result: Imported, *, seconds: float) -> None
         _rows.labels(claimed.dataset).inc(result.rows)
 
 
-def count_failure(claimed: Claimed) -> None:
-    _ended.labels(claimed.dataset, "failed").inc()
+def count_failure(claimed: Claimed, *, refused: bool) -> None:
+    _ended.labels(claimed.dataset, "refused" if refused else "failed").inc()
 
 
 _GAUGES = {
