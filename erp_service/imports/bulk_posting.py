@@ -181,7 +181,7 @@ def _name_unknown(rows: Iterator[MovementRow | None], unknown: Mapping[str, int]
         for column, what, word, key in faulty:
             if (first := unknown.get(key)) is not None:
                 hint = "; this line names it first" if first == row.number else ""
-                faults.add(row.number, column, f"there is no {what} {word!r}{hint}")
+                faults.add(row.number, column, f"there is no {what} {word!r}{hint}", word)
 
 
 async def _copy_all(db: WriteSession, batches: Iterator[Batch], faults: Faults, progress: RowProgress) -> int:

@@ -140,6 +140,8 @@ async def test_an_empty_body_is_refused(app: Litestar, admin: httpx.AsyncClient)
         ('attachment; filename="../../etc/passwd"', "passwd"),
         ('attachment; filename="C:\\\\windows\\\\a.csv"', "a.csv"),
         ('attachment; filename=".."', "items.csv"),
+        ("attachment; filename*=UTF-8''Lager%20f%C3%BCr%2F2026.csv", "2026.csv"),
+        ("attachment; filename=a.csv; filename*=UTF-8''k%C3%BCche.csv", "küche.csv"),
         (None, "items.csv"),
     ],
 )

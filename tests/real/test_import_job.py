@@ -26,7 +26,7 @@ from tests.support.users import make_user
 
 BAD = 37
 MOST_MEMORY = 500 * 1024
-"""KiB of the worker at most, for a file of 45 MB: it holds what the file names, and not its rows."""
+"""KiB of the worker at most, for a file of 32 MB: it holds what the file names, and not its rows."""
 
 
 @pytest.fixture

@@ -58,14 +58,14 @@ class Faults:
         if len(self.warnings) < MAX_FAULTS:
             self.warnings.append(LineFault(detail, line, column))
 
-    def add(self, line: int | None, column: str | None, detail: str) -> None:
+    def add(self, line: int | None, column: str | None, detail: str, value: str | None = None) -> None:
+        """`value` is what stands there, if the line is not the one that is being read."""
         self.total += 1
         if len(self.first) >= self.most and self._report is None:
             return
-        value = None
         if line == self.line and column in self.header and (index := self.header.index(column)) < len(self.record):
-            value = self.record[index][:EXCERPT]
-        fault = LineFault(detail, line, column, value)
+            value = self.record[index]
+        fault = LineFault(detail, line, column, None if value is None else value[:EXCERPT])
         if len(self.first) < self.most:
             self.first.append(fault)
         if self._report is not None:

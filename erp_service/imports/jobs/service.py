@@ -161,8 +161,9 @@ async def delete(db: WriteSession, who: Principal, job_id: UUID) -> None:
 async def undo(db: WriteSession, who: Principal, settings: Settings, job_id: UUID, reason: str) -> VersionedImport:
     """Submit the undo of an import of movements, as a job that belongs to `who`.
 
-    Raises errors.NotFound, NothingToUndo, ImportUndone, TooManyImports, ImportQuota."""
+    Raises errors.NotFound, errors.Forbidden, NothingToUndo, ImportUndone, TooManyImports, ImportQuota."""
     row = await queries.lock_for_update(db, who, job_id)
+    require_right(who, row.dataset)
     if row.undone:
         raise ImportUndone
     if not queries.may_be_undone(row) or row.import_id is None:

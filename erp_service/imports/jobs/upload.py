@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from time import monotonic
 from typing import Any
+from urllib.parse import unquote
 from uuid import UUID
 
 import msgspec
@@ -21,6 +22,7 @@ from erp_service.exports.storage.base import FileKey, Sink
 from erp_service.imports.jobs.kind import PREFIX
 from erp_service.imports.jobs.problems import FileTooLarge, NotAFile, TooManyImports, UploadTooSlow
 from erp_service.observability.telemetry import log
+from erp_service.texts import nfc
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 """The next event of the request, as ASGI has it."""
@@ -57,7 +59,9 @@ MEDIA_TYPES = {
 }
 """What a body may call itself, and the extension of its file. What it really is, its first bytes tell."""
 _CODINGS = ("", "identity", "gzip", "x-gzip", "zstd")
-_FILENAME = re.compile(r"filename\*?=(?:UTF-8''|\")?([^\";]+)", re.IGNORECASE)
+# RFC 6266: the extended form wins
+_EXTENDED = re.compile(r"filename\*=UTF-8''([^\s;]+)", re.IGNORECASE)
+_FILENAME = re.compile(r"filename=\"?([^\";]+)", re.IGNORECASE)
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 # one for each user on one instance: a browser tab sends one file, a script perhaps two
@@ -79,8 +83,10 @@ def extension(media_type: str, coding: str) -> str:
 
 def filename(disposition: str | None, dataset: str, extension: str) -> str:
     """The last part of the name in `Content-Disposition`, without what no name should have; or the dataset's."""
-    given = _FILENAME.search(disposition or "")
-    name = "" if given is None else _UNSAFE.sub("", given[1]).replace("\\", "/").rpartition("/")[2].strip(" .")
+    given = _EXTENDED.search(disposition or "")
+    plain = _FILENAME.search(disposition or "")
+    stated = unquote(given[1]) if given is not None else plain[1] if plain is not None else ""
+    name = _UNSAFE.sub("", nfc(stated)).replace("\\", "/").rpartition("/")[2].strip(" .")
     return name[:200] or f"{dataset}.{'csv' if extension == 'bin' else extension}"
 
 
