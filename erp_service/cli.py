@@ -18,7 +18,7 @@ COMMANDS = {
     "export": ("export", "Export a dataset of a running service: submit, follow, download, check the digest."),
     "import": (
         "import_",
-        "Load a CSV file, all of it or nothing; `-` reads standard input; .xz, .gz and .zst are unpacked.",
+        "Load a file of CSV or JSON Lines, all of it or nothing; `-` is standard input; .xz, .gz, .zst are unpacked.",
     ),
     "migrate": (
         "migrate",

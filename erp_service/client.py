@@ -34,13 +34,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
+from typing import Any, BinaryIO, Literal, Protocol, Self, TypedDict, Unpack
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 
 from erp_service.client_http import ClientError as ClientError
-from erp_service.client_http import Connection, Notice, json_of, retry_after
+from erp_service.client_http import Connection, Notice, ShowBytes, Upload, json_of, retry_after
 from erp_service.client_http import Refused as Refused
 from erp_service.client_http import SignedOut as SignedOut
 from erp_service.client_http import Unreachable as Unreachable
@@ -48,10 +49,10 @@ from erp_service.client_http import Unreachable as Unreachable
 Job = dict[str, Any]
 """The JSON object of `GET /api/v1/exports/jobs/{id}`: see the documentation of the API."""
 Show = Callable[[Job], object]
-ShowBytes = Callable[[int, int], object]
 
 JOBS = "/api/v1/exports/jobs"
 ESTIMATES = "/api/v1/exports/estimates"
+IMPORTS = "/api/v1/imports/jobs"
 FINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 
 _WAIT_SECONDS = 10
@@ -83,13 +84,14 @@ class Writable(Protocol):
 
 
 class NotSucceeded(ClientError):
-    """The export ended without a file: it failed, was canceled or has expired. `job` has the details."""
+    """The job failed, was canceled or has expired. `job` has the details."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         error = job.get("error") or {}
         reason = error.get("detail") or error.get("title")
-        super().__init__(f"The export is {job['status']}{f': {reason}' if reason else ''}.")
+        what = "import" if job["links"]["self"].startswith(IMPORTS) else "export"
+        super().__init__(f"The {what} is {job['status']}{f': {reason}' if reason else ''}.")
 
 
 class NotIntact(ClientError):
@@ -173,6 +175,35 @@ class Client:
         """Cancels at once a job that waits, and within a second one that runs. Raises Refused if it has ended."""
         return json_of(self._service.send("POST", f"{JOBS}/{job_id}/cancel"))  # type: ignore[no-any-return]
 
+    def import_file(
+        self,
+        dataset: str,
+        file: BinaryIO,
+        *,
+        name: str = "-",
+        key: str | None = None,
+        show: ShowBytes | None = None,
+        **options: str | bool | None,
+    ) -> Job:
+        """Submit a file to import: `file` can be sought in, since it is sent again, with the same key, if the answer is
+        lost. `options` are the parameters of `POST /api/v1/imports/jobs`, and `follow` takes the job."""
+        body = Upload(file, show)
+        headers = {
+            "Idempotency-Key": key or str(uuid4()),
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(body.size),
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
+        }
+        values = {"dataset": dataset, **{name: value for name, value in options.items() if value is not None}}
+        return json_of(self._service.send("POST", IMPORTS, params=values, content=body, headers=headers))  # type: ignore[no-any-return]
+
+    def undo_import(self, job_id: str, reason: str, *, key: str | None = None) -> Job:
+        headers = {"Idempotency-Key": key or str(uuid4())}
+        return json_of(self._service.send("POST", f"{IMPORTS}/{job_id}/undo", json={"reason": reason}, headers=headers))  # type: ignore[no-any-return]
+
+    def cancel_import(self, job_id: str, *, within: float | None = None) -> Job:
+        return json_of(self._service.send("POST", f"{IMPORTS}/{job_id}/cancel", within=within))  # type: ignore[no-any-return]
+
     def follow(self, job: Job, *, show: Show | None = None) -> Job:
         """Wait until the job has ended; `show` is called with it after each change.
 
@@ -184,7 +215,7 @@ class Client:
             if job["status"] in FINAL:
                 break
             timeout = _WAIT_SECONDS + _ANSWER_SECONDS
-            answer = self._service.send("GET", f"{JOBS}/{job['id']}", headers=headers, timeout=timeout)
+            answer = self._service.send("GET", job["links"]["self"], headers=headers, timeout=timeout)
             if answer.status_code != 304:
                 job = json_of(answer)
             # An instance with too many waiting clients answers at once, and so may a proxy; see Retry-After.

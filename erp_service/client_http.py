@@ -1,15 +1,20 @@
 """HTTP to a running service, for client.py: retries, renewal of the access token, and errors for people to read."""
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import httpx
 
 Notice: TypeAlias = Callable[[str], object]
 """Called with a sentence for a person: the service does not answer and is tried again, or it answers again."""
 
+ShowBytes: TypeAlias = Callable[[int, int], object]
+"""Called with the bytes that are done, and with all."""
+
+_CHUNK = 64 * 1024
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 5.0
 _FIRST_CONTACT_SECONDS = 3.0
@@ -53,6 +58,22 @@ class SignedOut(Refused):
 
 class Unreachable(ClientError):
     """No usable answer for as long as the request was retried. A download can continue later where it broke."""
+
+
+class Upload:
+    """The bytes of a file from its beginning, each time that it is iterated."""
+
+    def __init__(self, file: BinaryIO, show: ShowBytes | None) -> None:
+        self._file, self._show = file, show
+        self.size = file.seek(0, os.SEEK_END)
+
+    def __iter__(self) -> Iterator[bytes]:
+        done = self._file.seek(0)
+        while chunk := self._file.read(_CHUNK):
+            yield chunk
+            done += len(chunk)
+            if self._show is not None:
+                self._show(done, self.size)
 
 
 class Connection:

@@ -15,8 +15,8 @@ NAMES = (
     "auth",
     "inventory",
     "reports",
-    "imports",
     "exports",
+    "imports",
     "operations",
 )
 

@@ -19,10 +19,14 @@ from erp_service.company.current import CurrentSettings
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
 from erp_service.exports.context import ExportContext
-from erp_service.exports.delivery.live_status import LiveStatus
+from erp_service.exports.delivery.live_status import JobSource, LiveStatus
 from erp_service.exports.delivery.signed_urls import SignedUrls
+from erp_service.exports.models import CHANNEL as EXPORTS_CHANNEL
+from erp_service.exports.queries import newer as newer_exports
 from erp_service.exports.storage.registry import StoreIdentityCheck, open_store
 from erp_service.features import FEATURES
+from erp_service.imports.jobs.queries import newer as newer_imports
+from erp_service.imports.models import CHANNEL as IMPORTS_CHANNEL
 from erp_service.operations.cluster_metrics import ClusterMetrics
 from erp_service.operations.readiness import ProbeDatabase, Readiness
 from erp_service.registry.feature import load
@@ -30,6 +34,9 @@ from erp_service.registry.figures import FigureReader
 from erp_service.registry.services import ServiceSet
 from erp_service.settings import Settings, with_secret
 from erp_service.web.request_limits.limiter import Limits, RequestLimiter
+
+FOLLOWED = (JobSource(EXPORTS_CHANNEL, newer_exports), JobSource(IMPORTS_CHANNEL, newer_imports))
+"""The jobs whose status is followed live."""
 
 
 class Services(ServiceSet, frozen=True):
@@ -81,6 +88,7 @@ def build_services(settings: Settings) -> Services:
             database,
             notifications,
             readiness.stopping,
+            FOLLOWED,
             most=settings.event_streams,
             most_per_user=settings.event_streams_per_user,
         ),

@@ -82,6 +82,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             " one of ERP_TRUSTED_PROXIES and asks for that; none: instances send them",
         ),
     ] = None
+    import_bytes: Annotated[
+        int, _about("the largest file to import over HTTP, in bytes, as it is sent and as it is unpacked", ge=1024)
+    ] = 1024**3
     event_streams: Annotated[int, _about("streams that follow exports on one instance", ge=1, le=100_000)] = 1000
     event_streams_per_user: Annotated[
         int, _about("how many of them one user may have; beyond either limit, clients poll", ge=1, le=100_000)

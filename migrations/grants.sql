@@ -2,8 +2,8 @@
 -- or column cannot be forgotten and an old process never meets a moment without its rights.
 --
 --   erp_api      `erp serve`: writes, signs users in, reads passwords' hashes one at a time by erp_password_hash
---   erp_worker   `erp worker`: runs exports and schedules, prunes, ends reservations; posts no stock, changes no user,
---                reads no hash
+--   erp_worker   `erp worker`: runs exports, imports and schedules, prunes, ends reservations; posts stock, and changes
+--                items and locations, since imports do; rewrites nothing that was posted, changes no user, reads no hash
 --   erp_reader   the replica of both: reads what reports and exports show
 --   erp_app      the first two in one, from before they were apart: what connects as it keeps working
 --
@@ -34,16 +34,17 @@ declare
     "api_keys":            {"api": "raw",  "worker": "r",    "reader": "r"},
     "audit_log":           {"api": "ra",   "worker": "ra",   "reader": "r"},
     "company":             {"api": "rw",   "worker": "r",    "reader": "r"},
-    "export_chunks":       {"api": "rd",   "worker": "rad",  "reader": ""},
-    "export_files":        {"api": "rwd",  "worker": "rawd", "reader": ""},
+    "export_chunks":       {"api": "rad",  "worker": "rad",  "reader": ""},
+    "export_files":        {"api": "rawd", "worker": "rawd", "reader": ""},
     "export_jobs":         {"api": "raw",  "worker": "raw",  "reader": "r"},
     "export_schedules":    {"api": "rawd", "worker": "rw",   "reader": "r"},
     "export_store":        {"api": "rw",   "worker": "rw",   "reader": "r"},
     "export_usage":        {"api": "r",    "worker": "r",    "reader": ""},
     "idempotency":         {"api": "rawd", "worker": "rd",   "reader": ""},
-    "imports":             {"api": "raw",  "worker": "r",    "reader": "r"},
-    "items":               {"api": "raw",  "worker": "r",    "reader": "r"},
-    "locations":           {"api": "raw",  "worker": "r",    "reader": "r"},
+    "import_jobs":         {"api": "raw",  "worker": "raw",  "reader": "r"},
+    "imports":             {"api": "raw",  "worker": "raw",  "reader": "r"},
+    "items":               {"api": "raw",  "worker": "raw",  "reader": "r"},
+    "locations":           {"api": "raw",  "worker": "raw",  "reader": "r"},
     "login_networks":      {"api": "rawd", "worker": "rd",   "reader": ""},
     "procrastinate_events":          {"api": "ra",   "worker": "rawd", "reader": ""},
     "procrastinate_jobs":            {"api": "rawd", "worker": "rawd", "reader": ""},
@@ -56,14 +57,14 @@ declare
     "refresh_families":    {"api": "raw",  "worker": "rd",   "reader": ""},
     "refresh_tokens":      {"api": "raw",  "worker": "rd",   "reader": ""},
     "second_factors":      {"api": "rawd", "worker": "",     "reader": ""},
-    "stock_balances":      {"api": "raw",  "worker": "rw",   "reader": "r"},
+    "stock_balances":      {"api": "raw",  "worker": "raw",  "reader": "r"},
     "stock_count_lines":   {"api": "rawd", "worker": "r",    "reader": "r"},
     "stock_counts":        {"api": "raw",  "worker": "r",    "reader": "r"},
-    "stock_ledger":        {"api": "ra",   "worker": "r",    "reader": "r"},
+    "stock_ledger":        {"api": "ra",   "worker": "ra",   "reader": "r"},
     "stock_reservations":  {"api": "raw",  "worker": "rw",   "reader": "r"},
-    "stock_values":        {"api": "raw",  "worker": "r",    "reader": "r"},
+    "stock_values":        {"api": "raw",  "worker": "raw",  "reader": "r"},
     "trail":               {"api": "r",    "worker": "ra",   "reader": "r"},
-    "stock_transactions":  {"api": "ra",   "worker": "r",    "reader": "r"},
+    "stock_transactions":  {"api": "ra",   "worker": "ra",   "reader": "r"},
     "users":               {"api": "raw",  "worker": "r",    "reader": "r"}
   }';
   -- A table that is not in the list yet works, and tests/db/test_roles.py asks for its line.
@@ -87,13 +88,18 @@ declare
     "refresh_families": "revoked_because",
     "refresh_tokens": "issued_at"
   }';
-  -- Whose it is, and what was asked for: a worker that may update the rest must not change it. It ends reservations that
-  -- have expired, so of stock it changes how much is reserved, and nothing of what is on hand.
+  -- Whose it is, and what was asked for: a worker that may update the rest must not change it. Imports post stock, and
+  -- create and update items and locations; they delete none and restore none.
   fixed constant jsonb := '{
     "export_jobs": ["id", "user_id", "dataset", "spec", "retry_of", "created_at"],
     "export_schedules": ["id", "user_id", "cron", "timezone", "spec", "changed_by", "most_role", "created_at"],
-    "stock_balances": ["item_id", "location_id", "on_hand", "value", "last_average", "allows_negative",
-      "last_occurred_at"],
+    "import_jobs": ["id", "user_id", "dataset", "spec", "most_role", "api_key_id", "filename", "file_bytes",
+      "file_sha256", "created_at"],
+    "imports": ["id", "kind", "sha256", "content_sha256", "filename", "mode", "imported_at"],
+    "items": ["id", "created_at", "deleted_at"],
+    "locations": ["id", "created_at", "deleted_at"],
+    "stock_balances": ["item_id", "location_id"],
+    "stock_values": ["item_id"],
     "stock_reservations": ["id", "item_id", "location_id", "quantity", "original_quantity", "reference", "expires_at",
       "user_id", "created_at"]
   }';

@@ -85,7 +85,7 @@ def command(resume: UUID | None, cancel: UUID | None, **given: Any) -> None:
     with _exit_statuses(request):
         if not (cancel or given["validate_only"]):
             _require_writable(given["output"])
-    with _exit_statuses(request), _client(given["url"], given["user"]) as erp:
+    with _exit_statuses(request), client_for(given["url"], given["user"]) as erp:
         if cancel:
             say(f"The export is {erp.cancel(str(cancel))['status']}.")
             return
@@ -170,7 +170,7 @@ def _require_writable(output: str | None) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path if output else Path.cwd()))
 
 
-def _client(url: str, user: str | None) -> Client:
+def client_for(url: str, user: str | None) -> Client:
     if re.match(r"https?://[^/\s:]", url) is None:
         raise click.UsageError(f"{url!r} is not the URL of a service, such as {DEFAULT_URL}: see --url and ERP_URL.")
     token = None if user else os.environ.get("ERP_TOKEN", "").strip()

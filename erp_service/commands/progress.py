@@ -1,4 +1,4 @@
-"""Progress bars of the commands, and what `erp export` shows while an export runs and is downloaded."""
+"""Progress bars of the commands, and what is shown while a job of a service runs."""
 
 import contextlib
 import time
@@ -32,11 +32,11 @@ class Display(NamedTuple):
 
 
 @contextlib.contextmanager
-def progress_display() -> Iterator[Display]:
-    """A progress bar on a terminal, otherwise a line every two seconds."""
+def progress_display(transfer: str = "downloading") -> Iterator[Display]:
+    """A progress bar on a terminal, otherwise a line every two seconds. `transfer` is what is done with bytes."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _plain_display()
+        yield _plain_display(transfer)
         return
     columns = (
         TextColumn("{task.description:<12}"),
@@ -47,7 +47,7 @@ def progress_display() -> Iterator[Display]:
     )
     with Progress(*columns, console=console) as bar:
         export = bar.add_task("waiting", total=None, text="")
-        download = bar.add_task("downloading", total=None, text="", visible=False)
+        download = bar.add_task(transfer, total=None, text="", visible=False)
 
         def job(job: Job) -> None:
             percent = job["progress"]["percent"]
@@ -62,7 +62,7 @@ def progress_display() -> Iterator[Display]:
         yield Display(job, bytes_)
 
 
-def _plain_display() -> Display:
+def _plain_display(transfer: str) -> Display:
     previous: dict[str, Any] = {"at": 0.0, "state": None}
 
     def show(state: str, text: str, *, last: bool) -> None:
@@ -76,7 +76,7 @@ def _plain_display() -> Display:
         show(job["status"], f"{job['status']}{share} {_progress_text(job)}".rstrip(), last=False)
 
     def bytes_(done: int, total: int) -> None:
-        show("downloading", f"downloading {decimal(done)} of {decimal(total)}", last=done == total)
+        show(transfer, f"{transfer} {decimal(done)} of {decimal(total)}", last=done == total)
 
     return Display(job, bytes_)
 

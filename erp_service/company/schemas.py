@@ -17,6 +17,10 @@ from erp_service.company.settings import (
     ExportsRunning,
     ExportSubmissions,
     ExportsWaiting,
+    ImportBytes,
+    ImportsRunning,
+    ImportSubmissions,
+    ImportsWaiting,
     KeyRequests,
     LowStockThreshold,
     SecondFactorFrom,
@@ -80,6 +84,10 @@ class SettingsChange(Struct, forbid_unknown_fields=True, kw_only=True):
     export_estimates_per_minute: ExportEstimates | UnsetType | None = UNSET
     export_downloads_per_minute: ExportDownloads | UnsetType | None = UNSET
     signed_addresses_per_minute: SignedAddresses | UnsetType | None = UNSET
+    imports_running_per_user: ImportsRunning | UnsetType | None = UNSET
+    imports_waiting_per_user: ImportsWaiting | UnsetType | None = UNSET
+    import_bytes_per_user: ImportBytes | UnsetType | None = UNSET
+    import_submissions_per_hour: ImportSubmissions | UnsetType | None = UNSET
     requests_per_minute_per_user: UserRequests | UnsetType | None = UNSET
     requests_per_minute_per_key: KeyRequests | UnsetType | None = UNSET
     second_factor_from: SecondFactorFrom | UnsetType | None = UNSET

@@ -67,6 +67,19 @@ ExportDownloads = Annotated[
 SignedAddresses = Annotated[
     int, Meta(ge=1, le=1_000_000, description="how many addresses without a token one user may ask for in a minute")
 ]
+ImportsRunning = Annotated[int, Meta(ge=1, le=100, description="how many imports of one user run at once")]
+ImportsWaiting = Annotated[int, Meta(ge=1, le=10_000, description="how many imports of one user may wait")]
+ImportBytes = Annotated[
+    int,
+    Meta(
+        ge=1024,
+        le=2**53 - 1,
+        description="how many bytes of imported files and reports of bad lines one user may keep",
+    ),
+]
+ImportSubmissions = Annotated[
+    int, Meta(ge=1, le=1_000_000, description="how many imports one user may submit in an hour")
+]
 UserRequests = Annotated[
     int, Meta(ge=60, le=10_000_000, description="how many requests one user may make in a minute; null: any number")
 ]
@@ -93,6 +106,10 @@ class CompanySettings(msgspec.Struct, frozen=True, kw_only=True):
     export_estimates_per_minute: ExportEstimates = 30
     export_downloads_per_minute: ExportDownloads = 300
     signed_addresses_per_minute: SignedAddresses = 60
+    imports_running_per_user: ImportsRunning = 1
+    imports_waiting_per_user: ImportsWaiting = 20
+    import_bytes_per_user: ImportBytes = 5 * 1024**3
+    import_submissions_per_hour: ImportSubmissions = 120
     requests_per_minute_per_user: UserRequests | None = 6000
     requests_per_minute_per_key: KeyRequests | None = 6000
     second_factor_from: SecondFactorFrom | None = None

@@ -127,8 +127,11 @@ class Database:
 
 @asynccontextmanager
 async def long_transaction(url: str, *, name: str) -> AsyncIterator[WriteSession]:
-    """One transaction on a connection outside the pools, committed at the end; the time limits of requests are off."""
+    """One transaction on a connection outside the pools, committed at the end; the time limits of requests are off.
+
+    A server that works, or waits for a lock, looks every five seconds whether this process is still there."""
     limits = {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"}
+    limits |= {"client_connection_check_interval": "5000"}
     server_settings = {"application_name": name, "timezone": "UTC", **limits, **KEEPALIVE}
     connection = await connect_for_sessions(url, record_class=Row, server_settings=server_settings)
     try:

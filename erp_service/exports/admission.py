@@ -5,55 +5,57 @@ So owners take turns, and the queue's fetch never walks a backlog. Small exports
 worker keeps slots that large ones cannot take (QUEUES): small ones pass, however many large ones run and wait."""
 
 import math
+from functools import cache
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import text, update
+from sqlalchemy import TextClause, text, update
 
 from erp_service.company.settings import company_settings
 from erp_service.db import locks
 from erp_service.db.sessions import Session, WriteSession
-from erp_service.exports.models import ExportJob
+from erp_service.exports.jobs.kinds import EXPORTS, JobKind
 from erp_service.exports.problems import ExportQuota
 from erp_service.queue.jobs import defer
 from erp_service.registry.figures import FigureReader
 from erp_service.registry.queues import QueueShare
 
-TASK = "exports:run"
-QUEUE = "exports"
-SMALL_QUEUE = "exports-small"
+TASK, QUEUE, SMALL_QUEUE = EXPORTS.task, EXPORTS.queue, EXPORTS.small_queue
+
 
 # `turn` is how many exports its owner has admitted once this one is. Of each owner only as many are looked at as can be
 # admitted, and the owners are found by steps along the index, so that ten thousand waiting ones do not delay the end of
 # each export: all ends wait for each other here.
-_ADMISSIBLE = text("""
+@cache
+def _admissible(relation: str) -> TextClause:
+    return text(f"""
     with recursive owners as (
-      (select user_id from export_jobs where status in ('queued', 'running', 'canceling') order by user_id limit 1)
+      (select user_id from {relation} where status in ('queued', 'running', 'canceling') order by user_id limit 1)
       union all
-      select (select job.user_id from export_jobs job
+      select (select job.user_id from {relation} job
         where job.status in ('queued', 'running', 'canceling') and job.user_id > owners.user_id
         order by job.user_id limit 1)
       from owners where owners.user_id is not null
     ), admitted as (
-      select user_id, count(*) as running from export_jobs
+      select user_id, count(*) as running from {relation}
       where status in ('queued', 'running', 'canceling') and queue_job_id is not null
       group by user_id
     ), ranked as (
       select waiting.id, coalesce(admitted.running, 0) + waiting.place as turn
       from owners left join admitted on admitted.user_id = owners.user_id
       cross join lateral (
-        select job.id, row_number() over (order by job.id) as place from export_jobs job
+        select job.id, row_number() over (order by job.id) as place from {relation} job
         where job.user_id = owners.user_id and job.status = 'queued' and job.queue_job_id is null
           -- for the planner, which finds the index of open exports by it
           and job.status in ('queued', 'running', 'canceling')
         order by job.id limit :most
       ) waiting
     )
-    select job.id, job.is_small from export_jobs job join ranked on ranked.id = job.id
+    select job.id, job.is_small from {relation} job join ranked on ranked.id = job.id
     where ranked.turn <= :most and job.status = 'queued' and job.queue_job_id is null
     order by ranked.turn, job.id limit 100
     for update of job skip locked
-""")
+""")  # noqa: S608 the name of a table
 
 
 async def lock(db: WriteSession) -> None:
@@ -63,29 +65,29 @@ async def lock(db: WriteSession) -> None:
     await locks.take(db, locks.ADMISSION)
 
 
-async def running_per_user(db: Session) -> int:
-    """How many exports of one owner may be in the queue at this moment."""
-    return (await company_settings(db)).exports_running_per_user
+async def running_per_user(db: Session, kind: JobKind = EXPORTS) -> int:
+    """How many jobs of a kind one owner may have in the queue at this moment."""
+    return kind.most_running(await company_settings(db))
 
 
-async def admit(db: WriteSession, most_running: int) -> int:
-    """Give waiting exports to the queue while their owners run fewer than `most_running`; the owner with the fewest
-    comes first.
+async def admit(db: WriteSession, most_running: int, kind: JobKind = EXPORTS) -> int:
+    """Give waiting jobs of a kind to the queue while their owners run fewer than `most_running`; the owner with the
+    fewest comes first.
 
-    Whatever ends an export calls this in the same transaction. Returns how many were admitted."""
+    Whatever ends a job calls this in the same transaction. Returns how many were admitted."""
     await lock(db)
     # a locked row is just being canceled; that transaction calls this next
-    admissible = await db.execute(_ADMISSIBLE, {"most": most_running})
-    for export_id, is_small in admissible:
-        job_id = await enqueue(db, export_id, is_small=is_small)
-        await db.execute(update(ExportJob).where(ExportJob.id == export_id).values(queue_job_id=job_id))
+    admissible = await db.execute(_admissible(kind.relation), {"most": most_running})
+    for row_id, is_small in admissible:
+        job_id = await enqueue(db, row_id, is_small=is_small, kind=kind)
+        await db.execute(update(kind.table).where(kind.table.id == row_id).values(queue_job_id=job_id))
     return len(admissible)
 
 
-async def enqueue(db: WriteSession, export_id: UUID, *, is_small: bool) -> int:
-    """Give one export to the queue, under the lock; returns the id of the queue's job, which belongs into its row."""
-    queue = SMALL_QUEUE if is_small else QUEUE
-    return await defer(db, TASK, queue=queue, arguments={"export_id": str(export_id)})
+async def enqueue(db: WriteSession, row_id: UUID, *, is_small: bool, kind: JobKind = EXPORTS) -> int:
+    """Give one job to the queue, under the lock; returns the id of the queue's job, which belongs into its row."""
+    queue = kind.small_queue if is_small else kind.queue
+    return await defer(db, kind.task, queue=queue, arguments={f"{kind.name}_id": str(row_id)})
 
 
 # an export that is being deleted counts no more, although its file is removed a moment later
@@ -153,24 +155,26 @@ def _outgrown(bytes_: int, beside: int, most_bytes: int) -> ExportQuota:
 
 
 class Counts(Struct, frozen=True):
-    """The exports of all owners: `running`, `waiting` for admission, and the age in seconds of the oldest that has not
-    begun."""
+    """The jobs of one kind of all owners: `running`, `waiting` for admission, and the age in seconds of the oldest that
+    has not begun."""
 
     running: int
     waiting: int
     oldest: float | None
 
 
-_COUNTS = text("""
+@cache
+def _counts(relation: str) -> TextClause:
+    return text(f"""
     select count(*) filter (where status <> 'queued') as running,
       count(*) filter (where status = 'queued' and queue_job_id is null) as waiting,
       extract(epoch from now() - min(created_at) filter (where status = 'queued'))::float8 as oldest
-    from export_jobs where status in ('queued', 'running', 'canceling')
-""")
+    from {relation} where status in ('queued', 'running', 'canceling')
+""")  # noqa: S608 the name of a table
 
 
-async def counts(db: Session) -> Counts:
-    return Counts(**(await db.execute(_COUNTS)).one())
+async def counts(db: Session, kind: JobKind = EXPORTS) -> Counts:
+    return Counts(**(await db.execute(_counts(kind.relation))).one())
 
 
 _GAUGES = {

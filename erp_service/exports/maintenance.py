@@ -2,9 +2,11 @@
 
 Each step works in small batches and transactions. It may be interrupted, repeated, or run twice at the same time."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
-from sqlalchemy import select, text, update
+from sqlalchemy import TextClause, select, text, update
 
 from erp_service.db.base import among
 from erp_service.db.engine import Database
@@ -12,6 +14,7 @@ from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.exports import admission, lifecycle
 from erp_service.exports.admission import running_per_user
 from erp_service.exports.context import ExportContext
+from erp_service.exports.jobs.kinds import EXPORTS, JobKind
 from erp_service.exports.models import ExportJob, Status
 from erp_service.exports.run.pace import look
 from erp_service.exports.storage.base import FileKey, Store, StoredFile
@@ -31,13 +34,19 @@ _EXPIRE = text("""
       limit :batch for update skip locked)
 """)
 
-_ENDED_IN_QUEUE = text("""
-    select queue_job_id from export_jobs export
+Named = Callable[[Database, list[StoredFile]], Awaitable[set[FileKey]]]
+"""Those of the files that a row names, or that a run is writing."""
+
+
+@cache
+def _ended_in_queue(relation: str) -> TextClause:
+    return text(f"""
+    select queue_job_id from {relation} own
     where status in ('queued', 'running', 'canceling') and queue_job_id is not null
       and not exists (
-        select from procrastinate_jobs job where job.id = export.queue_job_id and job.status in ('todo', 'doing'))
+        select from procrastinate_jobs job where job.id = own.queue_job_id and job.status in ('todo', 'doing'))
     limit :batch
-""")
+""")  # noqa: S608 the name of a table
 
 
 async def run(exports: ExportContext) -> None:
@@ -54,21 +63,22 @@ async def run(exports: ExportContext) -> None:
     await remove_orphans(exports.database, exports.store, older_than=datetime.now(UTC) - GRACE)
 
 
-async def admit_missed(database: Database) -> int:
+async def admit_missed(database: Database, kind: JobKind = EXPORTS) -> int:
     """Admissions that did not happen, because a row was locked or the setting has changed."""
     async with database.write() as db:
-        return await admission.admit(db, await running_per_user(db))
+        return await admission.admit(db, await running_per_user(db, kind), kind)
 
 
-async def abandon_ended(exports: ExportContext) -> None:
-    """End the exports whose job the queue has ended while their row is still open."""
+async def abandon_ended(exports: ExportContext, kind: JobKind = EXPORTS) -> None:
+    """End the jobs of a kind that the queue has ended while their row is still open."""
     async with exports.database.read() as db:
-        ended = list(await db.scalars(_ENDED_IN_QUEUE, {"batch": BATCH}))
+        ended = list(await db.scalars(_ended_in_queue(kind.relation), {"batch": BATCH}))
     for queue_job_id in ended:
         # one transaction each: whoever holds the admission lock must not wait for the row of another export
         async with exports.database.write() as db:
-            if await lifecycle.abandon(db, queue_job_id, most_running=await running_per_user(db)):
-                log.warning("export ended, since its job has", job_id=queue_job_id)
+            most_running = await running_per_user(db, kind)
+            if await lifecycle.abandon(db, queue_job_id, most_running=most_running, kind=kind):
+                log.warning(f"{kind.name} ended, since its job has", job_id=queue_job_id)
 
 
 async def expire(database: Database) -> None:
@@ -110,34 +120,46 @@ async def remove_deleted(database: Database, store: Store, key: FileKey) -> None
 
 
 async def remove_orphans(database: Database, store: Store, *, older_than: datetime) -> int:
-    """Remove complete and partial files that no row names and no run is writing; returns how many."""
+    """Remove complete and partial files of exports that no row names and no run is writing; returns how many."""
+    return await remove_unnamed(database, store, _named, prefix="", older_than=older_than)
+
+
+async def remove_unnamed(database: Database, store: Store, named: Named, *, prefix: str, older_than: datetime) -> int:
+    """The same for the files of one kind of job, whose names begin with `prefix`."""
     removed = 0
     batch: list[StoredFile] = []
     async for file in store.list_files():
-        if file.modified_at < older_than:
+        if file.key.prefix == prefix and file.modified_at < older_than:
             batch.append(file)
         if len(batch) == BATCH:
-            removed += await _remove_unnamed(database, store, batch)
+            removed += await _remove_others(database, store, named, batch)
             batch = []
-    return removed + await _remove_unnamed(database, store, batch)
+    return removed + await _remove_others(database, store, named, batch)
 
 
-async def _remove_unnamed(database: Database, store: Store, batch: list[StoredFile]) -> int:
+async def _remove_others(database: Database, store: Store, named: Named, batch: list[StoredFile]) -> int:
+    kept = await named(database, batch)
+    orphans = [file.key for file in batch if file.key not in kept]
+    for key in orphans:
+        await store.delete(key)
+    return len(orphans)
+
+
+async def _named(database: Database, batch: list[StoredFile]) -> set[FileKey]:
     job, ids = ExportJob, {file.key.export_id for file in batch}
     async with database.read() as db:
         statement = select(job.id, job.status, job.attempt, job.file_key).where(among(job.id, ids))
         rows = {row.id: row for row in await db.execute(statement)}
-    removed = 0
+    named = set()
     for file in batch:
         row = rows.get(file.key.export_id)
         is_named = row is not None and file.whole and row.file_key == str(file.key)
         is_growing = (
             row is not None and row.status in (Status.RUNNING, Status.CANCELING) and row.attempt == file.key.attempt
         )
-        if not is_named and not is_growing:
-            await store.delete(file.key)
-            removed += 1
-    return removed
+        if is_named or is_growing:
+            named.add(file.key)
+    return named
 
 
 async def _abandon_ended(services: ServiceSet) -> None:

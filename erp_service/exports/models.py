@@ -30,7 +30,7 @@ most twice a second."""
 
 
 class Status(StrEnum):
-    """The trigger export_jobs_guard enforces which status may follow which, for every writer."""
+    """The trigger erp_guard_job enforces which status may follow which, for every kind of job and every writer."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -44,10 +44,47 @@ class Status(StrEnum):
 OPEN = (Status.QUEUED, Status.RUNNING, Status.CANCELING)
 
 
-class ExportJob(Base):
-    """One export. `attempt` is the fence: a run with a smaller one writes nothing here any more.
+class JobColumns:
+    """The columns by which a job of any kind is admitted, run, fenced and followed (jobs/kinds.py, jobs/states.py).
 
-    An export is admitted once `queue_job_id` is set; until then it waits, and the queue does not know of it."""
+    `attempt` is the fence: a run with a smaller one writes nothing here any more. A job is admitted once `queue_job_id`
+    is set; until then it waits, and the queue does not know of it."""
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id"))
+    dataset: Mapped[str] = mapped_column(Text)
+    spec: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    retention_hours: Mapped[int] = mapped_column(Integer)
+    # by an estimate at submission; decides the queue, see admission.py
+    is_small: Mapped[bool] = mapped_column(server_default=text("false"))
+    status: Mapped[str] = mapped_column(Text, server_default=text("'queued'"))
+    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    queue_job_id: Mapped[int | None] = mapped_column(BigInteger)
+    version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None] = mapped_column()
+    finished_at: Mapped[datetime | None] = mapped_column()
+    expires_at: Mapped[datetime | None] = mapped_column()
+    deleted_at: Mapped[datetime | None] = mapped_column()
+    rows_done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    bytes_done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    rows_total: Mapped[int | None] = mapped_column(BigInteger)
+    rows_total_is_estimate: Mapped[bool] = mapped_column(server_default=text("false"))
+    progress_at: Mapped[datetime | None] = mapped_column()
+    # of the present attempt: the greatest percentage so far, and the rate, see eta.py
+    percent: Mapped[float] = mapped_column(Double, server_default=text("0"))
+    recent_rows: Mapped[float] = mapped_column(Double, server_default=text("0"))
+    recent_seconds: Mapped[float] = mapped_column(Double, server_default=text("0"))
+    result_rows: Mapped[int | None] = mapped_column(BigInteger)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    # set while a file of this name may be in the store; null once it has been removed
+    file_key: Mapped[str | None] = mapped_column(Text)
+    # the `traceparent` (W3C Trace Context) that the run continues; null while tracing is off
+    trace: Mapped[str | None] = mapped_column(Text)
+
+
+class ExportJob(JobColumns, Base):
+    """One export."""
 
     __tablename__ = "export_jobs"
     __table_args__ = (
@@ -82,45 +119,14 @@ class ExportJob(Base):
         Index("export_jobs_expires_at_idx", "expires_at", postgresql_where=text("file_key is not null")),
     )
 
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id"))
-    dataset: Mapped[str] = mapped_column(Text)
     format: Mapped[str] = mapped_column(Text)
     compression: Mapped[str] = mapped_column(Text)
-    spec: Mapped[dict[str, Any]] = mapped_column(JSONB)
-    retention_hours: Mapped[int] = mapped_column(Integer)
-    # by the planner's estimate at submission; decides the queue, see admission.py
-    is_small: Mapped[bool] = mapped_column(server_default=text("false"))
     retry_of: Mapped[UUID | None] = mapped_column(ForeignKey("export_jobs.id"))
-    status: Mapped[str] = mapped_column(Text, server_default=text("'queued'"))
-    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    queue_job_id: Mapped[int | None] = mapped_column(BigInteger)
-    version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    started_at: Mapped[datetime | None] = mapped_column()
-    finished_at: Mapped[datetime | None] = mapped_column()
-    expires_at: Mapped[datetime | None] = mapped_column()
-    deleted_at: Mapped[datetime | None] = mapped_column()
     snapshot_at: Mapped[datetime | None] = mapped_column()
-    rows_done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    bytes_done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    rows_total: Mapped[int | None] = mapped_column(BigInteger)
-    rows_total_is_estimate: Mapped[bool] = mapped_column(server_default=text("false"))
-    progress_at: Mapped[datetime | None] = mapped_column()
-    # of the present attempt: the greatest percentage so far, and the rate, see eta.py
-    percent: Mapped[float] = mapped_column(Double, server_default=text("0"))
-    recent_rows: Mapped[float] = mapped_column(Double, server_default=text("0"))
-    recent_seconds: Mapped[float] = mapped_column(Double, server_default=text("0"))
-    result_rows: Mapped[int | None] = mapped_column(BigInteger)
     result_bytes: Mapped[int | None] = mapped_column(BigInteger)
     sha256: Mapped[str | None] = mapped_column(Text)
     media_type: Mapped[str | None] = mapped_column(Text)
     filename: Mapped[str | None] = mapped_column(Text)
-    # set while a file of this name may be in the store; null once an expired file has been removed
-    file_key: Mapped[str | None] = mapped_column(Text)
-    error: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
-    # the `traceparent` (W3C Trace Context) that the run continues; null while tracing is off
-    trace: Mapped[str | None] = mapped_column(Text)
 
 
 class ExportUsage(Base):

@@ -15,6 +15,7 @@ import asyncpg
 from sqlalchemy import text
 
 from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
 from erp_service.db.outages import constraint_of
 from erp_service.db.sessions import WriteSession
 from erp_service.imports import exported_rows, movement_rows
@@ -25,6 +26,7 @@ from erp_service.imports.files.faults import Faults, ImportRefused
 from erp_service.imports.fingerprint import Claim, Fingerprint
 from erp_service.imports.movement_rows import MovementRow
 from erp_service.imports.row_order import RowOrder
+from erp_service.imports.stored import Counts
 from erp_service.inventory.posting.history import first_shortage
 from erp_service.inventory.posting.periods import PERIOD_OPEN
 from erp_service.inventory.posting.row_locks import LockedRows, Wanted, lock_rows
@@ -37,7 +39,7 @@ State = TypeVar("State")
 BATCH = 10_000
 """Rows whose entries are copied at once: about 2 MB of text."""
 
-_DOCUMENT = ("id", "user_id")
+_DOCUMENT = ("id", "user_id", "import_id")
 _ENTRY = (
     *("transaction_id", "line", "occurred_at", "reference_no", "user_id"),
     *("item_id", "notes", "metadata", "entry_type", "unit_cost", "reason", "origin", "location_id"),
@@ -49,8 +51,7 @@ class Names(NamedTuple):
     """What the file names, with the line that names it first."""
 
     skus: dict[str, int]
-    codes: dict[str, tuple[int, str]]
-    """With the column, too: location or to_location."""
+    codes: dict[str, int]
     rows: dict[Wanted, None]
     """What is to be locked, in order."""
 
@@ -61,31 +62,41 @@ async def post(
     table: Callable[[Faults], Table],
     progress: RowProgress,
     claim: Claim,
+    faults: Faults,
     *,
     batch_size: int = BATCH,
-) -> tuple[int, int]:
-    """Check every row, then post all of them; returns their number, and that of rows without a value.
+) -> Counts:
+    """Check every row, then post all of them.
 
     `table` reads the file from its beginning. Consecutive rows with the same time and reference form one document, of
     at most 1,000 lines; a row without a reference is a document by itself. Documents of an export stay as they were.
-    Raises ImportRefused."""
-    now, faults, names, fingerprint = datetime.now(UTC), Faults(), Names({}, {}, {}), Fingerprint()
+    Of adjustments, and of exports, which say themselves what is posted at which value, only an ADMIN is the author, as
+    over the API. Raises ImportRefused."""
+    now, names, fingerprint = datetime.now(UTC), Names({}, {}, {}), Fingerprint()
     first = table(faults)
+    adjusts = who.role.includes(Role.ADMIN)
+    if first.layout is EXPORTED and not adjusts:
+        raise ImportRefused.because("This is an export of movements: to import one is for the role ADMIN.")
     order = RowOrder(first.dialect.sort)
     if first.dialect.sort == "id" and not first.has("id"):
         raise ImportRefused.because("--sort id: the file has no column id.")
-    counts = _check(_rows(first, faults, now, iter(first), order), names, fingerprint, batch_size)
+    rows = _rows(first, faults, now, iter(first), order)
+    counts = _check(rows if adjusts else _no_adjustments(rows, faults), names, fingerprint, batch_size)
     while (count := await asyncio.to_thread(next, counts, None)) is not None:
         progress(count, "checking")
-    faults.check()
-    await claim(fingerprint.hex())
-    locked_rows = await _lock(db, names, faults)
+    # of a file with faults, what does not exist is named too, and only its stock is not computed
+    import_id = 0 if faults.total else await claim(fingerprint.hex())
+    locked_rows = await lock_rows(db, names.rows)
+    if unknown := _unknown(names, locked_rows):
+        again = table(Faults())
+        rows = _rows(again, Faults(), now, iter(again), None)
+        await asyncio.to_thread(_name_unknown, rows, unknown, faults)
     faults.check()
     await sweep(db, locked_rows)
     first_id = 1 + await db.scalar(_LAST_ID)
     second = table(faults)
     rows = _rows(second, faults, now, order.read(second), None)
-    poster = Poster(locked_rows, who.user_id, faults, history=second.dialect.history)
+    poster = Poster(locked_rows, who.user_id, import_id, faults, history=second.dialect.history)
     count = await _copy_all(db, poster.batches(rows, batch_size), faults, progress)
     if poster.has_shortage and not (order.ascending or order.sorts):
         column = "id" if second.has("id") and second.layout is EXPORTED else "occurred_at"
@@ -94,7 +105,7 @@ async def post(
     await _write_stock(db, locked_rows, batch_size)
     await _check_history(db, first_id, locked_rows, poster, faults)
     faults.check()
-    return count, first.blank_rows
+    return Counts(count, first.blank_rows, created=count)
 
 
 # the balances are locked by now: whatever has a later id there is of this file
@@ -120,6 +131,13 @@ def _rows(
         yield row
 
 
+def _no_adjustments(rows: Iterator[MovementRow | None], faults: Faults) -> Iterator[MovementRow | None]:
+    for row in rows:
+        if row is not None and row.type == "ADJUSTMENT":
+            faults.add(row.number, "type", "adjustments are for the role ADMIN")
+        yield row
+
+
 def _check(
     rows: Iterator[MovementRow | None], names: Names, fingerprint: Fingerprint, batch_size: int
 ) -> Iterator[int]:
@@ -129,10 +147,10 @@ def _check(
         if row is not None:
             names.skus.setdefault(row.sku, row.number)
             if row.location:
-                names.codes.setdefault(row.location, (row.number, "location"))
+                names.codes.setdefault(row.location, row.number)
             names.rows[Wanted(row.sku, row.location or None, row.type != "TRANSFER")] = None
             if row.to_location:
-                names.codes.setdefault(row.to_location, (row.number, "to_location"))
+                names.codes.setdefault(row.to_location, row.number)
                 names.rows[Wanted(row.sku, row.to_location, valued=False)] = None
             fingerprint.add(row.content)
         if not count % batch_size:
@@ -140,16 +158,30 @@ def _check(
     yield count
 
 
-async def _lock(db: WriteSession, names: Names, faults: Faults) -> LockedRows:
-    """Lock all rows that the file names, in the order of row_locks.py; `faults` names those that do not exist."""
-    locked_rows = await lock_rows(db, names.rows)
-    for sku, line in names.skus.items():
-        if sku not in locked_rows.items:
-            faults.add(line, "sku", f"there is no item {sku!r}; this line names it first")
-    for code, (line, column) in names.codes.items():
-        if code not in locked_rows.locations:
-            faults.add(line, column, f"there is no location {code!r}; this line names it first")
-    return locked_rows
+def _unknown(names: Names, locked_rows: LockedRows) -> dict[str, int]:
+    """The items and locations that the file names and that do not exist, each with the line that names it first; a
+    location as `at <code>`."""
+    skus = {sku: line for sku, line in names.skus.items() if sku not in locked_rows.items}
+    return skus | {_at(code): line for code, line in names.codes.items() if code not in locked_rows.locations}
+
+
+def _at(code: str) -> str:
+    # no sku has a line feed
+    return f"at\n{code}"
+
+
+def _name_unknown(rows: Iterator[MovementRow | None], unknown: Mapping[str, int], faults: Faults) -> None:
+    for row in rows:
+        if row is None:
+            continue
+        places = (("location", row.location), ("to_location", row.to_location))
+        faulty = [("sku", "item", row.sku, row.sku)] + [
+            (column, "location", code, _at(code)) for column, code in places if code
+        ]
+        for column, what, word, key in faulty:
+            if (first := unknown.get(key)) is not None:
+                hint = "; this line names it first" if first == row.number else ""
+                faults.add(row.number, column, f"there is no {what} {word!r}{hint}", word)
 
 
 async def _copy_all(db: WriteSession, batches: Iterator[Batch], faults: Faults, progress: RowProgress) -> int:

@@ -1,4 +1,4 @@
-"""A CSV file as records with line numbers. Every fault is collected, and none of them stops the reading.
+"""A file of CSV or JSON Lines as records with line numbers. Every fault is collected, and none stops the reading.
 
 A record (RFC 4180) is what the file holds of one row of the table; with line feeds in quotes it spans several lines.
 """
@@ -12,6 +12,7 @@ from erp_service.formulas import looks_guarded
 from erp_service.imports.files.dialect import Dialect, certain_separator, header_names, separator_line
 from erp_service.imports.files.faults import Faults, ImportRefused
 from erp_service.imports.files.header import Layout, check_header
+from erp_service.imports.files.json_lines import JsonLines, NotAnObject, looks_like_objects
 from erp_service.imports.files.text_lines import MAX_RECORD, TextLines
 from erp_service.texts import nfc
 
@@ -35,17 +36,13 @@ class Table:
         self, file: BinaryIO, layouts: Layout | Sequence[Layout], faults: Faults, dialect: Dialect = AS_OURS
     ) -> None:
         layouts = (layouts,) if isinstance(layouts, Layout) else layouts
-        self._faults = faults
+        self._file, self._faults = file, faults
         self.dialect = dialect
         self.blank_rows = 0
         self._warned = False  # once for a file, which may be read twice
         self._lines = TextLines(file, faults)
-        self._reader = csv.reader(self._lines, strict=True, delimiter=self._separator(layouts))
-        first = next(self._records(), None)
-        if first is None:
-            faults.check()
-            raise ImportRefused.because("The file is empty.")
-        self._header = header_names(first[1])
+        names = self._begin(layouts)
+        self._header = header_names(names)
         while self._header and not self._header[-1]:
             self._header.pop()  # a separator at the end of each line
         self.layout = next((one for one in layouts if set(one.required) <= set(self._header)), layouts[0])
@@ -56,10 +53,23 @@ class Table:
         )
         self._unnamed = [index for index, name in enumerate(self._header) if not name]
         passed_over = {"", *self.layout.known, *self.layout.read_only}
-        self.extras = [(i, nfc(first[1][i]).strip()) for i, name in enumerate(self._header) if name not in passed_over]
+        self.extras = [(i, nfc(names[i]).strip()) for i, name in enumerate(self._header) if name not in passed_over]
         self.has = frozenset(self._header).__contains__
+        faults.header = self._header
         self.position: Position = (0, 0)
         """Of the record that was read last."""
+
+    def _begin(self, layouts: Sequence[Layout]) -> list[str]:
+        """Open the reader of CSV or of JSON Lines, positioned at the first row; returns the names of its columns."""
+        self._reader: Iterator[list[str]]
+        if looks_like_objects(self._lines.peek()):
+            self._reader = lines = JsonLines(self._lines)
+            return lines.header
+        self._reader = csv.reader(self._lines, strict=True, delimiter=self._separator(layouts))
+        if (first := next(self._records(), None)) is None:
+            self._faults.check()
+            raise ImportRefused.because("The file is empty.")
+        return first[1]
 
     def _separator(self, layouts: Sequence[Layout]) -> str:
         """Positions the lines at the header. What the caller says wins over what is recognised."""
@@ -76,6 +86,10 @@ class Table:
         path = (pointer or "").removeprefix("/")
         return path if self.has("metadata") else path.removeprefix("metadata/")
 
+    def again(self, faults: Faults) -> "Table":
+        """The same file from its beginning. This one is not read any further: both have one position."""
+        return Table(self._file, self.layout, faults, self.dialect)
+
     def __iter__(self) -> Iterator[Row]:
         """The line of each record, the texts of its known columns in the layout's order ("" for none), the record."""
         return self._rows(self._records())
@@ -90,6 +104,7 @@ class Table:
             record = cells
             if len(record) > width and not any(record[width:]):
                 del record[width:]
+            self._faults.line, self._faults.record = line, record
             text = "".join(record)
             if not text.isascii():
                 # not before the record is split: there are characters whose composed form is a separator
@@ -121,6 +136,9 @@ class Table:
                 self._faults.add(line, None, _explanation(str(error)))
                 if lines.record_length > MAX_RECORD:
                     return  # it cannot be known where the next record starts
+                continue
+            except NotAnObject as error:
+                self._faults.add(line, None, str(error))
                 continue
             if record:
                 self.position = line, offset

@@ -61,8 +61,10 @@ class _Documents:
 class Poster:
     """Applies rows to the locked stock in memory, which it brings up to date, and makes the entries to copy."""
 
-    def __init__(self, locked_rows: LockedRows, user_id: int | None, faults: Faults, *, history: bool) -> None:
-        self._rows, self._faults = locked_rows, faults
+    def __init__(
+        self, locked_rows: LockedRows, user_id: int | None, import_id: int, faults: Faults, *, history: bool
+    ) -> None:
+        self._rows, self._import_id, self._faults = locked_rows, import_id, faults
         self._user = _NULL if user_id is None else str(user_id)
         self._history = history
         self.has_shortage = False
@@ -80,7 +82,7 @@ class Poster:
                 continue
             document, line, is_new = placed.place(row)
             if is_new:
-                documents.write(f"{document}\t{self._user}\n")
+                documents.write(f"{document}\t{self._user}\t{self._import_id}\n")
             start = f"{document}\t{line}\t{row.occurred_at.isoformat()}\t{_text(row.reference_no)}\t{self._user}"
             try:
                 for entry in self._entries(row):

@@ -7,6 +7,22 @@ from erp_service.registry.feature import EventTypes, Feature
 FEATURE = Feature(
     name="imports",
     models=("erp_service.imports.models",),
+    tags=(("imports", "Files of items, locations and movements: submit, follow, undo"),),
+    routes=(
+        "erp_service.imports.jobs.submit_routes:ROUTES",
+        "erp_service.imports.jobs.routes:ROUTES",
+        "erp_service.imports.jobs.status_routes:ROUTES",
+    ),
+    tasks=("erp_service.imports.jobs.tasks:TASKS",),
+    queues=("erp_service.imports.jobs.kind:QUEUES",),
+    background=("erp_service.imports.jobs.maintenance:BACKGROUND",),
+    housekeeping=("erp_service.imports.jobs.maintenance:HOUSEKEEPING",),
+    figures=("erp_service.imports.jobs.run.metrics:FIGURES",),
+    enums=(
+        "erp_service.imports.stored:ImportDataset",
+        "erp_service.imports.stored:ImportMode",
+        "erp_service.imports.jobs.schemas:SeparatorName",
+    ),
     event_types=(
         EventTypes(
             Role.ADMIN,
@@ -15,6 +31,12 @@ FEATURE = Feature(
                 "import.items",
                 "import.locations",
                 "import.movements",
+                "import.submitted",
+                "import.checked",
+                "import.canceled",
+                "import.failed",
+                "import.deleted",
+                "import.undone",
             ),
         ),
     ),

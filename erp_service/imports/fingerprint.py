@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 import msgspec
 
-Claim: TypeAlias = Callable[[str], Awaitable[None]]
+Claim: TypeAlias = Callable[[str], Awaitable[int]]
 """Called once with the digest of a file that has no fault of its own, before or after it is stored, and before the
-commit. Raises ImportRefused if a file with that digest was imported."""
+commit; returns the id of the import. Raises ImportRefused if a file with that digest was imported."""
 
 _MODULUS = 1 << 256
 

@@ -9,14 +9,18 @@ import msgspec
 from sqlalchemy import text
 
 from erp_service import validation
+from erp_service.access.principals import Principal
 from erp_service.db.sessions import WriteSession
 from erp_service.imports.csv_table import RowProgress, Table
+from erp_service.imports.existing import item_updates
+from erp_service.imports.existing.item_updates import Change
 from erp_service.imports.files.dialect import Dialect, number_text, word
 from erp_service.imports.files.faults import Faults
 from erp_service.imports.files.header import Layout, name_misspelt
 from erp_service.imports.files.members import json_cell, metadata
 from erp_service.imports.fingerprint import Claim, Fingerprint
 from erp_service.imports.identifiers import CHANGED_MEANWHILE, Identifiers
+from erp_service.imports.stored import Counts, Mode
 from erp_service.inventory.item_changes import pack_faults
 from erp_service.inventory.schemas import ItemBody, ItemStatus
 
@@ -119,26 +123,64 @@ where sku = any(cast(:skus as text[])) or deleted_at is null
 """)
 
 
-async def store(db: WriteSession, table: Table, faults: Faults, progress: RowProgress, claim: Claim) -> int:
-    """Check all rows and store them; returns their number. Raises ImportRefused.
+async def store(
+    db: WriteSession, who: Principal, table: Table, faults: Faults, progress: RowProgress, claim: Claim, mode: Mode
+) -> Counts:
+    """Check all rows and store them. Raises ImportRefused.
 
     Batches are stored before later ones are checked: if one of those is refused, the transaction is rolled back."""
-    count, remaining = 0, rows(table, faults)
-    fingerprint, present = Fingerprint(), Faults()
+    if mode != "create":
+        await _lock_existing(db, table.again(Faults()), progress)
+        table = table.again(faults)
+    fingerprint, refusals, total = Fingerprint(), faults.apart(), Counts(0, 0)
+    remaining = rows(table, faults)
     while batch := await asyncio.to_thread(lambda: list(islice(remaining, _BATCH))):
-        bodies = [row.body for row in batch]
-        for body in bodies:
-            fingerprint.add_struct(body)
-        new_skus = set(await db.scalars(_STORE, _columns(bodies)))
-        await _name_present([row for row in batch if row.body.sku not in new_skus], db, present)
-        count += len(batch)
-        progress(count, "posting")
+        for row in batch:
+            fingerprint.add_struct(row.body)
+        if mode == "create":
+            counts = await _create(db, batch, refusals)
+        else:
+            counts = await _create_or_update(db, who, table, batch, refusals, mode)
+        total = total.plus(counts)
+        progress(total.rows, "posting")
     if not faults.total:
         # Only now: of two imports of one content at once, the second has waited above for the first's items.
         await claim(fingerprint.hex())
-    faults.extend(present)
+    faults.extend(refusals)
     faults.check()
-    return count
+    return total._replace(blank_rows=table.blank_rows)
+
+
+async def _create(db: WriteSession, batch: list[ItemRow], faults: Faults) -> Counts:
+    new_skus = set(await db.scalars(_STORE, _columns([row.body for row in batch])))
+    await _name_present([row for row in batch if row.body.sku not in new_skus], db, faults)
+    return Counts(len(batch), 0, created=len(new_skus))
+
+
+async def _create_or_update(
+    db: WriteSession, who: Principal, table: Table, batch: list[ItemRow], faults: Faults, mode: Mode
+) -> Counts:
+    present = await item_updates.existing(db, [row.body.sku for row in batch])
+    new = [row for row in batch if row.body.sku not in present]
+    changes = [(present[row.body.sku], Change(*row)) for row in batch if row.body.sku in present]
+    updated = await item_updates.update(db, who, table, changes, faults)
+    if mode == "update":
+        for row in new:
+            faults.add(row.number, "sku", f"there is no item {row.body.sku!r}, and the mode update creates none")
+        new = []
+    created = (await _create(db, new, faults)).created if new else 0
+    return Counts(len(batch), 0, created, updated, len(changes) - updated)
+
+
+async def _lock_existing(db: WriteSession, table: Table, progress: RowProgress) -> None:
+    """All items of the file at once, which takes a reading of its own."""
+
+    def skus() -> set[str]:
+        return {row.body.sku for row in rows(table, Faults())}
+
+    names = await asyncio.to_thread(skus)
+    progress(len(names), "checking")
+    await item_updates.lock(db, names)
 
 
 def _columns(bodies: list[ItemBody]) -> dict[str, list[object]]:

@@ -11,14 +11,17 @@ import msgspec
 from sqlalchemy import text
 
 from erp_service import validation
+from erp_service.access.principals import Principal
 from erp_service.db.sessions import WriteSession
 from erp_service.imports.csv_table import Table
+from erp_service.imports.existing import location_updates
 from erp_service.imports.files.dialect import word
 from erp_service.imports.files.faults import Faults
 from erp_service.imports.files.header import Layout, name_misspelt
 from erp_service.imports.files.members import metadata
 from erp_service.imports.fingerprint import Claim, Fingerprint
 from erp_service.imports.identifiers import CHANGED_MEANWHILE, Identifiers
+from erp_service.imports.stored import Counts, Mode
 from erp_service.inventory.locations import DEEPEST, lock_tree
 from erp_service.inventory.schemas import LocationBody, LocationType
 
@@ -98,8 +101,8 @@ def _values(
         faults.add(number, "deleted_at", "the location is deleted: leave its row out")
 
 
-async def store(db: WriteSession, table: Table, faults: Faults, claim: Claim) -> int:
-    """Check all rows, then store them; returns their number. Raises ImportRefused."""
+async def store(db: WriteSession, who: Principal, table: Table, faults: Faults, claim: Claim, mode: Mode) -> Counts:
+    """Check all rows, then store them. Raises ImportRefused."""
     codes = Identifiers("code", faults, keep_damaged=table.dialect.keep_codes)
     by_code: dict[str, LocationRow] = {row.body.code: row for row in rows(table, codes, faults)}
     has_own_faults = bool(faults.total)
@@ -113,7 +116,14 @@ async def store(db: WriteSession, table: Table, faults: Faults, claim: Claim) ->
             faults.add(row.number, "parent", f"there is no location {row.parent!r}")
         elif _depth(row, by_code, parents, depths) > DEEPEST:
             faults.add(row.number, "parent", f"is itself, a part of it, or more than {DEEPEST} levels deep")
-    ids = await _insert(db, by_code, faults)
+    present = {} if mode == "create" else await location_updates.lock_existing(db, by_code)
+    new = {code: row for code, row in by_code.items() if code not in present}
+    if mode == "update":
+        for row in new.values():
+            detail = f"there is no location {row.body.code!r}, and the mode update creates none"
+            faults.add(row.number, "code", detail)
+        new = {}
+    ids = await _insert(db, new, faults)
     if not has_own_faults:
         fingerprint = Fingerprint()
         for row in by_code.values():
@@ -121,11 +131,15 @@ async def store(db: WriteSession, table: Table, faults: Faults, claim: Claim) ->
         await claim(fingerprint.hex())
     faults.check()
     ids |= {code: parent.id for code, parent in parents.items()}
-    children = [row for row in by_code.values() if row.parent]
+    ids |= {code: location.id for code, location in present.items()}
+    children = [row for row in new.values() if row.parent]
     await db.execute(
         _SET_PARENTS, {"ids": [ids[c.body.code] for c in children], "parents": [ids[c.parent] for c in children]}
     )
-    return len(by_code)
+    changes = [(present[code], row.number, row.body, row.parent) for code, row in by_code.items() if code in present]
+    updated = await location_updates.update(db, who, table, changes, faults)
+    faults.check()
+    return Counts(len(by_code), table.blank_rows, len(new), updated, len(changes) - updated)
 
 
 def _depth(

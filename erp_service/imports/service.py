@@ -3,6 +3,7 @@
 What happens to a file of movements, hop by hop:
 
 1. `load` has spool.py decompress it into a temporary file in UTF-8, which nobody else can change, and take its digest.
+   A job of the API (jobs/attempt.py) has its file from the store, and goes on in the same way.
 2. `importing` opens one transaction, for everything that follows.
 3. `load_into` refuses a file whose bytes were imported already.
 4. csv_table.py reads records with their line numbers, and movement_rows.py (of our own exports exported_rows.py) makes
@@ -22,7 +23,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, ExitStack, suppress
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 from sqlalchemy import or_, select, text, update
@@ -36,11 +37,10 @@ from erp_service.imports import bulk_posting, exported_rows, item_rows, location
 from erp_service.imports.csv_table import AS_OURS, RowProgress, Table
 from erp_service.imports.files.dialect import Dialect
 from erp_service.imports.files.faults import Faults, ImportRefused
-from erp_service.imports.fingerprint import Claim
 from erp_service.imports.models import Import
 from erp_service.imports.spool import Spooled, spooled
-
-Kind: TypeAlias = Literal["items", "locations", "movements"]
+from erp_service.imports.stored import Counts, Mode
+from erp_service.imports.stored import Kind as Kind
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called now and then with how much is done, of how much (0 if unknown), and the phase.
@@ -64,6 +64,11 @@ class Loaded(msgspec.Struct, frozen=True):
     """Rows without any value, which are passed over."""
     warnings: tuple[str, ...] = ()
     """What was taken although it looks wrong: the first hundred, with their lines."""
+    mode: Mode = "create"
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    import_id: int = 0
 
 
 def _silent(_done: int, _total: int, _phase: str) -> None:
@@ -81,12 +86,13 @@ async def load(
     *,
     who: Principal,
     dialect: Dialect = AS_OURS,
+    mode: Mode = "create",
     dry_run: bool = False,
     progress: Progress = _silent,
     committing: Callable[[], object] = lambda: None,
     batch_size: int = bulk_posting.BATCH,
 ) -> Loaded:
-    """Import a CSV file with a header, compressed or not; `-` is standard input; movements are written in batches.
+    """Import a file of CSV or JSON Lines, compressed or not; `-` is standard input; movements are written in batches.
 
     With `dry_run` everything is done and rolled back. `committing` is called when only the commit is left, after which
     nobody can say that nothing was imported. Raises ImportRefused with all that is wrong, and then nothing has
@@ -97,7 +103,7 @@ async def load(
         with suppress(_RollBack):
             async with importing(url) as db:
                 loaded = await load_into(
-                    db, kind, content, who=who, dialect=dialect, progress=progress, batch_size=batch_size
+                    db, kind, content, who=who, dialect=dialect, mode=mode, progress=progress, batch_size=batch_size
                 )
                 if dry_run:
                     raise _RollBack
@@ -105,9 +111,9 @@ async def load(
         return loaded
 
 
-def importing(url: str) -> AbstractAsyncContextManager[WriteSession]:
+def importing(url: str, name: str = "erp import") -> AbstractAsyncContextManager[WriteSession]:
     """The transaction of an import."""
-    return long_transaction(url, name="erp import")
+    return long_transaction(url, name=name)
 
 
 async def load_into(
@@ -117,22 +123,39 @@ async def load_into(
     *,
     who: Principal,
     dialect: Dialect = AS_OURS,
+    mode: Mode = "create",
     progress: Progress = _silent,
     batch_size: int = bulk_posting.BATCH,
+    faults: Faults | None = None,
 ) -> Loaded:
-    """Import in the caller's transaction, which must be rolled back if this raises."""
-    claim = _Claim(db, kind, content)
+    """Import in the caller's transaction, which must be rolled back if this raises.
+
+    `faults` collects what is wrong, for a caller that wants more than the first hundred."""
+    if kind == "movements" and mode != "create":
+        raise ImportRefused.because("Movements are only created: what happened is not updated.")
+    claim, faults = _Claim(db, kind, mode, content), faults or Faults()
     await claim.refuse_known()
 
     def row_progress(count: int, phase: str) -> None:
         progress(count, max(count, content.lines - 1), phase)
 
-    faults = Faults()
-    count, blank_rows = await _store(db, kind, content.file, who, dialect, row_progress, claim, batch_size, faults)
-    if not count:
+    counts = await _store(db, kind, content, who, dialect, mode, row_progress, claim, batch_size, faults)
+    if not counts.rows:
         raise ImportRefused.because("The file has a header and nothing else.")
-    loaded = Loaded(kind, count, content.sha256, content.name, blank_rows, tuple(map(str, faults.warnings)))
-    await db.execute(update(Import).where(Import.id == claim.import_id).values(row_count=count))
+    loaded = Loaded(
+        kind,
+        counts.rows,
+        content.sha256,
+        content.name,
+        counts.blank_rows,
+        tuple(map(str, faults.warnings)),
+        mode,
+        counts.created,
+        counts.updated,
+        counts.unchanged,
+        claim.import_id,
+    )
+    await db.execute(update(Import).where(Import.id == claim.import_id).values(row_count=counts.rows))
     await record(db, who, f"import.{kind}", claim.import_id, after=loaded)
     # Refreshed at once, so that no report is planned for small tables until autovacuum runs. Where the role has no
     # right to it, Postgres only warns.
@@ -143,39 +166,43 @@ async def load_into(
 async def _store(
     db: WriteSession,
     kind: Kind,
-    file: BinaryIO,
+    content: Spooled,
     who: Principal,
     dialect: Dialect,
+    mode: Mode,
     progress: RowProgress,
-    claim: Claim,
+    claim: "_Claim",
     batch_size: int,
     faults: Faults,
-) -> tuple[int, int]:
-    """The number of rows, and of those without a value. Raises ImportRefused."""
+) -> Counts:
+    """Raises ImportRefused."""
+    file = content.file
     match kind:
         case "items":
             table = Table(file, item_rows.LAYOUT, faults, dialect)
-            return await item_rows.store(db, table, faults, progress, claim), table.blank_rows
+            return await item_rows.store(db, who, table, faults, progress, claim, mode)
         case "locations":
             table = Table(file, location_rows.LAYOUT, faults, dialect)
-            return await location_rows.store(db, table, faults, claim), table.blank_rows
+            return await location_rows.store(db, who, table, faults, claim, mode)
         case "movements":
             layouts = (exported_rows.EXPORTED, movement_rows.LAYOUT)
             return await bulk_posting.post(
-                *(db, who, lambda faults: Table(file, layouts, faults, dialect), progress, claim),
+                *(db, who, lambda faults: Table(file, layouts, faults, dialect), progress, claim, faults),
                 batch_size=batch_size,
             )
 
 
 class _Claim:
-    """Makes a content the first of its kind, and takes the place of all later ones; called with the rows' digest."""
+    """Makes a content the first of its kind, and takes the place of all later ones; called with the rows' digest.
 
-    def __init__(self, db: WriteSession, kind: Kind, content: Spooled) -> None:
-        self._db, self._kind, self._content = db, kind, content
+    A file that also updates takes nobody's place: to send it again sets again what somebody has changed meanwhile."""
+
+    def __init__(self, db: WriteSession, kind: Kind, mode: Mode, content: Spooled) -> None:
+        self._db, self._kind, self._mode, self._content = db, kind, mode, content
         self.import_id = 0
         """Of the new import, once it is claimed."""
 
-    async def __call__(self, content_sha256: str) -> None:
+    async def __call__(self, content_sha256: str) -> int:
         """Waits for another import of the same content; raises ImportRefused if one was done."""
         values = {
             "kind": self._kind,
@@ -183,18 +210,23 @@ class _Claim:
             "content_sha256": content_sha256,
             "filename": self._content.name[:200],
             "row_count": 0,
+            "mode": self._mode,
         }
         import_id = await self._db.scalar(insert(Import).values(values).on_conflict_do_nothing().returning(Import.id))
         if import_id is None:
             await self.refuse_known(content_sha256)
         self.import_id = int(import_id or 0)
+        return self.import_id
 
     async def refuse_known(self, content_sha256: str | None = None) -> None:
         """Raises ImportRefused if these bytes, or these rows, were imported."""
+        if self._mode != "create":
+            return
         # without a digest of the rows: imports of an earlier version, and a quick answer
         same = or_(Import.sha256 == self._content.sha256, Import.content_sha256 == content_sha256)
+        known = (Import.kind == self._kind, Import.mode == "create", Import.undone_at.is_(None), same)
         earlier = select(Import.sha256, Import.filename, Import.imported_at, Import.row_count)
-        row = (await self._db.execute(earlier.where(Import.kind == self._kind, same).limit(1))).one_or_none()
+        row = (await self._db.execute(earlier.where(*known).limit(1))).one_or_none()
         if row is None:
             return
         sha256, filename, imported_at, row_count = row

@@ -57,8 +57,7 @@ _FOREIGN = {
     b"PAR1": "is a Parquet file: export it as CSV",
     b"%PDF": "is a PDF: export the table as CSV",
     b"<": "is HTML or XML, perhaps under the name of a workbook: save the sheet as CSV in UTF-8",
-    b"{": "is JSON: export it as CSV",
-    b"[": "is JSON: export it as CSV",
+    b"[": "is JSON as one array: write an object a line (JSON Lines), or CSV",
 }
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _LONGEST_MAGIC = 8
@@ -93,23 +92,40 @@ def spooled(path: str | Path, progress: ReadProgress, encoding: str | None = Non
     text; CannotRead."""
     with ExitStack() as stack:
         try:
-            temporary, content = stack.enter_context(tempfile.TemporaryFile(prefix="erp-import-")), hashlib.sha256()
             if str(path) == STDIN:
                 source, name, size = sys.stdin.buffer, STDIN, 0
             else:
                 source = stack.enter_context(Path(path).open("rb"))
                 name, size = Path(path).name, Path(path).stat().st_size
-            chunks = _digested(_recognised(_decompressed(source, lambda done: progress(done, size))), content)
-            written, lines = 0, 0
-            for chunk in _in_utf_8(chunks, encoding):
-                written += len(chunk)
-                lines += chunk.count(b"\n")
-                temporary.write(chunk)
-            if not written:
-                raise ImportRefused.because("The file is empty.")
-            temporary.flush()
+            content = stack.enter_context(spooled_from(source, name, lambda done: progress(done, size), encoding))
         except OSError as exc:
             raise CannotRead(exc, path) from exc
+        yield content
+
+
+@contextmanager
+def spooled_from(
+    source: BinaryIO,
+    name: str,
+    progress: Callable[[int], None],
+    encoding: str | None = None,
+    *,
+    most_bytes: int | None = None,
+) -> Iterator[Spooled]:
+    """The same of an open file. Refuses what expands to more than `most_bytes`; raises OSError of the disk."""
+    with tempfile.TemporaryFile(prefix="erp-import-") as temporary:
+        content = hashlib.sha256()
+        chunks = _digested(_recognised(_decompressed(source, progress)), content)
+        written, lines = 0, 0
+        for chunk in _in_utf_8(chunks, encoding):
+            written += len(chunk)
+            if most_bytes is not None and written > most_bytes:
+                raise ImportRefused.because(f"The file has more than {most_bytes:,} bytes when it is unpacked.")
+            lines += chunk.count(b"\n")
+            temporary.write(chunk)
+        if not written:
+            raise ImportRefused.because("The file is empty.")
+        temporary.flush()
         yield Spooled(temporary, name, content.hexdigest(), written, lines)
 
 

@@ -119,17 +119,20 @@ class Location(Base):
 
 
 class StockTransaction(Base):
-    """A document: what was posted together. `reverses` names the document that it reverses, whole or in part."""
+    """A document: what was posted together. `reverses` names the document that it reverses, whole or in part;
+    `import_id` the import that made it."""
 
     __tablename__ = "stock_transactions"
     __table_args__ = (
         Index("stock_transactions_reverses_idx", "reverses", postgresql_where=text("reverses is not null")),
+        Index("stock_transactions_import_id_idx", "import_id", postgresql_where=text("import_id is not null")),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     recorded_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     user_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("users.id"))
     reverses: Mapped[UUID | None] = mapped_column(ForeignKey("stock_transactions.id"))
+    import_id: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class StockEntry(Base):

@@ -5,7 +5,8 @@ them. Only successes are recorded: a refused request had no effect, so a retry i
 
 import hmac
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -53,6 +54,14 @@ async def write_session(
     It depends on `who`, which most handlers that write have too: two that are independent cost a task each."""
     # before the transaction, since it comes at the speed of the client
     body = await request.body() if request.route_handler.opt["idempotent"] else b""
+    async with transaction(request, who, body) as db:
+        yield db
+
+
+@asynccontextmanager
+async def transaction(request: Request[Any, Any, Any], who: Principal, body: bytes) -> AsyncIterator[WriteSession]:
+    """The transaction of `write`, for a handler that reads its body itself: `body` is what tells one body from another,
+    such as its digest. The handler has its answer rendered inside (ApiResponse.to_asgi_response)."""
     async with services_of(request.app).find(Database).write() as db:
         claimed = await _claim(db, request, who, body)
         yield db

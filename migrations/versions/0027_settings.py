@@ -5,7 +5,7 @@ from alembic import op
 from erp_service.db.migrate import script
 
 revision = "0027"
-down_revision = "0023"
+down_revision = "0026"
 
 STATEMENTS = """
 create function erp_notify_settings() returns trigger language plpgsql as $body$

@@ -58,7 +58,9 @@ def test_list_says_of_a_command_what_the_command_says_itself(name: str) -> None:
 
 def test_every_command_is_in_the_list() -> None:
     modules = {path.stem for path in Path(*commands.__path__).glob("*.py")}
-    assert modules - {"__init__", "database", "progress", "terminal"} == {module for module, _ in COMMANDS.values()}
+    assert modules - {"__init__", "database", "import_service", "progress", "terminal"} == {
+        module for module, _ in COMMANDS.values()
+    }
 
 
 def test_a_misspelt_command_is_told_its_name() -> None:

@@ -110,6 +110,7 @@ def test_each_unique_constraint_has_a_meaning_for_the_caller() -> None:
     """Without one, a race between two callers would be answered by a conflict that says nothing."""
     assert FEATURES
     internal = {"idempotency", "trail", "rate_limits", "stock_ledger", "imports", "refresh_tokens", "export_jobs"}
+    internal |= {"import_jobs"}
     for table in Base.metadata.tables.values():
         unique = [c.name for c in table.constraints if isinstance(c, UniqueConstraint)]
         unique += [index.name for index in table.indexes if index.unique]

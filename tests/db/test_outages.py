@@ -30,10 +30,10 @@ from erp_service.db.pool import Pool
 from erp_service.db.replica import Replica, ReplicaUnavailable
 from erp_service.db.sessions import ReadSession, Row, Session
 from erp_service.exports import maintenance
+from erp_service.exports.jobs.retries import Outages
 from erp_service.exports.run.connection import SnapshotConnection
 from erp_service.exports.storage.base import FileKey
 from erp_service.exports.storage.postgres import PostgresStore
-from erp_service.exports.tasks import Outages
 from erp_service.observability import telemetry
 from erp_service.operations.cluster_metrics import ClusterMetrics
 from erp_service.operations.readiness import Readiness

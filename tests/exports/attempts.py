@@ -28,7 +28,7 @@ async def begun(client: httpx.AsyncClient, database: Database, owner: asyncpg.Co
 
 def again(run: Run) -> Run:
     """The attempt that follows, as after a retry or a rescue."""
-    return Run(run.export_id, JobAttempt(run.queue_job_id, run.attempt + 1))
+    return Run(run.id, JobAttempt(run.queue_job_id, run.attempt + 1))
 
 
 async def advanced(database: Database, run: Run, rows: int) -> None:
@@ -38,7 +38,7 @@ async def advanced(database: Database, run: Run, rows: int) -> None:
 
 async def published(database: Database, run: Run, rows: int = 1000) -> None:
     file = Published(
-        key=FileKey(run.export_id, run.attempt, "csv"),
+        key=FileKey(run.id, run.attempt, "csv"),
         rows=rows,
         bytes=rows * 10,
         sha256="0" * 64,

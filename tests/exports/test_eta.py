@@ -101,7 +101,7 @@ async def totalled(database: Database, run: Run, rows: int, *, is_estimate: bool
 
 
 async def said(client: httpx.AsyncClient, run: Run) -> dict[str, Any]:
-    progress: dict[str, Any] = (await client.get(f"{JOBS}/{run.export_id}")).json()["progress"]
+    progress: dict[str, Any] = (await client.get(f"{JOBS}/{run.id}")).json()["progress"]
     return progress
 
 
@@ -140,9 +140,9 @@ async def test_more_rows_than_were_estimated_are_never_more_than_all(
 async def test_same_row_always_says_the_same(viewer: httpx.AsyncClient, database: Database, run: Run) -> None:
     for rows in (100, 200, 300):
         await advanced(database, run, rows)
-    first = await viewer.get(f"{JOBS}/{run.export_id}")
+    first = await viewer.get(f"{JOBS}/{run.id}")
     assert first.json()["progress"]["eta_seconds"] is not None
-    assert (await viewer.get(f"{JOBS}/{run.export_id}")).json() == first.json()
+    assert (await viewer.get(f"{JOBS}/{run.id}")).json() == first.json()
 
 
 async def test_time_before_the_first_rows_counts_for_no_eta(
@@ -168,7 +168,7 @@ async def test_new_attempt_begins_at_nothing_and_says_so(
     await advanced(database, run, 800)
     async with database.write() as db:
         assert await lifecycle.claim(db, again(run), most_running=MOST)
-    job = (await viewer.get(f"{JOBS}/{run.export_id}")).json()
+    job = (await viewer.get(f"{JOBS}/{run.id}")).json()
     nothing = {"rows_done": 0, "rows_total": None, "rows_total_is_estimate": False, "bytes": 0}
     assert (job["attempt"], job["progress"]) == (2, nothing | {"percent": None, "eta_seconds": None})
 

@@ -189,15 +189,15 @@ async def claimed(database: Database, run: Run) -> bool:
 
 async def publish(database: Database, run: Run) -> None:
     async with database.write() as db:
-        at = await db.scalar(select(ExportJob.created_at).where(ExportJob.id == run.export_id))
+        at = await db.scalar(select(ExportJob.created_at).where(ExportJob.id == run.id))
         assert at is not None
-        key = FileKey(run.export_id, run.attempt, "csv")
+        key = FileKey(run.id, run.attempt, "csv")
         file = Published(key, 1, 2, "a" * 64, at, "text/csv", "f.csv")
         await lifecycle.publish(db, run, file, retention_hours=1, most_running=2, most_bytes=10**12)
 
 
 async def test_claim_needs_its_own_queue_job_and_a_greater_attempt(database: Database, run: Run) -> None:
-    assert not await claimed(database, Run(run.export_id, JobAttempt(run.queue_job_id + 1, 1)))
+    assert not await claimed(database, Run(run.id, JobAttempt(run.queue_job_id + 1, 1)))
     assert await claimed(database, run)
     assert not await claimed(database, run), "the same attempt twice"
     assert await claimed(database, again(run))
@@ -218,33 +218,33 @@ async def test_paused_worker_cannot_publish_over_its_rescuer(
         assert not await lifecycle.fail(db, run, ExportFailed(), most_running=2)
         assert not await lifecycle.cancel(db, run, most_running=2)
         assert not await lifecycle.requeue(db, run, most_running=2)
-    row = await row_of(owner, run.export_id)
+    row = await row_of(owner, run.id)
     assert (row["status"], row["attempt"], row["rows_done"]) == ("running", 2, 0)
     await publish(database, rescuer)
     with pytest.raises(LostOwnership):
         await publish(database, run)
-    assert (await row_of(owner, run.export_id))["file_key"] == f"{run.export_id}.2.csv"
+    assert (await row_of(owner, run.id))["file_key"] == f"{run.id}.2.csv"
 
 
 async def test_cancel_that_came_first_wins_over_publish_fail_and_requeue(
     database: Database, run: Run, owner: asyncpg.Connection
 ) -> None:
     assert await claimed(database, run)
-    await go(owner, run.export_id, "canceling")
+    await go(owner, run.id, "canceling")
     with pytest.raises(CancelRequested):
         await publish(database, run)
     async with database.write() as db:
         assert await lifecycle.fail(db, run, ExportFailed(), most_running=2)
-    assert (await row_of(owner, run.export_id))["status"] == "canceled"
+    assert (await row_of(owner, run.id))["status"] == "canceled"
 
 
 async def test_cancel_of_a_dead_worker_is_answered_by_the_next_attempt(
     database: Database, run: Run, owner: asyncpg.Connection
 ) -> None:
     assert await claimed(database, run)
-    await go(owner, run.export_id, "canceling")
+    await go(owner, run.id, "canceling")
     assert not await claimed(database, again(run))
-    assert (await row_of(owner, run.export_id))["status"] == "canceled"
+    assert (await row_of(owner, run.id))["status"] == "canceled"
 
 
 async def test_export_whose_queue_job_was_given_up_fails_with_a_problem(
@@ -254,7 +254,7 @@ async def test_export_whose_queue_job_was_given_up_fails_with_a_problem(
     async with database.write() as db:
         assert await lifecycle.abandon(db, run.queue_job_id, most_running=2)
         assert not await lifecycle.abandon(db, run.queue_job_id, most_running=2)
-    row = await row_of(owner, run.export_id)
+    row = await row_of(owner, run.id)
     assert row["status"] == "failed"
     assert "/problems/export-abandoned" in row["error"]
 
@@ -265,6 +265,6 @@ async def test_requeued_export_keeps_its_place_and_runs_again(
     assert await claimed(database, run)
     async with database.write() as db:
         assert await lifecycle.requeue(db, run, most_running=2)
-    row = await row_of(owner, run.export_id)
+    row = await row_of(owner, run.id)
     assert (row["status"], row["queue_job_id"]) == (Status.QUEUED, run.queue_job_id)
     assert await claimed(database, again(run))

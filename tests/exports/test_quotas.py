@@ -174,9 +174,9 @@ async def test_of_two_exports_that_grow_at_once_the_later_one_makes_way(
     await advanced(database, earlier, 600)
     await advanced(database, later, 600)
     async with database.write() as db:
-        await admission.require_room_to_grow(db, earlier.export_id, 6_000, 10_000)
+        await admission.require_room_to_grow(db, earlier.id, 6_000, 10_000)
         with pytest.raises(ExportQuota):
-            await admission.require_room_to_grow(db, later.export_id, 6_000, 10_000)
+            await admission.require_room_to_grow(db, later.id, 6_000, 10_000)
         with pytest.raises(ExportQuota) as full:
             await admission.require_room_for_files(db, viewer.user_id, 12_000)
     assert full.value.headers["Retry-After"] == "60"
@@ -184,7 +184,7 @@ async def test_of_two_exports_that_grow_at_once_the_later_one_makes_way(
     await published(database, later, 600)
     async with database.write() as db:
         with pytest.raises(ExportQuota):
-            await admission.require_room_to_grow(db, earlier.export_id, 6_000, 10_000)
+            await admission.require_room_to_grow(db, earlier.id, 6_000, 10_000)
 
 
 async def test_bytes_that_are_kept_are_those_of_the_files_whoever_changes_them(
@@ -195,7 +195,7 @@ async def test_bytes_that_are_kept_are_those_of_the_files_whoever_changes_them(
         await published(database, run, 600)
     usage = "select user_id, bytes from export_usage order by user_id"
     assert [tuple(row) for row in await owner.fetch(usage)] == [(viewer.user_id, 12_000), (staff.user_id, 12_000)]
-    assert (await viewer.delete(f"{JOBS}/{runs[0].export_id}")).status_code == 204
+    assert (await viewer.delete(f"{JOBS}/{runs[0].id}")).status_code == 204
     await owner.execute("update export_jobs set expires_at = now() where user_id = $1", staff.user_id)
     await expire(database)
     await expire(database)

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import pytest
 
 from erp_service.imports.files.faults import ImportRefused
@@ -17,3 +18,12 @@ async def refused(service: Awaitable[Loaded]) -> list[str]:
         await service
     assert caught.value.total >= len(caught.value.faults) > 0
     return [str(fault) for fault in caught.value.faults]
+
+
+async def emptied(owner: asyncpg.Connection) -> None:
+    await owner.execute(
+        "set session_replication_role = replica;"  # without triggers
+        "truncate items, locations, stock_balances, stock_values, stock_ledger, stock_transactions, imports"
+        " restart identity cascade;"
+        "reset session_replication_role"
+    )

@@ -85,7 +85,7 @@ BAD_ITEMS = {
     b"PK\x03\x04 a spreadsheet": ["is a workbook (.xlsx, .ods) or a zip archive: save the sheet as CSV"],
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1 older": ["is an old workbook (.xls): save the sheet as CSV"],
     gzip.compress(b"<html><table>"): ["is HTML or XML"],
-    b'[{"sku": "A"}]': ["is JSON"],
+    b'[{"sku": "A"}]': ["is JSON as one array"],
 }
 
 

@@ -1,4 +1,4 @@
-"""Which listeners follow which export on this instance, and how one query serves all of them.
+"""Which listeners follow which job, of an export or an import, on this instance, and how one query serves all of them.
 
 Notifications name the exports that changed; their rows are read together, a few times a second at most, for all
 listeners. A listener holds no connection and no queue: it is woken, and reads the newest state. So a slow one misses
@@ -7,9 +7,9 @@ states in between, but never the last one, and delays nobody."""
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from time import monotonic
-from typing import Literal
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 import msgspec
@@ -19,9 +19,7 @@ from erp_service import errors
 from erp_service.access import keys, principals, revocations
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
-from erp_service.exports import queries
-from erp_service.exports.models import CHANNEL
-from erp_service.exports.queries import VersionedExport
+from erp_service.db.sessions import Session
 from erp_service.observability import telemetry
 
 TICK = 0.1  # seconds between two reads after notifications
@@ -57,16 +55,37 @@ class StreamsFull(errors.Unavailable):
 _listeners = Gauge("erp_export_listeners", "Who follows an export at this moment", registry=telemetry.REGISTRY)
 
 
+class VersionedJob(Protocol):
+    """A job of any kind as its readers get it, with the version that its ETag is made of."""
+
+    @property
+    def job(self) -> Any: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def final(self) -> bool: ...
+
+
+class JobSource(msgspec.Struct, frozen=True):
+    """A kind of job that can be followed: the channel that names what has changed, and the read of those of the given
+    jobs whose version is not the known one."""
+
+    channel: str
+    newer: Callable[[Session, Mapping[UUID, int]], Awaitable[Sequence[VersionedJob]]]
+
+
 class FollowedExport:
     """An export that at least one listener here follows, and its newest known state."""
 
     def __init__(self) -> None:
         self.listeners = 0
-        self.newest: VersionedExport | None = None
+        self.newest: VersionedJob | None = None
         self.event = b""
         self.change = asyncio.Event()
 
-    def offer(self, export: VersionedExport) -> None:
+    def offer(self, export: VersionedJob) -> None:
         """Take a state that somebody has read. If it is a newer one, wake the listeners."""
         if self.newest is None or export.version > self.newest.version:
             # rendered once for all listeners
@@ -87,6 +106,7 @@ class LiveStatus:
         database: Database,
         notifications: NotificationListener,
         stopping: asyncio.Event,
+        sources: Sequence[JobSource],
         *,
         most: int,
         most_per_user: int,
@@ -103,7 +123,9 @@ class LiveStatus:
         self._due = asyncio.Event()
         self._read_all_at = float("-inf")
         self.stopping = stopping
-        notifications.subscribe(CHANNEL, self._on_export)
+        self._sources = sources
+        for source in sources:
+            notifications.subscribe(source.channel, self._on_export)
         notifications.subscribe(principals.CHANNEL, self._on_authority)
         notifications.subscribe(revocations.CHANNEL, self._on_authority)
         notifications.subscribe(keys.CHANNEL, self._on_authority)
@@ -183,7 +205,8 @@ class LiveStatus:
         if not known:
             return
         async with asyncio.timeout(_READ_SECONDS), self._database.read() as db:
-            exports = await queries.newer(db, known)
+            # the ids of all kinds are drawn from one space, so each is a row of one of the tables at most
+            exports = [export for source in self._sources for export in await source.newer(db, known)]
         for export in exports:
             if (followed := self._followed.get(export.job.id)) is not None:
                 followed.offer(export)
@@ -212,7 +235,7 @@ class LiveStatus:
             followed.wake()
 
 
-def render_event(export: VersionedExport) -> bytes:
+def render_event(export: VersionedJob) -> bytes:
     """As an event (HTML Living Standard, 9.2.6). JSON as msgspec writes it contains no line break."""
     name = b"done" if export.final else b"progress"
     return b"event: %b\nid: %d\ndata: %b\n\n" % (name, export.version, msgspec.json.encode(export.job))

@@ -5,7 +5,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from litestar import Request
 from litestar.di import NamedDependency
@@ -28,25 +28,27 @@ from erp_service.exports.delivery.live_status import (
     LiveStatus,
     StreamsFull,
     TooManyStreams,
+    VersionedJob,
     preferred_wait,
     render_expiry,
 )
 from erp_service.exports.delivery.signed_urls import Signed
 from erp_service.exports.planning import rights
-from erp_service.exports.queries import VersionedExport
 from erp_service.exports.routes import ONE, TAGS, ExportId, IncludeDeleted, export_response
 from erp_service.exports.schemas import ExportEvent, ExportJobOut
 from erp_service.observability.telemetry import log
 from erp_service.web.responses import ApiResponse, etag, etag_matches
 from erp_service.web.routing import get
 
+Job = TypeVar("Job", bound=VersionedJob)
+
 _CHECK_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 
-_EVENTS = ResponseSpec(
+EVENTS = ResponseSpec(
     ExportEvent, description="Events, until the job has ended", media_type="text/event-stream", generate_examples=False
 )
-_NOTHING_MORE = ResponseSpec(
+NOTHING_MORE = ResponseSpec(
     None, description="The job has ended, and `Last-Event-ID` is its final state: do not connect again"
 )
 
@@ -91,22 +93,20 @@ async def get_export(
             return export_response(export)
         known = request.headers.get("If-None-Match")
         if known is None or etag_matches(known, etag(export.version)):
-            export = await _wait_for_change(live_status, followed, export, seconds or 0)
+            export = await wait_for_change(live_status, followed, export, seconds or 0)
             # the rights may have changed since the request came
             if (authority := await authority_of(access, request.auth)) is None:
                 raise no_longer_valid(request.auth)
-            if not _may_see(authority, export.job.created_by):
+            if not may_see(authority, export.job.created_by):
                 raise queries.not_found(export_id)
     return export_response(export, **{"Preference-Applied": f"wait={seconds}", "Vary": "Prefer"})
 
 
-def _may_see(authority: Authority, owner: int) -> bool:
+def may_see(authority: Authority, owner: int) -> bool:
     return authority.user_id == owner or authority.role.includes(Role.ADMIN)
 
 
-async def _wait_for_change(
-    live_status: LiveStatus, followed: FollowedExport, export: VersionedExport, seconds: float
-) -> VersionedExport:
+async def wait_for_change(live_status: LiveStatus, followed: FollowedExport, export: Job, seconds: float) -> Job:
     """The job as soon as it has changed, or unchanged after so many seconds. Holds no connection."""
     followed.offer(export)
     with contextlib.suppress(TimeoutError):
@@ -114,7 +114,8 @@ async def _wait_for_change(
             while not export.final and not live_status.stopping.is_set():
                 change = followed.change
                 if followed.newest is not None and followed.newest.version > export.version:
-                    return followed.newest
+                    # what follows an id is of the kind that was offered
+                    return cast(Job, followed.newest)
                 await change.wait()
     return export
 
@@ -153,7 +154,7 @@ class EventStream(Stream):
     summary="Follow an export by server-sent events",
     tags=TAGS,
     problems=(Forbidden, AddressRefused, TooManyStreams, StreamsFull),
-    responses={200: _EVENTS, 204: _NOTHING_MORE},
+    responses={200: EVENTS, 204: NOTHING_MORE},
     signed=True,
     operation_id="follow_export",
     headers={200: ("Cache-Control",)},
@@ -196,7 +197,7 @@ async def events(
             # the only answer after which an EventSource does not reconnect (HTML Living Standard, 9.2.3)
             return ApiResponse(None, status_code=204, headers={"Cache-Control": "no-store"})
         reader = StreamReader(access, request.auth, export.needed.role, export.job.created_by)
-        lines = _event_lines(live_status, followed, reader, known)
+        lines = event_lines(live_status, followed, reader, known)
         return EventStream(lines, stack.pop_all(), live_status.send_seconds)
 
 
@@ -225,10 +226,10 @@ class StreamReader:
             return None
         if authority is None or not authority.may(self._least):
             return False
-        return _may_see(authority, self._owner)
+        return may_see(authority, self._owner)
 
 
-async def _event_lines(
+async def event_lines(
     live_status: LiveStatus, followed: FollowedExport, reader: StreamReader, sent: str | None
 ) -> AsyncIterator[bytes]:
     """What the reader gets. No event is sent before it is certain that they may still read it."""

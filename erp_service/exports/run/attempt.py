@@ -46,7 +46,7 @@ async def perform(exports: ExportContext, run: Run) -> None:
     if claimed is None:
         log.info("export needs no run")
         return
-    key = FileKey(run.export_id, run.attempt, _kind(claimed).extension)
+    key = FileKey(run.id, run.attempt, _kind(claimed).extension)
     try:
         await _check(exports, claimed)
         with tracing.span("write the file", {"dataset": claimed.dataset, "format": claimed.format}) as span:
@@ -95,7 +95,7 @@ async def _end_failed(exports: ExportContext, run: Run, claimed: Claimed, key: F
 async def trace_of(exports: ExportContext, run: Run) -> str | None:
     """The `traceparent` of the trace that the submission began."""
     async with exports.database.read() as db:
-        trace: str | None = await db.scalar(select(ExportJob.trace).where(ExportJob.id == run.export_id))
+        trace: str | None = await db.scalar(select(ExportJob.trace).where(ExportJob.id == run.id))
     return trace
 
 
@@ -174,7 +174,7 @@ async def _begin_copy(exports: ExportContext, run: Run, snapshot: Snapshot, cont
 
 def _filename(run: Run, claimed: Claimed, at: datetime) -> str:
     timezone = claimed.spec.timezone or claimed.spec.filename_timezone or "UTC"
-    values = FilenameValues(claimed.dataset, claimed.format, _kind(claimed).extension, at, run.export_id, timezone)
+    values = FilenameValues(claimed.dataset, claimed.format, _kind(claimed).extension, at, run.id, timezone)
     return filenames.fill_in(claimed.spec.filename, values)
 
 
@@ -195,7 +195,7 @@ async def _copy_all(
     try:
         if claimed.dataset == ALL:
             manifest = archive.empty_manifest(
-                run.export_id, claimed.user_id, snapshot.at, format_, claimed.spec.csv, options.times.timezone
+                run.id, claimed.user_id, snapshot.at, format_, claimed.spec.csv, options.times.timezone
             )
             files = [ArchiveMember(m.dataset.name, m.query.columns, partial(copy, m)) for m in contents]
             await archive.write(files, format_, output.write, manifest)

@@ -58,7 +58,7 @@ async def watch(
             rows = max(rows, ended + backends.tuples)
             await lifecycle.advance(db, run, rows=rows, bytes_=output.bytes)
             most_bytes = (await company_settings(db)).export_bytes_per_user
-            await admission.require_room_to_grow(db, run.export_id, output.bytes, most_bytes)
+            await admission.require_room_to_grow(db, run.id, output.bytes, most_bytes)
         expecting = snapshot.expecting and output.idle
         if snapshot.received != received or not expecting or backends.all_wait_for_us is False:
             received, received_at = snapshot.received, monotonic()

@@ -19,7 +19,7 @@ from erp_service.db.outages import is_unavailable
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Refused
 from erp_service.exports.context import ExportContext
-from erp_service.exports.lifecycle import WORKER
+from erp_service.exports.jobs.states import WORKER
 from erp_service.exports.planning.relative import Moment
 from erp_service.exports.problems import ExportFailed, TooManyExports, stored_problem
 from erp_service.exports.queries import VersionedExport

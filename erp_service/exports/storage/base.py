@@ -11,25 +11,31 @@ import msgspec
 
 Sink = Callable[[bytes], Awaitable[None]]
 
-_KEY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9]{1,9})\.([a-z0-9]{1,16}(?:\.[a-z0-9]{1,16})?)")
+_KEY = re.compile(
+    r"(import\.|)([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.([0-9]{1,9})\.([a-z0-9]{1,16}(?:\.[a-z0-9]{1,16})?)"
+)
 
 
 class FileKey(msgspec.Struct, frozen=True):
-    """A file's name contains its export and the attempt that wrote it, so no two writers ever share a name."""
+    """A file's name contains its job and the attempt that wrote it, so no two writers ever share a name.
+
+    `prefix` tells the files of imports apart: the housekeeping of exports, also that of an earlier version, leaves them
+    alone."""
 
     export_id: UUID
     attempt: int
     extension: str
+    prefix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.export_id}.{self.attempt}.{self.extension}"
+        return f"{self.prefix}{self.export_id}.{self.attempt}.{self.extension}"
 
     @classmethod
     def read(cls, name: str) -> "FileKey | None":
-        """None for a name that is not an export's: it contains a path, or belongs to another program."""
+        """None for a name that is not a job's: it contains a path, or belongs to another program."""
         if (match := _KEY.fullmatch(name)) is None:
             return None
-        return cls(UUID(match[1]), int(match[2]), match[3])
+        return cls(UUID(match[2]), int(match[3]), match[4], match[1])
 
 
 class StoredFile(msgspec.Struct, frozen=True):

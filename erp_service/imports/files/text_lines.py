@@ -29,6 +29,17 @@ class TextLines:
         self.seek(1, 0)
         return raw.decode("utf-8-sig", errors="replace").replace("\0", "")
 
+    def quietly(self) -> Iterator[str]:
+        """All lines from the first, without a fault; afterwards the first is the next again. A line that is too long
+        ends it."""
+        self.seek(1, 0)
+        while raw := self._file.readline(4 * MAX_RECORD + 2):
+            text = raw.decode("utf-8-sig" if self._file.tell() == len(raw) else "utf-8", errors="replace")
+            if len(text) > MAX_RECORD:
+                break
+            yield text
+        self.seek(1, 0)
+
     def __iter__(self) -> Iterator[str]:
         return self
 

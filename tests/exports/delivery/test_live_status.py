@@ -23,7 +23,7 @@ from erp_service.exports.delivery.live_status import KEEP_ALIVE, LiveStatus
 from erp_service.exports.delivery.signed_urls import Signed
 from erp_service.exports.lifecycle import Run
 from erp_service.queue.attempts import JobAttempt
-from erp_service.services import build_services
+from erp_service.services import FOLLOWED, build_services
 from erp_service.settings import Settings
 from tests.exports.attempts import MOST, advanced, again, begun, published
 from tests.exports.delivery.listening import SOON, Listener, bearer, followed, listening, without_notices
@@ -54,7 +54,7 @@ async def run(viewer: httpx.AsyncClient, database: Database, owner: asyncpg.Conn
 @pytest.fixture
 async def listener(app: Litestar, viewer: httpx.AsyncClient, run: Run) -> AsyncIterator[Listener]:
     """A listener that has received the first state and waits for the next."""
-    async with listening(app, events_of(run.export_id), bearer(viewer)) as listener:
+    async with listening(app, events_of(run.id), bearer(viewer)) as listener:
         await listener.event(0)
         yield listener
 
@@ -76,7 +76,7 @@ async def test_present_state_comes_first_then_each_change_then_the_end(
     await published(database, run)
     last = await listener.event(2, seconds=SOON)
     await listener.end(seconds=SOON)
-    now = await viewer.get(f"{JOBS}/{run.export_id}")
+    now = await viewer.get(f"{JOBS}/{run.id}")
     assert (last.name, last.job) == ("done", now.json())
     assert now.headers["ETag"] == f'"{last.id}"'
     ids = [int(e.id) for e in listener.events]
@@ -100,7 +100,7 @@ async def test_events_of_a_real_export_never_go_back_and_end_with_the_file(
 async def test_listener_that_comes_back_misses_nothing_and_gets_nothing_twice(
     app: Litestar, viewer: httpx.AsyncClient, database: Database, run: Run
 ) -> None:
-    path, token = events_of(run.export_id), bearer(viewer)
+    path, token = events_of(run.id), bearer(viewer)
     async with listening(app, path, token) as first:
         known = (await first.event(0)).id
     async with listening(app, path, token, last=known) as second:
@@ -117,7 +117,7 @@ async def test_listener_that_was_away_at_the_end_gets_it_and_is_then_told_not_to
     app: Litestar, viewer: httpx.AsyncClient, database: Database, run: Run
 ) -> None:
     """A listener that misses the end waits for ever; without the 204, an EventSource reconnects for ever."""
-    path, token = events_of(run.export_id), bearer(viewer)
+    path, token = events_of(run.id), bearer(viewer)
     async with listening(app, path, token) as listener:
         known = (await listener.event(0)).id
     await published(database, run)
@@ -153,7 +153,7 @@ async def test_new_attempt_of_a_rescuer_is_seen_though_its_status_is_the_old_one
 async def test_instance_that_hears_no_notices_tells_of_each_change(
     deaf: Litestar, viewer: httpx.AsyncClient, database: Database, run: Run
 ) -> None:
-    async with listening(deaf, events_of(run.export_id), bearer(viewer)) as listener:
+    async with listening(deaf, events_of(run.id), bearer(viewer)) as listener:
         await listener.event(0)
         await advanced(database, run, 10)
         await listener.event(1, seconds=SOON)
@@ -191,12 +191,12 @@ async def test_database_that_is_away_ends_no_stream(
 async def test_export_of_somebody_else_is_404_unless_for_an_admin(
     app: Litestar, run: Run, staff: httpx.AsyncClient, admin: httpx.AsyncClient, client: httpx.AsyncClient
 ) -> None:
-    path = events_of(run.export_id)
+    path = events_of(run.id)
     assert (await staff.get(path)).status_code == 404
     assert (await client.get(path)).status_code == 401
-    assert (await staff.get(f"{JOBS}/{run.export_id}", headers={"Prefer": "wait=5"})).status_code == 404
+    assert (await staff.get(f"{JOBS}/{run.id}", headers={"Prefer": "wait=5"})).status_code == 404
     async with listening(app, path, bearer(admin)) as listener:
-        assert (await listener.event(0)).job["id"] == str(run.export_id)
+        assert (await listener.event(0)).job["id"] == str(run.id)
 
 
 async def test_stream_of_a_dataset_ends_with_the_role_for_it(
@@ -205,13 +205,13 @@ async def test_stream_of_a_dataset_ends_with_the_role_for_it(
     admin = await sign_in(Role.ADMIN)
     run = Run(UUID(await submitted(admin, "users")), JobAttempt(0, 1))
     user_id = admin.user_id
-    async with listening(app, events_of(run.export_id), bearer(admin)) as listener:
+    async with listening(app, events_of(run.id), bearer(admin)) as listener:
         await listener.event(0)
         await owner.execute("update users set role = 'STAFF' where id = $1", user_id)
         await listener.end(seconds=SOON)
         assert "rights" in listener.comments[-1]
         assert len(listener.events) == 1
-    assert (await admin.get(events_of(run.export_id))).status_code == 403
+    assert (await admin.get(events_of(run.id))).status_code == 403
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ async def test_stream_ends_with_the_readers_rights_and_says_nothing_more(
     async with owner.transaction():
         await owner.execute(f"update users set {change} where id = $1", viewer.user_id)
         # in one transaction, so that the new state arrives together with the loss of the right to read it
-        await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.export_id)
+        await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.id)
     await listener.end(seconds=SOON)
     assert len(listener.events) == 1
     assert "rights" in listener.comments[-1]
@@ -234,7 +234,7 @@ async def test_stream_ends_when_its_reader_must_have_a_second_factor_from_now_on
 ) -> None:
     async with owner.transaction():
         await owner.execute("""update company set settings = '{"second_factor_from": "VIEWER"}'""")
-        await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.export_id)
+        await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.id)
     await listener.end(seconds=SOON)
     assert len(listener.events) == 1
 
@@ -242,10 +242,10 @@ async def test_stream_ends_when_its_reader_must_have_a_second_factor_from_now_on
 async def test_stream_on_an_instance_without_notices_ends_with_the_rights_too(
     deaf: Litestar, viewer: UserClient, owner: asyncpg.Connection, run: Run
 ) -> None:
-    async with listening(deaf, events_of(run.export_id), bearer(viewer)) as listener:
+    async with listening(deaf, events_of(run.id), bearer(viewer)) as listener:
         await listener.event(0)
         await owner.execute("update users set is_active = false where id = $1", viewer.user_id)
-        await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.export_id)
+        await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.id)
         await listener.end(seconds=SOON)
         assert len(listener.events) == 1
 
@@ -255,7 +255,7 @@ async def test_stream_ends_when_the_token_expires(
 ) -> None:
     claims = Claims(viewer.user_id, 1, UUID(int=0))
     token = Tokens(settings).issue(claims, now=time.time() - settings.access_token_seconds + 2)
-    async with listening(app, events_of(run.export_id), token) as listener:
+    async with listening(app, events_of(run.id), token) as listener:
         await listener.event(0)
         await listener.end(seconds=SOON)
         assert "expired" in listener.comments[-1]
@@ -267,14 +267,14 @@ async def test_stream_of_a_signed_address_says_that_it_expires_and_goes_on_at_an
 ) -> None:
     """An EventSource whose address is refused when it connects again ends for good, though the job still runs."""
     signed = Signed(viewer.user_id, 1, int(time.time()) + 2, UUID(int=0))
-    async with listening(app, services_of(app).signed_urls.sign(events_of(run.export_id), signed)) as first:
+    async with listening(app, services_of(app).signed_urls.sign(events_of(run.id), signed)) as first:
         known = await first.event(0)
         await first.end(seconds=SOON)
     assert [(event.name, event.id) for event in first.events] == [("progress", known.id), ("expired", known.id)]
     assert first.events[-1].job["expired"] == "address"
     assert "download-url" in first.events[-1].job["detail"]
 
-    address = (await viewer.post(f"{JOBS}/{run.export_id}/download-url")).json()["events_url"]
+    address = (await viewer.post(f"{JOBS}/{run.id}/download-url")).json()["events_url"]
     async with listening(app, f"{address}&last_event_id={known.id}") as second:
         await second.until(lambda seen: seen.retry is not None)
         await published(database, run)
@@ -285,7 +285,7 @@ async def test_stream_of_a_signed_address_says_that_it_expires_and_goes_on_at_an
 async def test_header_of_a_reconnecting_event_source_counts_more_than_its_old_address(
     app: Litestar, viewer: UserClient, database: Database, run: Run
 ) -> None:
-    address = (await viewer.post(f"{JOBS}/{run.export_id}/download-url")).json()["events_url"]
+    address = (await viewer.post(f"{JOBS}/{run.id}/download-url")).json()["events_url"]
     async with listening(app, address) as first:
         old = (await first.event(0)).id
         await published(database, run)
@@ -302,7 +302,7 @@ async def test_stream_and_long_poll_end_when_the_instance_stops(
     app: Litestar, listener: Listener, viewer: httpx.AsyncClient, run: Run
 ) -> None:
     """Open streams must not delay its exit; clients know when to reconnect, to another instance."""
-    waiting = asyncio.create_task(viewer.get(f"{JOBS}/{run.export_id}", headers={"Prefer": "wait=60"}))
+    waiting = asyncio.create_task(viewer.get(f"{JOBS}/{run.id}", headers={"Prefer": "wait=60"}))
     await eventually(lambda: followed(app, 2))
     services_of(app).readiness.stopping.set()
     await listener.end(seconds=SOON)
@@ -322,6 +322,7 @@ async def hurried(settings: Settings, **seconds: float) -> AsyncIterator[Litesta
         services.database,
         services.notifications,
         services.readiness.stopping,
+        FOLLOWED,
         most=settings.event_streams,
         most_per_user=settings.event_streams_per_user,
         **seconds,
@@ -335,7 +336,7 @@ async def test_silence_is_broken_by_comments(settings: Settings, viewer: httpx.A
     assert KEEP_ALIVE <= 20
     async with (
         hurried(settings, keep_alive=0.05) as app,
-        listening(app, events_of(run.export_id), bearer(viewer)) as listener,
+        listening(app, events_of(run.id), bearer(viewer)) as listener,
     ):
         await listener.until(lambda seen: len(seen.comments) >= 3)
         assert len(listener.events) == 1
@@ -344,7 +345,7 @@ async def test_silence_is_broken_by_comments(settings: Settings, viewer: httpx.A
 async def test_slow_listener_delays_nobody_and_gets_the_newest_state_at_last(
     app: Litestar, viewer: httpx.AsyncClient, listener: Listener, database: Database, run: Run
 ) -> None:
-    async with listening(app, events_of(run.export_id), bearer(viewer)) as slow:
+    async with listening(app, events_of(run.id), bearer(viewer)) as slow:
         await slow.event(0)
         slow.taking.clear()
         for n in range(1, 6):
@@ -361,7 +362,7 @@ async def test_listener_that_takes_nothing_at_all_is_let_go(
 ) -> None:
     async with (
         hurried(settings, send_seconds=0.1) as app,
-        listening(app, events_of(run.export_id), bearer(viewer)) as listener,
+        listening(app, events_of(run.id), bearer(viewer)) as listener,
     ):
         listener.taking.clear()
         await eventually(lambda: followed(app, 1))
@@ -372,7 +373,7 @@ async def test_places_are_limited_for_each_user_and_each_instance_and_given_back
     settings: Settings, viewer: httpx.AsyncClient, admin: httpx.AsyncClient, run: Run
 ) -> None:
     app = create_app(build_services(msgspec.structs.replace(settings, event_streams=3, event_streams_per_user=2)))
-    path = events_of(run.export_id)
+    path = events_of(run.id)
     async with running(app), client_of(app, bearer(viewer)) as mine, client_of(app, bearer(admin)) as other:
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(2):
@@ -381,7 +382,7 @@ async def test_places_are_limited_for_each_user_and_each_instance_and_given_back
             assert (refused.status_code, refused.json()["type"]) == (429, "/problems/too-many-streams")
             assert "Retry-After" in refused.headers
             # a request without a stream is answered nevertheless, at once
-            at_once = await mine.get(f"{JOBS}/{run.export_id}", headers={"Prefer": "wait=60"})
+            at_once = await mine.get(f"{JOBS}/{run.id}", headers={"Prefer": "wait=60"})
             assert (at_once.status_code, at_once.headers.get("Preference-Applied")) == (200, None)
             await (await stack.enter_async_context(listening(app, path, bearer(admin)))).event(0)
             full = await other.get(path)
@@ -407,7 +408,7 @@ async def test_thousand_listeners_cost_one_connection_and_one_query_for_each_cha
     other = await begun(viewer, database, owner)
     app = crowded(settings)
     async with running(app), contextlib.AsyncExitStack() as stack:
-        paths = [events_of(one.export_id) for one in (run, other)]
+        paths = [events_of(one.id) for one in (run, other)]
         listeners = [await stack.enter_async_context(listening(app, paths[n % 2], bearer(viewer))) for n in range(1000)]
         for listener in listeners:
             await listener.event(0, seconds=60)
@@ -442,7 +443,7 @@ async def test_many_listeners_on_an_instance_without_notices_look_up_their_right
 ) -> None:
     app = crowded(settings, queue_database_url="postgresql://u@/db?host=/nonexistent")
     async with running(app), contextlib.AsyncExitStack() as stack:
-        path = events_of(run.export_id)
+        path = events_of(run.id)
         listeners = [
             await stack.enter_async_context(listening(app, path, bearer((viewer, admin)[n % 2]))) for n in range(200)
         ]

@@ -62,7 +62,7 @@ def waiting(
 ) -> asyncio.Task[httpx.Response]:
     """Answered after `seconds` at the latest. The default is longer than SOON: what is answered sooner was woken."""
     headers = {"Prefer": f"wait={seconds}"} | ({} if known is None else {"If-None-Match": known})
-    return asyncio.create_task(client.get(f"{JOBS}/{run.export_id}", headers=headers))
+    return asyncio.create_task(client.get(f"{JOBS}/{run.id}", headers=headers))
 
 
 async def test_long_poll_answers_as_soon_as_the_job_changes_and_holds_no_connection(
@@ -88,7 +88,7 @@ async def test_long_poll_answers_as_soon_as_the_job_changes_and_holds_no_connect
 async def test_long_poll_with_the_version_that_is_known_waits_and_with_another_does_not(
     viewer: httpx.AsyncClient, database: Database, run: Run, app: Litestar
 ) -> None:
-    etag = (await viewer.get(f"{JOBS}/{run.export_id}")).headers["ETag"]
+    etag = (await viewer.get(f"{JOBS}/{run.id}")).headers["ETag"]
     poll = waiting(viewer, run, known=etag)
     await eventually(lambda: followed(app, 1))
     await advanced(database, run, 10)
@@ -100,7 +100,7 @@ async def test_long_poll_with_the_version_that_is_known_waits_and_with_another_d
 
 
 async def test_long_poll_of_a_job_that_does_not_change_ends_with_its_time(viewer: httpx.AsyncClient, run: Run) -> None:
-    etag = (await viewer.get(f"{JOBS}/{run.export_id}")).headers["ETag"]
+    etag = (await viewer.get(f"{JOBS}/{run.id}")).headers["ETag"]
     began = monotonic()
     async with asyncio.timeout(SOON):
         same, known = await asyncio.gather(waiting(viewer, run, 1), waiting(viewer, run, 1, etag))
@@ -137,7 +137,7 @@ async def test_long_poll_tells_nothing_to_who_lost_their_rights_meanwhile(
     poll = waiting(viewer, run)
     await eventually(lambda: followed(app, 1))
     await owner.execute("update users set is_active = false where id = $1", viewer.user_id)
-    await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.export_id)
+    await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.id)
     async with asyncio.timeout(SOON):
         assert (await poll).status_code == 401
 
@@ -148,6 +148,6 @@ async def test_long_poll_of_anothers_job_ends_with_the_role_of_an_admin(
     poll = waiting(admin, run)
     await eventually(lambda: followed(app, 1))
     await owner.execute("update users set role = 'STAFF' where id = $1", admin.user_id)
-    await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.export_id)
+    await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.id)
     async with asyncio.timeout(SOON):
         assert (await poll).status_code == 404
