@@ -13,6 +13,7 @@ from erp_service.auth.sessions import LoginContext
 from erp_service.auth.tokens import Tokens
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
+from erp_service.events.feed import Feed
 from erp_service.exports.context import ExportContext
 from erp_service.exports.delivery.live_status import LiveStatus
 from erp_service.exports.delivery.signed_urls import SignedUrls
@@ -37,6 +38,7 @@ class Services(ServiceSet, frozen=True):
     signed_urls: SignedUrls
     exports: ExportContext
     live_status: LiveStatus
+    feed: Feed
     probes: ProbeDatabase
     readiness: Readiness
     cluster_metrics: ClusterMetrics
@@ -72,6 +74,12 @@ def build_services(settings: Settings) -> Services:
             most=settings.event_streams,
             most_per_user=settings.event_streams_per_user,
         ),
+        feed=Feed(
+            notifications,
+            readiness.stopping,
+            most=settings.event_streams,
+            most_per_user=settings.event_streams_per_user,
+        ),
         probes=probes,
         readiness=readiness,
         cluster_metrics=ClusterMetrics(probes, load(FEATURES, "figures", FigureReader)),
@@ -82,7 +90,7 @@ def build_services(settings: Settings) -> Services:
 async def running(services: Services) -> AsyncIterator[None]:
     """Listens for notifications and follows exports inside; closes everything in the end."""
     try:
-        async with services.notifications.listening(), services.live_status.running():
+        async with services.notifications.listening(), services.live_status.running(), services.feed.running():
             yield
     finally:
         services.login.passwords.close()

@@ -95,7 +95,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     signed_addresses_per_minute: Annotated[
         int, _about("addresses without a token that one user may ask for in a minute", ge=1)
     ] = 60
-    event_streams: Annotated[int, _about("streams that follow exports on one instance", ge=1, le=100_000)] = 1000
+    event_streams: Annotated[
+        int, _about("streams that follow exports, or waits for events, on one instance", ge=1, le=100_000)
+    ] = 1000
     event_streams_per_user: Annotated[
         int, _about("how many of them one user may have; beyond either limit, clients poll", ge=1, le=100_000)
     ] = 50

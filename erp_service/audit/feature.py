@@ -7,5 +7,6 @@ FEATURE = Feature(
     models=("erp_service.audit.models", "erp_service.audit.trail_models"),
     tags=(("audit", "Who did what, when, from where"),),
     routes=("erp_service.audit.routes:ROUTES",),
+    loops=("erp_service.audit.sealing.background:LOOPS",),
     datasets=("erp_service.audit.datasets:DATASETS",),
 )

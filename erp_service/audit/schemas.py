@@ -44,3 +44,21 @@ class AuditPage(Page[AuditOut]):
     """One page of the audit log."""
 
     items: Annotated[list[AuditOut], Meta(description="entries, newest first")]
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened: one entry of the audit log, at its place in the one order of all."""
+
+    position: Annotated[
+        int, Meta(description="its place in the order, which never changes; numbers in between are no loss")
+    ]
+    type: Annotated[str, Meta(description="what happened", examples=["item.updated"])]
+    subject: Annotated[str, Meta(description="what it happened to: its kind and its id", examples=["item/42"])]
+    data: Annotated[
+        dict[str, Any],
+        Meta(
+            description="ids and versions; `changed`: the names of the fields that changed, 50 at most; of stock"
+            " documents `entries`, the first 100 of `entry_count`"
+        ),
+    ]
+    at: Annotated[datetime, Meta(description="when it happened")]
