@@ -8,6 +8,7 @@ import asyncpg
 from erp_service.audit.sealing.background import sealed_tables
 from erp_service.audit.sealing.chain import START, Seal
 from erp_service.audit.sealing.forms import AUDIT_LOG, digest_by_form
+from erp_service.audit.trail_queries import PRUNED_THROUGH
 from erp_service.registry.proofs import MOST_ROWS, Finding, Judge, Proof, SlowProof
 from erp_service.registry.sealed import SealedTable
 from erp_service.settings import Settings
@@ -57,15 +58,6 @@ async def prepare(db: asyncpg.Connection, _settings: Settings) -> Judge:
     return judge
 
 
-PRUNED_THROUGH = """
-select coalesce((
-  select (a.after ->> 'position')::bigint from audit_log a join trail t on t.audit_id = a.id
-  where a.action = 'audit.pruned' order by a.id desc limit 1
-), 0)
-"""
-"""The position up to which audit entries were removed on purpose, as the newest record of that says; 0 if none were."""
-
-
 async def faults(
     db: asyncpg.Connection, head: int, pruned: int, *, window: int = WINDOW
 ) -> AsyncIterator[dict[str, Any]]:
@@ -78,6 +70,9 @@ async def faults(
                 yield {"position": _span(expected, row["position"] - 1), "fault": "it is not there"}
                 # unknown, so that this position can only be compared with what it covers
                 link = b""
+            if row["now"] is None and row["position"] > pruned:
+                # more may have been removed since
+                pruned = await db.fetchval(PRUNED_THROUGH)
             for fault in _faults_of(row, link, may_be_gone=row["position"] <= pruned):
                 yield {"position": row["position"], "covers": f"{row['source']} {row['covers']}", "fault": fault}
             expected, link = row["position"] + 1, row["link"]
