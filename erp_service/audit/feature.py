@@ -13,5 +13,6 @@ FEATURE = Feature(
     event_types=(EventTypes(Role.ADMIN, Scope.AUDIT_READ, ("audit.pruned",)),),
     loops=("erp_service.audit.sealing.background:LOOPS",),
     proofs=("erp_service.audit.sealing.proofs:PROOFS",),
+    figures=("erp_service.audit.sealing.figures:FIGURES",),
     datasets=("erp_service.audit.datasets:DATASETS",),
 )
