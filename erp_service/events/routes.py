@@ -85,7 +85,10 @@ def _wanted(who: Principal, types: str | None) -> frozenset[str]:
         return readable
     names = frozenset(name.strip() for name in types.split(","))
     if unknown := sorted(names - known_types()):
-        raise Invalid(None, *(Fault(f"{name[:100]!r} is no type of event", parameter="types") for name in unknown[:20]))
+        raise Invalid(
+            None,
+            *(Fault(f"{name[:100]!r} is not one of the types of events", parameter="types") for name in unknown[:20]),
+        )
     if hidden := sorted(names - readable):
         raise Forbidden(f"Your role, or your key, may not read these events: {', '.join(hidden)}.")
     return names

@@ -10,9 +10,11 @@ import pytest
 from litestar import Litestar
 
 from erp_service.access import principals
-from erp_service.access.principals import system
+from erp_service.access.principals import KeyGrant, Principal, system
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.audit.record import record
+from erp_service.audit.trail_queries import known_types, readable_types
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from tests.support.apps import services_of
@@ -60,6 +62,14 @@ async def test_each_reader_gets_only_what_their_role_may_read_and_the_place_move
     assert (await page(admin, types="user.updated,item.created", limit=2))["last_position"] == 3
     assert await page(admin, after="latest") == {"items": [], "last_position": 4}
     assert await problem(viewer, types="user.updated") == (403, "forbidden")
+
+
+def test_a_key_hears_of_what_its_scopes_and_its_role_both_allow() -> None:
+    key = KeyGrant(1, frozenset({Scope.ITEMS_READ, Scope.USERS_READ}))
+    types = readable_types(Role.STAFF, Principal(1, Role.STAFF, key=key).has_scope)
+    assert types == {"item.created", "item.deleted", "item.restored", "item.updated"}
+    assert readable_types(Role.VIEWER, Principal(1, Role.VIEWER, key=KeyGrant(1, frozenset())).has_scope) == frozenset()
+    assert readable_types(Role.SUPER_ADMIN, Principal(1, Role.SUPER_ADMIN).has_scope) == known_types()
 
 
 async def test_an_event_has_ids_versions_and_the_names_of_what_changed(
