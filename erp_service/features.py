@@ -13,6 +13,7 @@ NAMES = (
     "audit",
     "company",
     "auth",
+    "events",
     "inventory",
     "reports",
     "exports",

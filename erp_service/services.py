@@ -18,6 +18,7 @@ from erp_service.auth.tokens import Tokens
 from erp_service.company.current import CurrentSettings
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
+from erp_service.events.feed import Feed
 from erp_service.exports.context import ExportContext
 from erp_service.exports.delivery.live_status import JobSource, LiveStatus
 from erp_service.exports.delivery.signed_urls import SignedUrls
@@ -52,6 +53,7 @@ class Services(ServiceSet, frozen=True):
     signed_urls: SignedUrls
     exports: ExportContext
     live_status: LiveStatus
+    feed: Feed
     probes: ProbeDatabase
     readiness: Readiness
     cluster_metrics: ClusterMetrics
@@ -92,6 +94,12 @@ def build_services(settings: Settings) -> Services:
             most=settings.event_streams,
             most_per_user=settings.event_streams_per_user,
         ),
+        feed=Feed(
+            notifications,
+            readiness.stopping,
+            most=settings.event_streams,
+            most_per_user=settings.event_streams_per_user,
+        ),
         probes=probes,
         readiness=readiness,
         cluster_metrics=ClusterMetrics(probes, load(FEATURES, "figures", FigureReader)),
@@ -111,6 +119,7 @@ async def running(services: Services) -> AsyncIterator[None]:
         async with (
             services.notifications.listening(),
             services.live_status.running(),
+            services.feed.running(),
             services.request_limiter.running(),
             services.access.key_uses.running(),
             renewing(services.database, services.login.secret_box),

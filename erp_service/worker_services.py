@@ -5,6 +5,7 @@ from erp_service.exports.context import ExportContext
 from erp_service.exports.storage.registry import open_store
 from erp_service.features import FEATURES
 from erp_service.operations.housekeeping import Housekeeping
+from erp_service.operations.seal_head import HeadCopy, head_target
 from erp_service.registry.feature import load
 from erp_service.registry.housekeeping import HousekeepingStep, Pruning
 from erp_service.registry.services import ServiceSet
@@ -18,6 +19,7 @@ class WorkerServices(ServiceSet, frozen=True):
     database: Database
     exports: ExportContext
     housekeeping: Housekeeping
+    head_copy: HeadCopy
 
     async def close(self) -> None:
         await self.exports.store.close()
@@ -25,7 +27,7 @@ class WorkerServices(ServiceSet, frozen=True):
 
 
 def build_worker_services(settings: Settings) -> WorkerServices:
-    """Connects to nothing yet. Raises SettingsError if the store is of no known kind."""
+    """Connects to nothing yet. Raises SettingsError if the store, or where heads are kept, is of no known kind."""
     database = Database(settings, name="erp worker")
     steps: list[Pruning | HousekeepingStep] = load(FEATURES, "housekeeping", Pruning, HousekeepingStep)
     return WorkerServices(
@@ -33,4 +35,5 @@ def build_worker_services(settings: Settings) -> WorkerServices:
         database=database,
         exports=ExportContext(settings, database, open_store(settings)),
         housekeeping=Housekeeping(steps),
+        head_copy=HeadCopy(head_target(settings)),
     )

@@ -41,6 +41,9 @@ ITEM_NAMES = AdvisoryLock("hashtextextended('erp items names', 0)")
 CLOSED_PERIOD = AdvisoryLock("hashtextextended('erp closed period', 0)")
 """Closing a period. Postings share it, by a trigger of the ledger (migration 0017)."""
 
+TRAIL = AdvisoryLock("hashtextextended('erp trail', 0)")
+"""One sealer of the trail in the cluster, for as long as its connection lasts."""
+
 DEMO = AdvisoryLock("hashtextextended('erp demo', 0)")
 """One load of the demonstration data at a time."""
 
@@ -69,6 +72,12 @@ async def take(db: WriteSession, lock: AdvisoryLock) -> None:
 @cache
 def _statement(keys: str) -> Prepared:
     return Prepared(text(f"select pg_advisory_xact_lock({keys})"))
+
+
+async def try_hold(connection: asyncpg.Connection, lock: AdvisoryLock) -> bool:
+    """Hold a lock without parameters for as long as the connection lasts; False if another connection does."""
+    has_lock: bool = await connection.fetchval(f"select pg_try_advisory_lock({lock.keys})")
+    return has_lock
 
 
 def statement(lock: AdvisoryLock) -> TextClause:

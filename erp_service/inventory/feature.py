@@ -38,6 +38,8 @@ FEATURE = Feature(
         "erp_service.inventory.reservations.proofs:PROOFS",
         "erp_service.inventory.counts.proofs:PROOFS",
     ),
+    sealed=("erp_service.inventory.sealed:SEALED",),
+    event_data=("erp_service.inventory.event_data:EVENT_DATA",),
     event_types=(
         EventTypes(
             Role.VIEWER,

@@ -14,11 +14,11 @@ from erp_service.db.outages import is_unavailable
 from erp_service.exports.storage.registry import open_store, store_fault
 from erp_service.features import FEATURES
 from erp_service.observability import telemetry, tracing
-from erp_service.queue.background import run_background
+from erp_service.queue.background import run_all
 from erp_service.queue.connector import WorkerConnector
 from erp_service.queue.rescue import Timeouts
 from erp_service.queue.worker import HardenedApp, WorkerFailed
-from erp_service.registry.background import BackgroundStep
+from erp_service.registry.background import BackgroundLoop, BackgroundStep
 from erp_service.registry.feature import load
 from erp_service.registry.queues import QueueShare
 from erp_service.settings import Settings
@@ -42,7 +42,12 @@ def build_app(settings: Settings, services: WorkerServices) -> HardenedApp:
         concurrency=slots,
         grace_seconds=settings.grace_seconds,
         at_most={queue.name: queue.of(slots) for queue in load(FEATURES, "queues", QueueShare)},
-        background=partial(run_background, services, load(FEATURES, "background", BackgroundStep)),
+        background=partial(
+            run_all,
+            services,
+            load(FEATURES, "background", BackgroundStep),
+            load(FEATURES, "loops", BackgroundLoop),
+        ),
         services=services,
     )
     app.gather(*load(FEATURES, "tasks", Blueprint))

@@ -12,3 +12,11 @@ class BackgroundStep(Struct, frozen=True):
 
     name: str
     run: Callable[[ServiceSet], Awaitable[None]]
+
+
+class BackgroundLoop(Struct, frozen=True):
+    """For what must look more often, or holds a connection of its own. `run` returns only by an error, and is then
+    called again; it must be safe to run in several workers at once."""
+
+    name: str
+    run: Callable[[ServiceSet], Awaitable[None]]

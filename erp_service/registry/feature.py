@@ -14,7 +14,19 @@ from erp_service.access.scopes import Scope
 
 T = TypeVar("T")
 
-Kind = Literal["routes", "tasks", "queues", "background", "housekeeping", "datasets", "proofs", "figures"]
+Kind = Literal[
+    "routes",
+    "tasks",
+    "queues",
+    "background",
+    "loops",
+    "housekeeping",
+    "datasets",
+    "proofs",
+    "figures",
+    "sealed",
+    "event_data",
+]
 
 
 class EventTypes(msgspec.Struct, frozen=True):
@@ -43,6 +55,8 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     """registry.queues.QueueShare: how its jobs share the slots of a worker."""
     background: tuple[str, ...] = ()
     """registry.background.BackgroundStep: what each worker does beside its jobs, about once a second."""
+    loops: tuple[str, ...] = ()
+    """registry.background.BackgroundLoop: the same for what must look more often."""
     housekeeping: tuple[str, ...] = ()
     """registry.housekeeping.Pruning or HousekeepingStep: what is done once a minute by one worker of the cluster."""
     datasets: tuple[str, ...] = ()
@@ -51,7 +65,11 @@ class Feature(msgspec.Struct, frozen=True, kw_only=True):
     """registry.proofs.Proof or SlowProof: what `erp verify` checks."""
     figures: tuple[str, ...] = ()
     """registry.figures.FigureReader: what /metrics says of the whole cluster."""
+    sealed: tuple[str, ...] = ()
+    """registry.sealed.SealedTable: append-only tables whose rows the trail covers."""
     event_types: tuple[EventTypes, ...] = ()
+    event_data: tuple[str, ...] = ()
+    """registry.event_data.EventData: what its events say beside ids and versions."""
     enums: tuple[str, ...] = ()
     """Literals that stand in the OpenAPI document once, under the name of the attribute."""
 

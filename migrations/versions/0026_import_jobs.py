@@ -6,7 +6,7 @@ from alembic import op
 from erp_service.db.migrate import script
 
 revision = "0026"
-down_revision = "0023"
+down_revision = "0024"
 
 STATEMENTS = """
 create table import_jobs (

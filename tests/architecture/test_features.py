@@ -20,13 +20,15 @@ from erp_service.access.roles import Role
 from erp_service.db.base import Base
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.features import FEATURES, NAMES
-from erp_service.registry.background import BackgroundStep
+from erp_service.registry.background import BackgroundLoop, BackgroundStep
 from erp_service.registry.datasets import Dataset
+from erp_service.registry.event_data import EventData
 from erp_service.registry.feature import Feature, Kind, load
 from erp_service.registry.figures import FigureReader
 from erp_service.registry.housekeeping import HousekeepingStep, Pruning
 from erp_service.registry.proofs import Proof, SlowProof
 from erp_service.registry.queues import QueueShare
+from erp_service.registry.sealed import SealedTable
 from erp_service.registry.services import ServiceSet
 from erp_service.services import Services, build_services
 from erp_service.settings import Settings
@@ -43,10 +45,13 @@ TYPES: dict[Kind, tuple[type, ...]] = {
     "tasks": (Blueprint,),
     "queues": (QueueShare,),
     "background": (BackgroundStep,),
+    "loops": (BackgroundLoop,),
     "housekeeping": (Pruning, HousekeepingStep),
     "datasets": (Dataset,),
     "proofs": (Proof, SlowProof),
     "figures": (FigureReader,),
+    "sealed": (SealedTable,),
+    "event_data": (EventData,),
 }
 
 each_feature = pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
