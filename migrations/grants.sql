@@ -61,7 +61,10 @@ declare
     "stock_values":        {"api": "raw",  "worker": "r",    "reader": "r"},
     "trail":               {"api": "r",    "worker": "ra",   "reader": "r"},
     "stock_transactions":  {"api": "ra",   "worker": "r",    "reader": "r"},
-    "users":               {"api": "raw",  "worker": "r",    "reader": "r"}
+    "users":               {"api": "raw",  "worker": "r",    "reader": "r"},
+    "webhook_deliveries":  {"api": "r",    "worker": "rad",  "reader": ""},
+    "webhook_secrets":     {"api": "rawd", "worker": "r",    "reader": ""},
+    "webhooks":            {"api": "rawd", "worker": "rw",   "reader": ""}
   }';
   -- A table that is not in the list yet works, and tests/db/test_roles.py asks for its line.
   undecided constant jsonb := '{"api": "rawd", "worker": "rawd", "reader": "r"}';
@@ -72,7 +75,8 @@ declare
     "idempotency.body": ["app", "api"],
     "idempotency.headers": ["app", "api"],
     "idempotency.digest": ["app", "api"],
-    "refresh_tokens.digest": ["app", "api", "worker"]
+    "refresh_tokens.digest": ["app", "api", "worker"],
+    "webhook_secrets.secret": ["app", "api", "worker"]
   }';
   -- `for update` needs the right to update some column. These decide nothing.
   lockable constant jsonb := '{
@@ -88,7 +92,8 @@ declare
     "stock_balances": ["item_id", "location_id", "on_hand", "value", "last_average", "allows_negative",
       "last_occurred_at"],
     "stock_reservations": ["id", "item_id", "location_id", "quantity", "original_quantity", "reference", "expires_at",
-      "user_id", "created_at"]
+      "user_id", "created_at"],
+    "webhooks": ["id", "url", "types", "description", "created_by", "created_at"]
   }';
   member text;
   grantee text;
