@@ -111,6 +111,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     export_parts: Annotated[
         int, _about("database connections that copy one large export at once; each keeps a core busy", ge=1, le=16)
     ] = 2
+    seal_head: Annotated[
+        str | None,
+        _about(
+            "where the head of the trail is written once a minute, out of reach of whoever owns the database:"
+            " file:///path/of/a/file, to which lines are added, or s3://bucket/prefix and the like, one object each",
+            secret=True,
+        ),
+    ] = None
+    seal_head_options: Annotated[
+        str | None, _about("of an object store there, as ERP_EXPORT_STORE_OPTIONS", secret=True)
+    ] = None
     heartbeat_seconds: Annotated[Seconds, _about("how often a worker says that it lives", gt=0, le=300)] = 5
     stalled_seconds: Annotated[Seconds, _about("a worker silent for longer has its jobs taken over", gt=0, le=3600)] = (
         15

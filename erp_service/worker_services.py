@@ -6,6 +6,7 @@ from erp_service.exports.context import ExportContext
 from erp_service.exports.storage.registry import open_store
 from erp_service.features import FEATURES
 from erp_service.operations.housekeeping import Housekeeping
+from erp_service.operations.seal_head import HeadCopy, head_target
 from erp_service.registry.feature import load
 from erp_service.registry.housekeeping import HousekeepingStep, Pruning
 from erp_service.registry.services import ServiceSet
@@ -20,6 +21,7 @@ class WorkerServices(ServiceSet, frozen=True):
     exports: ExportContext
     webhooks: WebhookContext
     housekeeping: Housekeeping
+    head_copy: HeadCopy
 
     async def close(self) -> None:
         self.webhooks.sender.close()
@@ -28,7 +30,7 @@ class WorkerServices(ServiceSet, frozen=True):
 
 
 def build_worker_services(settings: Settings) -> WorkerServices:
-    """Connects to nothing yet. Raises SettingsError if the store is of no known kind."""
+    """Connects to nothing yet. Raises SettingsError if the store, or where heads are kept, is of no known kind."""
     database = Database(settings, name="erp worker")
     steps: list[Pruning | HousekeepingStep] = load(FEATURES, "housekeeping", Pruning, HousekeepingStep)
     return WorkerServices(
@@ -37,4 +39,5 @@ def build_worker_services(settings: Settings) -> WorkerServices:
         exports=ExportContext(settings, database, open_store(settings)),
         webhooks=webhook_context(settings, database),
         housekeeping=Housekeeping(steps),
+        head_copy=HeadCopy(head_target(settings)),
     )

@@ -169,6 +169,9 @@ begin
           'grant update (%I) on public.%I to %I', lockable ->> relation.name, relation.name, grantee);
       end if;
     end loop;
+    if member in ('app', 'worker') and to_regprocedure('public.erp_prune_audit(integer)') is not null then
+      execute format('grant execute on function public.erp_prune_audit(integer) to %I', grantee);
+    end if;
     if member in ('app', 'api') and to_regprocedure('public.erp_password_hash(bigint)') is not null then
       execute format('grant execute on function public.erp_password_hash(bigint) to %I', grantee);
     end if;

@@ -62,3 +62,40 @@ class Event(msgspec.Struct, frozen=True):
         ),
     ]
     at: Annotated[datetime, Meta(description="when it happened")]
+
+
+_Link = Annotated[str, Meta(description="the link, in hexadecimal", pattern="^[0-9a-f]{64}$")]
+
+
+class SealOut(msgspec.Struct, frozen=True):
+    """One position of the trail and what it covers."""
+
+    position: Annotated[int, Meta(description="1, 2, 3 ... without a gap")]
+    source: Annotated[str, Meta(description="the table of what is covered", examples=["audit_log"])]
+    covers: Annotated[
+        str,
+        Meta(
+            description="the id of the audit entry, or the ids of rows as half-open ranges", examples=["{[1,5),[7,8)}"]
+        ),
+    ]
+    through: Annotated[
+        int, Meta(description="every id of the table up to it is covered, or was rolled back, once this batch is there")
+    ]
+    form: Annotated[int, Meta(description="how what is covered was written as bytes, for its digest")]
+    digest: Annotated[str, Meta(description="the SHA-256 of what is covered, in hexadecimal")]
+    link: _Link
+    sealed_at: Annotated[datetime, Meta(description="when it was sealed; the link covers this too")]
+
+
+class SealPage(Page[SealOut]):
+    """One page of the trail."""
+
+    items: Annotated[list[SealOut], Meta(description="positions, newest first")]
+
+
+class SealHead(msgspec.Struct, frozen=True):
+    """The last position of the trail and its link, on which everything before it depends."""
+
+    position: Annotated[int, Meta(description="the last position; 0 if nothing was sealed yet")]
+    link: _Link
+    sealed_at: Annotated[datetime | None, Meta(description="when it was sealed; null if nothing was")]

@@ -22,14 +22,14 @@ class TrailEntry(Base):
 
     A position covers one audit entry, `audit_id`, or the rows `row_ids` of the table `source`. `through`: with the
     positions that were written together with this one, every id of `source` up to it is covered, or was rolled back.
-    `link` is the SHA-256 of the link before it and of all this (sealing/chain.py); `form` says how what is covered was
-    written as bytes (sealing/forms.py)."""
+    `digest` is that of what is covered, and stays when audit entries are removed; `form` says how they were written as
+    bytes (sealing/forms.py). `link` is the SHA-256 of the link before it and of all this (sealing/chain.py)."""
 
     __tablename__ = "trail"
     __table_args__ = (
         UniqueConstraint("audit_id"),
         CheckConstraint("(audit_id is null) <> (row_ids is null)", name="one_kind"),
-        CheckConstraint("octet_length(link) = 32", name="link_length"),
+        CheckConstraint("octet_length(link) = 32 and octet_length(digest) = 32", name="lengths"),
         Index("trail_source_position_idx", "source", "position", postgresql_where=text("audit_id is null")),
         Index("trail_source_upper_idx", "source", text("upper(row_ids)"), postgresql_where=text("audit_id is null")),
     )
@@ -37,6 +37,7 @@ class TrailEntry(Base):
     position: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     audit_id: Mapped[int | None] = mapped_column(BigInteger)
     link: Mapped[bytes] = mapped_column(LargeBinary)
+    digest: Mapped[bytes] = mapped_column(LargeBinary)
     sealed_at: Mapped[datetime] = mapped_column()
     source: Mapped[str] = mapped_column(Text)
     row_ids: Mapped[list[Range[int]] | None] = mapped_column(INT8MULTIRANGE)

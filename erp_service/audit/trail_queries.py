@@ -50,6 +50,20 @@ def readable_types(role: Role, has_scope: Callable[[Scope], bool]) -> frozenset[
     )
 
 
+PRUNED_THROUGH = """
+select coalesce((
+  select (a.after ->> 'position')::bigint from audit_log a left join trail t on t.audit_id = a.id
+  where a.action = 'audit.pruned' and (
+    -- or so new that it has none yet
+    t.position is not null
+    or a.id > (select through from trail where audit_id is not null order by position desc limit 1)
+  )
+  order by a.id desc limit 1
+), 0)
+"""
+"""SQL of the position up to which audit entries were removed on purpose, as the newest record of that says; 0 if none
+were."""
+
 _HEAD = Prepared(text("select coalesce(max(position), 0) from trail"))
 
 
@@ -102,7 +116,7 @@ def _scan() -> Prepared:
     return Prepared(
         text(f"""
 with kept as materialized (
-  select coalesce(min(position), 1) as first, coalesce(max(position), 0) as head from trail
+  select ({PRUNED_THROUGH}) + 1 as first, (select coalesce(max(position), 0) from trail) as head
 ), bound as materialized (
   select first, head,
     least(cast(:after as bigint) + cast(:window as bigint), greatest(cast(:after as bigint), head)) as last_position

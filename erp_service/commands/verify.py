@@ -3,18 +3,28 @@
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 
 import click
 
+from erp_service.audit.sealing.heads import NoHead, head_proof
 from erp_service.commands.database import SHORT_WAIT_SECONDS, exit_on_error, wait_for_database
 from erp_service.commands.terminal import FAILED, say
-from erp_service.operations.verify import Checked, count, verify
+from erp_service.operations.verify import Checked, all_proofs, count, verify
 from erp_service.registry.proofs import Finding
 from erp_service.settings import Settings, load
 
 
 @click.command("verify")
-def command() -> None:
+@click.option(
+    "--head",
+    "heads",
+    multiple=True,
+    metavar="FILE|POSITION:LINK",
+    help="A head of the trail that was kept elsewhere, or a file with one on each line: the trail must still have it."
+    " May be given several times.",
+)
+def command(heads: tuple[str, ...]) -> None:
     """Check that the books hold; if they do not, print the rows at fault and exit with status 1.
 
     Says of each proof what it proves, how many rows are at fault, and how long it took, on standard error. The rows at
@@ -28,7 +38,10 @@ def command() -> None:
     with exit_on_error():
         settings, start = load(), time.monotonic()
         checked: list[Checked] = []
-        findings = asyncio.run(_verify(settings, checked))
+        try:
+            findings = asyncio.run(_verify(settings, heads, checked))
+        except NoHead as exc:
+            raise click.BadParameter(str(exc), param_hint="--head") from None
         for finding in findings:
             click.echo(str(finding))
         seconds = time.monotonic() - start
@@ -38,7 +51,7 @@ def command() -> None:
         say(f"The books hold. {len(checked)} proofs, in {seconds:.1f} s.")
 
 
-async def _verify(settings: Settings, checked: list[Checked]) -> list[Finding]:
+async def _verify(settings: Settings, heads: Sequence[str], checked: list[Checked]) -> list[Finding]:
     await wait_for_database(settings.listen_url, seconds=SHORT_WAIT_SECONDS)
     counts = await count(settings)
     say("Checking " + ", ".join(f"{number:,} {name}" for name, number in counts.items()) + ".")
@@ -48,4 +61,4 @@ async def _verify(settings: Settings, checked: list[Checked]) -> list[Finding]:
         outcome = f"{proof.at_fault:,} at fault" if proof.at_fault else "holds"
         say(f"{outcome:<12}{proof.seconds:6.1f} s  {proof.proof}: {proof.holds}")
 
-    return await verify(settings, report=report)
+    return await verify(settings, [*all_proofs(), *([head_proof(heads)] if heads else [])], report)

@@ -14,8 +14,8 @@ from erp_service.audit.trail_models import ANY_TYPE, CHANNEL
 from erp_service.db.notifications import NotificationListener
 from erp_service.observability import telemetry
 
-UNSURE = 1.0
-"""Seconds between two looks while this instance may not receive notifications."""
+LOOK, UNSURE = 5.0, 1.0
+"""Seconds between two looks at who still may wait: while this instance is told of news, and while it may not be."""
 
 _RETRY_SECONDS = "5"
 

@@ -15,7 +15,7 @@ from erp_service.audit.trail_queries import Scan, head_position, known_types, re
 from erp_service.auth.credentials import Access, Credential, authority_of, rights_changed
 from erp_service.db.sessions import ReadSession
 from erp_service.errors import Fault, Forbidden, Invalid
-from erp_service.events.feed import UNSURE, Feed, TooManyWaiters, Waiter, WaitersFull
+from erp_service.events.feed import LOOK, UNSURE, Feed, TooManyWaiters, Waiter, WaitersFull
 from erp_service.events.problems import EventsGone, PositionAhead
 from erp_service.events.schemas import EventPage
 from erp_service.web.query_params import DEFAULT_LIMIT, Limit
@@ -128,7 +128,7 @@ async def _wait(feed: Feed, waiter: Waiter, reader: _Reader, result: Scan, secon
     end = monotonic() + seconds
     while not result.events and (left := end - monotonic()) > 0 and not feed.stopping.is_set():
         if result.last_position >= result.head:
-            await waiter.sleep(min(left, UNSURE))
+            await waiter.sleep(min(left, LOOK if feed.is_current else UNSURE))
         if await authority_of(reader.access.authorities, reader.credential) is None:
             raise rights_changed()
         if waiter.news or not feed.is_current or result.last_position < result.head:

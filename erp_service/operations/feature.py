@@ -7,5 +7,6 @@ FEATURE = Feature(
     tags=(("health", "For probes, load balancers and operators"),),
     routes=("erp_service.operations.health:ROUTES", "erp_service.operations.metrics:ROUTES"),
     tasks=("erp_service.operations.tasks:TASKS",),
+    housekeeping=("erp_service.operations.seal_head:HOUSEKEEPING",),
     queues=("erp_service.operations.tasks:QUEUES",),
 )

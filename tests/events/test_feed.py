@@ -127,18 +127,6 @@ async def test_what_is_no_place_and_no_type_is_refused(
     assert await problem(viewer, **query) == expected
 
 
-async def test_a_place_before_what_is_kept_is_gone(
-    viewer: UserClient, database: Database, settings: Settings, owner: asyncpg.Connection
-) -> None:
-    await happens(database, settings, *["item.created"] * 5)
-    await owner.execute("alter table trail disable trigger user; delete from trail where position <= 2")
-    answer = await viewer.get(URL, params={"after": "1"})
-    assert (answer.status_code, answer.json()["first_position"]) == (410, 3)
-    assert positions(await page(viewer, after=2)) == [3, 4, 5]
-    # whoever names no place starts where there is something
-    assert positions(await page(viewer)) == [3, 4, 5]
-
-
 async def test_a_reader_who_waits_is_answered_by_the_next_event_that_they_may_read(
     app: Litestar, viewer: UserClient, database: Database, settings: Settings
 ) -> None:

@@ -177,7 +177,14 @@ async def test_each_way_to_spoil_the_books_is_found(settings: Settings, books: a
             assert [finding.proof for finding in findings] == checks, name
             assert all(finding.rows and finding.total >= len(finding.rows) for finding in findings)
             found.update(checks)
-    assert found == {proof.name for proof in all_proofs()} - {"export files", "look-alikes", "counts", "webhooks"}
+    assert found == {proof.name for proof in all_proofs()} - {
+        "export files",
+        "look-alikes",
+        "counts",
+        "trail",
+        "trail coverage",
+        "webhooks",
+    }
     assert await verify(settings) == []
 
 

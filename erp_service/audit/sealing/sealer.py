@@ -43,6 +43,7 @@ class Round(Struct, frozen=True):
 
 class _Position(NamedTuple):
     seal: Seal
+    digest: bytes
     link: bytes
 
 
@@ -92,12 +93,12 @@ select row_ids::text from trail where source = $1 and audit_id is null and upper
 
 _WRITE = """
 with new as (
-  insert into trail (position, audit_id, link, sealed_at, source, row_ids, through, form)
-  select position, audit_id, link, sealed_at, source, row_ids::int8multirange, through, form
-  from unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::timestamptz[], $5::text[], $6::text[], $7::bigint[],
-    $8::smallint[]) n (position, audit_id, link, sealed_at, source, row_ids, through, form)
+  insert into trail (position, audit_id, link, digest, sealed_at, source, row_ids, through, form)
+  select position, audit_id, link, digest, sealed_at, source, row_ids::int8multirange, through, form
+  from unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::bytea[], $5::timestamptz[], $6::text[], $7::text[],
+    $8::bigint[], $9::smallint[]) n (position, audit_id, link, digest, sealed_at, source, row_ids, through, form)
 )
-select pg_notify($9, $10)
+select pg_notify($10, $11)
 """
 
 
@@ -169,7 +170,8 @@ class Sealer:
         new: list[_Position] = []
         for position, entry in enumerate(entries, before.position + 1):
             seal = _seal(AUDIT_LOG, position, now, str(entry["id"]), tracker)
-            new.append(_Position(seal, seal.link(new[-1].link if new else before.link, entry["digest"])))
+            link = seal.link(new[-1].link if new else before.link, entry["digest"])
+            new.append(_Position(seal, entry["digest"], link))
         return new
 
     async def _seal_rows(self, table: SealedTable, before: _Position | None) -> tuple[int, list[_Position]]:
@@ -182,7 +184,7 @@ class Sealer:
         tracker.on_seen(ids, up_to=ids[-1][1] if found["count"] == self._rows else None)
         position, link = (self.head.position, self.head.link) if before is None else (before.seal.position, before.link)
         seal = _seal(table, position + 1, found["now"], found["ids"], tracker)
-        return found["count"], [_Position(seal, seal.link(link, found["digest"]))]
+        return found["count"], [_Position(seal, found["digest"], seal.link(link, found["digest"]))]
 
     async def _write(self, new: Sequence[_Position]) -> None:
         seals = [position.seal for position in new]
@@ -192,6 +194,7 @@ class Sealer:
             [seal.position for seal in seals],
             [int(seal.covers) if entry else None for seal, entry in zip(seals, is_entry, strict=True)],
             [position.link for position in new],
+            [position.digest for position in new],
             [seal.sealed_at for seal in seals],
             [seal.source for seal in seals],
             [None if entry else seal.covers for seal, entry in zip(seals, is_entry, strict=True)],

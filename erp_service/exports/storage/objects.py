@@ -75,7 +75,7 @@ class ObjectStore:
 
     @contextlib.asynccontextmanager
     async def writing(self, key: FileKey, headers: FileHeaders | None = None) -> AsyncIterator[Sink]:
-        if not await self._created(f"{key}{MARK}", b""):
+        if not await self.create(f"{key}{MARK}", b""):
             raise FileExistsError(errno.EEXIST, "another writes this attempt's file", str(key))
         upload = _Upload(self._store, str(key), _attributes(headers))
         try:
@@ -148,7 +148,7 @@ class ObjectStore:
             return None
 
     async def claim(self, identity: str) -> str:
-        await self._created(IDENTITY, identity.encode())
+        await self.create(IDENTITY, identity.encode())
         # read back, since not every store can create an object only if it does not exist
         return await self.identity() or identity
 
@@ -165,7 +165,7 @@ class ObjectStore:
             raise Missing(str(key))
         return piece
 
-    async def _created(self, name: str, content: bytes) -> bool:
+    async def create(self, name: str, content: bytes) -> bool:
         """False if an object of this name exists already."""
         try:
             with translated():

@@ -50,11 +50,18 @@ def _postgres(settings: Settings) -> Store:
 
 
 def _objects(settings: Settings) -> Store:
-    parts = urlsplit(settings.export_store)
+    store: Store = open_objects("ERP_EXPORT_STORE", settings.export_store, settings.export_store_options)
+    return store
+
+
+def open_objects(variable: str, address: str, options: str | None) -> Any:
+    """The `objects.ObjectStore` of an address; `variable` is the setting that says it, and has `options` in another
+    one. Connects to nothing yet. Raises SettingsError."""
+    parts = urlsplit(address)
     if not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
         raise SettingsError(
-            "ERP_EXPORT_STORE must name a bucket, such as s3://bucket/prefix; endpoint and credentials are"
-            " ERP_EXPORT_STORE_OPTIONS."
+            f"{variable} must name a bucket, such as s3://bucket/prefix; endpoint and credentials are"
+            f" {variable}_OPTIONS."
         )
     try:
         # needs the package's extra `objects`
@@ -62,17 +69,14 @@ def _objects(settings: Settings) -> Store:
     except ModuleNotFoundError as exc:
         if exc.name != "obstore":
             raise
-        raise SettingsError(
-            f"ERP_EXPORT_STORE={parts.scheme}: needs obstore: pip install 'erp-service[objects]'."
-        ) from None
+        raise SettingsError(f"{variable}={parts.scheme}: needs obstore: pip install 'erp-service[objects]'.") from None
     try:
-        store: Store = module.connected(settings.export_store, _options(settings.export_store_options or ""))
+        return module.connected(address, _options(variable, options or ""))
     except ValueError as exc:
-        raise SettingsError(f"ERP_EXPORT_STORE cannot be used with its ERP_EXPORT_STORE_OPTIONS: {exc}.") from None
-    return store
+        raise SettingsError(f"{variable} cannot be used with its {variable}_OPTIONS: {exc}.") from None
 
 
-def _options(text: str) -> Mapping[str, str]:
+def _options(variable: str, text: str) -> Mapping[str, str]:
     """Raises SettingsError, which repeats nothing of the text."""
     options = {}
     for line in text.replace(",", "\n").splitlines():
@@ -80,7 +84,7 @@ def _options(text: str) -> Mapping[str, str]:
         if equals:
             options[name.strip().lower()] = value.strip()
         elif name:
-            raise SettingsError("ERP_EXPORT_STORE_OPTIONS must be name=value, separated by commas or lines.")
+            raise SettingsError(f"{variable}_OPTIONS must be name=value, separated by commas or lines.")
     return options
 
 

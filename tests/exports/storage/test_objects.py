@@ -4,17 +4,23 @@ import errno
 import os
 import traceback
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import msgspec
+import obstore
 import pytest
 from uuid_utils.compat import uuid7
 
+from erp_service.audit.schemas import SealHead
 from erp_service.db.engine import Database
 from erp_service.exports.storage.base import ADDRESS_SECONDS, FileHeaders, FileKey, Unreachable
 from erp_service.exports.storage.objects import MARK, PART, ObjectStore, connected
-from tests.exports.storage.object_server import ACCESS_KEY, SECRET_KEY
+from erp_service.operations.seal_head import head_target
+from erp_service.settings import Settings
+from tests.exports.storage.object_server import ACCESS_KEY, BUCKET, SECRET_KEY
 from tests.exports.storage.stores import ObjectServer
 
 NAMED = FileHeaders("text/csv; charset=utf-8", "attachment; filename=\"x.csv\"; filename*=UTF-8''x.csv")
@@ -93,7 +99,7 @@ async def test_mark_that_outlived_its_upload_does_not_cost_the_file(
     await put(store, key, b"x")
     stale = FileKey(uuid7(), 1, "csv")
     for marked in (key, stale):
-        await store._created(f"{marked}{MARK}", b"")
+        await store.create(f"{marked}{MARK}", b"")
     found = {kept.key: kept.whole async for kept in store.list_files()}
     assert found == {key: True, stale: False}
 
@@ -177,3 +183,23 @@ async def test_host_without_credentials_is_told_so(
     store = connected("s3://exports/x", {**options, "metadata_endpoint": "http://127.0.0.1:1"})
     with pytest.raises(Unreachable):
         await store.identity()
+
+
+async def test_a_head_of_the_trail_is_an_object_that_is_never_written_again(
+    settings: Settings, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    address = f"s3://{BUCKET}/{tmp_path.name}"
+    options = ",".join(f"{name}={value}" for name, value in object_server.options().items())
+    target = head_target(msgspec.structs.replace(settings, seal_head=address, seal_head_options=options))
+    assert target is not None
+    sealed_at = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    for time in (sealed_at, sealed_at + timedelta(days=1)):
+        await target.write(SealHead(7, 64 * "a", time))
+    assert await content_of(object_server, tmp_path.name, f"head-{7:018d}-{16 * 'a'}") == (
+        f"7:{64 * 'a'} 2026-01-31T12:00:00Z\n"
+    )
+
+
+async def content_of(server: ObjectServer, prefix: str, name: str) -> str:
+    answer = await obstore.get_async(server.store(prefix)._store, name)
+    return bytes(await answer.bytes_async()).decode()
