@@ -95,13 +95,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     signed_addresses_per_minute: Annotated[
         int, _about("addresses without a token that one user may ask for in a minute", ge=1)
     ] = 60
-    webhook_networks: Annotated[
-        str,
-        _about(
-            "where webhooks may be sent beside public addresses, and without encryption: addresses or networks, by"
-            " commas, such as 10.20.0.0/16"
-        ),
-    ] = ""
+    webhook_networks: Annotated[str, _about("inner networks that webhooks may lead to, by http too, by commas")] = ""
     event_streams: Annotated[
         int, _about("streams that follow exports, or waits for events, on one instance", ge=1, le=100_000)
     ] = 1000

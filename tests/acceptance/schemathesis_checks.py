@@ -25,6 +25,8 @@ RULES = re.compile(
     r"|is not a time to run|is not the name of an IANA"
     r"|must not be (before the year|more than) \d+|must be before `to`"
     r"|anybody tries|made of the e-mail"
+    r"|must be https://|must begin with https|must be ASCII|must have (no fragment|the port)|must not hold a user"
+    r"|has a host|is not a public address"
     r"|Expected `int`, got `float`"
 )
 

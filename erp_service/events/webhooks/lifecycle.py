@@ -20,6 +20,7 @@ from erp_service.events.webhooks.queries import valid_secrets
 from erp_service.events.webhooks.sending.retries import Retries
 from erp_service.events.webhooks.sending.sender import Outcome
 from erp_service.events.webhooks.sending.signing import Secret
+from erp_service.observability.telemetry import log
 from erp_service.queue.attempts import JobAttempt
 from erp_service.queue.jobs import defer
 
@@ -267,6 +268,7 @@ async def block(db: WriteSession, claimed: Claimed, position: int, outcome: Outc
     if ends and row.is_active:
         because = "GONE" if outcome.is_gone else "FAILED"
         await db.execute(_DISABLE, {"id": id_, "because": because})
+        log.warning("webhook switched off", webhook_id=str(id_), because=because, last_error=outcome.fault)
         after = {"is_active": False, "disabled_because": because, "last_error": outcome.fault}
         await record(db, _WHO, "webhook.disabled", id_, before={"is_active": True}, after=after)
 

@@ -115,7 +115,8 @@ async def update_webhook(
     data: JSONBody[WebhookPatch],
     if_match: IfMatch = None,
 ) -> ApiResponse[WebhookOut]:
-    """A field that is left out stays. Whoever changes a webhook must be allowed to read all that it is told of.
+    """A field that is left out stays. Whoever changes address or types, or switches a webhook on, must be allowed to
+    read all that it is told of.
 
     Switched on again, it is told of everything since its `cursor`: to leave that out, replay it from a later position.
     An event that blocks it is sent again at once."""

@@ -81,8 +81,10 @@ async def change(
     if not values:
         return before
     after = msgspec.structs.replace(before, **values)
-    # whoever may change where events go must be allowed to read them
-    _check(who, sender, after.url, after.types)
+    # whoever changes where events go must be allowed to read them; anybody may switch one off, also one whose address
+    # is not allowed any more
+    if {"url", "types"} & values.keys() or values.get("is_active"):
+        _check(who, sender, after.url, after.types)
     others = select(Webhook.id).where(Webhook.url == after.url, Webhook.id != before.id)
     if "url" in values and await db.execute(others):
         raise await _exists(db, after.url)
@@ -158,11 +160,11 @@ def _type_faults(who: Principal, types: Sequence[str] | None) -> list[Fault]:
     faults = []
     for index, name in enumerate(types):
         if name not in known:
-            faults.append(Fault("is no type of event", pointer=f"/types/{index}"))
+            faults.append(Fault("is not one of the types of events", pointer=f"/types/{index}"))
         elif name not in readable:
             faults.append(Fault("is a type of event that you may not read", pointer=f"/types/{index}"))
         elif name in types[:index]:
-            faults.append(Fault("stands there twice", pointer=f"/types/{index}"))
+            faults.append(Fault("stands here twice", pointer=f"/types/{index}"))
     return faults
 
 

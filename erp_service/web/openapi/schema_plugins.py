@@ -53,6 +53,10 @@ def _limit(schema: Any, kind: Any) -> None:
 
 
 def _limit_union(schema: Schema, kind: msgspec.inspect.UnionType) -> None:
+    # what may be null or left out is a choice of one choice
+    for alternative in schema.one_of or []:
+        if isinstance(alternative, Schema) and alternative.one_of:
+            _limit_union(alternative, kind)
     for one in kind.types:
         for alternative in schema.one_of or []:
             if isinstance(alternative, Schema) and alternative.type == _JSON_TYPES.get(type(one)):

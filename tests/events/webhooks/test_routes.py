@@ -167,8 +167,9 @@ async def test_nobody_makes_or_turns_a_webhook_to_what_they_may_not_read(
             await service.change(db, key, context.sender, everything.webhook, elsewhere)
         changed = await service.change(db, key, context.sender, made.webhook, elsewhere)
         assert changed.url == "https://elsewhere.example.com/"
+        off = await service.change(db, key_of(), context.sender, changed, WebhookPatch(is_active=False))
         with pytest.raises(Invalid):
-            await service.change(db, key_of(), context.sender, changed, WebhookPatch(is_active=False))
+            await service.change(db, key_of(), context.sender, off, WebhookPatch(is_active=True))
 
 
 async def test_rotated_secret_is_valid_beside_those_before_it(

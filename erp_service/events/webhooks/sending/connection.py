@@ -14,8 +14,8 @@ from erp_service.events.webhooks.sending.addresses import Address, Network
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 """The addresses of a host. Raises OSError if there are none."""
 
-MOST_ADDRESSES = 4
-"""Of one name, that are tried one after the other."""
+MOST_ADDRESSES = 3
+"""Of one name, that are tried one after the other, within the time that a request has."""
 CONNECT_SECONDS = 4.0
 
 

@@ -84,7 +84,6 @@ class Channel:
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
         }
-        # anyio's own timers stay off: the deadline is that of the whole exchange
         async with self._pool.stream("POST", url, headers=[*{**own, **headers}.items()], content=body) as response:
             kept, total = b"", 0
             async for chunk in response.aiter_stream():
