@@ -11,7 +11,7 @@ from uuid import UUID
 from erp_service.audit.schemas import Event
 from erp_service.audit.trail_queries import Scan, head_position, scan
 from erp_service.db.outages import is_unavailable
-from erp_service.events.webhooks import lifecycle, metrics
+from erp_service.events.webhooks import lifecycle, metrics, outcomes
 from erp_service.events.webhooks.context import Slice, WebhookContext
 from erp_service.events.webhooks.lifecycle import Claimed, Run
 from erp_service.events.webhooks.messages import body_of, types_of
@@ -39,7 +39,7 @@ async def deliver(context: WebhookContext, run: Run) -> None:
         # without a pause, the next job would come to the same point a second later, again and again
         log.exception("delivery to a webhook failed")
         async with context.database.write() as db:
-            await lifecycle.postpone(db, run, Outcome(0, error=_FAULT_OF_OURS), context.retries)
+            await outcomes.postpone(db, run, Outcome(0, error=_FAULT_OF_OURS), context.retries)
 
 
 async def _deliver_all(context: WebhookContext, claimed: Claimed, channel: Channel) -> None:
@@ -68,8 +68,12 @@ async def _deliver_step(
         outcome = await _post(channel, claimed, event)
         metrics.count(outcome)
         turn.events += 1
-        async with context.database.write() as db:
-            after = await lifecycle.record_outcome(db, claimed, event, outcome, context.retries)
+        if not outcome.is_delivered:
+            async with context.database.write() as db:
+                await outcomes.record_failure(db, claimed, event, outcome, context.retries)
+            return None
+        async with context.database.autocommit() as single:
+            after = await outcomes.record_success(single, claimed, event, outcome)
         if after is None:
             return None
         claimed = after

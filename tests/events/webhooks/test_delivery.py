@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 from erp_service.db.engine import Database
 from erp_service.events.webhooks import delivery
 from erp_service.events.webhooks.context import Slice, WebhookContext
-from erp_service.events.webhooks.lifecycle import Run
+from erp_service.events.webhooks.lifecycle import MOST_RETRYING, Run
 from erp_service.events.webhooks.sending.retries import Retries
 from erp_service.queue.attempts import JobAttempt
 from erp_service.settings import Settings
@@ -241,6 +241,56 @@ async def test_change_during_a_request_holds_after_it(
         assert {request.path for request in receiver.requests[1:]} == {"/elsewhere"}
     if change == "secret":
         assert " " in receiver.requests[1].headers["webhook-signature"]
+
+
+@pytest.mark.parametrize("status", [410, 500])
+async def test_new_address_is_not_judged_by_what_the_former_one_answers(
+    admin: UserClient, receiver: Receiver, jobs: Jobs, settings: Settings, database: Database, status: int
+) -> None:
+    made = await make(admin, receiver.url(), types=["item.updated"])
+    await happen(settings, database, "item.updated")
+
+    async def answer(request: Received) -> Reply:
+        if request.path == "/new":
+            return Reply()
+        await admin.patch(f"{PATH}/{made['id']}", json={"url": receiver.url(path="/new")})
+        return Reply(status)
+
+    receiver.answer = answer
+    assert await jobs.deliver(made)
+    now = await seen(admin, made)
+    assert (now["is_active"], now["failures"], now["next_attempt_at"]) == (True, 0, None)
+    assert await jobs.deliver(made)
+    assert [request.path for request in receiver.requests] == ["/hook", "/new"]
+    assert [one["status"] for one in await deliveries(admin, made)] == [204, status]
+
+
+async def test_endpoints_that_are_away_leave_slots_to_those_that_are_there(
+    admin: UserClient, receiver: Receiver, jobs: Jobs, settings: Settings, database: Database, unused_port: int
+) -> None:
+    away = [await make(admin, f"http://127.0.0.1:{unused_port}/{n}", types=["item.updated"]) for n in range(7)]
+    there = await make(admin, receiver.url(), types=["item.updated"])
+    await happen(settings, database, "item.updated")
+    for one in (*away, there):
+        assert await jobs.deliver(one)
+    await jobs.owner.execute("delete from procrastinate_jobs")
+    await happen(settings, database, "item.updated")
+    for _ in range(2):
+        await delivery.start_due(jobs.context)
+        waiting = await jobs.owner.fetch("select args ->> 'webhook_id' from procrastinate_jobs order by id")
+        assert waiting[0][0] == there["id"], "first those that took everything"
+        assert len(waiting) == 1 + MOST_RETRYING
+
+
+async def test_what_cannot_be_signed_is_not_sent(
+    admin: UserClient, receiver: Receiver, jobs: Jobs, settings: Settings, database: Database
+) -> None:
+    made = await make(admin, receiver.url())
+    await happen(settings, database, "item.updated")
+    await jobs.owner.execute("delete from webhook_secrets")
+    assert await jobs.deliver(made)
+    assert receiver.requests == []
+    assert (await seen(admin, made))["failures"] == 1
 
 
 async def test_no_connection_to_the_database_is_held_during_a_request(

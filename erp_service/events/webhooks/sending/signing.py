@@ -32,7 +32,9 @@ def message_id(webhook_id: UUID, position: int) -> str:
 
 def headers(id_: str, at: datetime, body: bytes, keys: Sequence[Secret]) -> dict[str, str]:
     """The three headers of a message. There is one signature for each key, so that a receiver may change from one
-    secret to the next at any time."""
+    secret to the next at any time. Raises ValueError without a key: what is not signed is not sent."""
+    if not keys:
+        raise ValueError("there is no key to sign with")
     text = body.decode()
     signatures = [Webhook(bytes(key)).sign(id_, at, text) for key in keys]
     return {
