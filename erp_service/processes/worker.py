@@ -33,12 +33,13 @@ def build(settings: Settings) -> HardenedApp:
 
 def build_app(settings: Settings, services: WorkerServices) -> HardenedApp:
     """The same with services that the caller built and closes. Has the tasks and background steps of every feature."""
-    # at least two, so that a small export need not wait for a large one, and one more for housekeeping
+    # at least two, so that a small export need not wait for a large one, and one more for housekeeping; jobs in slots
+    # of their own mostly wait, and need few connections
     shared = max(2, settings.worker_concurrency) + 1
     shares = load(FEATURES, "queues", QueueShare)
     slots = shared + sum(share.own for share in shares)
     app = HardenedApp(
-        connector=WorkerConnector(settings.listen_url, pool_size=slots + 2),
+        connector=WorkerConnector(settings.listen_url, pool_size=shared + 4),
         timeouts=Timeouts(heartbeat=settings.heartbeat_seconds, stalled=settings.stalled_seconds),
         concurrency=slots,
         grace_seconds=settings.grace_seconds,
