@@ -33,7 +33,9 @@ def command(heads: tuple[str, ...]) -> None:
     \b
     Exit status:
       0    every proof holds
-      1    one does not, or the database or the export files cannot be read
+      1    one does not, or the database, the export files or the heads cannot
+           be read
+      2    the command line is wrong, or a file of heads holds something else
     """
     with exit_on_error():
         settings, start = load(), time.monotonic()

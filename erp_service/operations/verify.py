@@ -34,7 +34,8 @@ select
   (select count(*) from stock_transactions) as documents,
   (select count(*) from stock_ledger) as "ledger entries",
   (select count(*) from stock_balances) as balances,
-  (select count(*) from audit_log) as "audit entries"
+  (select count(*) from audit_log) as "audit entries",
+  (select count(*) from trail) as positions
 """
 
 

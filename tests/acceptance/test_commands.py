@@ -207,6 +207,13 @@ async def test_verify_says_that_the_books_hold_or_which_rows_are_at_fault(
     for proof in proofs:
         assert any(re.match(rf"holds +\d+\.\d s  {proof.name}", line) for line in said), proof.name
     assert re.fullmatch(rf"The books hold\. {len(proofs)} proofs, in \d+\.\d s\.", said[-1])
+    behind = await run("verify", "--head", f"1:{64 * 'a'}", env=env)
+    assert behind.returncode == 1
+    assert "there is no such position" in behind.stdout
+    unread = await run("verify", "--head", "/nowhere", env=env)
+    assert (unread.returncode, "cannot use /nowhere" in unread.stderr) == (1, True)
+    wrong = await run("verify", "--head", __file__, env=env)
+    assert (wrong.returncode, "line 1" in wrong.stderr) == (2, True)
     await owner.execute(
         "insert into items (sku, name, unit) values ('A', 'A', 'PCS');"
         "insert into locations (code, name, location_type) values ('L', 'L', 'WAREHOUSE');"

@@ -1,5 +1,6 @@
 """The gap tracker against every order in which transactions take ids, commit and roll back, and the sealer looks."""
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
@@ -21,11 +22,12 @@ class Table(RuleBasedStateMachine):
         self.tracker = GapTracker(0)
         self.through = 0
 
-    @rule()
-    def begin(self) -> None:
+    @rule(count=st.integers(0, 2))
+    def begin(self, count: int) -> None:
         """It has the lock of the table from here on."""
         self.transactions += 1
-        self.open[f"1/{self.transactions}"] = []
+        self.open[f"1/{self.transactions}"] = list(range(self.next_id, self.next_id + count))
+        self.next_id += count
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), count=st.integers(1, 3))
@@ -57,7 +59,7 @@ class Table(RuleBasedStateMachine):
     def ask_for_writers(self) -> None:
         self.tracker.on_writers(frozenset(self.open))
 
-    @rule(limit=st.integers(1, 5))
+    @rule(limit=st.sampled_from([1, 2, 3, 1000]))
     def look(self, limit: int) -> None:
         wanted = [id_ for gap in self.tracker.gaps for id_ in range(gap.first, gap.last + 1) if id_ in self.committed]
         wanted += [id_ for id_ in sorted(self.committed) if id_ > self.tracker.last]
@@ -92,7 +94,39 @@ class Table(RuleBasedStateMachine):
 
 
 def test_every_id_that_commits_is_seen_once_and_no_other_is_waited_for() -> None:
-    run_state_machine_as_test(Table)
+    run_state_machine_as_test(Table, settings=settings(max_examples=150, stateful_step_count=25))
+
+
+def gaps(tracker: GapTracker) -> list[tuple[int, int]]:
+    return [(gap.first, gap.last) for gap in tracker.gaps]
+
+
+def test_a_gap_stays_while_one_of_its_first_writers_does() -> None:
+    tracker = GapTracker(0)
+    tracker.on_seen([(3, 3)])
+    for writers in ({"1/7", "2/8"}, {"1/7", "3/9"}, {"1/7"}):
+        tracker.on_writers(frozenset(writers))
+        tracker.on_seen(())
+        assert (gaps(tracker), tracker.through) == ([(1, 2)], 0)
+    # others that came later are not waited for
+    tracker.on_writers(frozenset({"3/10"}))
+    tracker.on_seen([(2, 2)])
+    assert (gaps(tracker), tracker.through) == ([], 3)
+
+
+def test_a_gap_is_not_given_up_before_somebody_looked_since_its_writers_are_known() -> None:
+    tracker = GapTracker(0)
+    tracker.on_seen([(3, 3)])
+    # without asking for the writers in between
+    tracker.on_seen(())
+    assert gaps(tracker) == [(1, 2)]
+    tracker.on_writers(frozenset())
+    # this look had no room for what is in the second one
+    tracker.on_seen([(5, 5)])
+    assert gaps(tracker) == [(4, 4)]
+    tracker.on_writers(frozenset())
+    tracker.on_seen([(7, 7)], up_to=3)
+    assert gaps(tracker) == [(4, 4), (6, 6)]
 
 
 def test_ids_are_read_as_postgres_writes_them() -> None:
