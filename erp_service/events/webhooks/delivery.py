@@ -9,7 +9,7 @@ from time import monotonic
 from uuid import UUID
 
 from erp_service.audit.schemas import Event
-from erp_service.audit.trail_queries import Scan, head_position, scan
+from erp_service.audit.trail_queries import Scan, scan
 from erp_service.db.outages import is_unavailable
 from erp_service.events.webhooks import lifecycle, metrics, outcomes
 from erp_service.events.webhooks.context import Slice, WebhookContext
@@ -116,7 +116,7 @@ async def _start(context: WebhookContext, webhook_id: UUID) -> None:
             return
         step = await scan(db, due.cursor, limit=1, types=types_of(due.types))
         # what is rare among many is for the job to find
-        if step.events or step.last_position < await head_position(db):
+        if step.events or step.last_position < step.head:
             await lifecycle.enqueue(db, webhook_id)
         else:
             await lifecycle.skip_unclaimed(db, due, step.last_position)

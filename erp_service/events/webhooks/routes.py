@@ -14,6 +14,7 @@ from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import TooMany
+from erp_service.events.problems import EventsGone
 from erp_service.events.webhooks import messages, queries, service
 from erp_service.events.webhooks.context import WebhookContext
 from erp_service.events.webhooks.problems import TooManyWebhooks, WebhookExists
@@ -205,6 +206,7 @@ async def rotate_webhook_secret(
     summary="Deliver again, or skip",
     tags=_TAGS,
     status_code=200,
+    problems=(EventsGone,),
     example={"from_position": 1},
 )
 async def replay_webhook(

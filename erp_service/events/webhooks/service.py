@@ -16,11 +16,12 @@ from uuid_utils.compat import uuid7
 from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.audit.record import record
-from erp_service.audit.trail_queries import head_position, known_types, readable_types
+from erp_service.audit.trail_queries import head_position, known_types, readable_types, scan
 from erp_service.db import locks
 from erp_service.db.sessions import WriteSession
 from erp_service.db.statements import Prepared
 from erp_service.errors import Fault
+from erp_service.events.problems import EventsGone
 from erp_service.events.webhooks.messages import all_types
 from erp_service.events.webhooks.models import Webhook
 from erp_service.events.webhooks.problems import TooManyWebhooks, WebhookExists
@@ -131,10 +132,13 @@ async def rotate_secret(db: WriteSession, who: Principal, before: WebhookOut) ->
 
 
 async def replay(db: WriteSession, who: Principal, before: WebhookOut, from_position: int | None) -> WebhookOut:
-    """Go on at a position, and switch it on. Raises errors.Invalid for one that is too far ahead."""
+    """Go on at a position, and switch it on. Raises errors.Invalid for one that is too far ahead, and EventsGone."""
     cursor = before.cursor if from_position is None else from_position - 1
-    if cursor > (head := await head_position(db)):
-        raise errors.Invalid(None, Fault(f"is after the next position, {head + 1}", pointer="/from_position"))
+    kept = await scan(db, cursor, limit=1)
+    if cursor > kept.head:
+        raise errors.Invalid(None, Fault(f"is after the next position, {kept.head + 1}", pointer="/from_position"))
+    if cursor < kept.first - 1:
+        raise EventsGone(f"The first event that is kept is {kept.first}.", first_position=kept.first)
     await _update(db, before.id, cursor=cursor, is_active=True, disabled_because=None, **_UNBLOCKED)
     old = {"cursor": before.cursor, "is_active": before.is_active}
     await record(db, who, "webhook.replayed", before.id, before=old, after={"cursor": cursor, "is_active": True})

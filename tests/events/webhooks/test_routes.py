@@ -11,6 +11,7 @@ from standardwebhooks import Webhook
 from erp_service.access.principals import KeyGrant, Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
+from erp_service.audit.retention import prune
 from erp_service.db.engine import Database
 from erp_service.errors import Invalid
 from erp_service.events.webhooks import service
@@ -18,9 +19,11 @@ from erp_service.events.webhooks.context import WebhookContext
 from erp_service.events.webhooks.routes import TESTS_PER_MINUTE
 from erp_service.events.webhooks.schemas import WebhookBody, WebhookPatch
 from erp_service.settings import Settings
+from erp_service.worker_services import WorkerServices
 from tests.events.webhooks.endpoints import PATH, happen, make, seen
 from tests.events.webhooks.receiving import Receiver, Reply
 from tests.support.clients import UserClient
+from tests.support.trail import seal_all
 
 URL = "https://shop.example.com/hook"
 
@@ -234,3 +237,20 @@ async def test_replay_goes_where_it_is_told_and_no_further_than_the_next_positio
     first = await admin.post(f"{one}/replay", json={"from_position": 2}, headers=key)
     again = await admin.post(f"{one}/replay", json={"from_position": 2}, headers=key)
     assert (first.json(), again.headers.get("Idempotency-Replayed")) == (again.json(), "true")
+
+
+async def test_replay_of_what_is_no_longer_kept_says_where_it_can_begin(
+    admin: UserClient, settings: Settings, owner: asyncpg.Connection, worker_services: WorkerServices
+) -> None:
+    old = "insert into audit_log (at, action, entity, entity_id) values (now() - interval '100 days', $1, 'item', '1')"
+    for _ in range(3):
+        await owner.execute(old, "item.updated")
+    await owner.execute("""update company set settings = '{"audit_retention_days": 50}'""")
+    made = await make(admin, URL)
+    await seal_all(settings)
+    assert await prune(worker_services.database) == 3
+    one = f"{PATH}/{made['id']}"
+    gone = await admin.post(f"{one}/replay", json={"from_position": 2})
+    assert (gone.status_code, gone.json()["first_position"]) == (410, 4)
+    assert (await admin.post(f"{one}/replay", json={})).status_code == 410
+    assert (await admin.post(f"{one}/replay", json={"from_position": 4})).json()["cursor"] == 3
