@@ -19,6 +19,7 @@ from erp_service.company.current import CurrentSettings
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
 from erp_service.events.feed import Feed
+from erp_service.events.webhooks.context import WebhookContext, webhook_context
 from erp_service.exports.context import ExportContext
 from erp_service.exports.delivery.live_status import JobSource, LiveStatus
 from erp_service.exports.delivery.signed_urls import SignedUrls
@@ -52,6 +53,7 @@ class Services(ServiceSet, frozen=True):
     login: LoginContext
     signed_urls: SignedUrls
     exports: ExportContext
+    webhooks: WebhookContext
     live_status: LiveStatus
     feed: Feed
     probes: ProbeDatabase
@@ -86,6 +88,7 @@ def build_services(settings: Settings) -> Services:
         signed_urls=signed_urls,
         login=LoginContext(settings, database, Passwords(), tokens, revocations, SecretBox(settings)),
         exports=ExportContext(settings, database, store),
+        webhooks=webhook_context(settings, database),
         live_status=LiveStatus(
             database,
             notifications,
@@ -127,6 +130,7 @@ async def running(services: Services) -> AsyncIterator[None]:
             yield
     finally:
         services.login.passwords.close()
+        services.webhooks.sender.close()
         await services.exports.store.close()
         await services.probes.close()
         await services.database.close()

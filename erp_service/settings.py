@@ -85,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     import_bytes: Annotated[
         int, _about("the largest file to import over HTTP, in bytes, as it is sent and as it is unpacked", ge=1024)
     ] = 1024**3
+    webhook_networks: Annotated[str, _about("inner networks that webhooks may lead to, by http too, by commas")] = ""
     event_streams: Annotated[
         int, _about("streams that follow exports, or waits for events, on one instance", ge=1, le=100_000)
     ] = 1000

@@ -1,6 +1,7 @@
 """What a worker is composed of, apart from services.py: so that a worker loads nothing of what signs people in."""
 
 from erp_service.db.engine import Database
+from erp_service.events.webhooks.context import WebhookContext, webhook_context
 from erp_service.exports.context import ExportContext
 from erp_service.exports.storage.registry import open_store
 from erp_service.features import FEATURES
@@ -18,10 +19,12 @@ class WorkerServices(ServiceSet, frozen=True):
     settings: Settings
     database: Database
     exports: ExportContext
+    webhooks: WebhookContext
     housekeeping: Housekeeping
     head_copy: HeadCopy
 
     async def close(self) -> None:
+        self.webhooks.sender.close()
         await self.exports.store.close()
         await self.database.close()
 
@@ -34,6 +37,7 @@ def build_worker_services(settings: Settings) -> WorkerServices:
         settings=settings,
         database=database,
         exports=ExportContext(settings, database, open_store(settings)),
+        webhooks=webhook_context(settings, database),
         housekeeping=Housekeeping(steps),
         head_copy=HeadCopy(head_target(settings)),
     )

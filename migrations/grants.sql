@@ -63,9 +63,12 @@ declare
     "stock_ledger":        {"api": "ra",   "worker": "ra",   "reader": "r"},
     "stock_reservations":  {"api": "raw",  "worker": "rw",   "reader": "r"},
     "stock_values":        {"api": "raw",  "worker": "raw",  "reader": "r"},
-    "trail":               {"api": "r",    "worker": "ra",   "reader": "r"},
     "stock_transactions":  {"api": "ra",   "worker": "ra",   "reader": "r"},
-    "users":               {"api": "raw",  "worker": "r",    "reader": "r"}
+    "trail":               {"api": "r",    "worker": "ra",   "reader": "r"},
+    "users":               {"api": "raw",  "worker": "r",    "reader": "r"},
+    "webhook_deliveries":  {"api": "r",    "worker": "rad",  "reader": ""},
+    "webhook_secrets":     {"api": "rawd", "worker": "r",    "reader": ""},
+    "webhooks":            {"api": "rawd", "worker": "rw",   "reader": ""}
   }';
   -- A table that is not in the list yet works, and tests/db/test_roles.py asks for its line.
   undecided constant jsonb := '{"api": "rawd", "worker": "rawd", "reader": "r"}';
@@ -80,7 +83,8 @@ declare
     "recovery_codes.digest": ["app", "api"],
     "refresh_tokens.digest": ["app", "api", "worker"],
     "second_factors.pending_secret": ["app", "api"],
-    "second_factors.secret": ["app", "api"]
+    "second_factors.secret": ["app", "api"],
+    "webhook_secrets.secret": ["app", "api", "worker"]
   }';
   -- `for update` needs the right to update some column. These decide nothing.
   lockable constant jsonb := '{
@@ -101,7 +105,8 @@ declare
     "stock_balances": ["item_id", "location_id"],
     "stock_values": ["item_id"],
     "stock_reservations": ["id", "item_id", "location_id", "quantity", "original_quantity", "reference", "expires_at",
-      "user_id", "created_at"]
+      "user_id", "created_at"],
+    "webhooks": ["id", "url", "types", "description", "created_by", "created_at"]
   }';
   member text;
   grantee text;

@@ -44,6 +44,9 @@ CLOSED_PERIOD = AdvisoryLock("hashtextextended('erp closed period', 0)")
 TRAIL = AdvisoryLock("hashtextextended('erp trail', 0)")
 """One sealer of the trail in the cluster, for as long as its connection lasts."""
 
+WEBHOOKS = AdvisoryLock("hashtextextended('erp webhooks', 0)")
+"""One new webhook at a time."""
+
 DEMO = AdvisoryLock("hashtextextended('erp demo', 0)")
 """One load of the demonstration data at a time."""
 

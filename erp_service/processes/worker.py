@@ -34,14 +34,18 @@ def build(settings: Settings) -> HardenedApp:
 
 def build_app(settings: Settings, services: WorkerServices) -> HardenedApp:
     """The same with services that the caller built and closes. Has the tasks and background steps of every feature."""
-    # at least two, so that a small export need not wait for a large one, and one more for housekeeping
-    slots = max(2, settings.worker_concurrency) + 1
+    # at least two, so that a small export need not wait for a large one, and one more for housekeeping; jobs in slots
+    # of their own mostly wait, and need few connections
+    shared = max(2, settings.worker_concurrency) + 1
+    shares = load(FEATURES, "queues", QueueShare)
+    slots = shared + sum(share.own for share in shares)
     app = HardenedApp(
-        connector=WorkerConnector(settings.listen_url, pool_size=slots + 2),
+        connector=WorkerConnector(settings.listen_url, pool_size=shared + 4),
         timeouts=Timeouts(heartbeat=settings.heartbeat_seconds, stalled=settings.stalled_seconds),
         concurrency=slots,
         grace_seconds=settings.grace_seconds,
-        at_most={queue.name: queue.of(slots) for queue in load(FEATURES, "queues", QueueShare)},
+        at_most={share.name: share.of(shared) for share in shares},
+        own={share.name: share.own for share in shares if share.own},
         background=partial(
             run_all,
             services,

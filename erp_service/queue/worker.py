@@ -64,7 +64,8 @@ class HardenedApp(procrastinate.App):
 
     `grace_seconds` is how long a drain waits for running jobs before they go back to the queue. `at_most` is how many
     jobs of a queue one worker runs at once, so that slots stay free for others; it names every queue that is not the
-    queue of a task. `background` runs for as long as a worker, needs no slot, and never returns.
+    queue of a task. `own` are the queues with slots of their own, and how many of the `concurrency` these are.
+    `background` runs for as long as a worker, needs no slot, and never returns.
     """
 
     connector: WorkerConnector
@@ -77,12 +78,15 @@ class HardenedApp(procrastinate.App):
         concurrency: int = 4,
         grace_seconds: float = 20,
         at_most: Mapping[str, int] | None = None,
+        own: Mapping[str, int] | None = None,
         background: Callable[[], Coroutine[Any, Any, None]] | None = None,
         services: ServiceSet | None = None,
         import_paths: Iterable[str] | None = None,
     ) -> None:
         self.timeouts = timeouts or Timeouts()
         self.at_most = at_most or {}
+        self.own = own or {}
+        self.shared = concurrency - sum(self.own.values())
         self.background = background
         defaults: WorkerOptions = {
             "concurrency": concurrency,
@@ -146,13 +150,16 @@ class HardenedWorker(worker.Worker):
 
     @property
     def queues(self) -> Iterable[str] | None:
-        """The queues to fetch from now: none of which `at_most` jobs run here already."""
+        """The queues to fetch from now: none of which `at_most` jobs run here already, and once the slots that queues
+        share are taken, only those with slots of their own."""
         jobs_of = Counter(context.job.queue for context in self._running_jobs.values())
         full = {queue for queue, most in self.app.at_most.items() if jobs_of[queue] >= most}
-        if not full:
+        shared_jobs = sum(jobs for queue, jobs in jobs_of.items() if queue not in self.app.own)
+        are_all_shared_taken = bool(self.app.own) and shared_jobs >= self.app.shared
+        if not full and not are_all_shared_taken:
             return self._configured_queues
         known = self._configured_queues or {*self.app.at_most, *(task.queue for task in self.app.tasks.values())}
-        return sorted({*known} - full)
+        return sorted({*self.app.own} & {*known} - full if are_all_shared_taken else {*known} - full)
 
     @queues.setter
     def queues(self, queues: Iterable[str] | None) -> None:

@@ -6,7 +6,7 @@ from alembic import op
 from erp_service.db.migrate import script
 
 revision = "0026"
-down_revision = "0024"
+down_revision = "0025"
 
 STATEMENTS = """
 create table import_jobs (

@@ -29,6 +29,8 @@ RULES = re.compile(
     r"|anybody tries|made of the e-mail"
     r"|must lie in the future, and not after|must be a network in CIDR notation|has bits beyond its prefix"
     r"|must be written as a network of IPv4"
+    r"|must be https://|must begin with https|must be ASCII|must have (no fragment|the port)|must not hold a user"
+    r"|has a host|is not a public address"
     r"|Expected `int`, got `float`"
 )
 

@@ -183,6 +183,7 @@ async def test_each_way_to_spoil_the_books_is_found(settings: Settings, books: a
         "counts",
         "trail",
         "trail coverage",
+        "webhooks",
     }
     assert await verify(settings) == []
 

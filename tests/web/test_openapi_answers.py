@@ -81,6 +81,8 @@ async def test_each_example_works_as_it_is_offered(demo: httpx.AsyncClient) -> N
             ids["reservation_id"] = answer.json()["id"]
         if operation.id == "createSchedule":
             ids["schedule_id"] = answer.json()["id"]
+        if operation.id == "createWebhook":
+            ids["webhook_id"] = answer.json()["id"]
 
 
 async def send(demo: httpx.AsyncClient, operation: Operation, ids: dict[str, Any]) -> httpx.Response:

@@ -65,6 +65,10 @@ def _limit(schema: Any, kind: Any) -> None:
 
 
 def _limit_union(schema: Schema, kind: msgspec.inspect.UnionType) -> None:
+    # what may be null or left out is a choice of one choice
+    for alternative in schema.one_of or []:
+        if isinstance(alternative, Schema) and alternative.one_of:
+            _limit_union(alternative, kind)
     for member in kind.types:
         one = member.type if isinstance(member, msgspec.inspect.Metadata) else member
         for alternative in schema.one_of or []:
