@@ -16,7 +16,7 @@ RULES = re.compile(
     r"|has an? [^(]*character|has (a blank other|half of|two blanks|no visible)|(begins|ends) with a blank"
     r"|is this location itself"
     r"|must not contain NUL|must not be zero|must be greater than 0|is not a plain decimal number|more than \d decimals"
-    r"|must be at most \d+ here|is not a value of this filter|stands here twice"
+    r"|must not be after `to`|must be at most \d+ here|is not a value of this filter|stands here twice"
     r"|must be another location|is this location itself, or a part of it"
     r"|must lie between 1900 and 5 minutes from now"
     r"|has a brace|must not contain|must not begin|the name of a device|makes a name of"

@@ -129,4 +129,4 @@ class ProfileOut(UserOut, frozen=True):
 
     api_key: Annotated[
         OwnKey | None, Meta(description="the API key of this request; null for a request of the user in person")
-    ] = None
+    ]

@@ -170,7 +170,7 @@ async def me(
     user, version = await queries.user(read, request.auth.user_id)
     fields = msgspec.structs.asdict(user)
     if who.key is None:
-        return tagged(ProfileOut(**fields), version)
+        return tagged(ProfileOut(**fields, api_key=None), version)
     key = await api_key(read, who.key.id)
     own = OwnKey(key.id, key.name, who.role, key.scopes, key.expires_at)
     return tagged(ProfileOut(**fields, api_key=own), f"{version}-{key.id}-{who.role}")
