@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from typing import Any
 
 import asyncpg
@@ -38,6 +39,7 @@ async def page(client: httpx.AsyncClient, **query: object) -> dict[str, Any]:
     answer = await client.get(URL, params={name: str(value) for name, value in query.items()}, timeout=40)
     assert answer.status_code == 200, answer.text
     result: dict[str, Any] = answer.json()
+    assert re.fullmatch("[0-9a-f]{64}", result.pop("link"))
     return result
 
 
@@ -128,13 +130,29 @@ async def test_a_stock_document_says_which_items_moved_where_and_what_is_there_n
         ({"wait": "31"}, (422, "invalid")),
         ({"limit": "501"}, (422, "invalid")),
         # the database was restored, and the reader was further
-        ({"after": "1000"}, (409, "position-ahead")),
+        ({"after": "1000"}, (409, "position-unknown")),
+        ({"after": "0", "link": 64 * "a"}, (409, "position-unknown")),
+        ({"after": "0", "link": "a"}, (422, "invalid")),
     ],
 )
 async def test_what_is_no_place_and_no_type_is_refused(
     viewer: UserClient, query: dict[str, str], expected: tuple[int, str]
 ) -> None:
     assert await problem(viewer, **query) == expected
+
+
+async def test_a_reader_who_was_away_during_a_restore_is_told_of_it(
+    viewer: UserClient, database: Database, settings: Settings, owner: asyncpg.Connection
+) -> None:
+    await happens(database, settings, *["item.created"] * 3)
+    seen = (await viewer.get(URL)).json()
+    place = {"after": seen["last_position"], "link": seen["link"]}
+    await happens(database, settings, "item.updated")
+    assert positions(await page(viewer, **place)) == [4]
+    # the same positions again, with other events
+    await owner.execute("alter table trail disable trigger user; delete from trail where position >= 2")
+    await seal_all(settings)
+    assert await problem(viewer, **place) == (409, "position-unknown")
 
 
 async def test_a_reader_who_waits_is_answered_by_the_next_event_that_they_may_read(
