@@ -11,6 +11,7 @@ from sqlalchemy import text
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
 from erp_service.audit.schemas import Event
+from erp_service.audit.sealing.chain import START
 from erp_service.db.sessions import Row, Session
 from erp_service.db.statements import Prepared, text_array
 from erp_service.features import FEATURES
@@ -71,6 +72,15 @@ async def head_position(db: Session) -> int:
     """The last position; 0 if there is none."""
     position: int = await db.scalar(_HEAD)
     return position
+
+
+_LINK = Prepared(text("select encode(link, 'hex') from trail where position = :position"))
+
+
+async def link_at(db: Session, position: int) -> str | None:
+    """The link of a position in hexadecimal, which no other position and no other trail has; None if there is none."""
+    link: str | None = START.hex() if position == 0 else await db.scalar(_LINK, {"position": position})
+    return link
 
 
 async def events_after(db: Session, position: int, *, limit: int, types: Collection[str] | None = None) -> list[Event]:

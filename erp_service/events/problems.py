@@ -29,11 +29,11 @@ class LastPosition(msgspec.Struct):
     last_position: Annotated[int, Meta(description="the last position that there is")]
 
 
-class PositionAhead(errors.Conflict):
-    """The position that you gave has not been reached: most likely the database was restored from a backup, so what
-    you have seen since is no longer there.
+class PositionUnknown(errors.Conflict):
+    """The position that you gave has not been reached, or its `link` is another one now: the database was restored from
+    a backup, so what you have seen since then is no longer there, and other events have its positions.
 
     Read what you keep a copy of anew, then go on with `after=latest` or at `last_position`."""
 
-    slug, title = "position-ahead", "There is no such position yet"
+    slug, title = "position-unknown", "This is no position of the trail"
     extension = LastPosition

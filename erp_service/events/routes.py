@@ -11,12 +11,12 @@ from litestar.params import QueryParameter
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Keys
-from erp_service.audit.trail_queries import Scan, head_position, known_types, readable_types, scan
+from erp_service.audit.trail_queries import Scan, head_position, known_types, link_at, readable_types, scan
 from erp_service.auth.credentials import Access, Credential, authority_of, rights_changed
 from erp_service.db.sessions import ReadSession
 from erp_service.errors import Fault, Forbidden, Invalid
 from erp_service.events.feed import LOOK, UNSURE, Feed, TooManyWaiters, Waiter, WaitersFull
-from erp_service.events.problems import EventsGone, PositionAhead
+from erp_service.events.problems import EventsGone, PositionUnknown
 from erp_service.events.schemas import EventPage
 from erp_service.web.query_params import DEFAULT_LIMIT, Limit
 from erp_service.web.responses import ApiResponse
@@ -35,7 +35,7 @@ _SCAN_SECONDS = 0.5
     summary="What happened",
     tags=["events"],
     operation_id="list_events",
-    problems=(Forbidden, EventsGone, PositionAhead, TooManyWaiters, WaitersFull),
+    problems=(Forbidden, EventsGone, PositionUnknown, TooManyWaiters, WaitersFull),
 )
 async def list_events(
     request: Request[Principal, Any, Any],
@@ -51,6 +51,14 @@ async def list_events(
             " first that is kept",
         ),
     ] = None,
+    link: Annotated[
+        str | None,
+        QueryParameter(
+            pattern="^[0-9a-f]{64}$",
+            description="`link` of that answer: 409 if that position was lost in a restore of the database, and is now"
+            " another one",
+        ),
+    ] = None,
     types: Annotated[
         str | None,
         QueryParameter(
@@ -64,18 +72,18 @@ async def list_events(
     limit: Limit = DEFAULT_LIMIT,
 ) -> ApiResponse[EventPage]:
     """Everything that happened after a position, in one order that misses nothing, has nothing twice and never changes.
-    Keep `last_position` with what you made of the events, and ask again with it as `after`.
+    Keep `last_position` and `link` with what you made of the events, and ask again with them as `after` and `link`.
 
     An event is there within a second of what it tells of. It is thin: read the resource for more, which may be newer
     than the event. Of an import there is one event for the whole file. With `wait` the answer comes as soon as there is
     an event, or empty after so many seconds."""
     wanted = _wanted(who, types)
     with feed.waiting(who.user_id, wanted) if wait else nullcontext() as waiter:
-        result = await _read(read, after, wanted, limit)
+        result = await _read(read, after, link, wanted, limit)
         if waiter is not None and not result.events:
             reader = _Reader(access, request.auth, read, wanted, limit)
             result = await _wait(feed, waiter, reader, result, wait)
-    return ApiResponse(EventPage(result.events, result.last_position))
+    return ApiResponse(EventPage(result.events, result.last_position, await _link(read, result.last_position)))
 
 
 def _wanted(who: Principal, types: str | None) -> frozenset[str]:
@@ -85,22 +93,36 @@ def _wanted(who: Principal, types: str | None) -> frozenset[str]:
         return readable
     names = frozenset(name.strip() for name in types.split(","))
     if unknown := sorted(names - known_types()):
-        raise Invalid(None, *(Fault(f"{name[:100]!r} is no type of event", parameter="types") for name in unknown[:20]))
+        raise Invalid(
+            None,
+            *(Fault(f"{name[:100]!r} is not one of the types of events", parameter="types") for name in unknown[:20]),
+        )
     if hidden := sorted(names - readable):
         raise Forbidden(f"Your role, or your key, may not read these events: {', '.join(hidden)}.")
     return names
 
 
-async def _read(read: ReadSession, after: str | None, types: frozenset[str], limit: int) -> Scan:
-    """The first look. Raises EventsGone, PositionAhead."""
+async def _link(read: ReadSession, position: int) -> str:
+    """Raises PositionUnknown: a restore may have taken it at this moment."""
+    if (link := await link_at(read, position)) is None:
+        raise _unknown(await head_position(read))
+    return link
+
+
+def _unknown(head: int) -> PositionUnknown:
+    return PositionUnknown(f"The last position is {head}.", last_position=head)
+
+
+async def _read(read: ReadSession, after: str | None, link: str | None, types: frozenset[str], limit: int) -> Scan:
+    """The first look. Raises EventsGone, PositionUnknown."""
     position = await head_position(read) if after == LATEST else int(after or 0)
     result = await _search(read, position, types, limit)
     if after is None and result.first > 1:
         return await _search(read, result.first - 1, types, limit)
     if position < result.first - 1:
         raise EventsGone(f"The first event that is kept is {result.first}.", first_position=result.first)
-    if position > result.head:
-        raise PositionAhead(f"The last position is {result.head}.", last_position=result.head)
+    if position > result.head or (link is not None and link != await _link(read, position)):
+        raise _unknown(result.head)
     return result
 
 

@@ -18,3 +18,11 @@ class EventPage(Struct):
             " read or did not ask for"
         ),
     ]
+    link: Annotated[
+        str,
+        Meta(
+            description="for `link` of the next request: it tells this position from the one that has its number after"
+            " a restore of the database",
+            pattern="^[0-9a-f]{64}$",
+        ),
+    ]

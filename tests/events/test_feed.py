@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from typing import Any
 
 import asyncpg
@@ -10,9 +11,11 @@ import pytest
 from litestar import Litestar
 
 from erp_service.access import principals
-from erp_service.access.principals import system
+from erp_service.access.principals import KeyGrant, Principal, system
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.audit.record import record
+from erp_service.audit.trail_queries import known_types, readable_types
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from tests.support.apps import services_of
@@ -36,6 +39,7 @@ async def page(client: httpx.AsyncClient, **query: object) -> dict[str, Any]:
     answer = await client.get(URL, params={name: str(value) for name, value in query.items()}, timeout=40)
     assert answer.status_code == 200, answer.text
     result: dict[str, Any] = answer.json()
+    assert re.fullmatch("[0-9a-f]{64}", result.pop("link"))
     return result
 
 
@@ -60,6 +64,14 @@ async def test_each_reader_gets_only_what_their_role_may_read_and_the_place_move
     assert (await page(admin, types="user.updated,item.created", limit=2))["last_position"] == 3
     assert await page(admin, after="latest") == {"items": [], "last_position": 4}
     assert await problem(viewer, types="user.updated") == (403, "forbidden")
+
+
+def test_a_key_hears_of_what_its_scopes_and_its_role_both_allow() -> None:
+    key = KeyGrant(1, frozenset({Scope.ITEMS_READ, Scope.USERS_READ}))
+    types = readable_types(Role.STAFF, Principal(1, Role.STAFF, key=key).has_scope)
+    assert types == {"item.created", "item.deleted", "item.restored", "item.updated"}
+    assert readable_types(Role.VIEWER, Principal(1, Role.VIEWER, key=KeyGrant(1, frozenset())).has_scope) == frozenset()
+    assert readable_types(Role.SUPER_ADMIN, Principal(1, Role.SUPER_ADMIN).has_scope) == known_types()
 
 
 async def test_an_event_has_ids_versions_and_the_names_of_what_changed(
@@ -118,13 +130,29 @@ async def test_a_stock_document_says_which_items_moved_where_and_what_is_there_n
         ({"wait": "31"}, (422, "invalid")),
         ({"limit": "501"}, (422, "invalid")),
         # the database was restored, and the reader was further
-        ({"after": "1000"}, (409, "position-ahead")),
+        ({"after": "1000"}, (409, "position-unknown")),
+        ({"after": "0", "link": 64 * "a"}, (409, "position-unknown")),
+        ({"after": "0", "link": "a"}, (422, "invalid")),
     ],
 )
 async def test_what_is_no_place_and_no_type_is_refused(
     viewer: UserClient, query: dict[str, str], expected: tuple[int, str]
 ) -> None:
     assert await problem(viewer, **query) == expected
+
+
+async def test_a_reader_who_was_away_during_a_restore_is_told_of_it(
+    viewer: UserClient, database: Database, settings: Settings, owner: asyncpg.Connection
+) -> None:
+    await happens(database, settings, *["item.created"] * 3)
+    seen = (await viewer.get(URL)).json()
+    place = {"after": seen["last_position"], "link": seen["link"]}
+    await happens(database, settings, "item.updated")
+    assert positions(await page(viewer, **place)) == [4]
+    # the same positions again, with other events
+    await owner.execute("alter table trail disable trigger user; delete from trail where position >= 2")
+    await seal_all(settings)
+    assert await problem(viewer, **place) == (409, "position-unknown")
 
 
 async def test_a_reader_who_waits_is_answered_by_the_next_event_that_they_may_read(

@@ -7,7 +7,8 @@ their horizon help, because an id is taken before the transaction has one of its
 So the ids between those that were seen are kept as gaps. A transaction locks the table (ROW EXCLUSIVE, until its end)
 before it takes an id. Hence whoever may still fill a gap holds that lock when the gap is found. Once all those have
 ended, and the id is still not there, it was rolled back: as CREATE INDEX CONCURRENTLY waits for older transactions,
-but only for those that write to this table, so that neither a dump nor an export delays anything."""
+but only for those that write to this table, so that neither a dump nor an export delays anything. (A transaction of
+PREPARE TRANSACTION holds its lock under another name. Nothing here prepares any.)"""
 
 from collections.abc import Iterable, Iterator, Sequence
 
