@@ -96,7 +96,7 @@ class _Turn:
 
 async def _post(channel: Channel, claimed: Claimed, event: Event) -> Outcome:
     body = body_of(event)
-    id_ = signing.message_id(claimed.run.webhook_id, event.position)
+    id_ = signing.message_id(claimed.run.webhook_id, event.position, event.at)
     return await channel.post(signing.headers(id_, datetime.now(UTC), body, claimed.secrets), body)
 
 

@@ -3,14 +3,16 @@
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
 from erp_service.db.engine import Database
 from erp_service.events.webhooks.proofs import PROOFS
 from erp_service.events.webhooks.upkeep import HOUSEKEEPING, MOST_KEPT
 from erp_service.operations.verify import verify
-from erp_service.settings import Settings
-from erp_service.worker_services import WorkerServices
+from erp_service.services import build_services
+from erp_service.settings import Settings, SettingsError
+from erp_service.worker_services import WorkerServices, build_worker_services
 from tests.events.webhooks.endpoints import deliveries, happen, make
 from tests.support.clients import UserClient
 
@@ -108,3 +110,11 @@ async def test_secret_is_in_no_answer_but_the_first(admin: UserClient) -> None:
         answer: Any = await admin.get(path)
         assert answer.status_code == 200, path
         assert secret.removeprefix("whsec_") not in answer.text
+
+
+@pytest.mark.parametrize("networks", ["10.0.0.1/8", "localhost", "10.0.0.0/8;192.168.0.0/16"])
+def test_networks_that_are_none_stop_the_start(settings: Settings, networks: str) -> None:
+    settings = msgspec.structs.replace(settings, webhook_networks=networks)
+    for build in (build_services, build_worker_services):
+        with pytest.raises(SettingsError, match="ERP_WEBHOOK_NETWORKS cannot be used"):
+            build(settings)

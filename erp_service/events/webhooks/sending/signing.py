@@ -3,7 +3,7 @@
 import base64
 import secrets
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NewType
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from standardwebhooks import Webhook
 
 PREFIX = "whsec_"
 _SECRET_BYTES = 32
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Secret = NewType("Secret", bytes)
 """The key of the HMAC. It is bytes, so that it is in no text by accident."""
@@ -25,9 +26,12 @@ def shown(secret: Secret) -> str:
     return PREFIX + base64.b64encode(secret).decode()
 
 
-def message_id(webhook_id: UUID, position: int) -> str:
-    """The same for each attempt, and each replay, of an event at an endpoint: receivers know a repetition by it."""
-    return f"msg_{webhook_id.hex}_{position}"
+def message_id(webhook_id: UUID, position: int, at: datetime) -> str:
+    """The same for each attempt, and each replay, of an event at an endpoint: receivers know a repetition by it.
+
+    With the time of the event: after a restore of the database its position is given to another one, which a receiver
+    would else take for a repetition, and drop."""
+    return f"msg_{webhook_id.hex}_{position}_{(at - _EPOCH) // timedelta(microseconds=1):x}"
 
 
 def headers(id_: str, at: datetime, body: bytes, keys: Sequence[Secret]) -> dict[str, str]:
