@@ -173,7 +173,7 @@ async def test_37_bad_lines_are_all_named_and_the_mended_file_loads_once(
     """A small form of what tests/real does with a whole year."""
     lines = [f"2026-01-01T10:00:00Z,IN,{'AB'[n % 2]},MAIN,1,1,R{n // 20}" for n in range(3_000)]
     wrong = [(4, "many"), (2, "C"), (0, "yesterday"), (1, "LOST"), (3, "?")]
-    bad, numbers = list(lines), set()
+    bad, numbers = list(lines), set[int]()
     for count in range(37):
         index, (column, value) = count * 80, wrong[count % len(wrong)]
         cells = bad[index].split(",")

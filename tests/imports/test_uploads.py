@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -105,7 +105,9 @@ async def test_a_client_that_stalls_or_trickles_is_cut_off(app: Litestar, bytes_
 
 
 async def test_a_client_that_hangs_up_leaves_nothing(app: Litestar) -> None:
-    pieces = iter([{"type": "http.request", "body": b"sku", "more_body": True}, {"type": "http.disconnect"}])
+    pieces: Iterator[dict[str, Any]] = iter(
+        [{"type": "http.request", "body": b"sku", "more_body": True}, {"type": "http.disconnect"}]
+    )
 
     async def receive() -> Mapping[str, Any]:
         return next(pieces)
@@ -208,7 +210,8 @@ async def test_who_lost_the_role_meanwhile_imports_nothing(
     async with work(queues=QUEUES):
 
         async def failed() -> bool:
-            return await owner.fetchval("select status from import_jobs where id = $1", job["id"]) == "failed"
+            status: str = await owner.fetchval("select status from import_jobs where id = $1", job["id"])
+            return status == "failed"
 
         await eventually(failed)
     assert await owner.fetchval("select error ->> 'type' from import_jobs") == "/problems/import-forbidden"
