@@ -103,6 +103,8 @@ async def test_an_import_is_undone_once(admin: httpx.AsyncClient, work: Work, ow
         assert undone["undo_of"] == job["id"]
         assert await owner.fetchval("select sum(on_hand) from stock_balances") == 0
         assert (await admin.post(job["links"]["undo"], json={"reason": "again"})).status_code == 409
+        shown = (await admin.get(f"{JOBS}/{job['id']}")).json()
+        assert "undo" not in shown["links"]
         assert (await done(admin, "movements", MOVEMENTS))["status"] == "succeeded"
     assert await owner.fetchval("select sum(on_hand) from stock_balances") == 11
 
