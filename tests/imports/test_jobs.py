@@ -220,3 +220,23 @@ async def test_own_exports_come_back_in(
             job = await done(admin, dataset, content)
             assert job["status"] == "succeeded", job
     assert await owner.fetch(stock) == before
+
+
+async def test_an_undo_is_refused_with_the_reason_if_the_stock_is_not_there(
+    admin: httpx.AsyncClient, work: Work, owner: asyncpg.Connection
+) -> None:
+    async with work(queues=QUEUES):
+        await loaded(admin)
+        job = await done(admin, "movements", MOVEMENTS)
+        issue = {"sku": "B", "location": "MAIN", "quantity": 5}
+        assert (await admin.post("/api/v1/inventory/stock/out", json=issue)).status_code == 201
+        answer = await admin.post(job["links"]["undo"], json={"reason": "the wrong file"})
+        refused = await ended(admin, answer.json())
+        assert refused["status"] == "failed"
+        assert "5 of B wanted at MAIN, 0 available" in refused["error"]["detail"]
+        assert await owner.fetchval("select count(*) from stock_transactions where reverses is not null") == 0
+        assert await owner.fetchval("select count(*) from imports where undone_at is not null") == 0
+        items = (await admin.get(JOBS, params={"dataset": "items"})).json()["items"][0]
+        nothing = await admin.post(f"{JOBS}/{items['id']}/undo", json={"reason": "why not"})
+    assert nothing.status_code == 409
+    assert "one by one" in nothing.json()["detail"]
