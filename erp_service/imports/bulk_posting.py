@@ -68,12 +68,12 @@ async def post(
 ) -> Counts:
     """Check every row, then post all of them.
 
-    `table` reads the file from its beginning. Consecutive rows with the same time and reference form one document, of
-    at most 1,000 lines; a row without a reference is a document by itself. Documents of an export stay as they were.
-    Of adjustments, and of exports, which say themselves what is posted at which value, only an ADMIN is the author, as
-    over the API. Raises ImportRefused."""
+    `table` reads the file from its beginning, and is called in a thread. Consecutive rows with the same time and
+    reference form one document, of at most 1,000 lines; a row without a reference is a document by itself. Documents of
+    an export stay as they were. Of adjustments, and of exports, which say themselves what is posted at which value,
+    only an ADMIN is the author, as over the API. Raises ImportRefused."""
     now, names, fingerprint = datetime.now(UTC), Names({}, {}, {}), Fingerprint()
-    first = table(faults)
+    first = await asyncio.to_thread(table, faults)
     adjusts = who.role.includes(Role.ADMIN)
     if first.layout is EXPORTED and not adjusts:
         raise ImportRefused.because("This is an export of movements: to import one is for the role ADMIN.")
@@ -88,13 +88,13 @@ async def post(
     import_id = 0 if faults.total else await claim(fingerprint.hex())
     locked_rows = await lock_rows(db, names.rows)
     if unknown := _unknown(names, locked_rows):
-        again = table(Faults())
+        again = await asyncio.to_thread(table, Faults())
         rows = _rows(again, Faults(), now, iter(again), None)
         await asyncio.to_thread(_name_unknown, rows, unknown, faults)
     faults.check()
     await sweep(db, locked_rows)
     first_id = 1 + await db.scalar(_LAST_ID)
-    second = table(faults)
+    second = await asyncio.to_thread(table, faults)
     rows = _rows(second, faults, now, order.read(second), None)
     poster = Poster(locked_rows, who.user_id, import_id, faults, history=second.dialect.history)
     count = await _copy_all(db, poster.batches(rows, batch_size), faults, progress)

@@ -130,8 +130,8 @@ async def store(
 
     Batches are stored before later ones are checked: if one of those is refused, the transaction is rolled back."""
     if mode != "create":
-        await _lock_existing(db, table.again(Faults()), progress)
-        table = table.again(faults)
+        await _lock_existing(db, table, progress)
+        table = await asyncio.to_thread(table.again, faults)
     fingerprint, refusals, total = Fingerprint(), faults.apart(), Counts(0, 0)
     remaining = rows(table, faults)
     while batch := await asyncio.to_thread(lambda: list(islice(remaining, _BATCH))):
@@ -176,7 +176,7 @@ async def _lock_existing(db: WriteSession, table: Table, progress: RowProgress) 
     """All items of the file at once, which takes a reading of its own."""
 
     def skus() -> set[str]:
-        return {row.body.sku for row in rows(table, Faults())}
+        return {row.body.sku for row in rows(table.again(Faults()), Faults())}
 
     names = await asyncio.to_thread(skus)
     progress(len(names), "checking")

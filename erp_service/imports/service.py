@@ -179,10 +179,11 @@ async def _store(
     file = content.file
     match kind:
         case "items":
-            table = Table(file, item_rows.LAYOUT, faults, dialect)
+            # in a thread: of JSON Lines all is read to know the columns
+            table = await asyncio.to_thread(Table, file, item_rows.LAYOUT, faults, dialect)
             return await item_rows.store(db, who, table, faults, progress, claim, mode)
         case "locations":
-            table = Table(file, location_rows.LAYOUT, faults, dialect)
+            table = await asyncio.to_thread(Table, file, location_rows.LAYOUT, faults, dialect)
             return await location_rows.store(db, who, table, faults, claim, mode)
         case "movements":
             layouts = (exported_rows.EXPORTED, movement_rows.LAYOUT)

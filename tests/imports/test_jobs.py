@@ -103,6 +103,8 @@ async def test_an_import_is_undone_once(admin: httpx.AsyncClient, work: Work, ow
         assert undone["undo_of"] == job["id"]
         assert await owner.fetchval("select sum(on_hand) from stock_balances") == 0
         assert (await admin.post(job["links"]["undo"], json={"reason": "again"})).status_code == 409
+        shown = (await admin.get(f"{JOBS}/{job['id']}")).json()
+        assert "undo" not in shown["links"]
         assert (await done(admin, "movements", MOVEMENTS))["status"] == "succeeded"
     assert await owner.fetchval("select sum(on_hand) from stock_balances") == 11
 
@@ -173,8 +175,7 @@ async def test_37_bad_lines_are_all_named_and_the_mended_file_loads_once(
     """A small form of what tests/real does with a whole year."""
     lines = [f"2026-01-01T10:00:00Z,IN,{'AB'[n % 2]},MAIN,1,1,R{n // 20}" for n in range(3_000)]
     wrong = [(4, "many"), (2, "C"), (0, "yesterday"), (1, "LOST"), (3, "?")]
-    bad = list(lines)
-    numbers: set[int] = set()
+    bad, numbers = list(lines), set[int]()
     for count in range(37):
         index, (column, value) = count * 80, wrong[count % len(wrong)]
         cells = bad[index].split(",")
@@ -219,3 +220,23 @@ async def test_own_exports_come_back_in(
             job = await done(admin, dataset, content)
             assert job["status"] == "succeeded", job
     assert await owner.fetch(stock) == before
+
+
+async def test_an_undo_is_refused_with_the_reason_if_the_stock_is_not_there(
+    admin: httpx.AsyncClient, work: Work, owner: asyncpg.Connection
+) -> None:
+    async with work(queues=QUEUES):
+        await loaded(admin)
+        job = await done(admin, "movements", MOVEMENTS)
+        issue = {"sku": "B", "location": "MAIN", "quantity": 5}
+        assert (await admin.post("/api/v1/inventory/stock/out", json=issue)).status_code == 201
+        answer = await admin.post(job["links"]["undo"], json={"reason": "the wrong file"})
+        refused = await ended(admin, answer.json())
+        assert refused["status"] == "failed"
+        assert "5 of B wanted at MAIN, 0 available" in refused["error"]["detail"]
+        assert await owner.fetchval("select count(*) from stock_transactions where reverses is not null") == 0
+        assert await owner.fetchval("select count(*) from imports where undone_at is not null") == 0
+        items = (await admin.get(JOBS, params={"dataset": "items"})).json()["items"][0]
+        nothing = await admin.post(f"{JOBS}/{items['id']}/undo", json={"reason": "why not"})
+    assert nothing.status_code == 409
+    assert "one by one" in nothing.json()["detail"]

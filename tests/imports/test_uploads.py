@@ -1,10 +1,13 @@
 """What clients send as a file to import, and what they should not get by it."""
 
 import asyncio
+import contextlib
+import errno
 import gzip
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -19,8 +22,13 @@ from erp_service.access.principals import KeyGrant, Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
 from erp_service.exports.context import ExportContext
+from erp_service.exports.problems import StoreFull
+from erp_service.exports.storage.base import FileHeaders, FileKey, Sink
+from erp_service.exports.storage.files import FileStore
 from erp_service.imports.jobs import maintenance, service, upload
-from erp_service.imports.jobs.problems import UploadTooSlow
+from erp_service.imports.jobs.problems import NoRoomToImport, UploadTooSlow
+from erp_service.imports.jobs.run import attempt
+from erp_service.imports.jobs.run.source import NoRoom
 from erp_service.imports.jobs.upload import Patience
 from erp_service.settings import Settings
 from tests.imports.jobs import ITEMS, JOBS, MOVEMENTS, QUEUES, done, ended, submitted
@@ -105,7 +113,7 @@ async def test_a_client_that_stalls_or_trickles_is_cut_off(app: Litestar, bytes_
 
 
 async def test_a_client_that_hangs_up_leaves_nothing(app: Litestar) -> None:
-    pieces: Iterator[Mapping[str, Any]] = iter(
+    pieces: Iterator[dict[str, Any]] = iter(
         [{"type": "http.request", "body": b"sku", "more_body": True}, {"type": "http.disconnect"}]
     )
 
@@ -210,7 +218,8 @@ async def test_who_lost_the_role_meanwhile_imports_nothing(
     async with work(queues=QUEUES):
 
         async def failed() -> bool:
-            return bool(await owner.fetchval("select status = 'failed' from import_jobs where id = $1", job["id"]))
+            status: str = await owner.fetchval("select status from import_jobs where id = $1", job["id"])
+            return status == "failed"
 
         await eventually(failed)
     assert await owner.fetchval("select error ->> 'type' from import_jobs") == "/problems/import-forbidden"
@@ -272,3 +281,23 @@ async def test_nuls_and_long_lines_are_named(admin: httpx.AsyncClient, work: Wor
         first, second = await done(admin, "items", rows), await done(admin, "items", lines)
     assert {fault["line"] for fault in first["faults"]} == {2, 3, 4}
     assert {fault["line"] for fault in second["faults"]} == {1, 2}
+
+
+async def test_a_full_store_takes_no_file_and_says_so(app: Litestar) -> None:
+    class Full(FileStore):
+        @contextlib.asynccontextmanager
+        async def writing(self, key: FileKey, headers: FileHeaders | None = None) -> AsyncIterator[Sink]:
+            raise OSError(errno.ENOSPC, "full")
+            yield
+
+    async def receive() -> Mapping[str, Any]:
+        return {"type": "http.request", "body": b"sku", "more_body": False}
+
+    exports = msgspec.structs.replace(services_of(app).exports, store=Full(Path("/nowhere")))
+    with pytest.raises(StoreFull):
+        await upload.store_body(exports, receive, UUID(int=7), "csv")
+
+
+def test_a_full_disk_of_the_database_or_the_worker_has_its_own_problem() -> None:
+    for fault in (asyncpg.DiskFullError("full"), NoRoom()):
+        assert isinstance(attempt.problem_of(fault), NoRoomToImport)

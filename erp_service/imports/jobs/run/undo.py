@@ -23,6 +23,8 @@ _MARK = text("""
 update imports set undone_at = now(), undone_by = cast(:user_id as bigint)
 where id = :import_id and kind = 'movements' and undone_at is null returning row_count, filename
 """)
+# its job shows that it cannot be undone any more: a client asks by the ETag whether it has changed
+_SHOW = text("update import_jobs set phase = phase where import_id = :import_id and not spec ? 'undo_of'")
 _KNOWN = text("select kind, undone_at is not null from imports where id = :import_id")
 
 # the last effect first, so that each reversal finds the stock as its document has left it
@@ -67,6 +69,7 @@ async def undo(
             raise _because(exc, document) from exc
         if not number % _EVERY or number == len(documents):
             progress(number, len(documents), "undoing")
+    await db.execute(_SHOW, {"import_id": import_id})
     after = {"import_id": import_id, "documents": reversed_count}
     await record(db, who, "import.undone", import_id, after=after, reason=reason)
     return reversed_count
