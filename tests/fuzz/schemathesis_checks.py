@@ -9,7 +9,7 @@ from typing import Any
 import schemathesis
 
 RULES = re.compile(
-    r"is not a cursor of this list|must be a time with its zone"
+    r"is read-only|is not a cursor of this list|must be a time with its zone"
     r"|give [\w, ]+ or \w+"
     r"|is not (the id|the sku|the code|a sku|a code|your password|one of)"
     r"|names? no|no such|there is no|unknown"
