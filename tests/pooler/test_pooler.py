@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from itertools import cycle
 from typing import Any
 
@@ -104,6 +105,20 @@ async def test_a_key_has_one_effect_on_whichever_session(
         first = await both[0].post(f"{STOCK}/in", json=body, headers=headers)
         assert first.headers["Idempotency-Replayed"] == "true"
     assert await owner.fetchval("select on_hand from stock_balances") == 10
+
+
+async def test_requests_are_counted_together_on_whichever_session(
+    both: list[httpx.AsyncClient], owner: asyncpg.Connection
+) -> None:
+    async def is_counted(client: httpx.AsyncClient) -> bool:
+        """Requests whose count takes too long pass uncounted."""
+        return "RateLimit" in (await client.get("/api/v1/auth/me")).headers
+
+    for client in both:
+        await eventually(partial(is_counted, client))
+    # one row for both instances
+    assert await owner.fetchval("select count(*) from rate_limits where key like 'user:%'") == 1
+    assert await owner.fetchval("select taken from rate_limits where key like 'user:%'") >= 2
 
 
 @pytest.mark.usefixtures("bolt")
