@@ -240,6 +240,29 @@ async def test_workers_and_readers_read_no_answers_tokens_or_files_that_are_not_
     )
 
 
+async def test_workers_and_readers_know_which_keys_are_valid_and_read_and_change_none(
+    owner: asyncpg.Connection,
+) -> None:
+    for role in ("erp_worker", "erp_reader"):
+        known = "select id, user_id, role, scopes, networks, expires_at, revoked_at from api_keys"
+        assert await permitted(owner, role, known) == [known]
+        assert (
+            await permitted(
+                owner,
+                role,
+                "select digest from api_keys",
+                "select * from api_keys",
+                "select id from api_keys for update",
+                "update api_keys set revoked_at = now()",
+                "update api_keys set expires_at = null",
+                "delete from api_keys",
+                "insert into api_keys (user_id, name, role, scopes, digest, hint)"
+                " values (1, '', 'ADMIN', '{items:read}', sha256(''), '')",
+            )
+            == []
+        )
+
+
 async def test_worker_names_a_user_only_as_the_owner_of_the_export_or_schedule(
     database: Database, owner: asyncpg.Connection, settings: Settings
 ) -> None:

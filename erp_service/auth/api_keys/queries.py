@@ -24,17 +24,14 @@ KEY_COLUMNS = (*(ApiKey.__table__.c[name] for name in ApiKeyOut.__struct_fields_
 
 _NEWEST_FIRST = SortOrder([SortKey(ApiKey.id, "id", int)], descending=True)
 
+_RIGHTS_COLUMNS = (ApiKey.id, ApiKey.user_id, ApiKey.role, ApiKey.scopes, ApiKey.networks, ApiKey.expires_at)
 _RIGHTS = Prepared(
-    select(
-        ApiKey.digest,
-        ApiKey.id,
-        ApiKey.user_id,
-        ApiKey.role,
-        ApiKey.scopes,
-        ApiKey.networks,
-        ApiKey.expires_at,
-    ).where(ApiKey.digest == func.any(bindparam("digests", type_=ARRAY(LargeBinary))), IS_ACTIVE)
+    select(ApiKey.digest, *_RIGHTS_COLUMNS).where(
+        ApiKey.digest == func.any(bindparam("digests", type_=ARRAY(LargeBinary))), IS_ACTIVE
+    )
 )
+# without the digest, which workers may not read
+_RIGHTS_BY_ID = Prepared(select(*_RIGHTS_COLUMNS).where(ApiKey.id == bindparam("id"), IS_ACTIVE))
 
 
 async def rights(db: Session, digests: list[bytes]) -> dict[bytes, KeyRights]:
@@ -42,6 +39,12 @@ async def rights(db: Session, digests: list[bytes]) -> dict[bytes, KeyRights]:
     made, is missing."""
     rows = await db.execute(_RIGHTS, {"digests": digests})
     return {row[0]: _as_rights(*row[1:]) for row in rows}
+
+
+async def rights_by_id(db: Session, key_id: int) -> KeyRights | None:
+    """What the key may be used for; None if it was revoked, has expired, or was never made."""
+    row = (await db.execute(_RIGHTS_BY_ID, {"id": key_id})).one_or_none()
+    return row and _as_rights(*row)
 
 
 def _as_rights(

@@ -59,9 +59,7 @@ async def update(
     return updated
 
 
-def _changes(
-    table: Table, rows: Sequence[tuple[ItemOut, Change]], faults: Faults
-) -> Iterator[tuple[int, ItemChange]]:
+def _changes(table: Table, rows: Sequence[tuple[ItemOut, Change]], faults: Faults) -> Iterator[tuple[int, ItemChange]]:
     """By line."""
     for before, row in rows:
         body = merged(before, row.body, table)
