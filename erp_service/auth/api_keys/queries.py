@@ -12,13 +12,12 @@ from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
 from erp_service.auth.api_keys.models import ApiKey
 from erp_service.auth.api_keys.schemas import ApiKeyOut, ApiKeyPage, parse_network
+from erp_service.auth.api_keys.validity import ACTIVE
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import ReadSession, Session
 from erp_service.db.statements import Prepared
 
-IS_ACTIVE = literal_column(
-    "(api_keys.revoked_at is null and (api_keys.expires_at is null or api_keys.expires_at > now()))", Boolean
-)
+IS_ACTIVE = literal_column(ACTIVE, Boolean)
 KEY_COLUMNS = (*(ApiKey.__table__.c[name] for name in ApiKeyOut.__struct_fields__ if name != "is_active"), IS_ACTIVE)
 """What `as_key` takes, in this order."""
 
