@@ -24,6 +24,8 @@ class Endpoint(NamedTuple):
     path: str
     role: Role | None
     scope: KeyAccess
+    while_password_expired: bool
+    without_second_factor: bool
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -32,7 +34,14 @@ class Endpoint(NamedTuple):
 def endpoints() -> list[Endpoint]:
     """All of them, also those that the OpenAPI document leaves out; by path."""
     each = [
-        Endpoint(method, path, handler.opt["role"], handler.opt["scope"])
+        Endpoint(
+            method,
+            path,
+            handler.opt["role"],
+            handler.opt["scope"],
+            handler.opt.get("while_password_expired", False),
+            handler.opt.get("without_second_factor", False),
+        )
         for path, handler in HANDLERS
         for method in handler.http_methods
     ]
