@@ -4,8 +4,8 @@ from alembic import op
 
 from erp_service.db.migrate import script
 
-revision = "0030"
-down_revision = "0029"
+revision = "0029"
+down_revision = "0028"
 
 STATEMENTS = """
 -- As before (0026), with two differences. An import that is being canceled writes until its worker learns of it, and
