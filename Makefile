@@ -95,7 +95,7 @@ types: $(VENV)/.dev ## mypy --strict
 format: $(VENV)/.dev ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-routes: $(VENV)/.dev ## write the table of endpoints in the README, from what the routes declare
+routes: $(VENV)/.dev ## write the tables in ops/endpoints.md, from what the code declares
 	$(BIN)/python -m tests.architecture.route_table
 
 constraints: $(VENV)/.dev ## write the exact installed versions into ops/constraints.txt, and digests for the image into ops/hashes.txt

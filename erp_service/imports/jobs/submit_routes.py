@@ -7,7 +7,7 @@ from litestar import Request
 from litestar.di import NamedDependency
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
-from litestar.openapi.spec.enums import OpenAPIType
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.params import HeaderParameter, QueryParameter
 from uuid_utils.compat import uuid7
 
@@ -32,16 +32,17 @@ from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import post
 
 _EXAMPLE = "sku,name,unit\nTEA-EARL-100,Earl Grey 100 g,PCS\n"
+
+
+def _file(description: str) -> Schema:
+    # without the format, generated clients write code that sends a text, and fail on a file
+    return Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY, description=description)
+
+
 _BODIES = {
-    "text/csv": OpenAPIMediaType(
-        schema=Schema(type=OpenAPIType.STRING, description="CSV with a header"), example=_EXAMPLE
-    ),
-    "application/x-ndjson": OpenAPIMediaType(
-        schema=Schema(type=OpenAPIType.STRING, description="JSON Lines: an object a line")
-    ),
-    "application/octet-stream": OpenAPIMediaType(
-        schema=Schema(type=OpenAPIType.STRING, description="either of them, compressed by gzip or zstd")
-    ),
+    "text/csv": OpenAPIMediaType(schema=_file("CSV with a header"), example=_EXAMPLE),
+    "application/x-ndjson": OpenAPIMediaType(schema=_file("JSON Lines: an object a line")),
+    "application/octet-stream": OpenAPIMediaType(schema=_file("either of them, compressed by gzip or zstd")),
 }
 _SUBMITTED = ResponseSpec(ImportJobOut, description="The new job", generate_examples=False)
 

@@ -55,6 +55,10 @@ async function tour(): Promise<void> {
   const content = Buffer.from(await file.data.arrayBuffer());
   assert.equal(createHash("sha256").update(content).digest("hex"), job.result?.sha256);
   assert(content.includes(sku));
+
+  const body = new Blob([`sku,name,unit\nTEA-${tag},Earl Grey,PCS\n`]);
+  const check = await erp.submitImport({ query: { dataset: "items", dry_run: true }, body, throwOnError: true });
+  assert.equal(check.data.status, "queued");
   console.log("the tour is complete");
 }
 

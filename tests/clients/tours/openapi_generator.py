@@ -15,6 +15,8 @@ from erp_client import (
     DatasetName,
     ExportRequest,
     ExportsApi,
+    ImportDataset,
+    ImportsApi,
     Issue,
     ItemBody,
     ItemsApi,
@@ -79,4 +81,8 @@ while job.status != Status.SUCCEEDED:
 content = exports.download_export(job.id)
 assert hashlib.sha256(content).hexdigest() == job.result.sha256
 assert sku.encode() in content
+
+file = f"sku,name,unit\nTEA-{tag},Earl Grey,PCS\n".encode()
+check = ImportsApi(client).submit_import(ImportDataset.ITEMS, file, dry_run=True, _content_type="text/csv")
+assert check.status == Status.QUEUED
 sys.stdout.write("the tour is complete\n")

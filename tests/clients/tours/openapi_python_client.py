@@ -1,6 +1,7 @@
 """The tour of README.md with the client that openapi-python-client generates."""
 
 import hashlib
+import io
 import os
 import sys
 import time
@@ -9,6 +10,7 @@ import uuid
 from erp_client import AuthenticatedClient, Client
 from erp_client.api.auth import login
 from erp_client.api.exports import download_export, get_export, submit_export
+from erp_client.api.imports import submit_import
 from erp_client.api.items import create_item
 from erp_client.api.locations import create_location
 from erp_client.api.stock import issue_stock, list_ledger_entries, receive_stock
@@ -16,6 +18,8 @@ from erp_client.models import (
     DatasetName,
     ExportJobOut,
     ExportRequest,
+    ImportDataset,
+    ImportJobOut,
     InsufficientStockProblem,
     InvalidProblem,
     Issue,
@@ -27,6 +31,7 @@ from erp_client.models import (
     Status,
     TokenPair,
 )
+from erp_client.types import File
 
 url, email, password = (os.environ[name] for name in ("TOUR_URL", "TOUR_EMAIL", "TOUR_PASSWORD"))
 tag = uuid.uuid4().hex[:8]
@@ -72,4 +77,9 @@ file = download_export.sync(job.id, client=client)
 content = file.payload.read()
 assert hashlib.sha256(content).hexdigest() == job.result.sha256
 assert sku.encode() in content
+
+body = File(io.BytesIO(f"sku,name,unit\nTEA-{tag},Earl Grey,PCS\n".encode()))
+check = submit_import.sync(client=client, body=body, dataset=ImportDataset.ITEMS, dry_run=True)
+assert isinstance(check, ImportJobOut), check
+assert check.status == Status.QUEUED
 sys.stdout.write("the tour is complete\n")

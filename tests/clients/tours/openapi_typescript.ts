@@ -72,6 +72,13 @@ async function tour(): Promise<void> {
   const content = Buffer.from(file.data);
   assert.equal(createHash("sha256").update(content).digest("hex"), job.result?.sha256);
   assert(content.includes(sku));
+
+  const body = `sku,name,unit\nTEA-${tag},Earl Grey,PCS\n`;
+  const check = await erp.POST("/api/v1/imports/jobs", {
+    params: { query: { dataset: "items", dry_run: true } }, body, bodySerializer: (file) => file,
+    headers: { "Content-Type": "text/csv" },
+  });
+  assert.equal(check.data?.status, "queued", JSON.stringify(check.error));
   console.log("the tour is complete");
 }
 

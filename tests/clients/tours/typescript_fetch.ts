@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import {
-  AuthApi, Configuration, DatasetName, ExportJobOutFromJSON, ExportsApi, ItemsApi, LocationsApi, LocationType,
-  ResponseError, Status, StockApi, type InsufficientStockProblem, type InvalidProblem,
+  AuthApi, Configuration, DatasetName, ExportJobOutFromJSON, ExportsApi, ImportDataset, ImportsApi, ItemsApi, LocationsApi,
+  LocationType, ResponseError, Status, StockApi, type InsufficientStockProblem, type InvalidProblem,
 } from "../client";
 
 const { TOUR_URL: basePath = "", TOUR_EMAIL: username = "", TOUR_PASSWORD: password = "" } = process.env;
@@ -21,8 +21,10 @@ async function refusal(request: Promise<unknown>): Promise<any> {
 async function tour(): Promise<void> {
   const tag = randomUUID().slice(0, 8);
   const pair = await new AuthApi(new Configuration({ basePath })).login({ username, password });
-  // this generator writes the token of an OAuth scheme into the header as it is
-  const signedIn = new Configuration({ basePath, accessToken: `Bearer ${pair.accessToken}` });
+  // this generator writes the token of an OAuth scheme into the header as it is, and that of the scheme of keys with a word
+  // before it: it asks for one or both
+  const token = async (scheme?: string) => scheme === "password" ? `Bearer ${pair.accessToken}` : pair.accessToken;
+  const signedIn = new Configuration({ basePath, accessToken: token });
   const stock = new StockApi(signedIn), exported = new ExportsApi(signedIn), items = new ItemsApi(signedIn);
 
   const sku = `MUG-${tag}`, code = `STALL-${tag}`;
@@ -58,6 +60,10 @@ async function tour(): Promise<void> {
   const content = Buffer.from(await file.arrayBuffer());
   assert.equal(createHash("sha256").update(content).digest("hex"), job.result?.sha256);
   assert(content.includes(sku));
+
+  const body = new Blob([`sku,name,unit\nTEA-${tag},Earl Grey,PCS\n`]);
+  const check = await new ImportsApi(signedIn).submitImport({ dataset: ImportDataset.Items, dryRun: true, body });
+  assert.equal(check.status, Status.Queued);
   console.log("the tour is complete");
 }
 
