@@ -110,7 +110,9 @@ def build_services(settings: Settings) -> Services:
 
 
 def _request_limits(company: CurrentSettings) -> Limits:
-    settings = company.soon()
+    if (settings := company.soon()) is None:
+        # those of the company may be higher than the defaults: a new instance must refuse nobody by mistake
+        return Limits(None, None)
     return Limits(settings.requests_per_minute_per_user, settings.requests_per_minute_per_key)
 
 
@@ -127,6 +129,7 @@ async def running(services: Services) -> AsyncIterator[None]:
             services.access.key_uses.running(),
             renewing(services.database, services.login.secret_box),
         ):
+            await services.company_settings.prepare()
             yield
     finally:
         services.login.passwords.close()

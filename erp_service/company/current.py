@@ -9,6 +9,7 @@ from typing import TypeVar
 from erp_service.company.settings import CompanySettings, company_settings
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
+from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.registry.services import ServiceSet
 
 CHANNEL = "erp_settings"
@@ -16,6 +17,8 @@ CHANNEL = "erp_settings"
 
 HOLDS_UNHEARD = 0.5
 """For so many seconds settings count that were read while this instance cannot be sure that it is notified."""
+
+START_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -41,12 +44,20 @@ class CurrentSettings:
         # a caller that gives up must not cancel the result that others wait for
         return await asyncio.shield(self._looking_up())
 
-    def soon(self) -> CompanySettings:
-        """What was read last, with no wait. If it may have changed it is read, for the calls that follow: enough for
-        what only shapes, such as limits of requests, which must not wait for a database that is away."""
+    def soon(self) -> CompanySettings | None:
+        """What was read last, with no wait; None if nothing was read yet. If it may have changed it is read, for the
+        calls that follow: enough for what only shapes, such as limits of requests, which must not wait for a database
+        that is away."""
         if not self._is_known():
             self._looking_up()
-        return self._latest
+        return self._latest if self._latest_of >= 0 else None
+
+    async def prepare(self, *, patience: float = START_SECONDS) -> None:
+        """Read them, so that `soon` knows them from the first request on. An instance starts without a database, too:
+        after `patience` seconds, or an error, `soon` goes on trying."""
+        with contextlib.suppress(*DATABASE_ERRORS):
+            async with asyncio.timeout(patience):
+                await self.now()
 
     @property
     def latest(self) -> CompanySettings:

@@ -274,6 +274,39 @@ async def test_a_database_that_fails_is_told_to_all_and_asked_again(settings: Se
             assert await present.now() == await company_settings(db)
 
 
+async def test_what_only_shapes_knows_nothing_rather_than_the_defaults_until_they_were_read(
+    settings: Settings, database: Database
+) -> None:
+    counted = CountedDatabase(database)
+    counted.gate.clear()
+    deaf = NotificationListener("postgresql://127.0.0.1:1/nowhere")
+    present = CurrentSettings(deaf, counted)  # type: ignore[arg-type]
+    await present.prepare(patience=0.01)
+    assert present.soon() is None
+    counted.gate.set()
+
+    async def is_known() -> bool:
+        return present.soon() is not None
+
+    await eventually(is_known)
+
+
+async def test_first_requests_of_a_new_instance_have_the_limit_that_the_company_set(
+    settings: Settings, database: Database, owner: asyncpg.Connection
+) -> None:
+    user_id = await make_user(database, Role.VIEWER)
+    await set_company(database, requests_per_minute_per_user=1_000_000)
+    # more than the default, in a window that is not over soon
+    await owner.execute(
+        "insert into rate_limits (key, taken, resets_at) values ($1, 50000, now() + interval '1 hour')",
+        f"user:{user_id}",
+    )
+    async with two_instances(settings) as both:
+        headers = {"Authorization": f"Bearer {token_of(settings, user_id)}"}
+        calls = (client.get("/api/v1/auth/me", headers=headers) for client in both.clients for _ in range(8))
+        assert {answer.status_code for answer in await asyncio.gather(*calls)} == {200}
+
+
 async def test_the_document_does_not_depend_on_what_is_set(client: httpx.AsyncClient, database: Database) -> None:
     before = (await client.get("/schema/openapi.json")).json()
     await set_company(database, currency="JPY", export_retention_hours=5)
