@@ -31,7 +31,7 @@ test-real: $(VENV)/.dev ## the Online Retail year, in and out; needs REAL_DATA
 chaos: $(VENV)/.dev ## named faults in real processes, and a table of the results (six minutes)
 	$(PYTEST) -n $(WORKERS) --dist loadgroup tests/chaos $(T)
 
-test-fuzz: $(VENV)/.dev ## chains of generated requests, as each role and with a key (two minutes)
+test-fuzz: $(VENV)/.dev ## generated requests to each operation, and chains of them with each role and a key (three minutes)
 	$(PYTEST) -n $(WORKERS) tests/fuzz $(T)
 
 soak: $(VENV)/.dev ## random faults in real processes for MINUTES, from a SEED, then the check that nothing was lost
@@ -95,7 +95,7 @@ types: $(VENV)/.dev ## mypy --strict
 format: $(VENV)/.dev ## fix what ruff can fix, and format
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-routes: $(VENV)/.dev ## write the table of endpoints in the README, from what the routes declare
+routes: $(VENV)/.dev ## write the tables in ops/endpoints.md, from what the code declares
 	$(BIN)/python -m tests.architecture.route_table
 
 constraints: $(VENV)/.dev ## write the exact installed versions into ops/constraints.txt, and digests for the image into ops/hashes.txt

@@ -42,6 +42,8 @@ import httpx
 
 from erp_service.client_http import ClientError as ClientError
 from erp_service.client_http import Connection, Notice, ShowBytes, Upload, json_of, retry_after
+from erp_service.client_http import NotIntact as NotIntact
+from erp_service.client_http import NotSucceeded as NotSucceeded
 from erp_service.client_http import Refused as Refused
 from erp_service.client_http import SignedOut as SignedOut
 from erp_service.client_http import Unreachable as Unreachable
@@ -81,21 +83,6 @@ class Options(_For, total=False):
 
 class Writable(Protocol):
     def write(self, data: bytes, /) -> object: ...
-
-
-class NotSucceeded(ClientError):
-    """The job failed, was canceled or has expired. `job` has the details."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        error = job.get("error") or {}
-        reason = error.get("detail") or error.get("title")
-        what = "import" if job["links"]["self"].startswith(IMPORTS) else "export"
-        super().__init__(f"The {what} is {job['status']}{f': {reason}' if reason else ''}.")
-
-
-class NotIntact(ClientError):
-    """The digest of the downloaded bytes is not the published one. A file was removed; a stream's reader has it all."""
 
 
 class Client:

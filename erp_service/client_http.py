@@ -60,6 +60,21 @@ class Unreachable(ClientError):
     """No usable answer for as long as the request was retried. A download can continue later where it broke."""
 
 
+class NotSucceeded(ClientError):
+    """The job failed, was canceled or has expired. `job` has the details."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.job = job
+        error = job.get("error") or {}
+        reason = error.get("detail") or error.get("title")
+        what = "import" if "/imports/" in job["links"]["self"] else "export"
+        super().__init__(f"The {what} is {job['status']}{f': {reason}' if reason else ''}.")
+
+
+class NotIntact(ClientError):
+    """The digest of the downloaded bytes is not the published one. A file was removed; a stream's reader has it all."""
+
+
 class Upload:
     """The bytes of a file from its beginning, each time that it is iterated."""
 

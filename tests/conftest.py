@@ -15,16 +15,14 @@ from hypothesis import settings as hypothesis_settings
 from litestar import Litestar
 
 from erp_service.access.roles import Role
-from erp_service.app import create_app
 from erp_service.db import migrate as schema
 from erp_service.db.engine import Database
 from erp_service.observability import telemetry
-from erp_service.services import build_services
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from erp_service.worker_services import WorkerServices, build_worker_services
 from tests.support import other_server
-from tests.support.apps import SharedApp, running
+from tests.support.apps import SharedApp, fresh_instance
 from tests.support.clients import SignIn, UserClient, client_of
 from tests.support.clusters import in_memory, temporary_cluster
 from tests.support.company import AS_OF_TESTS
@@ -116,11 +114,7 @@ async def shared_app(
     """An instance with one database for the many tests that store nothing: a database each would be most of their time.
 
     A test may register routes of its own with it."""
-    name = f"shared_{os.getpid()}"
-    await as_owner(cluster, f'create database "{name}" template "{template}"')
-    settings = settings_for(cluster, name, tmp_path_factory.mktemp("shared"))
-    app = create_app(build_services(as_role(settings, "erp_api")))
-    async with running(app):
+    async with fresh_instance(cluster, template, f"shared_{os.getpid()}", tmp_path_factory.mktemp("shared")) as app:
         yield app
 
 

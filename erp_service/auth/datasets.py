@@ -2,6 +2,7 @@
 
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
+from erp_service.auth.api_keys.validity import ACTIVE
 from erp_service.registry.datasets import Column, Dataset, Filter, a_flag, a_time, one_of, search_filter
 
 _FILTERS = (
@@ -33,6 +34,7 @@ USERS = Dataset(
 _OF_USER = "from audit_log l where l.entity = 'user' and l.entity_id = u.id::text"
 _FAILURES = "('user.sign_in_failed', 'user.second_factor_failed')"
 _ROLE_CHANGE = f"{_OF_USER} and l.before ->> 'role' <> l.after ->> 'role' order by l.id desc limit 1"
+_ACTIVE_KEYS = f"from api_keys where api_keys.user_id = u.id and {ACTIVE}"
 
 ACCESS_REVIEW = Dataset(
     name="access_review",
@@ -55,6 +57,12 @@ ACCESS_REVIEW = Dataset(
         ),
         Column("last_login_at", "timestamp", "u.last_login_at", "when they last signed in"),
         Column("open_sign_ins", "integer", "erp_open_sign_ins(u.id)", "how many of their sign-ins are open"),
+        Column(
+            "active_api_keys",
+            "integer",
+            f"(select count(*) {_ACTIVE_KEYS})",
+            "how many API keys that act for them are neither revoked nor expired",
+        ),
         Column(
             "failed_sign_ins_30_days",
             "integer",

@@ -24,13 +24,14 @@ FEATURE = Feature(
         "erp_service.imports.jobs.schemas:SeparatorName",
     ),
     event_types=(
+        # the only event of all that a file has changed: whoever follows the one follows the other
+        EventTypes(Role.VIEWER, Scope.ITEMS_READ, ("import.items",)),
+        EventTypes(Role.VIEWER, Scope.LOCATIONS_READ, ("import.locations",)),
+        EventTypes(Role.VIEWER, Scope.STOCK_READ, ("import.movements",)),
         EventTypes(
             Role.ADMIN,
             Scope.IMPORTS_READ,
             (
-                "import.items",
-                "import.locations",
-                "import.movements",
                 "import.submitted",
                 "import.checked",
                 "import.canceled",

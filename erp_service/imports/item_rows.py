@@ -33,7 +33,9 @@ LAYOUT = Layout(
 )
 _OPTIONAL = LAYOUT.known[len(LAYOUT.required) :]
 _STATUSES: tuple[str, ...] = get_args(ItemStatus)
-_BATCH = 5_000
+_NEW_BATCH = 5_000
+_CHANGE_BATCH = 1_000
+"""Fewer, since for each item the one before and its audit entry are in memory as well."""
 
 
 class ItemRow(NamedTuple):
@@ -133,8 +135,8 @@ async def store(
         await _lock_existing(db, table, progress)
         table = await asyncio.to_thread(table.again, faults)
     fingerprint, refusals, total = Fingerprint(), faults.apart(), Counts(0, 0)
-    remaining = rows(table, faults)
-    while batch := await asyncio.to_thread(lambda: list(islice(remaining, _BATCH))):
+    remaining, size = rows(table, faults), _NEW_BATCH if mode == "create" else _CHANGE_BATCH
+    while batch := await asyncio.to_thread(lambda: list(islice(remaining, size))):
         for row in batch:
             fingerprint.add_struct(row.body)
         if mode == "create":

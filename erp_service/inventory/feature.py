@@ -85,8 +85,8 @@ FEATURE = Feature(
         ),
     ),
     enums=(
-        "erp_service.inventory.bulk_schemas:BulkMode",
-        "erp_service.inventory.bulk_schemas:BulkStatus",
+        "erp_service.inventory.bulk.schemas:BulkMode",
+        "erp_service.inventory.bulk.schemas:BulkStatus",
         "erp_service.inventory.schemas:ItemStatus",
         "erp_service.inventory.schemas:LocationType",
         "erp_service.inventory.schemas:EntryType",

@@ -18,7 +18,7 @@ class StockAtLocation(Struct):
     reserved: Annotated[Decimal, Meta(description="what of it is reserved")]
 
 
-class StockOfItem(Struct):
+class ItemAtLocation(Struct):
     """One item with stock at the location."""
 
     item_id: Annotated[int, Meta(description="the id of the item")]
@@ -43,7 +43,7 @@ class LocationsWithStock(Struct):
 
 class ItemsWithStock(Struct):
     items: Annotated[int, Meta(description="the number of all items with such stock")]
-    stock: Annotated[list[StockOfItem], Meta(description="the first of them")]
+    stock: Annotated[list[ItemAtLocation], Meta(description="the first of them")]
 
 
 class Children(Struct):

@@ -42,6 +42,9 @@ class Edit(validation.OwnType, Generic[Body, Shown]):
     _writable: ClassVar[frozenset[str]]
     removable: ClassVar[frozenset[str]]
     """The fields that have a default, so that a merge patch may remove them."""
+    moving: ClassVar[frozenset[str]] = frozenset()
+    """Read-only fields that the service changes by itself, without a new `ETag`. What a body says of them is ignored:
+    nobody can know that it is still so."""
     _read_only: ClassVar[Mapping[str, FieldInfo]]
     """What GET shows and a client cannot write."""
 
@@ -76,6 +79,7 @@ class Edit(validation.OwnType, Generic[Body, Shown]):
             Fault("is read-only", pointer=f"/{validation.escape(name)}")
             for name, field in self._read_only.items()
             if name in given
+            and name not in self.moving
             and (present is None or not _is_same(field.type, given[name], getattr(present, field.name)))
         ]
 

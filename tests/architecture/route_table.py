@@ -1,5 +1,5 @@
-"""Every endpoint with its least role and the scope that an API key needs, as the routes declare them: the table in the
-README, and what the matrix of callers expects. `make routes` writes the table."""
+"""Every endpoint and every type of event with its least role and the scope that an API key needs, as they are declared:
+the tables in ops/endpoints.md, and what the matrix of callers expects. `make routes` writes the page."""
 
 import re
 from collections.abc import Iterator
@@ -7,12 +7,28 @@ from pathlib import Path
 from typing import NamedTuple
 
 from erp_service.access.roles import Role
-from erp_service.access.scopes import KeyAccess, Keys
+from erp_service.access.scopes import KeyAccess, Keys, Scope
+from erp_service.features import FEATURES
 from erp_service.web.routing import PUBLIC
 from tests.architecture.assembled import HANDLERS
 
-README = Path(__file__).parents[2] / "README.md"
-BEGIN, END = "<!-- endpoints: made by `make routes` -->", "<!-- end of endpoints -->"
+PAGE = Path(__file__).parents[2] / "ops/endpoints.md"
+_TEXT = """\
+# Every endpoint and every type of event
+
+Made by `make routes` from what the code declares. Who calls needs at least the role; an API key needs the scope, too.
+The OpenAPI document at `/schema/openapi.json` has the fields of each.
+
+## Endpoints
+
+{endpoints}
+
+## Types of events
+
+What `GET /api/v1/events` and webhooks tell of. A webhook is told only of what the role ADMIN may read.
+
+{events}
+"""
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -24,6 +40,8 @@ class Endpoint(NamedTuple):
     path: str
     role: Role | None
     scope: KeyAccess
+    while_password_expired: bool
+    without_second_factor: bool
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -32,7 +50,14 @@ class Endpoint(NamedTuple):
 def endpoints() -> list[Endpoint]:
     """All of them, also those that the OpenAPI document leaves out; by path."""
     each = [
-        Endpoint(method, path, handler.opt["role"], handler.opt["scope"])
+        Endpoint(
+            method,
+            path,
+            handler.opt["role"],
+            handler.opt["scope"],
+            handler.opt.get("while_password_expired", False),
+            handler.opt.get("without_second_factor", False),
+        )
         for path, handler in HANDLERS
         for method in handler.http_methods
     ]
@@ -65,13 +90,22 @@ def _which(role: Role | None, scope: KeyAccess) -> str:
     return "any key" if scope is Keys.ANY else f"`{scope}`"
 
 
-def written(readme: str) -> str:
-    """The README with the present table. Raises ValueError if it has no place for it."""
-    before, _, rest = readme.partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise ValueError(f"the README needs the lines {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+def event_table() -> str:
+    """In Markdown; types with the same role and scope share a row."""
+    rows: dict[tuple[Role, Scope], list[str]] = {}
+    for feature in FEATURES:
+        for types in feature.event_types:
+            rows.setdefault((types.role, types.scope), []).extend(types.names)
+    lines = ["| type | least role | scope of a key |", "|---|---|---|"]
+    for (role, scope), names in sorted(rows.items(), key=lambda row: sorted(row[1])):
+        shown = ", ".join(f"`{name}`" for name in sorted(names))
+        lines.append(f"| {shown} | {role} | `{scope}` |")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """What ops/endpoints.md says at present."""
+    return _TEXT.format(endpoints=table(), events=event_table())
 
 
 def paths_called() -> Iterator[tuple[Endpoint, str]]:
@@ -83,4 +117,4 @@ def paths_called() -> Iterator[tuple[Endpoint, str]]:
 
 
 if __name__ == "__main__":
-    README.write_text(written(README.read_text()))
+    PAGE.write_text(page())

@@ -1,10 +1,10 @@
-"""The README's table of endpoints says what the routes declare."""
+"""The tables of endpoints and of events say what the code declares."""
 
-from tests.architecture.route_table import README, endpoints, written
+from tests.architecture.route_table import PAGE, endpoints, page
 
 
-def test_the_table_in_the_readme_is_up_to_date() -> None:
-    assert README.read_text() == written(README.read_text()), "run `make routes`"
+def test_the_tables_are_up_to_date() -> None:
+    assert PAGE.read_text() == page(), "run `make routes`"
 
 
 def test_every_endpoint_is_there_once() -> None:

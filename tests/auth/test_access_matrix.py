@@ -5,24 +5,27 @@ A new route is in it by itself. A new kind of caller is one more line in `add_pe
 one is a name more in REFUSALS."""
 
 import itertools
-from collections.abc import Iterator
+import os
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 from litestar import Litestar
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from erp_service.access import key_format
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Keys, Scope
 from erp_service.auth.api_keys.models import ApiKey
+from erp_service.auth.models import User
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from erp_service.web.routing import PUBLIC
 from tests.architecture.route_table import Endpoint, paths_called
-from tests.support.apps import services_of
+from tests.support.apps import fresh_instance, services_of
 from tests.support.clients import client_of
 from tests.support.databases import connected
 from tests.support.users import make_user, token_of
@@ -32,6 +35,7 @@ REFUSALS = {
     "unauthorized",
     "forbidden",
     "password-change-required",
+    "second-factor-required",
     "not-for-api-keys",
     "api-key-scope",
     "api-key-network",
@@ -42,7 +46,10 @@ LET_IN = "let in"
 
 
 class Caller:
-    """`refusal` is what the caller gets wherever a token is needed. A key has `scopes`, a person has none."""
+    """`refusal` is what the caller gets wherever a token is needed. A key has `scopes`, a person has none.
+
+    A person with `password_expired`, or who `lacks_second_factor`, has to see to that first, and to the password before
+    the second factor."""
 
     def __init__(
         self,
@@ -52,8 +59,11 @@ class Caller:
         role: Role | None = None,
         scopes: frozenset[Scope] | None = None,
         refusal: str | None = None,
+        password_expired: bool = False,
+        lacks_second_factor: bool = False,
     ) -> None:
         self.name, self.role, self.scopes, self.refusal = name, role, scopes, refusal
+        self.password_expired, self.lacks_second_factor = password_expired, lacks_second_factor
         self._credential = credential
 
     def headers(self, settings: Settings) -> dict[str, str]:
@@ -69,6 +79,10 @@ class Caller:
             return LET_IN
         if self.refusal is not None:
             return self.refusal
+        if self.password_expired and not endpoint.while_password_expired:
+            return "password-change-required"
+        if self.lacks_second_factor and not endpoint.without_second_factor:
+            return "second-factor-required"
         if self.scopes is not None and endpoint.scope is Keys.NONE:
             return "not-for-api-keys"
         if self.role is None or not self.role.includes(endpoint.role):
@@ -85,8 +99,13 @@ class Matrix:
         self._database = database
         self.callers: list[Caller] = [Caller("nobody", None, refusal="unauthorized")]
 
-    async def person(self, role: Role) -> int:
-        return await make_user(self._database, role)
+    async def person(self, role: Role, **values: object) -> int:
+        """With a second factor, unless `second_factor_since` is None."""
+        user_id = await make_user(self._database, role)
+        columns = {"second_factor_since": datetime.now(UTC), **values}
+        async with self._database.write() as db:
+            await db.execute(update(User).where(User.id == user_id).values(columns))
+        return user_id
 
     async def key(self, maker: int, role: Role, *scopes: Scope, **values: object) -> str:
         key = key_format.new_key()
@@ -95,27 +114,31 @@ class Matrix:
             await db.execute(insert(ApiKey).values({**row, "digest": key_format.digest(key), **values}))
         return key
 
-    def add(
-        self,
-        name: str,
-        credential: str | int | None,
-        *,
-        role: Role | None = None,
-        scopes: frozenset[Scope] | None = None,
-        refusal: str | None = None,
-    ) -> None:
-        self.callers.append(Caller(name, credential, role=role, scopes=scopes, refusal=refusal))
+    def add(self, *caller: Any, **values: Any) -> None:
+        self.callers.append(Caller(*caller, **values))
 
 
-async def add_people(matrix: Matrix, owner: asyncpg.Connection) -> None:
+_UNPREPARED: dict[str, tuple[dict[str, object], dict[str, bool]]] = {
+    "without the second factor": ({"second_factor_since": None}, {"lacks_second_factor": True}),
+    "who must change the password": ({"must_change_password": True}, {"password_expired": True}),
+    "who must do both": (
+        {"second_factor_since": None, "must_change_password": True},
+        {"lacks_second_factor": True, "password_expired": True},
+    ),
+}
+"""Columns of users, and what they make of the caller."""
+
+
+async def add_people(matrix: Matrix) -> None:
     for role in Role:
         matrix.add(role, await matrix.person(role), role=role)
-    gone = await matrix.person(Role.SUPER_ADMIN)
-    await owner.execute("update users set is_active = false where id = $1", gone)
+    for what, (columns, lack) in _UNPREPARED.items():
+        matrix.add(f"person {what}", await matrix.person(Role.SUPER_ADMIN, **columns), role=Role.SUPER_ADMIN, **lack)
+    gone = await matrix.person(Role.SUPER_ADMIN, is_active=False)
     matrix.add("deactivated person", gone, refusal="unauthorized")
 
 
-async def add_keys(matrix: Matrix, owner: asyncpg.Connection) -> None:
+async def add_keys(matrix: Matrix) -> None:
     chief, every, past = await matrix.person(Role.SUPER_ADMIN), frozenset(Scope), datetime.now(UTC) - timedelta(days=1)
     for role in Role:
         matrix.add(f"key of {role}", await matrix.key(chief, role, *every), role=role, scopes=every)
@@ -125,14 +148,18 @@ async def add_keys(matrix: Matrix, owner: asyncpg.Connection) -> None:
     staff = await matrix.person(Role.STAFF)
     key = await matrix.key(staff, Role.SUPER_ADMIN, *every)
     matrix.add("key of a maker who was demoted", key, role=Role.STAFF, scopes=every)
-    gone = await matrix.person(Role.SUPER_ADMIN)
-    await owner.execute("update users set is_active = false where id = $1", gone)
+    gone = await matrix.person(Role.SUPER_ADMIN, is_active=False)
     for name, maker, values in (
         ("revoked key", chief, {"revoked_at": past}),
         ("expired key", chief, {"expires_at": past}),
         ("key of a deactivated maker", gone, {}),
     ):
         matrix.add(name, await matrix.key(maker, Role.SUPER_ADMIN, *every, **values), refusal="unauthorized")
+    for what, (columns, _) in _UNPREPARED.items():
+        maker = await matrix.person(Role.SUPER_ADMIN, **columns)
+        key = await matrix.key(maker, Role.SUPER_ADMIN, *every)
+        # what a maker must do first does not stop the programs that run by now
+        matrix.add(f"key of a maker {what}", key, role=Role.SUPER_ADMIN, scopes=every)
     matrix.add("unknown key", key_format.new_key(), refusal="unauthorized")
     matrix.add("cut key", key_format.new_key()[:-1], refusal="unauthorized")
     elsewhere = await matrix.key(chief, Role.SUPER_ADMIN, *every, networks=["203.0.113.0/24"])
@@ -140,12 +167,22 @@ async def add_keys(matrix: Matrix, owner: asyncpg.Connection) -> None:
 
 
 @pytest.fixture(scope="session")
-async def callers(shared_app: Litestar) -> list[Caller]:
-    services = services_of(shared_app)
+async def strict_app(
+    cluster: Cluster, template: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Litestar]:
+    """An instance of a company in which everybody must have a second factor."""
+    async with fresh_instance(cluster, template, f"strict_{os.getpid()}", tmp_path_factory.mktemp("strict")) as app:
+        async with connected(services_of(app).settings.migration_database_url or "") as owner:
+            await owner.execute("""update company set settings = '{"second_factor_from": "VIEWER"}'""")
+        yield app
+
+
+@pytest.fixture(scope="session")
+async def callers(strict_app: Litestar) -> list[Caller]:
+    services = services_of(strict_app)
     matrix = Matrix(services.database)
-    async with connected(services.settings.migration_database_url or "") as owner:
-        await add_people(matrix, owner)
-        await add_keys(matrix, owner)
+    await add_people(matrix)
+    await add_keys(matrix)
 
     async def hears() -> bool:
         return services.notifications.is_current
@@ -173,13 +210,13 @@ _STRANGERS = ("nobody", "deactivated person", "revoked key")
 
 @pytest.mark.parametrize(("endpoint", "path"), CALLS, ids=[str(endpoint) for endpoint, _ in CALLS])
 async def test_who_is_let_in_and_how_others_are_refused(
-    shared_app: Litestar, callers: list[Caller], endpoint: Endpoint, path: str
+    strict_app: Litestar, callers: list[Caller], endpoint: Endpoint, path: str
 ) -> None:
-    settings = services_of(shared_app).settings
+    settings = services_of(strict_app).settings
     # where no token is needed, none is looked at: a few callers show it
     who = callers if endpoint.role is not PUBLIC else [each for each in callers if each.name in _STRANGERS]
     seen: dict[str, str] = {}
-    async with client_of(shared_app) as client:
+    async with client_of(strict_app) as client:
         for caller in who:
             # nothing that a handler would accept, so that nobody changes anything
             body: dict[str, object] | None = None if endpoint.method in ("GET", "HEAD") else {}
@@ -199,9 +236,11 @@ def _without_body(answer: httpx.Response, hoped: str) -> str:
 
 def kinds() -> Iterator[str]:
     yield from ("nobody", *Role, "deactivated person")
+    yield from (f"person {what}" for what in _UNPREPARED)
     yield from (f"key of {role}" for role in Role)
     yield from (f"key for {scope}" for scope in Scope)
     yield from ("revoked key", "expired key", "unknown key", "cut key", "key of a deactivated maker")
+    yield from (f"key of a maker {what}" for what in _UNPREPARED)
     yield from ("key of a maker who was demoted", "key on a foreign network")
 
 

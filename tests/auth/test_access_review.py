@@ -6,6 +6,7 @@ import httpx
 
 from erp_service.access.roles import Role
 from tests.auth.devices import log_in, with_device
+from tests.auth.keys import KEYS, make_key
 from tests.auth.people import Join, login
 from tests.exports.jobs import JOBS, done
 from tests.support.clients import UserClient
@@ -21,6 +22,8 @@ async def test_each_user_with_what_an_auditor_asks_for(
     await login(client, grace.email, "a wrong password")
     await login(client, ada.email)
     await login(client, ada.email)
+    _, revoked = await make_key(super_admin), await make_key(super_admin)
+    assert (await super_admin.delete(f"{KEYS}/{revoked.id}")).status_code == 204
     body = {"role": "ADMIN", "reason": "runs the shop now"}
     assert (await super_admin.post(f"/api/v1/users/{grace.id}/role", json=body)).status_code == 200
     async with work():
@@ -29,6 +32,8 @@ async def test_each_user_with_what_an_auditor_asks_for(
         without = await done(super_admin, "access_review", filter={"second_factor": False}, columns=["id"])
         late = await done(super_admin, "access_review", filter={"no_login_since": "2020-01-01"}, columns=["id"])
     rows = {row["email"]: row for row in map(json.loads, text.splitlines())}
+    keys = {row["id"]: row["active_api_keys"] for row in rows.values()}
+    assert keys == {grace.id: 0, ada.id: 0, super_admin.user_id: 1}
     hers, other = rows[grace.email], rows[ada.email]
     assert (hers["role"], hers["role_changed_by"]) == ("ADMIN", super_admin.user_id)
     assert hers["role_changed_at"] > hers["last_login_at"]

@@ -73,6 +73,24 @@ def test_recovery_codes_are_120_random_bits_and_read_however_they_are_typed() ->
         assert codes.plain(f" {code.upper().replace('-', ' ')} ") == codes.plain(code) == code.replace("-", "")
 
 
+@pytest.mark.parametrize(
+    ("company_name", "issuer"),
+    [
+        ("Harbour Lane Coffee", "Harbour Lane Coffee"),
+        (None, codes.ISSUER),
+        ("Müller + Söhne & Co: 100 %", "Müller + Söhne & Co 100 %"),
+        (":", codes.ISSUER),
+        ("\N{HOT BEVERAGE}\N{VARIATION SELECTOR-16}" * 100, "\N{HOT BEVERAGE}\N{VARIATION SELECTOR-16}" * 25),
+    ],
+)
+def test_the_device_shows_the_name_of_the_company(company_name: str | None, issuer: str) -> None:
+    email = "a" * 64 + "@" + "b" * 180 + ".example"
+    address = codes.otpauth_address(pyotp.random_base32(), email, company_name)
+    parsed = pyotp.parse_uri(address)
+    assert (parsed.issuer, parsed.name) == (issuer, email)
+    assert len(address) < 2_953, "a QR code holds it"
+
+
 # Setting it up.
 
 
@@ -83,9 +101,13 @@ async def test_a_second_factor_is_set_up_with_the_password_and_confirmed_with_a_
     there = await signed_in(client, grace.email)
     answer = await client.post(TOTP, json={"password": PASSWORD}, headers=bearer(pair))
     assert answer.headers["cache-control"] == "no-store"
+    parsed = pyotp.parse_uri(answer.json()["uri"])
+    assert (parsed.name, parsed.issuer) == (grace.email, codes.ISSUER)
+    await owner.execute("""update company set settings = '{"company_name": "Harbour Lane Coffee"}'""")
+    answer = await client.post(TOTP, json={"password": PASSWORD}, headers=bearer(pair))
     enrolment = answer.json()
     parsed = pyotp.parse_uri(enrolment["uri"])
-    assert (parsed.name, parsed.issuer, parsed.secret) == (grace.email, "ERP", enrolment["secret"])
+    assert (parsed.name, parsed.issuer, parsed.secret) == (grace.email, "Harbour Lane Coffee", enrolment["secret"])
     # nothing has changed yet
     assert (await log_in(client, grace.email, None)).status_code == 200
     assert not (await me(client, pair)).json()["second_factor"]

@@ -13,6 +13,7 @@ from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.support.company import as_of_tests
 from tests.support.settings import settings_for
+from tests.support.trail import seal_all
 from tests.support.users import make_user
 
 DATABASE = "bench"
@@ -82,6 +83,8 @@ async def made(
         await connection.execute(_MOVEMENTS % sizes)
         for index in indexes:
             await connection.execute(index)
+        # as it was posted long ago: else the first worker would seal it while something is measured
+        await seal_all(settings)
         await connection.execute("vacuum analyze")
         await connection.execute("checkpoint")
     finally:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-import structlog
 
 from erp_service import settings as environment
 from erp_service.access.principals import system
@@ -13,6 +12,7 @@ from erp_service.company.environment import MOVED, ignored_variables, take_over,
 from erp_service.company.queries import settings_out
 from erp_service.company.settings import CompanySettings
 from erp_service.db.engine import Database
+from erp_service.observability import telemetry
 from erp_service.settings import Settings
 from tests.company.settings_api import entries
 from tests.support.company import set_company
@@ -91,16 +91,21 @@ def test_no_setting_is_in_both_places() -> None:
     assert company > {*MOVED}
 
 
-def test_a_process_with_such_a_variable_starts_and_says_that_it_is_ignored() -> None:
+def test_a_process_with_such_a_variable_starts_and_says_that_it_is_ignored(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """During a roll, the version before still needs it."""
     environ = {**URL, "ERP_CURRENCY": "CHF", "ERP_TIMEZONE": "Europe/Zurich", "ERP_AUDIT_RETENTION_DAYS": ""}
     assert environment.load(environ).database_url == URL["ERP_DATABASE_URL"]
     assert ignored_variables(environ) == ["ERP_CURRENCY", "ERP_TIMEZONE"]
-    with structlog.testing.capture_logs() as logs:
+    telemetry.configure(Settings(database_url="", log_format="json", log_level="info"))
+    try:
         warn_of_ignored(environ)
         warn_of_ignored(URL)
-    (line,) = logs
-    assert (line["log_level"], line["variables"]) == ("warning", ["ERP_CURRENCY", "ERP_TIMEZONE"])
+    finally:
+        telemetry.configure(Settings(database_url="", log_level="error", log_format="text"))
+    line = json.loads(capsys.readouterr().err)
+    assert (line["level"], line["variables"]) == ("warning", ["ERP_CURRENCY", "ERP_TIMEZONE"])
     assert "PATCH /api/v1/settings" in line["advice"]
 
 

@@ -25,6 +25,9 @@ def test_there_is_one_list_of_settings() -> None:
     assert {*SettingsChange.__struct_fields__} == {*SettingsOut.__struct_fields__, "reason"}
 
 
+WITH_SECOND_FACTORS = "update users set second_factor_since = now()"
+
+
 async def test_what_nobody_has_set_has_its_default(admin: UserClient) -> None:
     answer = await admin.get(SETTINGS)
     shown = answer.json()
@@ -93,12 +96,17 @@ async def test_null_gives_a_setting_its_default_and_nothing_of_it_stays_stored(
         "export_estimates_per_minute": 1,
         "export_downloads_per_minute": 1,
         "signed_addresses_per_minute": 1,
+        "imports_running_per_user": 2,
+        "imports_waiting_per_user": 1,
+        "import_bytes_per_user": 1024,
+        "import_submissions_per_hour": 1,
         "requests_per_minute_per_user": 60,
         "requests_per_minute_per_key": 60,
         "second_factor_from": "ADMIN",
     }
     assert {*every} == {*DEFAULTS, "timezone"}
     await owner.execute("update users set role = 'SUPER_ADMIN' where id = $1", admin.user_id)
+    await owner.execute(WITH_SECOND_FACTORS)
     shown = await changed(admin, **every)
     assert {name: shown[name] for name in every} == every
     shown = await changed(admin, **dict.fromkeys(every))
@@ -125,6 +133,7 @@ async def test_what_another_version_has_stored_within_other_bounds_stops_nothing
 ) -> None:
     """As after a roll back. What guards is then at its strictest."""
     stored = {"exports_running_per_user": 10**6, "currency": "CHF", "second_factor_from": "AUDITOR", "of_tomorrow": 5}
+    await owner.execute(WITH_SECOND_FACTORS)
     await owner.execute("update company set settings = $1::text::jsonb", json.dumps(stored))
     shown = (await admin.get(SETTINGS)).json()
     assert (shown["exports_running_per_user"], shown["currency"], shown["second_factor_from"]) == (2, "CHF", "VIEWER")
@@ -219,8 +228,11 @@ async def test_who_may_not(staff: UserClient, viewer: UserClient, client: httpx.
         assert (await who.patch(SETTINGS, json={"company_name": "Mine"})).status_code == status
 
 
-async def test_guards_of_the_owner_need_the_highest_role(admin: UserClient, super_admin: UserClient) -> None:
+async def test_guards_of_the_owner_need_the_highest_role(
+    admin: UserClient, super_admin: UserClient, owner: asyncpg.Connection
+) -> None:
     """An ADMIN could else do away with the second factor, or with the traces of what they did."""
+    await owner.execute(WITH_SECOND_FACTORS)
     for values in ({"second_factor_from": "ADMIN"}, {"audit_retention_days": 30}):
         assert await refused(admin, **values, company_name="Lumen") == (403, [])
         await changed(super_admin, **values)

@@ -240,6 +240,29 @@ async def test_workers_and_readers_read_no_answers_tokens_or_files_that_are_not_
     )
 
 
+async def test_workers_and_readers_know_which_keys_are_valid_and_read_and_change_none(
+    owner: asyncpg.Connection,
+) -> None:
+    for role in ("erp_worker", "erp_reader"):
+        known = "select id, user_id, role, scopes, networks, expires_at, revoked_at from api_keys"
+        assert await permitted(owner, role, known) == [known]
+        assert (
+            await permitted(
+                owner,
+                role,
+                "select digest from api_keys",
+                "select * from api_keys",
+                "select id from api_keys for update",
+                "update api_keys set revoked_at = now()",
+                "update api_keys set expires_at = null",
+                "delete from api_keys",
+                "insert into api_keys (user_id, name, role, scopes, digest, hint)"
+                " values (1, '', 'ADMIN', '{items:read}', sha256(''), '')",
+            )
+            == []
+        )
+
+
 async def test_worker_names_a_user_only_as_the_owner_of_the_export_or_schedule(
     database: Database, owner: asyncpg.Connection, settings: Settings
 ) -> None:
@@ -295,6 +318,38 @@ async def test_worker_names_a_user_only_as_the_owner_of_the_export_or_schedule(
         await owner.execute(acted)
     await owner.execute("set role erp_api")
     await owner.execute(entry.format(other, "item", 1))
+
+
+async def test_worker_names_the_owner_and_the_key_of_an_import_while_it_runs(
+    database: Database, owner: asyncpg.Connection
+) -> None:
+    """Also while a cancel is on its way, of which the worker learns within half a second."""
+    user_id, other = await make_user(database, Role.ADMIN), await make_user(database, Role.SUPER_ADMIN)
+    job_id = uuid4()
+    await owner.execute(
+        "insert into import_jobs (id, user_id, dataset, spec, retention_hours, most_role, filename, file_bytes,"
+        " api_key_id) values ($1, $2, 'items', '{}', 1, 'ADMIN', 'a.csv', 1, 7)",
+        job_id,
+        user_id,
+    )
+    entry = "insert into audit_log (user_id, api_key_id, action, entity, entity_id) values ({}, {}, 'a', '{}', '{}')"
+    by_key = [entry.format(user_id, 7, "item", 1), entry.format(user_id, 7, "import", 1)]
+    of_job = entry.format(user_id, "null", "import", job_id)
+    never = [
+        entry.format(user_id, 8, "item", 1),
+        entry.format("null", 8, "item", 1),
+        entry.format(other, 7, "item", 1),
+        entry.format(user_id, 7, "stock", 1),
+        entry.format(user_id, 7, "user", 1),
+        entry.format(other, "null", "import", job_id),
+        "update import_jobs set api_key_id = 8",
+    ]
+    assert await permitted(owner, "erp_worker", *by_key, entry.format("null", 7, "item", 1), of_job, *never) == [of_job]
+    for status in ("running", "canceling"):
+        await owner.execute("update import_jobs set status = $1", status)
+        assert await permitted(owner, "erp_worker", *by_key, of_job, *never) == [*by_key, of_job]
+    await owner.execute("update import_jobs set status = 'canceled'")
+    assert await permitted(owner, "erp_worker", *by_key, *never) == []
 
 
 SECRET = re.compile(r"hash|digest|secret|token|password|cipher|salt|otp")

@@ -10,7 +10,7 @@ import pytest
 from erp_service.access.principals import system
 from erp_service.db.engine import Database
 from erp_service.inventory import items
-from erp_service.inventory.bulk_schemas import MOST_ITEMS
+from erp_service.inventory.bulk.schemas import MOST_ITEMS
 from erp_service.inventory.posting import ledger, row_locks
 from erp_service.inventory.posting.row_locks import Wanted
 from erp_service.inventory.schemas import BarcodeText, ExternalIdText, ItemBody, NameText, SkuText

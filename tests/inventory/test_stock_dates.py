@@ -196,4 +196,4 @@ async def test_what_happens_now_asks_for_no_closed_period(
     await close(database, yesterday, system("test"))
     with sent_statements() as sent:
         await post(staff, "in", **BODY)
-    assert not any("from company" in str(statement) for statement in sent)
+    assert not any("closed_through" in str(statement) for statement in sent)

@@ -10,6 +10,7 @@ from time import monotonic
 import asyncpg
 from msgspec import Struct
 
+from erp_service.audit.sealing.background import sealed_tables
 from erp_service.db import locks
 from erp_service.db.engine import Database
 from erp_service.db.outages import DATABASE_ERRORS
@@ -23,6 +24,9 @@ from tests.soak.fleet import Fleet
 
 FINAL_SECONDS = 120.0
 """Seconds after the last fault within which every acknowledged export must have ended."""
+
+SEALED_SECONDS = 20.0
+"""Seconds after the last effect within which it must have its position in the trail."""
 
 _OPEN = "select id, status, attempt, queue_job_id from export_jobs where status in ('queued', 'running', 'canceling')"
 _HELD = (
@@ -63,6 +67,7 @@ async def judge(fleet: Fleet, ledger: Ledger, figures: Figures) -> list[str]:
     faults += await _stock(fleet, ledger)
     await _downloads(ledger)
     faults += await _files(fleet, figures)
+    faults += await sealed(fleet)
     faults += await verified(fleet.settings)
     return faults
 
@@ -174,6 +179,32 @@ async def _files(fleet: Fleet, figures: Figures) -> list[str]:
 
 def _directory(settings: Settings) -> Path:
     return Path(settings.export_store.removeprefix("file://"))
+
+
+async def sealed(fleet: Fleet) -> list[str]:
+    """One worker seals, whichever was killed, and nothing is without a position: `erp verify` judges only what is older
+    than what was sealed last."""
+    deadline = monotonic() + SEALED_SECONDS
+    while rows := [row for row in await fleet.look(_unsealed()) if row["count"]]:
+        if monotonic() > deadline:
+            return [f"not sealed {SEALED_SECONDS} s after the last fault: {rows}"]
+        await asyncio.sleep(0.2)
+    return []
+
+
+def _unsealed() -> str:
+    tables = [
+        f"""
+        select '{table.table}' as source, count(*) as count from {table.table} where not coalesce(
+          (select range_agg(row_ids) from trail where source = '{table.table}' and audit_id is null) @> id, false)
+        """
+        for table in sealed_tables()
+    ]
+    entries = (
+        "select 'audit_log' as source, count(*) as count from audit_log"
+        " where not exists (select from trail where audit_id = audit_log.id)"
+    )
+    return " union all ".join([entries, *tables])
 
 
 async def verified(settings: Settings) -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import NamedTuple
 
 import httpx
@@ -11,8 +12,10 @@ from litestar import Litestar
 from erp_service.app import create_app
 from erp_service.services import Services, build_services
 from erp_service.settings import Settings
+from erp_service.standalone.postgres import Cluster
 from tests.support.clients import client_of
-from tests.support.settings import as_role
+from tests.support.databases import as_owner
+from tests.support.settings import as_role, settings_for
 
 
 @contextlib.asynccontextmanager
@@ -35,6 +38,15 @@ async def running(app: Litestar) -> AsyncIterator[None]:
     finally:
         down.set()
         await task
+
+
+@contextlib.asynccontextmanager
+async def fresh_instance(cluster: Cluster, template: str, name: str, directory: Path) -> AsyncIterator[Litestar]:
+    """An instance with a database of its own, cloned from the template, for the many tests that store nothing."""
+    await as_owner(cluster, f'create database "{name}" template "{template}"')
+    app = create_app(build_services(as_role(settings_for(cluster, name, directory), "erp_api")))
+    async with running(app):
+        yield app
 
 
 class SharedApp:

@@ -14,7 +14,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from erp_service import validation
 from erp_service.access.roles import Role
-from erp_service.inventory.bulk_schemas import ItemBulk
+from erp_service.inventory.bulk.schemas import ItemBulk
 from erp_service.inventory.posting.schemas import Movements
 from erp_service.web.merge_patch import Edit
 from tests.support.apps import services_of

@@ -6,11 +6,15 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from erp_service import errors
 from erp_service.access.scopes import Keys, Scope
 from erp_service.app import create_app
+from erp_service.inventory.problems import LocationHasStock
 from erp_service.services import build_services
 from erp_service.web.openapi.document import document_of
+from erp_service.web.openapi.problem_schemas import ProblemSchemas
 from erp_service.web.routing import PUBLIC
 from tests.architecture.assembled import SETTINGS
 from tests.architecture.route_table import endpoints
@@ -71,6 +75,12 @@ def test_extension_members_of_problems_are_typed() -> None:
     assert "available" in SCHEMAS["InsufficientStockProblem"]["properties"]
     assert "retry_after" in SCHEMAS["TooManyProblem"]["properties"]
     assert SCHEMAS["ExportJobOut"]["properties"]["error"]["oneOf"][0] == {"$ref": "#/components/schemas/Problem"}
+
+
+def test_types_of_the_same_name_are_noticed_when_the_document_is_made() -> None:
+    assert "available" in SCHEMAS["StockOfItem"]["properties"]
+    with pytest.raises(ValueError, match="ItemAtLocation"):
+        ProblemSchemas({"ItemAtLocation": {}}).content([LocationHasStock])
 
 
 def test_no_problem_is_raised_with_a_member_that_its_type_does_not_name() -> None:

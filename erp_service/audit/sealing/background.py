@@ -14,7 +14,7 @@ from erp_service.registry.sealed import SealedTable
 from erp_service.registry.services import ServiceSet
 from erp_service.settings import Settings
 
-APPLICATION = "erp sealer"
+APPLICATION = "erp worker, sealing"
 
 PAUSE = 0.2
 """Seconds between two rounds: with the round itself, an event is there well within a second of its commit."""

@@ -12,29 +12,25 @@ from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
 from erp_service.auth.api_keys.models import ApiKey
 from erp_service.auth.api_keys.schemas import ApiKeyOut, ApiKeyPage, parse_network
+from erp_service.auth.api_keys.validity import ACTIVE
 from erp_service.db.pagination import SortKey, SortOrder, page
 from erp_service.db.sessions import ReadSession, Session
 from erp_service.db.statements import Prepared
 
-IS_ACTIVE = literal_column(
-    "(api_keys.revoked_at is null and (api_keys.expires_at is null or api_keys.expires_at > now()))", Boolean
-)
+IS_ACTIVE = literal_column(ACTIVE, Boolean)
 KEY_COLUMNS = (*(ApiKey.__table__.c[name] for name in ApiKeyOut.__struct_fields__ if name != "is_active"), IS_ACTIVE)
 """What `as_key` takes, in this order."""
 
 _NEWEST_FIRST = SortOrder([SortKey(ApiKey.id, "id", int)], descending=True)
 
+_RIGHTS_COLUMNS = (ApiKey.id, ApiKey.user_id, ApiKey.role, ApiKey.scopes, ApiKey.networks, ApiKey.expires_at)
 _RIGHTS = Prepared(
-    select(
-        ApiKey.digest,
-        ApiKey.id,
-        ApiKey.user_id,
-        ApiKey.role,
-        ApiKey.scopes,
-        ApiKey.networks,
-        ApiKey.expires_at,
-    ).where(ApiKey.digest == func.any(bindparam("digests", type_=ARRAY(LargeBinary))), IS_ACTIVE)
+    select(ApiKey.digest, *_RIGHTS_COLUMNS).where(
+        ApiKey.digest == func.any(bindparam("digests", type_=ARRAY(LargeBinary))), IS_ACTIVE
+    )
 )
+# without the digest, which workers may not read
+_RIGHTS_BY_ID = Prepared(select(*_RIGHTS_COLUMNS).where(ApiKey.id == bindparam("id"), IS_ACTIVE))
 
 
 async def rights(db: Session, digests: list[bytes]) -> dict[bytes, KeyRights]:
@@ -42,6 +38,12 @@ async def rights(db: Session, digests: list[bytes]) -> dict[bytes, KeyRights]:
     made, is missing."""
     rows = await db.execute(_RIGHTS, {"digests": digests})
     return {row[0]: _as_rights(*row[1:]) for row in rows}
+
+
+async def rights_by_id(db: Session, key_id: int) -> KeyRights | None:
+    """What the key may be used for; None if it was revoked, has expired, or was never made."""
+    row = (await db.execute(_RIGHTS_BY_ID, {"id": key_id})).one_or_none()
+    return row and _as_rights(*row)
 
 
 def _as_rights(

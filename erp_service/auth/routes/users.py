@@ -20,13 +20,15 @@ from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
 from erp_service.web.routing import Id, IfMatch, delete, get, patch, post, put
 
+_MOVING = frozenset({"last_login_at"})
+
 
 class UserReplacement(Replacement[UserChange, UserOut]):
-    pass
+    moving = _MOVING
 
 
 class UserPatch(MergePatch[UserChange, UserOut]):
-    pass
+    moving = _MOVING
 
 
 _BASE = "/api/v1/users"

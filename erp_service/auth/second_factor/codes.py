@@ -17,7 +17,10 @@ _RECOVERY_BYTES = 15
 """120 bits. Below 112, such codes would have to be hashed as passwords are (NIST SP 800-63B, 3.1.2.2)."""
 
 ISSUER = "ERP"
-"""What the device shows above the e-mail."""
+"""What the device shows above the e-mail, for a company without a name."""
+
+LONGEST_ISSUER = 50
+"""Characters. The address has the name twice, with up to 12 bytes for a character, and a QR code holds 2,953 bytes."""
 
 _TOTP = re.compile(r"[0-9]{6}", re.ASCII)
 _SEPARATORS = re.compile(r"[\s-]+")
@@ -28,9 +31,11 @@ def new_secret() -> str:
     return pyotp.random_base32()
 
 
-def otpauth_address(secret: str, email: str) -> str:
+def otpauth_address(secret: str, email: str, company_name: str | None) -> str:
     """The address that a device reads, mostly as a QR code (Key Uri Format of Google Authenticator)."""
-    return pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name=ISSUER)
+    # by that format a colon ends the issuer
+    issuer = " ".join((company_name or "").replace(":", " ").split())[:LONGEST_ISSUER].rstrip()
+    return pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name=issuer or ISSUER)
 
 
 def plain(typed: str) -> str:

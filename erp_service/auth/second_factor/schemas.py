@@ -35,7 +35,9 @@ class EnrolmentStart(Redacted, frozen=True, forbid_unknown_fields=True):
 
 class Enrolment(Redacted, frozen=True):
     secret: Annotated[str, Meta(description="the secret in base32, to be typed into the device")]
-    uri: Annotated[str, Meta(description="the same as an otpauth address, to be shown as a QR code")]
+    uri: Annotated[
+        str, Meta(description="the same as an otpauth address in the name of the company, to be shown as a QR code")
+    ]
     expires_at: Annotated[datetime, Meta(description="until when a code of it must be confirmed")]
 
 

@@ -61,7 +61,8 @@ async def start(login: LoginContext, who: Principal, claims: Claims, body: Enrol
         pending = {"pending_secret": login.secret_box.seal(secret), "pending_since": func.now()}
         statement = upsert(SecondFactor).values(user_id=account.id, **pending)
         await db.execute(statement.on_conflict_do_update(index_elements=[SecondFactor.user_id], set_=pending))
-        return Enrolment(secret, codes.otpauth_address(secret, account.email), datetime.now(UTC) + PENDING)
+        address = codes.otpauth_address(secret, account.email, (await company_settings(db)).company_name)
+        return Enrolment(secret, address, datetime.now(UTC) + PENDING)
 
     code = None if body.code is UNSET else body.code
     return await _proven(login, who, claims, body.password, code, begin, may_lack=True)

@@ -27,14 +27,30 @@ from erp_service.events.webhooks.schemas import (
     WebhookBody,
     WebhookOut,
     WebhookPage,
-    WebhookPatch,
 )
 from erp_service.events.webhooks.sending import signing, targets
 from erp_service.registry.services import ServiceSet
+from erp_service.web.merge_patch import MergePatch
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.quotas import MINUTE, at_most
 from erp_service.web.responses import ApiResponse, created, require_match, tagged
 from erp_service.web.routing import IfMatch, delete, get, patch, post
+
+
+class WebhookPatch(MergePatch[WebhookBody, WebhookOut]):
+    moving = frozenset(
+        {
+            "cursor",
+            "lag",
+            "blocked_position",
+            "blocked_since",
+            "failures",
+            "next_attempt_at",
+            "last_error",
+            "last_success_at",
+        }
+    )
+
 
 _PATH = "/api/v1/webhooks"
 _ONE = f"{_PATH}/{{webhook_id:uuid}}"
@@ -123,14 +139,17 @@ async def update_webhook(
     data: JSONBody[WebhookPatch],
     if_match: IfMatch = None,
 ) -> ApiResponse[WebhookOut]:
-    """A field that is left out stays. Whoever changes address or types, or switches a webhook on, must be allowed to
-    read all that it is told of.
+    """A merge patch (RFC 7396): a field that is left out stays as it is, null gives it its default. What GET shows may
+    be sent back; of that, what deliveries change (`cursor` and all that follows from it) is ignored: POST `/replay`
+    moves the `cursor`.
+
+    Whoever changes address or types, or switches a webhook on, must be allowed to read all that it is told of.
 
     Switched on again, it is told of everything since its `cursor`: to leave that out, replay it from a later position.
     An event that blocks it is sent again at once."""
     before = await queries.webhook_by_id(write, webhook_id, for_update=True)
     require_match(if_match, before.version)
-    webhook = await service.change(write, who, webhooks.sender, before, data)
+    webhook = await service.change(write, who, webhooks.sender, before, data.over(before))
     return tagged(webhook, webhook.version)
 
 

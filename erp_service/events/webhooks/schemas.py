@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from erp_service.db.pagination import Page
 from erp_service.errors import INTEGER_LIMIT
@@ -53,21 +53,12 @@ IsActive = Annotated[bool, Meta(description="false: nothing is sent, and events 
 
 
 class WebhookBody(Struct, forbid_unknown_fields=True, kw_only=True):
-    """A new webhook."""
+    """What an ADMIN decides about a webhook."""
 
     url: Url
     types: Types = None
     description: Description = None
     is_active: IsActive = True
-
-
-class WebhookPatch(Struct, forbid_unknown_fields=True, kw_only=True):
-    """What to change of a webhook; what is left out stays."""
-
-    url: Url | UnsetType = UNSET
-    types: Types | UnsetType = UNSET
-    description: Description | UnsetType = UNSET
-    is_active: IsActive | UnsetType = UNSET
 
 
 class WebhookOut(Struct, kw_only=True):

@@ -26,7 +26,7 @@ from erp_service.events.webhooks.messages import all_types
 from erp_service.events.webhooks.models import Webhook
 from erp_service.events.webhooks.problems import TooManyWebhooks, WebhookExists
 from erp_service.events.webhooks.queries import webhook_by_id
-from erp_service.events.webhooks.schemas import WebhookBody, WebhookOut, WebhookPatch
+from erp_service.events.webhooks.schemas import WebhookBody, WebhookOut
 from erp_service.events.webhooks.sending import signing, targets
 from erp_service.events.webhooks.sending.sender import Sender
 from erp_service.events.webhooks.sending.signing import Secret
@@ -70,15 +70,12 @@ async def create(db: WriteSession, who: Principal, sender: Sender, body: Webhook
     return Created(await webhook_by_id(db, webhook_id), secret)
 
 
-async def change(
-    db: WriteSession, who: Principal, sender: Sender, before: WebhookOut, body: WebhookPatch
-) -> WebhookOut:
+async def change(db: WriteSession, who: Principal, sender: Sender, before: WebhookOut, body: WebhookBody) -> WebhookOut:
     """A body that changes nothing leaves no trace. After any other than of the description, what blocked it is tried
     again at once.
 
     Raises errors.Invalid, WebhookExists."""
-    sent = {name: value for name in _WRITABLE if (value := getattr(body, name)) is not UNSET}
-    values = {name: value for name, value in sent.items() if value != getattr(before, name)}
+    values = {name: value for name in _WRITABLE if (value := getattr(body, name)) != getattr(before, name)}
     if not values:
         return before
     after = msgspec.structs.replace(before, **values)

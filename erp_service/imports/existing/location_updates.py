@@ -10,7 +10,7 @@ from erp_service.db.base import among
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Refused
 from erp_service.imports.csv_table import Table
-from erp_service.imports.existing.merging import merged
+from erp_service.imports.existing.merging import merged, too_many_members
 from erp_service.imports.files.faults import Faults
 from erp_service.inventory import locations
 from erp_service.inventory.models import Location
@@ -54,9 +54,11 @@ async def update(
         if body.external_id and (other := taken.get(body.external_id, body.code)) != body.code:
             faults.add(number, "external_id", f"{body.external_id!r} is that of the location {other!r}")
             continue
+        whole = merged(before, msgspec.structs.replace(body, parent=None), table, {"parent": None, **place})
+        if fault := too_many_members(whole.metadata):
+            faults.add(number, "metadata", fault)
         if faults.total:
             continue
-        whole = merged(before, msgspec.structs.replace(body, parent=None), table, {"parent": None, **place})
         try:
             updated += await locations.replace(db, who, before, whole) != before
         except Refused as exc:

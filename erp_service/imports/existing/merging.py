@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from erp_service.imports.csv_table import Table
+from erp_service.inventory.schemas import METADATA_MEMBERS
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 
@@ -22,3 +23,10 @@ def merged(before: msgspec.Struct, body: Body, table: Table, more: Mapping[str, 
         kept = {name: value for name, value in getattr(before, "metadata").items() if name not in own}  # noqa: B009
         values["metadata"] = kept | getattr(body, "metadata")  # noqa: B009
     return type(body)(**{**values, **(more or {})})
+
+
+def too_many_members(metadata: Mapping[str, str]) -> str | None:
+    """A file adds members to those that are there: so the limit of a body is not enough."""
+    if len(metadata) <= METADATA_MEMBERS:
+        return None
+    return f"would have {len(metadata)} members with those that it has, and the most are {METADATA_MEMBERS}"

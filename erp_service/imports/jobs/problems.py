@@ -39,10 +39,19 @@ class ImportAbandoned(errors.Internal):
 
 
 class ImportForbidden(errors.Forbidden):
-    """When the import's turn came, its owner was not active any more, or had lost the role for what it imports. Nothing
-    was imported."""
+    """When the import's turn came, or while it ran, its owner was not active any more, or had lost the role for what it
+    imports. Nothing was imported."""
 
     slug, title = "import-forbidden", "The import's owner may no longer write this"
+
+
+class ImportKeyRefused(errors.Forbidden):
+    """The import was submitted with an API key, and before it had ended, the key was revoked or had expired. Nothing
+    was imported.
+
+    Send the file again with a key that is valid."""
+
+    slug, title = "import-key-refused", "The API key of the import is not valid any more"
 
 
 class ImportLost(errors.Gone):

@@ -119,7 +119,7 @@ async def store_body(
             async with contextlib.aclosing(pieces):
                 size = await _write(pieces, sink, digest.update)
             if not size:
-                raise errors.Invalid("The body is empty: send the file as the body.")
+                raise errors.Invalid(None, errors.Fault("is empty: send the file as the body", pointer=""))
     except OSError as exc:
         log.error("a file to import cannot be stored", error=exc)
         problem = store_failures.problem_of(exc)

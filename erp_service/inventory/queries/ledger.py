@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, any_, bindparam, func, or_, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, Uuid, any_, bindparam, func, or_, select
 from sqlalchemy.orm import aliased
 
 from erp_service import errors
@@ -145,20 +145,24 @@ async def ledger_page(
     return await ledger.page(db, parameters, sort=sort, limit=limit, cursor=cursor)
 
 
+def _document() -> Select[*tuple[Any, ...]]:
+    """Selects a document's own fields, what reverses it, and how many entries it has, up to one more than an answer
+    may hold."""
+    document, reversal, id_ = StockTransaction, aliased(StockTransaction), bindparam("transaction_id", type_=Uuid)
+    first_entries = select(StockEntry.id).where(StockEntry.transaction_id == id_).limit(_MOST_ENTRIES + 1).subquery()
+    size = select(func.count()).select_from(first_entries).scalar_subquery()
+    reversals = select(reversal.id).where(reversal.reverses == id_).order_by(reversal.id)
+    return select(
+        document.recorded_at, document.user_id, document.reverses, func.array(reversals.scalar_subquery()), size
+    ).where(document.id == id_)
+
+
+_DOCUMENT = Prepared(_document())
+
+
 async def document_by_id(db: Session, transaction_id: UUID) -> Document:
     """A document with its entries, in the order of their effects. Raises errors.NotFound, TooManyEntries."""
-    document = StockTransaction
-    first_entries = (
-        select(StockEntry.id).where(StockEntry.transaction_id == transaction_id).limit(_MOST_ENTRIES + 1).subquery()
-    )
-    size = select(func.count()).select_from(first_entries).scalar_subquery()
-    reversal = aliased(StockTransaction)
-    reversals = select(reversal.id).where(reversal.reverses == transaction_id).order_by(reversal.id)
-    result = await db.execute(
-        select(
-            document.recorded_at, document.user_id, document.reverses, func.array(reversals.scalar_subquery()), size
-        ).where(document.id == transaction_id)
-    )
+    result = await db.execute(_DOCUMENT, {"transaction_id": transaction_id})
     if (row := result.one_or_none()) is None:
         raise errors.NotFound(f"There is no document {transaction_id}.")
     recorded_at, user_id, reverses, reversed_by, entry_count = row

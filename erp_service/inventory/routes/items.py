@@ -10,8 +10,9 @@ from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.errors import Conflict
-from erp_service.inventory import bulk, items
-from erp_service.inventory.bulk_schemas import ItemBulk, ItemBulkOut
+from erp_service.inventory import items
+from erp_service.inventory.bulk import service as bulk
+from erp_service.inventory.bulk.schemas import ItemBulk, ItemBulkOut
 from erp_service.inventory.edits import ItemPatch, ItemReplacement
 from erp_service.inventory.problems import (
     BarcodeTaken,

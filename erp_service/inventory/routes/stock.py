@@ -235,6 +235,7 @@ async def get_transaction(read: NamedDependency[ReadSession], transaction_id: Tr
 
 @post(
     f"{_DOCUMENT}/reverse",
+    lines=True,
     role=Role.ADMIN,
     scope=Scope.STOCK_WRITE,
     summary="Reverse a document",

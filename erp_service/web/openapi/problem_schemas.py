@@ -21,6 +21,7 @@ class ProblemSchemas:
 
     def __init__(self, schemas: dict[str, Any]) -> None:
         self._schemas = schemas
+        self._taken = frozenset(schemas)
         _, parts = msgspec.json.schema_components([Problem, Fault], ref_template=_TEMPLATE)
         self._base = parts["Problem"]
         # a type that the caller does not know yet may have members of its own
@@ -56,6 +57,9 @@ class ProblemSchemas:
             own = parts.pop(extension.__name__)
             properties |= own["properties"]
             required += own.get("required", [])
+            # else the answers with the other type would be documented as this one
+            if clash := parts.keys() & self._taken:
+                raise ValueError(f"other types of answers are called so: {', '.join(sorted(clash))}")
             self._schemas.update(parts)
         return {
             "title": name,

@@ -17,7 +17,7 @@ from erp_service.errors import Invalid
 from erp_service.events.webhooks import service
 from erp_service.events.webhooks.context import WebhookContext
 from erp_service.events.webhooks.routes import TESTS_PER_MINUTE
-from erp_service.events.webhooks.schemas import WebhookBody, WebhookPatch
+from erp_service.events.webhooks.schemas import WebhookBody, WebhookOut
 from erp_service.settings import Settings
 from erp_service.worker_services import WorkerServices
 from tests.events.webhooks.endpoints import PATH, happen, make, seen
@@ -148,6 +148,11 @@ def key_of(*scopes: Scope) -> Principal:
     return Principal(None, Role.ADMIN, key=KeyGrant(1, frozenset({Scope.WEBHOOKS_WRITE, *scopes})))
 
 
+def like(webhook: WebhookOut, **changes: object) -> WebhookBody:
+    values = {name: getattr(webhook, name) for name in WebhookBody.__struct_fields__}
+    return WebhookBody(**{**values, **changes})
+
+
 async def test_nobody_makes_or_turns_a_webhook_to_what_they_may_not_read(
     database: Database, context: WebhookContext
 ) -> None:
@@ -165,14 +170,14 @@ async def test_nobody_makes_or_turns_a_webhook_to_what_they_may_not_read(
             assert {(fault.pointer or "").split("/")[1] for fault in caught.value.faults} == {"types"}
         made = await make_with(key, ["item.created"])
         everything = await make_with(Principal(None, Role.ADMIN), None)
-        elsewhere = WebhookPatch(url="https://elsewhere.example.com/")  # type: ignore[arg-type]
+        elsewhere = "https://elsewhere.example.com/"
         with pytest.raises(Invalid):
-            await service.change(db, key, context.sender, everything.webhook, elsewhere)
-        changed = await service.change(db, key, context.sender, made.webhook, elsewhere)
-        assert changed.url == "https://elsewhere.example.com/"
-        off = await service.change(db, key_of(), context.sender, changed, WebhookPatch(is_active=False))
+            await service.change(db, key, context.sender, everything.webhook, like(everything.webhook, url=elsewhere))
+        changed = await service.change(db, key, context.sender, made.webhook, like(made.webhook, url=elsewhere))
+        assert changed.url == elsewhere
+        off = await service.change(db, key_of(), context.sender, changed, like(changed, is_active=False))
         with pytest.raises(Invalid):
-            await service.change(db, key_of(), context.sender, off, WebhookPatch(is_active=True))
+            await service.change(db, key_of(), context.sender, off, like(off, is_active=True))
 
 
 async def test_rotated_secret_is_valid_beside_those_before_it(

@@ -25,6 +25,7 @@ async def judge(fleet: Fleet, client: StockClient, books: Books) -> list[str]:
     faults += await _sums(fleet, books)
     faults += await _reservations(fleet, books)
     faults += await _counts(fleet, books)
+    faults += await verdict.sealed(fleet)
     return faults + await verdict.verified(fleet.settings)
 
 

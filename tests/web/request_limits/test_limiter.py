@@ -23,6 +23,7 @@ from erp_service.web.request_limits.leases import Tuning
 from erp_service.web.request_limits.limiter import Limits, Pace, RequestLimiter
 from tests.support.apps import running, services_of
 from tests.support.clients import client_of
+from tests.support.company import set_company
 from tests.support.settings import as_role
 from tests.support.users import make_user, token_of
 from tests.support.waiting import eventually
@@ -121,8 +122,8 @@ async def test_each_answer_of_a_request_with_a_token_says_how_many_remain(
 
 async def test_limits_of_a_route_stand_beside_that_of_all_requests(settings: Settings, database: Database) -> None:
     headers = await authorization(settings, database)
-    few = msgspec.structs.replace(settings, export_estimates_per_minute=2)
-    async with one_instance(few, Limits(per_user=100)) as client:
+    await set_company(database, export_estimates_per_minute=2)
+    async with one_instance(settings, Limits(per_user=100)) as client:
         answers = [await client.post(ESTIMATES, json={"dataset": "items"}, headers=headers) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     for number, answer in enumerate(answers, 1):

@@ -14,9 +14,6 @@ import asyncpg
 import msgspec
 from sqlalchemy import text
 
-from erp_service.access.principals import KeyGrant, Principal
-from erp_service.access.roles import Role
-from erp_service.auth import queries as auth_queries
 from erp_service.db.outages import DISK_FULL, constraint_of, is_unavailable, sqlstate_of
 from erp_service.db.sessions import WriteSession
 from erp_service.errors import Refused, meaning_of
@@ -31,12 +28,12 @@ from erp_service.imports.files.faults import Faults, ImportRefused
 from erp_service.imports.jobs import lifecycle
 from erp_service.imports.jobs.kind import PREFIX
 from erp_service.imports.jobs.lifecycle import Claimed
-from erp_service.imports.jobs.problems import FileRefused, ImportFailed, ImportForbidden, ImportLost, NoRoomToImport
+from erp_service.imports.jobs.problems import FileRefused, ImportFailed, ImportLost, NoRoomToImport
 from erp_service.imports.jobs.run import metrics, undo
+from erp_service.imports.jobs.run.author import author, require_still
 from erp_service.imports.jobs.run.report import Report
 from erp_service.imports.jobs.run.source import NoRoom, dialect_of, fetched
 from erp_service.imports.jobs.schemas import BadLine, Imported
-from erp_service.imports.jobs.service import LEAST
 from erp_service.imports.service import Loaded, importing, load_into
 from erp_service.imports.spool import Spooled
 from erp_service.observability import tracing
@@ -120,19 +117,6 @@ async def stop(exports: ExportContext, run: Run, why: Stop) -> None:
         await end(db, run, most_running=await running_per_user(db, run.kind))
 
 
-async def author(exports: ExportContext, claimed: Claimed) -> Principal:
-    """Whose rights the import has: those of its owner now, and no more than at the submission. Raises
-    ImportForbidden."""
-    async with exports.database.read() as db:
-        authority = await auth_queries.authority(db, claimed.user_id)
-    least = Role.ADMIN if claimed.spec.undo_of is not None else LEAST[claimed.dataset][0]
-    if authority is None or not authority.active or not authority.role.includes(least):
-        raise ImportForbidden(f"When its turn came, its owner was not an active {least}.")
-    key = None if claimed.api_key_id is None else KeyGrant(claimed.api_key_id, frozenset())
-    role = min(authority.role, Role(claimed.most_role), key=lambda role: role.rank)
-    return Principal(claimed.user_id, role, key=key)
-
-
 async def _work(
     exports: ExportContext, run: Run, claimed: Claimed, faults: Faults, progress: Progress, most_running: int
 ) -> Imported:
@@ -143,6 +127,7 @@ async def _work(
         async with _transaction(exports, run) as db:
             count = await undo.undo(db, who, spec.undo_of, spec.reason or "", progress.show)
             result = Imported(rows=count, created=count)
+            await require_still(exports, claimed, who)
             await lifecycle.succeed(db, run, claimed, result, spec.undo_of, most_running=most_running)
         return result
     try:
@@ -160,6 +145,7 @@ async def _work(
             result = _imported(loaded)
             if spec.dry_run:
                 raise _Kept(result)
+            await require_still(exports, claimed, who)
             await lifecycle.succeed(db, run, claimed, result, loaded.import_id, most_running=most_running)
     except _Kept as dry:
         result = dry.result

@@ -1,4 +1,4 @@
-"""The receiver that the README shows, with what really arrives."""
+"""The receiver that ops/integrating.md shows, with what really arrives."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.events.webhooks.endpoints import PATH, Jobs, happen, make
 from tests.events.webhooks.receiving import Received, Receiver, Reply
 from tests.support.clients import UserClient
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
+PAGE = (Path(__file__).parents[3] / "ops/integrating.md").read_text()
 
 
 class Store:
@@ -24,11 +24,11 @@ class Store:
         self.events.setdefault(id_, event)
 
 
-async def test_receiver_of_the_readme_takes_each_event_once_and_nothing_that_is_forged(
+async def test_receiver_of_the_page_takes_each_event_once_and_nothing_that_is_forged(
     admin: UserClient, receiver: Receiver, settings: Settings, database: Database, owner: asyncpg.Connection,
     context: WebhookContext,
 ) -> None:  # fmt: skip
-    (code,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "standardwebhooks" in block]
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "standardwebhooks" in block]
     made = await make(admin, receiver.url(), types=["item.updated"])
     names: dict[str, Any] = {"store": Store()}
     exec(code.replace("whsec_...", made["secret"]), names)

@@ -14,7 +14,7 @@ from erp_service.access.principals import Principal
 from erp_service.db.sessions import WriteSession
 from erp_service.db.statements import Prepared, text_array
 from erp_service.errors import Fault, Refused
-from erp_service.inventory.bulk_schemas import BulkKey, ItemBulk, ItemBulkOut, ItemBulkResult
+from erp_service.inventory.bulk.schemas import BulkKey, ItemBulk, ItemBulkOut, ItemBulkResult
 from erp_service.inventory.edits import ItemPatch
 from erp_service.inventory.item_changes import ItemChange, apply
 from erp_service.inventory.models import Item

@@ -4,7 +4,7 @@ from alembic import op
 
 from erp_service.db.migrate import script
 
-revision = "0029"
+revision = "0028"
 down_revision = "0027"
 
 STATEMENTS = """
