@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from tests.containers.clients import EXPORTED, FINAL, JOBS, POSTED, Load
+from tests.containers.clients import EXPORTED, FINAL, IMPORTS, JOBS, POSTED, Load
 from tests.containers.stack import Stack
 from tests.support.waiting import eventually
 
@@ -26,6 +26,18 @@ async def load_stock(stack: Stack, api: str) -> None:
     await stack.inside(api, "erp", "import", "movements", "-", stdin=movements.encode())
 
 
+async def checked(client: httpx.AsyncClient, items: int) -> int:
+    """A dry run of an import of so many new items, each of four kilobytes; returns the bytes of the file."""
+    lines = (f"CHECKED-{n},Item {n},PCS,{'word ' * 800}\n" for n in range(items))
+    file = ("sku,name,unit,description\n" + "".join(lines)).encode()
+    query = {"dataset": "items", "dry_run": "true"}
+    answer = await client.post(IMPORTS, params=query, content=file, headers={"Content-Type": "text/csv"})
+    assert answer.status_code == 202, answer.text
+    job = await final(client, answer.json()["id"], IMPORTS)
+    assert (job["status"], (job["result"] or {}).get("rows")) == ("succeeded", items), job
+    return len(file)
+
+
 async def exported(client: httpx.AsyncClient, **spec: object) -> dict[str, Any]:
     answer = await client.post(JOBS, json={"force_new": True, **spec})
     assert answer.status_code == 202, answer.text
@@ -34,9 +46,9 @@ async def exported(client: httpx.AsyncClient, **spec: object) -> dict[str, Any]:
     return job
 
 
-async def final(client: httpx.AsyncClient, job_id: str) -> dict[str, Any]:
+async def final(client: httpx.AsyncClient, job_id: str, jobs: str = JOBS) -> dict[str, Any]:
     async def look() -> dict[str, Any] | None:
-        job: dict[str, Any] = (await client.get(f"{JOBS}/{job_id}")).json()
+        job: dict[str, Any] = (await client.get(f"{jobs}/{job_id}")).json()
         return job if job["status"] in FINAL else None
 
     found = await eventually(look, seconds=90)

@@ -15,6 +15,7 @@ from tests.containers.stack import percentile
 
 STOCK = "/api/v1/inventory/stock"
 JOBS = "/api/v1/exports/jobs"
+IMPORTS = "/api/v1/imports/jobs"
 FINAL = ("succeeded", "failed", "canceled", "expired")
 
 POSTED: Counter[str] = Counter()

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from tests.containers.books import ROWS, Say, exported, load_stock
+from tests.containers.books import ROWS, Say, checked, exported, load_stock
 from tests.containers.clients import JOBS
 from tests.containers.stack import PROJECT, CommandFailed, Stack, timed
 from tests.support.waiting import eventually
@@ -113,6 +113,13 @@ async def test_stock_is_loaded_exported_and_downloaded(stack: Stack, client: htt
     )
     assert some.status_code == 206
     assert some.content == whole[1_000_000:2_000_000]
+
+
+async def test_large_file_to_import_passes_the_balancer(stack: Stack, client: httpx.AsyncClient, seen: Say) -> None:
+    """Larger than other bodies may be. The worker that checks it has less memory for /tmp."""
+    async with timed() as took:
+        size = await checked(client, 10_000)
+    seen(f"{size / 1e6:.0f} MB to import were sent and checked in {took[0]:.1f} s")
 
 
 async def test_balancer_trusts_nobody_and_limits_what_comes_in(stack: Stack, client: httpx.AsyncClient) -> None:
