@@ -52,7 +52,8 @@ async def test_a_rotation_of_the_secret_locks_nobody_out(
     async with renewing(database, both, every=0.01):
 
         async def is_renewed() -> bool:
-            return not both.is_outdated(await owner.fetchval("select secret || '' from second_factors"))
+            secrets = await owner.fetchrow("select secret || '', pending_secret || '' from second_factors")
+            return not any(map(both.is_outdated, secrets))
 
         await eventually(is_renewed)
     assert await renew_all(database, both) == 0

@@ -18,9 +18,8 @@ from erp_service.db.engine import Database
 from erp_service.db.statements import Prepared, sql_of
 from erp_service.inventory.models import Item
 
-# SQLAlchemy would turn Python's objects into JSON, which the codec of our connections does; a Boolean it would check.
-# Ranges of ids go as text
-CONVERTED_BY_US = (JSONB, Boolean, AbstractMultiRange)
+# SQLAlchemy would turn Python's objects into JSON, which the codec of our connections does; a Boolean it would check
+CONVERTED_BY_US = (JSONB, Boolean)
 
 
 def test_no_column_needs_a_conversion_that_only_sqlalchemy_makes() -> None:
@@ -30,6 +29,9 @@ def test_no_column_needs_a_conversion_that_only_sqlalchemy_makes() -> None:
             kind = column.type.dialect_impl(dialect)
             # asyncpg takes and gives lists; what is in them must need nothing either
             kind = kind.item_type.dialect_impl(dialect) if isinstance(kind, ARRAY) else kind
+            # ranges of ids are written as text, and asyncpg gives its own
+            if isinstance(kind, AbstractMultiRange):
+                continue
             if not isinstance(kind, CONVERTED_BY_US):
                 assert kind.bind_processor(dialect) is None, column
             # the numbers of the types in the protocol: float8, and numeric, which comes as a Decimal

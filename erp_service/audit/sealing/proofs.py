@@ -33,11 +33,14 @@ def _positions_sql() -> str:
 
 
 def _rows_digest(table: SealedTable) -> str:
-    # by range, so that the index finds the rows of each
+    # by range, so that the index finds the rows of each; OFFSET 0 keeps the planner from turning that into a join, for
+    # which it would read the whole table once for each position
     return f"""(
         select case when count(*) = (select sum(upper(r) - lower(r)) from unnest(t.row_ids) r)
           then sha256(string_agg({digest_by_form(table.forms, "t.form")}, ''::bytea order by id)) end
-        from unnest(t.row_ids) r join {table.table} on id >= lower(r) and id < upper(r)
+        from unnest(t.row_ids) r cross join lateral (
+          select * from {table.table} where id >= lower(r) and id < upper(r) offset 0
+        ) rows
     )"""  # noqa: S608 constants of the features
 
 
