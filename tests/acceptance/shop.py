@@ -41,6 +41,7 @@ class Shop:
         self.follower = EventFollower(self.api)
         self.receiver = WebhookReceiver()
         self.faults: list[str] = []
+        self._renaming = asyncio.Lock()
 
     def sku(self, number: int) -> str:
         return f"{self.name}-{number:04}"
@@ -152,7 +153,11 @@ class Shop:
         await self.receive([(self.sku(self.random.randrange(STOCKED)), 10) for _ in range(15)])
 
     async def rename(self) -> None:
-        """A few products get another name, and all are sent again, as nightly jobs of shops do."""
+        """A few products get another name, and all are sent again, as nightly jobs of shops do: one at a time."""
+        async with self._renaming:
+            await self._rename()
+
+    async def _rename(self) -> None:
         changed = {self.random.randrange(PRODUCTS) for _ in range(20)}
         for number in changed:
             self.names[number] = f"Product no. {number}, edition {self.random.randrange(10**9)}"
