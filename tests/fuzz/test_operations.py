@@ -8,14 +8,15 @@ import pytest
 from erp_service.access.roles import Role
 from erp_service.settings import Settings
 from tests.acceptance.instances import instance
-from tests.fuzz.fuzzing import SETTINGS, SOMEBODY, fuzz, make_caller
+from tests.fuzz.fuzzing import SETTINGS, SIGN_INS, SOMEBODY, fuzz, make_caller
 from tests.support.users import token_of
 
 STOCK = "^/api/v1/inventory/"
 PARTS = {
     "stock": ("--include-path-regex", STOCK),
     "settings": ("--include-path-regex", SETTINGS),
-    "rest": ("--exclude-path-regex", f"{STOCK}|{SETTINGS}"),
+    "sign-ins": ("--include-path-regex", SIGN_INS),
+    "rest": ("--exclude-path-regex", f"{STOCK}|{SETTINGS}|{SIGN_INS}"),
 }
 
 
