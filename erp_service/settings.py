@@ -6,10 +6,12 @@ import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+
+from erp_service.db import addresses
 
 PREFIX = "ERP_"
 SECRET = {"secret": True}
@@ -208,6 +210,8 @@ def _raw(environ: Mapping[str, str], variable: str) -> str | UnsetType:
 
 
 def _check(settings: Settings) -> None:
+    for field in ("database_url", "queue_database_url", "migration_database_url", "replica_url"):
+        _check_address(field, getattr(settings, field))
     if settings.stalled_seconds < 2 * settings.heartbeat_seconds:
         raise SettingsError(
             "ERP_STALLED_SECONDS must be at least twice ERP_HEARTBEAT_SECONDS, else a healthy worker looks stalled."
@@ -222,6 +226,20 @@ def _check(settings: Settings) -> None:
             raise SettingsError("ERP_EXPORT_STORE_ACCEL needs files in a directory: ERP_EXPORT_STORE=file:///...")
         if re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path, re.ASCII) is None:
             raise SettingsError("ERP_EXPORT_STORE_ACCEL must be a plain path, such as /-/exports.")
+
+
+def _check_address(field: str, url: str | None) -> None:
+    if url is None:
+        return
+    variable = PREFIX + field.upper()
+    try:
+        target = addresses.parse(url).target
+    except ValueError as exc:
+        raise SettingsError(f"{variable} cannot be used: {exc}") from None
+    if field != "replica_url" and target not in addresses.LEADER_TARGETS:
+        raise SettingsError(
+            f"{variable} must lead to the server that takes writes: target_session_attrs=read-write, or none."
+        )
 
 
 def _is_root(url: str) -> bool:
@@ -275,11 +293,9 @@ def _masked(value: str) -> str:
     # in an address only the password is secret; another text that holds a secret may hold more than one
     if re.match(r"[a-z][a-z0-9+.-]*:(//|$)", value) is None:
         return "********"
-    parts = urlsplit(value)
-    if parts.password is None:
-        return value
-    name = f"{parts.username}:********@{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
-    return urlunsplit(parts._replace(netloc=name))
+    # not by urlsplit's parts: an address of Postgres may have several hosts, each with a port
+    value = re.sub(r"^([^:]*://[^:/?#]*):[^/?#]*@", r"\1:********@", value)
+    return re.sub(r"([?&]password=)[^&#]*", r"\1********", value)
 
 
 def _meta(kind: object) -> Meta:

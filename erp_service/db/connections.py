@@ -5,14 +5,14 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 import msgspec
-from sqlalchemy.engine import make_url
 
+from erp_service.db.addresses import parse
 from erp_service.db.backoff import Backoff
-from erp_service.db.outages import CONNECTION_ERRORS, DATABASE_ERRORS, is_unavailable
+from erp_service.db.outages import CONNECTION_ERRORS, DATABASE_ERRORS, WARNING, is_unavailable
+from erp_service.db.servers import open_any, open_leader
 
 # For the server's side of a connection. tcp_user_timeout, in ms, is for a client that vanished before it acknowledged
 # what was sent to it: no keepalive is sent then, and Linux would retransmit for a quarter of an hour.
@@ -36,51 +36,46 @@ POOL_KEEPALIVE = {
 }
 
 
-def engine_url(url: str) -> str:
-    """A postgresql:// address as SQLAlchemy spells it, with the driver's name."""
-    return make_url(url).set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+class SessionConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg has no types
+    """Notes whether Postgres has sent a warning since `warned` was last set to False."""
+
+    __slots__ = ("warned",)
+    warned: bool
 
 
-def asyncpg_arguments(url: str) -> dict[str, Any]:
-    """The arguments of `asyncpg.connect` for a postgresql:// address (libpq's `?host=/socket/dir` included)."""
-    parts = urlsplit(url)
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    host = query.pop("host", None) or parts.hostname
-    arguments = {
-        "host": unquote(host) if host else None,
-        "port": int(query.pop("port", parts.port or 5432)),
-        "user": unquote(parts.username) if parts.username else query.pop("user", None),
-        "password": unquote(parts.password) if parts.password else query.pop("password", None),
-        "database": unquote(parts.path.lstrip("/")) or None,
-        "ssl": query.pop("sslmode", None),
-    }
-    return {name: value for name, value in arguments.items() if value is not None}
-
-
-async def connect(url: str, *, name: str, **server_settings: str) -> asyncpg.Connection:
+async def connect(url: str, *, name: str, leader: bool = True, **server_settings: str) -> asyncpg.Connection:
     """A connection outside the pools: for LISTEN, for COPY, for locks that a session holds.
 
-    Raises ConnectionError if the server cannot be reached, and asyncpg.PostgresError if it refuses."""
+    To the leader among the hosts of the address, or, for a read, to the first that answers. Raises ConnectionError if
+    none can be used, and asyncpg.PostgresError if the server refuses."""
+    own = {"application_name": name, "timezone": "UTC", **KEEPALIVE, **server_settings}
     with as_connection_error():
-        return await asyncpg.connect(
-            **asyncpg_arguments(url),
-            timeout=5,
-            server_settings={"application_name": name, "timezone": "UTC", **KEEPALIVE, **server_settings},
-        )
+        return await (open_leader if leader else open_any)(parse(url), server_settings=own)
 
 
-async def connect_for_sessions(url: str, *, record_class: type[asyncpg.Record], **arguments: Any) -> asyncpg.Connection:
+async def connect_for_sessions(
+    url: str, *, record_class: type[asyncpg.Record], leader: bool = True, **arguments: Any
+) -> SessionConnection:
     """A connection for the sessions of db/sessions.py, with further arguments of asyncpg. Raises what `connect` raises.
 
     Values of type jsonb are Python's own types; what is a text already, is JSON already."""
     with as_connection_error():
-        connection = await asyncpg.connect(**asyncpg_arguments(url), timeout=5, record_class=record_class, **arguments)
+        connection: SessionConnection = await (open_leader if leader else open_any)(
+            parse(url), record_class=record_class, connection_class=SessionConnection, **arguments
+        )
+        connection.warned = False
+        connection.add_log_listener(_note_warning)
         detect_silence(connection)
         # binary, since asyncpg takes no composite type with a part that is sent as text
         await connection.set_type_codec(
             "jsonb", schema="pg_catalog", encoder=_jsonb, decoder=_from_jsonb, format="binary"
         )
         return connection
+
+
+def _note_warning(connection: SessionConnection, message: Any) -> None:
+    if message.sqlstate == WARNING:
+        connection.warned = True
 
 
 _JSONB_VERSION = b"\x01"  # the first byte of a value (jsonb_recv in the server's jsonb.c)

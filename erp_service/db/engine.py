@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 import asyncpg
 
+from erp_service.db.addresses import parse
 from erp_service.db.connections import KEEPALIVE, POOL_KEEPALIVE, connect, connect_for_sessions
 from erp_service.db.pool import Pool
 from erp_service.db.replica import Replica, ReplicaNow, ReplicaUnavailable
@@ -33,7 +33,7 @@ class Database:
     """The pools of one process. The first session opens the first connection. `reader` reads the primary."""
 
     def __init__(self, settings: Settings, *, name: str = "erp") -> None:
-        self._primary = _pool(settings.database_url, settings, name, pooled=settings.pooled)
+        self._primary = _pool(settings.database_url, settings, name, leader=True, pooled=settings.pooled)
         self._begin = "begin" + "".join(
             f"; set local {limit} = {value}" for limit, value in _limits(settings).items() if settings.pooled
         )
@@ -42,8 +42,8 @@ class Database:
         if settings.replica_url is not None:
             self._replica_url = settings.replica_url
             # one connection more than slots: the replica is checked while all slots are in use, too
-            pool = _pool(settings.replica_url, settings, name, pooled=False, more=1)
-            host = urlsplit(settings.replica_url).hostname or "local"
+            pool = _pool(settings.replica_url, settings, name, leader=False, pooled=False, more=1)
+            host = parse(settings.replica_url).hosts[0].name or "local"
             self._replica = Replica(pool, self._row_of_primary, slots=settings.pool_size, host=host)
 
     @asynccontextmanager
@@ -51,10 +51,9 @@ class Database:
         """One transaction on the primary: committed at the end, rolled back if the body raises."""
         async with self._primary.connection() as connection:
             await connection.execute(self._begin)
-            yield WriteSession(connection)
-            if await connection.execute("commit") != "COMMIT":
-                # an error that the body caught has ended the transaction, and Postgres answers "ROLLBACK"
-                raise asyncpg.InFailedSQLTransactionError("nothing was committed: a statement had failed")
+            session = WriteSession(connection)
+            yield session
+            await session.commit()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
@@ -92,7 +91,9 @@ class Database:
             return None
         url = self._replica_url
         try:
-            connection, mark = await self._replica.caught_up(lambda: connect(url, name=name, **server_settings))
+            connection, mark = await self._replica.caught_up(
+                lambda: connect(url, name=name, leader=False, **server_settings)
+            )
         except ReplicaUnavailable:
             telemetry.repeatable_reads.labels("primary").inc()
             return None
@@ -135,13 +136,15 @@ async def long_transaction(url: str, *, name: str) -> AsyncIterator[WriteSession
     server_settings = {"application_name": name, "timezone": "UTC", **limits, **KEEPALIVE}
     connection = await connect_for_sessions(url, record_class=Row, server_settings=server_settings)
     try:
-        async with connection.transaction():
-            yield WriteSession(connection)
+        await connection.execute("begin")
+        session = WriteSession(connection)
+        yield session
+        await session.commit()
     finally:
         await connection.close()
 
 
-def _pool(url: str, settings: Settings, name: str, *, pooled: bool, more: int = 0) -> Pool:
+def _pool(url: str, settings: Settings, name: str, *, leader: bool, pooled: bool, more: int = 0) -> Pool:
     """`pooled` is for an address of a pooler in transaction mode; `more` are connections beside those of the slots."""
     arguments: dict[str, Any] = {}
     server_settings = {"application_name": name, "timezone": "UTC"}
@@ -157,7 +160,9 @@ def _pool(url: str, settings: Settings, name: str, *, pooled: bool, more: int = 
             "statement_cache_size": _STATEMENTS,
         }
     return Pool(
-        lambda: connect_for_sessions(url, record_class=Row, server_settings=server_settings, **arguments),
+        lambda: connect_for_sessions(
+            url, leader=leader, record_class=Row, server_settings=server_settings, **arguments
+        ),
         size=settings.pool_size + more,
         wait_seconds=settings.pool_timeout_seconds,
     )

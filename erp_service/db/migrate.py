@@ -7,14 +7,14 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
 from erp_service import errors
 from erp_service.db import revisions
 from erp_service.db.backoff import Backoff
-from erp_service.db.connections import engine_url
+from erp_service.db.connections import connect
 from erp_service.db.outages import CONTENTION, DATABASE_ERRORS, sqlstate_of
 from erp_service.observability import telemetry
 
@@ -57,8 +57,18 @@ async def migrate(url: str, *, lock_seconds: float = LOCK_SECONDS, retry_seconds
         await asyncio.sleep(pauses.next())
 
 
+def engine_of(url: str) -> AsyncEngine:
+    """SQLAlchemy's, which Alembic needs; its connections are opened as all others are."""
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=lambda: connect(url, name="erp migrate"),
+        poolclass=NullPool,
+        hide_parameters=True,
+    )
+
+
 async def _migrate_once(url: str, lock_seconds: float) -> None:
-    engine = create_async_engine(engine_url(url), poolclass=NullPool, hide_parameters=True)
+    engine = engine_of(url)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(_upgrade, lock_seconds)

@@ -18,6 +18,10 @@ class PoolTimeout(Exception):
     """All connections of the pool were in use for too long."""
 
 
+class NotReplicated(ConnectionError):
+    """A transaction was committed on a server that no standby has confirmed it to: it may be lost, or may not."""
+
+
 _DRIVER_ERRORS = (InterfaceError, InternalClientError)
 
 CONNECTION_ERRORS = (OSError, *_DRIVER_ERRORS, PoolTimeout)
@@ -49,6 +53,12 @@ UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE = "42P01", "42501"
 READ_ONLY = "25006"
 """The server has been demoted, or is a replica."""
 
+WARNING = "01000"
+"""At the end of a COMMIT: it was ended while it waited for a synchronous standby, so only this server has it."""
+
+# demoted, being shut down, crashed, not started yet: what is true of one connection is true of all to this server
+_SERVER_LEFT = frozenset({READ_ONLY, "57P01", "57P02", "57P03"})
+
 _IDLE_IN_TRANSACTION, _TRANSACTION_TIMEOUT = "25P03", "25P04"  # as after a pause of this process
 
 # connection, transaction rolled back, insufficient resources, operator intervention
@@ -74,6 +84,11 @@ def is_unavailable(exc: BaseException) -> bool:
 def is_connection_lost(exc: BaseException) -> bool:
     """The driver no longer knows in which state the connection is: it must not be used again, though it may be open."""
     return isinstance(exc, _DRIVER_ERRORS) and not _is_bad_argument(exc)
+
+
+def is_server_left(exc: BaseException) -> bool:
+    """Not only this connection must not be used again, but none to the same server."""
+    return is_connection_lost(exc) or sqlstate_of(exc) in _SERVER_LEFT
 
 
 def _is_bad_argument(exc: BaseException) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from erp_service.db.outages import DATABASE_ERRORS, PoolTimeout, is_connection_lost
+from erp_service.db.outages import DATABASE_ERRORS, PoolTimeout, is_server_left
 
 PING_SECONDS = 2.0
 
@@ -53,7 +53,7 @@ class Pool:
         try:
             yield connection
         except BaseException as exc:
-            await _settle(connection, exc)
+            await self._settle(connection, exc)
             raise
         finally:
             self._give_back(connection)
@@ -64,7 +64,7 @@ class Pool:
         try:
             return await method(connection, *arguments)
         except BaseException as exc:
-            await _settle(connection, exc)
+            await self._settle(connection, exc)
             raise
         finally:
             self._give_back(connection)
@@ -113,11 +113,32 @@ class Pool:
                 continue
             if monotonic() - since < self._sure_seconds or await _answers(connection):
                 return connection
-            # those that were idle for longer are as dead, and each would have to be found out by itself
-            for idle in self._idle:
-                idle.connection.terminate()
-            self._idle.clear()
+            self._leave_server()
         return None
+
+    async def _settle(self, connection: asyncpg.Connection, exc: BaseException) -> None:
+        """End what the connection was doing when `exc` came: a transaction, or a statement that was canceled."""
+        if is_server_left(exc):
+            connection.terminate()
+            self._leave_server()
+        if connection.is_closed() or not (
+            connection.is_in_transaction() or isinstance(exc, TimeoutError | asyncio.CancelledError)
+        ):
+            return
+        try:
+            await connection.execute("rollback", timeout=PING_SECONDS)
+        except DATABASE_ERRORS:
+            # it must not hide the first error from the caller
+            connection.terminate()
+        except BaseException:
+            connection.terminate()
+            raise
+
+    def _leave_server(self) -> None:
+        """The idle connections are as dead as the one that was found out, or lead to the same demoted server: each
+        would have to be found out by a request."""
+        while self._idle:
+            self._idle.pop().connection.terminate()
 
 
 async def _answers(connection: asyncpg.Connection) -> bool:
@@ -130,24 +151,6 @@ async def _answers(connection: asyncpg.Connection) -> bool:
         connection.terminate()
         raise
     return True
-
-
-async def _settle(connection: asyncpg.Connection, exc: BaseException) -> None:
-    """End what the connection was doing when `exc` came: a transaction, or a statement that was canceled."""
-    if is_connection_lost(exc):
-        connection.terminate()
-    if connection.is_closed() or not (
-        connection.is_in_transaction() or isinstance(exc, TimeoutError | asyncio.CancelledError)
-    ):
-        return
-    try:
-        await connection.execute("rollback", timeout=PING_SECONDS)
-    except DATABASE_ERRORS:
-        # it must not hide the first error from the caller
-        connection.terminate()
-    except BaseException:
-        connection.terminate()
-        raise
 
 
 async def _close(connection: asyncpg.Connection) -> None:

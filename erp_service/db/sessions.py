@@ -6,8 +6,11 @@ from typing import Any
 
 import asyncpg
 
+from erp_service.db.connections import SessionConnection
+from erp_service.db.outages import NotReplicated
 from erp_service.db.pool import Pool
 from erp_service.db.statements import NO_PARAMETERS, Parameters, Statement, sql_of
+from erp_service.observability import telemetry
 
 
 class Row(asyncpg.Record):  # type: ignore[misc] # asyncpg has no types
@@ -108,6 +111,28 @@ class WriteSession(Session):
     """One transaction on the primary, committed before the answer starts."""
 
     __slots__ = ()
+    driver: SessionConnection
+
+    async def commit(self) -> None:
+        """Raises InFailedSQLTransactionError if nothing was committed, and NotReplicated if only this server has it.
+
+        With synchronous replication a COMMIT waits for a standby. What ends that wait, such as statement_timeout, does
+        not undo it: Postgres answers COMMIT with a warning. On a leader that was cut off, that must never count as an
+        acknowledgement, since the next leader does not have it."""
+        self.driver.warned = False
+        if await self.driver.execute("commit") != "COMMIT":
+            # an error that the body caught has ended the transaction, and Postgres answers "ROLLBACK"
+            raise asyncpg.InFailedSQLTransactionError("nothing was committed: a statement had failed")
+        if self.driver.warned:
+            telemetry.unreplicated_commits.inc()
+            raise NotReplicated("committed on one server, and confirmed by no standby")
+
+    async def commit_replicated(self) -> None:
+        """Commit, and with it make sure of all that was committed before: also of what a leader that was cut off shows
+        after a restart, although no standby has confirmed it. Raises as `commit`."""
+        # a record in the WAL, since a transaction that writes nothing does not wait
+        await self.run("select pg_logical_emit_message(true, 'erp', '')")
+        await self.commit()
 
     @asynccontextmanager
     async def savepoint(self, *, keep: bool = True) -> AsyncIterator[None]:

@@ -54,6 +54,14 @@ replica_lag_seconds = Gauge(
 repeatable_reads = Counter(
     "erp_repeatable_reads", "Reads of reports and exports, by the server that answered", ["server"], registry=REGISTRY
 )
+leader_timeline = Gauge("erp_leader_timeline", "The timeline of the leader that was met last", registry=REGISTRY)
+leader_changes = Counter("erp_leader_changes", "Times that another server was found to lead", registry=REGISTRY)
+older_leaders_refused = Counter(
+    "erp_older_leaders_refused", "Connections to a server that led on an older timeline", registry=REGISTRY
+)
+unreplicated_commits = Counter(
+    "erp_unreplicated_commits", "Commits that no synchronous standby confirmed: answered as failures", registry=REGISTRY
+)
 notices_up = Gauge("erp_notices_up", "1 while this instance receives notifications", registry=REGISTRY)
 rescues = Counter(
     "erp_queue_rescues",

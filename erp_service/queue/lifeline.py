@@ -94,7 +94,7 @@ class Lifeline:
     @asynccontextmanager
     async def _connected(self, worker_id: int) -> AsyncIterator[asyncpg.Connection]:
         async with self._answer_in_time():
-            connection = await connect(self._url, name="erp worker lifeline", **_LIMITS)
+            connection = await connect(self._url, name="erp worker lifeline", leader=True, **_LIMITS)
         try:
             async with self._answer_in_time():
                 await self._beat(connection, worker_id)

@@ -89,6 +89,8 @@ async def _claim(db: WriteSession, request: Request[Any, Any, Any], who: Princip
         return Claim(who.user_id, key, digests[0])
     if digest not in digests:
         raise errors.KeyReused
+    # the first answer may never have been given, because no standby had confirmed what it says
+    await db.commit_replicated()
     raise Replay(status, headers, answer)
 
 

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import asyncpg
 
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.settings import Settings
 
 ROWS = 20_000
@@ -21,4 +20,4 @@ class Service(NamedTuple):
 
     async def owner(self) -> asyncpg.Connection:
         """A superuser's connection, to read what is stored and to damage it. The caller closes it."""
-        return await asyncpg.connect(**asyncpg_arguments(self.settings.migration_database_url or ""))
+        return await asyncpg.connect(self.settings.migration_database_url or "")

@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 
 from erp_service.access.roles import Role
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from erp_service.standalone import postgres
@@ -61,7 +60,7 @@ def restore(cluster: Cluster) -> Callable[..., Result]:
 async def empty(cluster: Cluster) -> AsyncIterator[str]:
     """A database without tables, to restore into."""
     name = f"restored_{os.getpid()}_{next(_numbers)}"
-    connection = await asyncpg.connect(**asyncpg_arguments(cluster.owner_url("postgres")))
+    connection = await asyncpg.connect(cluster.owner_url("postgres"))
     try:
         await connection.execute(f'create database "{name}"')
         yield name

@@ -16,11 +16,9 @@ import msgspec
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, NullPool
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import Connection
 
-from erp_service.db import revisions
-from erp_service.db.connections import engine_url
+from erp_service.db import migrate, revisions
 from erp_service.db.engine import Database
 from erp_service.exports.storage.registry import open_store, store_fault
 from erp_service.operations.verify import verify
@@ -237,7 +235,7 @@ async def test_backup_of_an_older_release_is_brought_to_what_this_one_needs(
 ) -> None:
     older = f"older_{os.getpid()}"
     cluster.create_database(older)
-    engine = create_async_engine(engine_url(cluster.owner_url(older)), poolclass=NullPool)
+    engine = migrate.engine_of(cluster.owner_url(older))
     async with engine.begin() as connection:
         await connection.run_sync(_migrate_to_older)
     await engine.dispose()

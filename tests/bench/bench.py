@@ -6,7 +6,6 @@ import asyncpg
 import msgspec
 from rich.console import Console
 
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.standalone.postgres import Cluster
 from tests.bench import stage
 from tests.bench.recorder import Recorder
@@ -82,7 +81,7 @@ class Bench:
 
     async def quiet_statistics(self) -> None:
         """Postgres counts statements only where that is what is measured."""
-        connection = await asyncpg.connect(**asyncpg_arguments(self.cluster.owner_url("postgres")))
+        connection = await asyncpg.connect(self.cluster.owner_url("postgres"))
         try:
             await connection.execute("alter system set pg_stat_statements.track = 'none'")
             await connection.execute("select pg_reload_conf()")

@@ -23,7 +23,6 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.exports.catalogue import DATASETS
 from erp_service.exports.planning.selection import psql_text
 from erp_service.settings import Settings
@@ -132,7 +131,7 @@ def in_a_process(bench: Bench, program: list[str], target: Path) -> Taken:
 
 async def write_rows(url: str, target: str) -> None:
     """What most services do: a cursor and Python's CSV writer."""
-    connection = await asyncpg.connect(**asyncpg_arguments(url))
+    connection = await asyncpg.connect(url)
     file = await asyncio.to_thread(open, target, "w", newline="")
     try:
         writer = csv.writer(file)

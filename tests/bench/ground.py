@@ -7,7 +7,6 @@ import asyncpg
 
 from erp_service.access.roles import Role
 from erp_service.db import migrate as schema
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
@@ -75,7 +74,7 @@ async def made(
     user_id = await make_user(database, Role.ADMIN)
     await database.close()
     sizes = {"last": rows - 1, "items": items, "documents": documents, "lines": -(-rows // documents)}
-    connection = await asyncpg.connect(**asyncpg_arguments(cluster.owner_url(database_name)))
+    connection = await asyncpg.connect(cluster.owner_url(database_name))
     try:
         await connection.execute(_UNREFUSED)
         await connection.execute(_MASTERS % sizes)

@@ -11,7 +11,6 @@ import asyncpg
 import httpx
 from msgspec.structs import replace
 
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import Process, instance
@@ -51,7 +50,7 @@ class Stage(NamedTuple):
     @contextlib.asynccontextmanager
     async def sql(self) -> AsyncIterator[asyncpg.Connection]:
         """As the owner."""
-        connection = await asyncpg.connect(**asyncpg_arguments(self.cluster.owner_url(self.data.name)))
+        connection = await asyncpg.connect(self.cluster.owner_url(self.data.name))
         try:
             yield connection
         finally:

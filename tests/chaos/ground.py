@@ -13,7 +13,6 @@ from typing import Any, Literal
 import asyncpg
 import httpx
 
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.exports.planning.selection import psql_text
 from erp_service.inventory.datasets import ITEMS
 from erp_service.settings import Settings
@@ -107,7 +106,7 @@ class Ground:
     # Postgres, as its superuser sees it
 
     async def connect(self) -> asyncpg.Connection:
-        return await asyncpg.connect(**asyncpg_arguments(self.settings.migration_database_url or ""))
+        return await asyncpg.connect(self.settings.migration_database_url or "")
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
         connection = await self.connect()

@@ -5,13 +5,10 @@ import sys
 
 import asyncpg
 import pytest
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from erp_service import errors
 from erp_service.db import migrate as schema
 from erp_service.db import revisions
-from erp_service.db.connections import engine_url
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
@@ -21,7 +18,7 @@ from tests.support.waiting import eventually
 
 
 async def test_models_and_migrations_agree(settings: Settings) -> None:
-    engine = create_async_engine(engine_url(settings.migration_database_url or ""), poolclass=NullPool)
+    engine = schema.engine_of(settings.migration_database_url or "")
     async with engine.connect() as connection:
         await connection.run_sync(schema.compare)
     await engine.dispose()

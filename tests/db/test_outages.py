@@ -301,7 +301,7 @@ async def test_a_read_goes_from_the_replica_to_the_primary(
 
     monkeypatch.setattr(asyncpg.Connection, "fetchrow", of_replica)
     url = cluster.owner_url("postgres")
-    pool = Pool(lambda: connect_for_sessions(url, record_class=Row), size=2, wait_seconds=1)
+    pool = Pool(lambda: connect_for_sessions(url, leader=False, record_class=Row), size=2, wait_seconds=1)
     replica = Replica(pool, of_primary, slots=1, host="local")
     try:
         await eventually(lambda: in_use(replica))

@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import text
 
 from erp_service.access.roles import Role
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.db.engine import Database
 from erp_service.exports import admission
 from erp_service.exports.catalogue import DATASETS
@@ -46,7 +45,7 @@ def worker(settings: Settings, concurrency: int) -> AbstractAsyncContextManager[
 @contextlib.asynccontextmanager
 async def held(settings: Settings, table: str) -> AsyncIterator[None]:
     """Locks the table, so that an export of it takes as long as the test wants."""
-    connection = await asyncpg.connect(**asyncpg_arguments(settings.migration_database_url or ""))
+    connection = await asyncpg.connect(settings.migration_database_url or "")
     try:
         await connection.execute("begin")
         await connection.execute(f"lock table {table} in access exclusive mode")

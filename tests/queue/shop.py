@@ -10,7 +10,6 @@ from pathlib import Path
 
 import asyncpg
 
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.db.engine import Database
 from erp_service.queue.jobs import defer
 from erp_service.settings import Settings
@@ -71,7 +70,7 @@ class Shop:
             return await defer(db, f"workshop:{task}", queue="work", lock=lock, arguments=arguments)
 
     async def fetch(self, query: str, *arguments: object) -> list[asyncpg.Record]:
-        connection = await asyncpg.connect(**asyncpg_arguments(self.settings.migration_database_url or ""))
+        connection = await asyncpg.connect(self.settings.migration_database_url or "")
         try:
             return list(await connection.fetch(query, *arguments))
         finally:
@@ -122,7 +121,7 @@ async def left(worker: subprocess.Popen[bytes], *, seconds: float = 20) -> int:
 @contextlib.asynccontextmanager
 async def keeping_shop(settings: Settings, database: Database, logs: Path) -> AsyncIterator[Shop]:
     shop = Shop(settings, database, logs)
-    owner = await asyncpg.connect(**asyncpg_arguments(settings.migration_database_url or ""))
+    owner = await asyncpg.connect(settings.migration_database_url or "")
     await owner.execute(TRACES)
     await owner.close()
     try:

@@ -19,7 +19,6 @@ from msgspec.structs import replace
 
 from erp_service.access.roles import Role
 from erp_service.db import migrate as schema
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from erp_service.standalone import postgres
@@ -66,7 +65,7 @@ async def prepared(cluster: Cluster, directory: Path) -> Settings:
     )
     await schema.migrate(settings.migration_database_url or "")
     await as_of_tests(settings.migration_database_url or "")
-    db = await asyncpg.connect(**asyncpg_arguments(settings.migration_database_url or ""))
+    db = await asyncpg.connect(settings.migration_database_url or "")
     try:
         await db.execute(DATA)
     finally:

@@ -5,13 +5,12 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.standalone.postgres import Cluster
 
 
 @contextlib.asynccontextmanager
 async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(**asyncpg_arguments(url))
+    connection = await asyncpg.connect(url)
     try:
         yield connection
     finally:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import asyncpg
 import httpx
 
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.standalone import postgres_directory as directory
 from erp_service.standalone.postgres import Cluster
 from tests.support.databases import value_of
@@ -58,7 +57,7 @@ def _made(primary: Cluster, data_dir: Path) -> Cluster:
 @contextlib.asynccontextmanager
 async def slowed(replica: Cluster) -> AsyncIterator[None]:
     """Pauses its replay again and again: mostly for less time than a reader waits, sometimes for more."""
-    connection = await asyncpg.connect(**asyncpg_arguments(replica.owner_url("postgres")))
+    connection = await asyncpg.connect(replica.owner_url("postgres"))
     pauses = random.Random(5)
 
     async def toggle() -> None:

@@ -3,11 +3,8 @@
 from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import create_async_engine
-from sqlalchemy.pool import NullPool
 
 from erp_service.db import migrate as schema
-from erp_service.db.connections import engine_url
 
 
 async def migrate_to_before(url: str, revision: str) -> None:
@@ -21,7 +18,7 @@ async def migrate_to_before(url: str, revision: str) -> None:
         assert isinstance(script.down_revision, str)
         command.upgrade(config, script.down_revision)
 
-    engine = create_async_engine(engine_url(url), poolclass=NullPool)
+    engine = schema.engine_of(url)
     async with engine.connect() as connection:
         await connection.run_sync(upgrade)
         await connection.commit()

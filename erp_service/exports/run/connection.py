@@ -38,8 +38,8 @@ class SnapshotConnection:
         self.backend: int = connection.get_server_pid()
 
     @classmethod
-    async def open(cls, url: str) -> "SnapshotConnection":
-        return cls(await connect(url, name="erp export", **_LIMITS), url)
+    async def open(cls, url: str, *, leader: bool = True) -> "SnapshotConnection":
+        return cls(await connect(url, name="erp export", leader=leader, **_LIMITS), url)
 
     @classmethod
     async def open_on_replica(cls, database: Database) -> "SnapshotConnection | None":
@@ -53,7 +53,7 @@ class SnapshotConnection:
 
     async def open_another(self) -> "SnapshotConnection":
         """On the same server. Raises asyncpg.TooManyConnectionsError if it accepts no more."""
-        return await self.open(self._url)
+        return await self.open(self._url, leader=not self.on_replica)
 
     async def begin(self) -> datetime:
         """Take a snapshot, and return its time: it holds what was committed before."""

@@ -13,7 +13,6 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
-from erp_service.db.connections import asyncpg_arguments
 from erp_service.db.engine import Database
 from erp_service.exports import maintenance
 from erp_service.exports.storage.base import FileHeaders, FileKey, Missing, Store, StoredFile
@@ -53,7 +52,7 @@ async def store(having_it: Settings, base: Settings) -> AsyncIterator[Store]:
     store = open_store(having_it)
     yield store
     await store.close()
-    owner = await asyncpg.connect(**asyncpg_arguments(base.migration_database_url or ""))
+    owner = await asyncpg.connect(base.migration_database_url or "")
     await owner.execute("truncate export_files, export_chunks")
     await owner.close()
 

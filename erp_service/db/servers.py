@@ -1,0 +1,109 @@
+"""Opens connections to one of the hosts of an address: to the one that leads, or to any that answers."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from erp_service.db.addresses import Address, Host, arguments_of
+from erp_service.db.leaders import LEADERS, STANDING, NotLeading, Standing
+from erp_service.db.outages import is_unavailable
+
+CONNECT_SECONDS = 5.0
+"""For all hosts together."""
+
+NEXT_HOST_SECONDS = 0.25
+"""After so long without an answer the next host is tried beside the first, which may be silent (as in RFC 8305)."""
+
+
+class Opened(NamedTuple):
+    connection: asyncpg.Connection
+    host: Host
+
+
+async def open_leader(address: Address, **arguments: Any) -> asyncpg.Connection:
+    """A connection to the leader, with further arguments of asyncpg. It is terminated when a newer leader is met.
+
+    Raises what asyncpg raises; NotLeading, if only standbys answer; ConnectionError, which says of each of several
+    hosts why not. A refusal that time does not change, such as a wrong password, comes before those that it may."""
+
+    async def open_one(host: Host) -> Opened:
+        async with _opened(address, host, arguments) as connection:
+            row = await connection.fetchrow(STANDING)
+            standing = Standing.of(**row)
+            if standing.read_only and address.target == "read-write":
+                raise NotLeading("it refuses writes (default_transaction_read_only)")
+            LEADERS.admit(connection, standing, _terminate)
+            return Opened(connection, host)
+
+    connection, host = await _race(LEADERS.in_order(address.hosts), open_one)
+    LEADERS.note_host(address.hosts, host)
+    return connection
+
+
+async def open_any(address: Address, **arguments: Any) -> asyncpg.Connection:
+    """A connection to whichever host answers first, with further arguments of asyncpg. Raises as `open_leader`."""
+
+    async def open_one(host: Host) -> Opened:
+        async with _opened(address, host, arguments) as connection:
+            return Opened(connection, host)
+
+    return (await _race(address.hosts, open_one)).connection
+
+
+@asynccontextmanager
+async def _opened(address: Address, host: Host, arguments: dict[str, Any]) -> AsyncIterator[asyncpg.Connection]:
+    """Terminated if the body raises: it may be cancelled because another host has answered first."""
+    connection = await asyncpg.connect(**arguments_of(address, host), timeout=CONNECT_SECONDS, **arguments)
+    try:
+        yield connection
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+def _terminate(connection: asyncpg.Connection) -> None:
+    if not connection.is_closed():
+        connection.terminate()
+
+
+async def _race(hosts: Sequence[Host], open_one: Callable[[Host], Awaitable[Opened]]) -> Opened:
+    """The first that opens. The next host is tried when one has failed, and beside those that are silent."""
+    waiting, tasks, faults = deque(hosts), dict[asyncio.Task[Opened], Host](), dict[Host, BaseException]()
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            while waiting or tasks:
+                if waiting:
+                    host = waiting.popleft()
+                    tasks[asyncio.ensure_future(open_one(host))] = host
+                pause = NEXT_HOST_SECONDS if waiting else None
+                done, _ = await asyncio.wait(tasks, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    host = tasks.pop(task)
+                    if (fault := task.exception()) is None:
+                        return task.result()
+                    faults[host] = fault
+    except TimeoutError:
+        faults |= {host: TimeoutError("no answer in time") for host in tasks.values()}
+    finally:
+        for task in tasks:
+            task.cancel()
+            task.add_done_callback(_drop)
+    raise _fault_of(faults)
+
+
+def _drop(task: asyncio.Task[Opened]) -> None:
+    """Of a host that answered as late as another."""
+    if not task.cancelled() and task.exception() is None:
+        _terminate(task.result().connection)
+
+
+def _fault_of(faults: Mapping[Host, BaseException]) -> BaseException:
+    if len(faults) == 1 or not any(is_unavailable(fault) for fault in faults.values()):
+        return next(iter(faults.values()))
+    told = "; ".join(f"{host}: {str(fault) or type(fault).__name__}" for host, fault in faults.items())
+    kind = NotLeading if all(isinstance(fault, NotLeading) for fault in faults.values()) else ConnectionError
+    return kind(told)
