@@ -54,7 +54,7 @@ READ_ONLY = "25006"
 """The server has been demoted, or is a replica."""
 
 WARNING = "01000"
-"""At the end of a COMMIT: it was ended while it waited for a synchronous standby, so only this server has it."""
+"""With the answer to a COMMIT: its wait for a synchronous standby was cancelled, so perhaps only this server has it."""
 
 # demoted, being shut down, crashed, not started yet: what is true of one connection is true of all to this server
 _SERVER_LEFT = frozenset({READ_ONLY, "57P01", "57P02", "57P03"})

@@ -116,8 +116,8 @@ class WriteSession(Session):
     async def commit(self) -> None:
         """Raises InFailedSQLTransactionError if nothing was committed, and NotReplicated if only this server has it.
 
-        With synchronous replication a COMMIT waits for a standby. What ends that wait, such as statement_timeout, does
-        not undo it: Postgres answers COMMIT with a warning. On a leader that was cut off, that must never count as an
+        With synchronous replication a COMMIT waits for a standby. A cancellation ends the wait and does not undo the
+        commit: Postgres answers COMMIT, with a warning. On a leader that was cut off, that must never count as an
         acknowledgement, since the next leader does not have it."""
         self.driver.warned = False
         if await self.driver.execute("commit") != "COMMIT":

@@ -20,6 +20,7 @@ from erp_service.access.scopes import Keys
 from erp_service.app import create_app
 from erp_service.audit.record import record
 from erp_service.db.engine import Database
+from erp_service.db.outages import NotReplicated
 from erp_service.db.sessions import WriteSession
 from erp_service.services import build_services
 from erp_service.settings import Settings
@@ -101,6 +102,39 @@ async def test_retry_on_another_instance_gets_the_first_answer_and_no_second_eff
     assert again.headers["idempotency-replayed"] == "true"
     assert again.headers["x-request-id"] != first.headers["x-request-id"]
     assert await effects(owner) == 1
+
+
+async def test_a_commit_that_no_standby_confirmed_is_an_error_and_the_retry_gets_its_answer(
+    two: list[httpx.AsyncClient], owner: asyncpg.Connection
+) -> None:
+    """Postgres says so by a warning with the answer to COMMIT; tests/db/test_servers.py has the real thing."""
+    await owner.execute("""
+        create function warn() returns trigger language plpgsql as $$ begin raise warning 'alone'; return null; end $$;
+        create constraint trigger warn after insert on audit_log deferrable initially deferred
+          for each row execute function warn();
+    """)
+    first = await send(two[0], "k1", note="a")
+    assert first.status_code == 503
+    assert first.headers["retry-after"]
+    await owner.execute("drop trigger warn on audit_log")
+    again = await send(two[1], "k1", note="a")
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (201, "true")
+    assert await effects(owner) == 1
+
+
+async def test_nothing_is_replayed_before_a_standby_has_confirmed_it(
+    two: list[httpx.AsyncClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leader that was cut off, and restarted, shows what it committed alone."""
+
+    async def unconfirmed(_: WriteSession) -> None:
+        raise NotReplicated
+
+    assert (await send(two[0], "k1", note="a")).status_code == 201
+    monkeypatch.setattr(WriteSession, "commit_replicated", unconfirmed)
+    again = await send(two[1], "k1", note="a")
+    assert again.status_code == 503
+    assert "idempotency-replayed" not in again.headers
 
 
 async def test_without_a_key_each_request_has_its_effect(
