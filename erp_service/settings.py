@@ -35,7 +35,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One field for each variable `ERP_<NAME>`; `ERP_<NAME>_FILE` names a file that holds the value instead."""
 
     database_url: Annotated[
-        str, _about("postgresql://user:password@host:port/db, also with ?host=/socket/dir", secret=True)
+        str,
+        _about(
+            "postgresql://user:password@host:port/db, also ?host=/socket/dir; of several hosts (a,b,c), the one that leads",
+            secret=True,
+        ),
     ]
     queue_database_url: Annotated[
         str | None, _about("a direct address for workers and LISTEN when ERP_DATABASE_URL is a pooler", secret=True)
