@@ -37,7 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     database_url: Annotated[
         str,
         _about(
-            "postgresql://user:password@host:port/db; of several hosts (a,b,c) the one that leads; or ?host=/socket/dir",
+            "postgresql://user:password@host:port/db, or ?host=/socket/dir; of several hosts (a,b) the one that leads",
             secret=True,
         ),
     ]

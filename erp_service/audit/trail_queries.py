@@ -83,22 +83,10 @@ async def link_at(db: Session, position: int) -> str | None:
     return link
 
 
-async def events_after(db: Session, position: int, *, limit: int, types: Collection[str] | None = None) -> list[Event]:
-    """The next events after the position, of these types or of all, in order: fewer than `limit` only if there are no
-    more. It looks at as many positions as that takes; whoever must answer in time uses `scan`."""
-    events: list[Event] = []
-    while True:
-        step = await scan(db, position, limit=limit - len(events), types=types)
-        events += step.events
-        if len(events) == limit or step.last_position >= step.head:
-            return events
-        position = step.last_position
-
-
 async def scan(
     db: Session, position: int, *, limit: int, types: Collection[str] | None = None, window: int = WINDOW
 ) -> Scan:
-    """The same among the next `window` positions only."""
+    """The next events after the position, of these types or of all, in order, among the next `window` positions only."""
     rows = await db.execute(
         _scan(),
         {

@@ -14,7 +14,7 @@ from erp_service.access.roles import Role
 from erp_service.audit.record import record
 from erp_service.company.currencies import CURRENCIES
 from erp_service.company.problems import CurrencyInUse
-from erp_service.company.queries import lock_for_update, settings_out
+from erp_service.company.queries import settings_out
 from erp_service.company.schemas import READ_ONLY, SettingsChange, SettingsOut
 from erp_service.company.settings import CompanySettings
 from erp_service.db import locks
@@ -31,11 +31,6 @@ _NULLABLE.add("closed_through")
 
 Values = dict[str, Any]
 """New values, by the names of the settings."""
-
-
-async def close_through(db: WriteSession, who: Principal, day: date | None, reason: str | None = None) -> None:
-    """From now on nothing is posted to the days up to `day`; None opens all of them. Raises what `change` raises."""
-    await change(db, who, await lock_for_update(db), SettingsChange(closed_through=day), reason)
 
 
 async def change(

@@ -5,7 +5,7 @@ import pytest
 
 from erp_service.access.principals import system
 from erp_service.audit.record import record
-from erp_service.audit.trail_queries import events_after, head_position, scan
+from erp_service.audit.trail_queries import head_position, scan
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from tests.support.databases import connected
@@ -22,7 +22,7 @@ async def entry(connection: asyncpg.Connection, name: str) -> int:
 
 async def subjects(database: Database) -> list[str]:
     async with database.read() as db:
-        return [event.subject for event in await events_after(db, 0, limit=1000)]
+        return [event.subject for event in (await scan(db, 0, limit=1000)).events]
 
 
 async def test_entries_get_the_next_positions_in_order_of_their_ids(
@@ -36,7 +36,7 @@ async def test_entries_get_the_next_positions_in_order_of_their_ids(
     assert [position for position, _ in await sealed(owner)] == [1, 2, 3, 4, 5]
     async with database.read() as db:
         assert await head_position(db) == 5
-        events = await events_after(db, 2, limit=2)
+        events = (await scan(db, 2, limit=2)).events
         assert [(event.position, event.subject, event.data) for event in events] == [
             (3, "item/2", {"id": 2, "version": 1}),
             (4, "item/3", {"id": 3, "version": 1}),
@@ -162,4 +162,4 @@ async def test_scanning_goes_on_where_nothing_is_wanted(
     async with database.read() as db:
         first = await scan(db, 0, limit=5, types=["item.deleted"], window=4)
         assert (first.events, first.last_position, first.head) == ([], 4, 11)
-        assert [event.position for event in await events_after(db, 0, limit=5, types=["item.deleted"])] == [11]
+        assert [event.position for event in (await scan(db, 0, limit=5, types=["item.deleted"])).events] == [11]

@@ -10,13 +10,13 @@ import pytest
 from erp_service import errors
 from erp_service.access.principals import Principal, system
 from erp_service.access.roles import Role
-from erp_service.company.service import close_through
 from erp_service.db.engine import Database
 from erp_service.decimals import Quantity
 from erp_service.inventory.posting import service
 from erp_service.inventory.posting.schemas import Receipt
 from erp_service.inventory.problems import PeriodClosed
 from tests.inventory.books import BOLT, PATH, pointers, post
+from tests.support.company import close_through
 from tests.support.statements import Waiting, sent_statements
 from tests.support.waiting import eventually
 

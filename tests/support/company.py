@@ -1,16 +1,18 @@
 """The company's settings in the databases of tests."""
 
 import json
+from datetime import date
 from typing import Any
 
 import msgspec
 
-from erp_service.access.principals import system
+from erp_service.access.principals import Principal, system
 from erp_service.company.queries import lock_for_update
 from erp_service.company.schemas import SettingsChange
 from erp_service.company.service import change
 from erp_service.company.settings import CompanySettings
 from erp_service.db.engine import Database
+from erp_service.db.sessions import WriteSession
 from erp_service.settings import Settings
 from tests.support.databases import connected
 
@@ -43,3 +45,8 @@ async def set_company_at(url: str, **values: Any) -> None:
         await set_company(database, **values)
     finally:
         await database.close()
+
+
+async def close_through(db: WriteSession, who: Principal, day: date | None, reason: str | None = None) -> None:
+    """From now on nothing is posted to the days up to `day`; None opens all of them."""
+    await change(db, who, await lock_for_update(db), SettingsChange(closed_through=day), reason)

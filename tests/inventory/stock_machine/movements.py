@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from erp_service.access.principals import system
-from erp_service.company.service import close_through
 from tests.inventory.books import PATH
 from tests.inventory.company.books import Key
 from tests.inventory.company.documents import Document, Line
 from tests.inventory.stock_machine.catalogue import half, moment, text
 from tests.inventory.stock_machine.client import WHOLE_BODY, StockClient
 from tests.inventory.stock_machine.strategies import any_line, kits, quantities
+from tests.support.company import close_through
 
 _PATHS = {"IN": "in", "OUT": "out", "TRANSFER": "transfer", "ADJUSTMENT": "adjustment", "REVALUATION": "revaluation"}
 

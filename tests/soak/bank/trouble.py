@@ -9,11 +9,11 @@ from random import Random
 from time import monotonic
 
 from erp_service.access.principals import system
-from erp_service.company.service import close_through
 from erp_service.db.engine import Database
 from erp_service.db.outages import DATABASE_ERRORS, is_unavailable
 from tests.soak import fleet as fleets
 from tests.soak.fleet import Fault, Fleet
+from tests.support.company import close_through
 
 
 class BankFleet(Fleet):
