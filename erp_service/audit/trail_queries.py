@@ -86,7 +86,7 @@ async def link_at(db: Session, position: int) -> str | None:
 async def scan(
     db: Session, position: int, *, limit: int, types: Collection[str] | None = None, window: int = WINDOW
 ) -> Scan:
-    """The next events after the position, of these types or of all, in order, among the next `window` positions only."""
+    """The next events after the position, of these types or of all, in order: among the next `window` positions."""
     rows = await db.execute(
         _scan(),
         {
