@@ -19,6 +19,13 @@ NEXT_HOST_SECONDS = 0.25
 """After so long without an answer the next host is tried beside the first, which may be silent (as in RFC 8305)."""
 
 
+AGAIN_SECONDS = 0.5
+"""After so long the hosts that refused are tried again, if others are silent: one of them may have been promoted."""
+
+MEET_SECONDS = 1.0
+"""For the hosts of an address of which no leader is known."""
+
+
 class Opened(NamedTuple):
     connection: asyncpg.Connection
     host: Host
@@ -39,6 +46,8 @@ async def open_leader(address: Address, **arguments: Any) -> asyncpg.Connection:
             LEADERS.admit(connection, standing, _terminate)
             return Opened(connection, host)
 
+    if len(address.hosts) > 1 and not LEADERS.is_noted(address.hosts):
+        await _meet(address.hosts, open_one)
     connection, host = await _race(LEADERS.in_order(address.hosts), open_one)
     LEADERS.note_host(address.hosts, host)
     return connection
@@ -70,8 +79,25 @@ def _terminate(connection: asyncpg.Connection) -> None:
         connection.terminate()
 
 
+async def _meet(hosts: tuple[Host, ...], open_one: Callable[[Host], Awaitable[Opened]]) -> None:
+    """Ask all hosts, and not only the first that leads: if two do, that must be the newer one also for a process that
+    has just started."""
+    tasks = [asyncio.ensure_future(open_one(host)) for host in hosts]
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=MEET_SECONDS)
+        for task in done:
+            # the connection to an older leader was terminated when the newer one was met
+            if task.exception() is None and not task.result().connection.is_closed():
+                LEADERS.note_host(hosts, task.result().host)
+    finally:
+        for task in tasks:
+            task.cancel()
+            task.add_done_callback(_drop)
+
+
 async def _race(hosts: Sequence[Host], open_one: Callable[[Host], Awaitable[Opened]]) -> Opened:
-    """The first that opens. The next host is tried when one has failed, and beside those that are silent."""
+    """The first that opens. The next host is tried when one has failed, and beside those that are silent. As long as
+    some are silent, those that have failed are tried again."""
     waiting, tasks, faults = deque(hosts), dict[asyncio.Task[Opened], Host](), dict[Host, BaseException]()
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -79,13 +105,15 @@ async def _race(hosts: Sequence[Host], open_one: Callable[[Host], Awaitable[Open
                 if waiting:
                     host = waiting.popleft()
                     tasks[asyncio.ensure_future(open_one(host))] = host
-                pause = NEXT_HOST_SECONDS if waiting else None
+                pause = NEXT_HOST_SECONDS if waiting else AGAIN_SECONDS
                 done, _ = await asyncio.wait(tasks, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     host = tasks.pop(task)
                     if (fault := task.exception()) is None:
                         return task.result()
                     faults[host] = fault
+                if not done and not waiting:
+                    waiting.extend(host for host in faults if host not in tasks.values())
     except TimeoutError:
         faults |= {host: TimeoutError("no answer in time") for host in tasks.values()}
     finally:
