@@ -1,10 +1,15 @@
 """The attempt number as a fence: a worker that has an old one cannot end the job.
 
 Upstream ends a job by its id alone. So a worker that was paused and resumes would mark the job of its successor as
-done and release its lock. `attempts` grows with every retry and rescue, so (id, attempts) identifies one run."""
+done and release its lock. `attempts` grows with every retry and rescue, so (id, attempts) identifies one run.
+
+A failover to a standby that lacked the last transactions goes back in time: a number of an attempt, or even the id of a
+job, is given out a second time. So the fence compares the worker as well, and the id of a worker is random instead of
+the next of a sequence."""
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
@@ -26,10 +31,12 @@ RETRY_SECONDS = 0.5
 
 # Upstream notifies workers only when a job is inserted. A job that waited for this one's lock, or that goes back to the
 # queue, would wait for the next poll. A notification without a job to fetch costs each worker one query.
+# (A doing job names no worker if that one was pruned while it was paused.)
 FINISH = """
 WITH own AS (
     SELECT id, lock FROM procrastinate_jobs
     WHERE id = %(job_id)s AND status = 'doing' AND attempts = %(attempts)s
+        AND coalesce(worker_id, %(worker_id)s) = %(worker_id)s
     FOR UPDATE
 )
 SELECT procrastinate_finish_job_v1(id, %(status)s, %(delete_job)s)::text,
@@ -45,6 +52,7 @@ RETRY = """
 WITH own AS (
     UPDATE procrastinate_jobs SET worker_id = NULL
     WHERE id = %(job_id)s AND status = 'doing' AND attempts = %(attempts)s
+        AND coalesce(worker_id, %(worker_id)s) = %(worker_id)s
     RETURNING id, queue_name, abort_requested
 ), back AS MATERIALIZED (
     SELECT coalesce(%(queue)s::varchar, queue_name) AS queue_name,
@@ -58,6 +66,13 @@ WITH own AS (
 SELECT pg_notify('procrastinate_queue_v1#' || queue_name, payload)::text,
     pg_notify('procrastinate_any_queue_v1', payload)::text, done
 FROM back"""
+
+
+# The lock of a worker has 31 bits for the id.
+REGISTER = """
+INSERT INTO procrastinate_workers (id) OVERRIDING SYSTEM VALUE VALUES (%(worker_id)s)
+ON CONFLICT (id) DO NOTHING RETURNING id"""
+GREATEST_WORKER_ID = 2**31 - 1
 
 
 class FencedJobManager(manager.JobManager):
@@ -89,12 +104,19 @@ class FencedJobManager(manager.JobManager):
         return await _through_outages(lambda: prune(seconds_since_heartbeat), "workers are not pruned")
 
     async def register_worker(self) -> int:
-        """Registers twice if the first answer was lost: a row without heartbeats is pruned later."""
-        return await _through_outages(super().register_worker, "this worker is not registered")
+        """Registers twice if the first answer was lost: a row without heartbeats is pruned later.
+
+        Upstream takes the next id of a sequence. After a failover that lost transactions, a worker that starts would
+        get the id of one that runs, and each would take the other's jobs for its own."""
+        while True:
+            worker_id = 1 + secrets.randbelow(GREATEST_WORKER_ID)
+            register = partial(self.connector.execute_query_all_async, REGISTER, worker_id=worker_id)
+            if await _through_outages(register, "this worker is not registered"):
+                return worker_id
 
     async def _end(self, job: jobs.Job, query: str, **arguments: Any) -> None:
         run = JobAttempt.of(job)
-        values = {"job_id": run.job_id, "attempts": run.attempts, **arguments}
+        values = {"job_id": run.job_id, "attempts": run.attempts, "worker_id": job.worker_id, **arguments}
         # safe to repeat: behind the fence the statement takes effect once
         end = partial(self.connector.execute_query_all_async, query, **values)
         if not await _through_outages(end, f"the end of job {run.job_id} is not written"):

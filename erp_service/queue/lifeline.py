@@ -1,13 +1,18 @@
 """The lifeline of a worker: the connection on which it proves that it is alive, and looks for those that are not.
 
-What the proof is, and what becomes of jobs without one: rescue.py."""
+What the proof is, and what becomes of jobs without one: rescue.py.
+
+A failover frees all locks, and workers come back one by one: first those whose connection was closed, last those that
+waited for a host that is silent. Nobody is taken for dead meanwhile (`failover_grace`). The lifeline asks several times
+a second, so it is the first connection of a worker that notices silence. It then looks who leads. If that is another
+server, db/servers.py ends all connections to the old one."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import asyncpg
 
@@ -17,7 +22,7 @@ from erp_service.db.connections import connect
 from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.observability import telemetry
 from erp_service.queue.attempts import JobAttempt
-from erp_service.queue.rescue import Doing, Reason, Timeouts, beat, put_back, survey
+from erp_service.queue.rescue import Doing, Reason, Timeouts, beat, put_back, survey, timelines
 
 log = logging.getLogger(__name__)
 Key = TypeVar("Key")
@@ -42,6 +47,12 @@ class PresenceTracker(Generic[Key]):
         return {key for key, since in self._since.items() if now - since >= seconds}
 
 
+class StopRuns(Protocol):
+    """With `forget` nothing is written of their end: what has their numbers by now may be something else."""
+
+    def __call__(self, runs: set[JobAttempt], why: str, *, forget: bool = False) -> None: ...
+
+
 class Lifeline:
     """One worker's lock and heartbeat, the check of its own jobs and of those of others, over one connection.
 
@@ -54,15 +65,16 @@ class Lifeline:
         timeouts: Timeouts,
         *,
         own_runs: Callable[[], set[JobAttempt]],
-        stop_runs: Callable[[set[JobAttempt], str], None],
+        stop_runs: StopRuns,
         on_connect: Callable[[], Awaitable[None]],
     ) -> None:
         self.has_lock = asyncio.Event()
         self.draining = False
         self._url, self._timeouts = url, timeouts
         self._own_runs, self._stop_runs, self._on_connect = own_runs, stop_runs, on_connect
-        # by monotonic(): the last heartbeat, the last check, and since when all workers could have connected
+        # by monotonic(): the last heartbeat, the last check, and when every living worker has its lock again
         self._beaten_at = self._checked_at = self._settled_at = monotonic()
+        self._timeline: int | None = None
         self._draining_sent = False
         self._absent: PresenceTracker[JobAttempt] = PresenceTracker()
         self._unknown: PresenceTracker[JobAttempt] = PresenceTracker()
@@ -78,7 +90,8 @@ class Lifeline:
                     pauses.reset()
                     while True:
                         async with self._answer_in_time():
-                            await self._check(connection, worker_id)
+                            with self._in_doubt():
+                                await self._check(connection, worker_id)
                         await asyncio.sleep(self._timeouts.survey)
             except DATABASE_ERRORS as exc:
                 log.warning("worker %s lost its lifeline, connecting again: %r", worker_id, exc)
@@ -91,6 +104,22 @@ class Lifeline:
         # a server or network that hangs without closing is as good as lost
         return asyncio.timeout(max(1.0, self._timeouts.heartbeat))
 
+    @contextmanager
+    def _in_doubt(self) -> Iterator[None]:
+        """If the body takes long, look who leads. That ends the body if it waits for a server that no longer does."""
+        looking = asyncio.get_running_loop().call_later(self._timeouts.doubt, self._look)
+        try:
+            yield
+        finally:
+            looking.cancel()
+
+    def _look(self) -> None:
+        async def meet_leader() -> None:
+            with suppress(*DATABASE_ERRORS):
+                (await connect(self._url, name="erp worker doubt")).terminate()
+
+        self._start(meet_leader())
+
     @asynccontextmanager
     async def _connected(self, worker_id: int) -> AsyncIterator[asyncpg.Connection]:
         async with self._answer_in_time():
@@ -99,7 +128,9 @@ class Lifeline:
             async with self._answer_in_time():
                 await self._beat(connection, worker_id)
                 await locks.hold_for_worker(connection, worker_id)
-            self._settled_at = self._checked_at = monotonic()
+                grace = await self._meet_server(connection, worker_id)
+            self._checked_at = monotonic()
+            self._settled_at = self._checked_at + grace
             self.has_lock.set()
             # in a task of its own: a pooled connection that hangs must not delay the heartbeats
             self._start(self._on_connect())
@@ -107,6 +138,18 @@ class Lifeline:
         finally:
             self.has_lock.clear()
             connection.terminate()
+
+    async def _meet_server(self, connection: asyncpg.Connection, worker_id: int) -> float:
+        """Returns how many seconds the others may need from now on until they have their locks again."""
+        known, found = self._timeline, await timelines(connection)
+        self._timeline = found.leading
+        if known is None or known == found.leading:
+            return self._timeouts.failover_grace if found.is_new else self._timeouts.reconnect_grace
+        # before the next fetch: a server that has lost the last transactions gives out their numbers again
+        doing = await survey(connection, stalled=self._timeouts.stalled)
+        unknown = self._own_runs() - {job.run for job in doing if job.worker_id == worker_id}
+        self._stop_runs(unknown, "the server that leads now does not know it", forget=True)
+        return self._timeouts.failover_grace
 
     async def _beat(self, connection: asyncpg.Connection, worker_id: int) -> None:
         sent_at, draining = monotonic(), self.draining
@@ -117,7 +160,7 @@ class Lifeline:
         now = monotonic()
         if now - self._checked_at > self._timeouts.reconnect_grace:
             # this process was paused, perhaps with its host and so with the others: give them time for a heartbeat
-            self._settled_at = now
+            self._settled_at = max(self._settled_at, now + self._timeouts.reconnect_grace)
         self._checked_at = now
         if now - self._beaten_at >= self._timeouts.heartbeat or self.draining != self._draining_sent:
             await self._beat(connection, worker_id)
@@ -141,7 +184,7 @@ class Lifeline:
 
     async def _rescue(self, connection: asyncpg.Connection, others: list[Doing], now: float) -> None:
         self._absent.update((job.run for job in others if job.gone), now)
-        if now - self._settled_at < self._timeouts.reconnect_grace:
+        if now < self._settled_at:
             return
         absent = self._absent.present_for(self._timeouts.absent, now)
         for job in others:

@@ -11,6 +11,12 @@ PSYCOPG_ERRORS = (psycopg.Error, OSError)
 """Everything that psycopg can raise, for `except` around code that uses nothing else."""
 
 
+def is_server_left(exc: psycopg.Error) -> bool:
+    """The same as `outages.is_server_left`: no connection to this server must be used any more."""
+    is_lost = isinstance(exc, psycopg.OperationalError | psycopg.InterfaceError) and exc.sqlstate is None
+    return is_lost or outages.is_server_left(exc)
+
+
 def is_unavailable(exc: BaseException) -> bool:
     """The same as `outages.is_unavailable`. Procrastinate wraps what psycopg raises in its ConnectorException."""
     error = exc.__cause__ if isinstance(exc, exceptions.ConnectorException) else exc

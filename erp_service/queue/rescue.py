@@ -29,6 +29,10 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     absent: float = 0.5
     # after a restart of Postgres, which releases all locks at once, the others need so long to take theirs again
     reconnect_grace: float = 3
+    # after a failover: from a host that is silent, a worker comes back only when an attempt to connect has ended
+    failover_grace: float = 10
+    # after so long without an answer a worker looks whether another server leads by now
+    doubt: float = 2
     survey: float = 0.2
     deaths: int = 5
 
@@ -41,6 +45,18 @@ class Doing(NamedTuple):
     worker_id: int | None
     gone: bool
     silent: bool
+
+
+class Timelines(NamedTuple):
+    """The number of the timeline on which the server leads, and that of its last checkpoint, which is an older one for
+    the first moments after a promotion."""
+
+    leading: int
+    checkpointed: int
+
+    @property
+    def is_new(self) -> bool:
+        return self.checkpointed < self.leading
 
 
 class Ending(Enum):
@@ -60,6 +76,11 @@ WITH worker AS (
 )
 INSERT INTO queue_workers (worker_id, host, pid, draining) SELECT id, $2, $3, $4 FROM worker
 ON CONFLICT (worker_id) DO UPDATE SET draining = excluded.draining"""
+
+# the first eight digits in the name of a WAL file are the timeline, hexadecimal
+TIMELINES = """
+SELECT ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer,
+    (SELECT timeline_id FROM pg_control_checkpoint())"""
 
 SURVEY = f"""
 SELECT job.id, job.attempts, job.worker_id,
@@ -93,6 +114,11 @@ FROM unnest(ARRAY['procrastinate_queue_v1#' || $2::text, 'procrastinate_any_queu
 
 async def beat(connection: asyncpg.Connection, worker_id: int, *, draining: bool) -> None:
     await connection.execute(BEAT, worker_id, socket.gethostname(), os.getpid(), draining)
+
+
+async def timelines(connection: asyncpg.Connection) -> Timelines:
+    """Raises asyncpg.PostgresError if the server does not lead."""
+    return Timelines(*await connection.fetchrow(TIMELINES))
 
 
 async def survey(connection: asyncpg.Connection, *, stalled: float) -> list[Doing]:

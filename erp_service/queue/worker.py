@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from enum import Enum
+from functools import partial
 from typing import Any, Unpack
 
 import procrastinate
@@ -127,7 +128,8 @@ class HardenedWorker(worker.Worker):
     def __init__(self, app: HardenedApp, **options: Unpack[WorkerOptions]) -> None:
         super().__init__(app, **options)
         self.failed = False
-        self._stopped: set[JobAttempt] = set()
+        # by the identity of the job's object, since two runs may have one number: whether its end must not be written
+        self._stopped: dict[int, bool] = {}
         self._was_connected = False
         self._notifications = 0
         self._lifeline = Lifeline(
@@ -235,10 +237,11 @@ class HardenedWorker(worker.Worker):
         job_result: job_context.JobResult | None,
     ) -> None:
         """A run that this worker interrupted goes back to the queue (upstream aborts it, so its work is lost), even if
-        its task answered the cancellation with another error. The fence decides whether the run is still ours.
-        """
+        its task answered the cancellation with another error. The fence decides whether it is still ours."""
         run = JobAttempt.of(job)
-        interrupted = run in self._stopped or stopped_by(context) is Stop.SHUTDOWN
+        if self._stopped.get(id(job)):
+            return
+        interrupted = id(job) in self._stopped or stopped_by(context) is Stop.SHUTDOWN
         if interrupted and status is not jobs.Status.SUCCEEDED:
             retry_decision = retry_decision or retry.RetryDecision()
         try:
@@ -250,7 +253,6 @@ class HardenedWorker(worker.Worker):
             if isinstance(exc, asyncio.CancelledError):
                 raise
         finally:
-            self._stopped.discard(run)
             # kept after a failed write, it would abort the next run of this job in this worker at its start
             self._job_ids_to_abort.pop(run.job_id, None)
 
@@ -278,14 +280,19 @@ class HardenedWorker(worker.Worker):
     def _own_runs(self) -> set[JobAttempt]:
         return {JobAttempt.of(context.job) for context in self._running_jobs.values()}
 
-    def _stop_runs(self, runs: set[JobAttempt], why: str) -> None:
+    def _stop_runs(self, runs: set[JobAttempt], why: str, *, forget: bool = False) -> None:
         for task, context in self._running_jobs.items():
             run = JobAttempt.of(context.job)
-            if run in runs and run not in self._stopped:
+            if run in runs and id(context.job) not in self._stopped:
                 log.warning("stopping job %s, attempt %s: %s", run.job_id, run.attempt, why)
-                self._stopped.add(run)
+                self._stopped[id(context.job)] = forget
+                # which keeps the object, and so its identity, until then
+                task.add_done_callback(partial(self._end_stopped, context.job))
                 telemetry.fenced.labels("run stopped").inc()
                 task.cancel(why)
+
+    def _end_stopped(self, job: jobs.Job, _task: object) -> None:
+        self._stopped.pop(id(job), None)
 
     async def _mend_pool(self) -> None:
         if self._was_connected:

@@ -1,21 +1,17 @@
 """Postgres becomes unavailable in different ways. No instance or worker has to be restarted."""
 
 import asyncio
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Literal
 
 import pytest
 
-from erp_service.standalone.child_processes import servers
 from erp_service.standalone.postgres import Cluster
 from tests.chaos.after import never_back
 from tests.chaos.ground import JOBS, Ground, since
 from tests.chaos.record import Record
 from tests.chaos.traffic import Traffic
+from tests.support.clusters import frozen
 
 PROMPT = 4.0
 """Less than the five seconds between two polls, which nothing shorter than a poll explains but the notification."""
@@ -93,19 +89,6 @@ async def test_every_backend_is_terminated_again_and_again(ground: Ground, recor
     await ground.listening(2)
     assert await ground.promptly(clients[1]) < PROMPT
     record(seconds=since(ended, again), starts=await ground.starts(export), effects=effects)
-
-
-@contextmanager
-def frozen(cluster: Cluster) -> Iterator[None]:
-    """Stops every process of the server, as a host or a disk that hangs does; no connection is closed."""
-    stopped = servers(cluster.directory)
-    for pid in stopped:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in stopped:
-            os.kill(pid, signal.SIGCONT)
 
 
 async def test_postgres_hangs_without_closing(ground: Ground, cluster: Cluster, record: Record) -> None:

@@ -14,7 +14,7 @@ from erp_service.db.sessions import WriteSession
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.queue.shop import Shop, keeping_shop
-from tests.support.clusters import temporary_cluster
+from tests.support.clusters import in_memory, temporary_cluster
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def gate(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def own_cluster() -> Iterator[Cluster]:
     """A server that a test may stop and start, as no other test uses it."""
-    with temporary_cluster("queue", max_connections=60) as cluster:
+    with temporary_cluster("queue", max_connections=60, parent=in_memory()) as cluster:
         yield cluster
 
 

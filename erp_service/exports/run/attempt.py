@@ -65,8 +65,7 @@ async def perform(exports: ExportContext, run: Run) -> None:
         log.info("export succeeded", rows=file.rows, bytes=file.bytes)
         metrics.count_success(claimed, file, seconds=monotonic() - began)
     except LostOwnership:
-        # the key contains the attempt, so the deleted file can only be this attempt's own
-        await store_failures.remove(exports.store, key)
+        await _remove_own(exports, run, key)
         log.warning("export is no longer ours")
     except CancelRequested:
         await store_failures.remove(exports.store, key)
@@ -77,6 +76,15 @@ async def perform(exports: ExportContext, run: Run) -> None:
         if is_unavailable(exc):
             raise
         await _end_failed(exports, run, claimed, key, exc)
+
+
+async def _remove_own(exports: ExportContext, run: Run, key: FileKey) -> None:
+    """The key contains the attempt, so the file is this attempt's own; unless a failover has lost the claim, and the
+    attempt that got the number after it has published."""
+    async with exports.database.read() as db:
+        published = await db.scalar(select(ExportJob.file_key).where(ExportJob.id == run.id))
+    if published != str(key):
+        await store_failures.remove(exports.store, key)
 
 
 async def _end_failed(exports: ExportContext, run: Run, claimed: Claimed, key: FileKey, exc: Exception) -> None:
