@@ -371,7 +371,7 @@ async def test_the_lifeline_of_a_worker_connects_again(failure: Failure, monkeyp
     async def nothing() -> None: ...
 
     monkeypatch.setattr(lifeline, "connect", connected)
-    worker = Lifeline("", Timeouts(), own_runs=set, stop_runs=lambda *_: None, on_connect=nothing)
+    worker = Lifeline("", Timeouts(), own_runs=set, stop_runs=lambda *_, **__: None, on_connect=nothing)
     with pytest.raises(Enough):
         await worker.hold(1)
     assert failures == []

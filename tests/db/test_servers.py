@@ -145,8 +145,12 @@ async def test_an_idle_connection_to_a_demoted_server_is_not_met_by_a_second_req
 
 async def test_after_a_failover_the_pool_leads_to_the_new_primary(pair: Pair) -> None:
     async with database_of(pair) as database:
-        async with database.write() as db:
-            await db.run("create table done (n int)")
+        await write(database, "create table done (n int)")
+
+        async def followed() -> bool:
+            return await value_of(pair.second, "select to_regclass('done')", "erp") is not None
+
+        await eventually(followed)
         pair.first.stop("immediate")
         await pair.promote()
 
