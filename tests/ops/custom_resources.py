@@ -42,7 +42,7 @@ def definitions(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def closed(schema: Any) -> Any:
-    """An OpenAPI schema of Kubernetes as a JSON schema in which each object has the fields that are named, and no other.
+    """An OpenAPI schema of Kubernetes as a JSON schema in which an object has the fields that are named, and no other.
 
     Left open are maps, and what the API server leaves open too."""
     if isinstance(schema, list):

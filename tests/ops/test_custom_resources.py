@@ -1,4 +1,4 @@
-"""The manifests for CloudNativePG, its backups and Prometheus' operator have no field that these do not know.
+"""The manifests for CloudNativePG, its backups, Prometheus' operator and KEDA have no field that these do not know.
 
 With ERP_TEST_CRDS (`make test-crds`), the definitions in those files decide, in place of the schemas kept here.
 """
@@ -17,10 +17,11 @@ import yaml
 from tests.ops.custom_resources import kept_here, published
 from tests.ops.manifests import PAGE, document, documents, named
 
-KINDS = ["Cluster", "ScheduledBackup", "ObjectStore", "PodMonitor"]
+KINDS = ["Cluster", "ScheduledBackup", "ObjectStore", "PodMonitor", "ScaledObject"]
 FILES = [Path(name) for name in os.environ.get("ERP_TEST_CRDS", "").split()]
 KNOWN = published(*FILES) if FILES else kept_here()
-MAPS = {"matchLabels", "parameters", "requests", "limits"}
+MAPS = {"matchLabels", "parameters", "requests", "limits", "metadata"}
+"""Whose keys are free."""
 
 
 def check(doc: dict[str, Any]) -> None:
