@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 import yaml
 
 from erp_service import settings
+from erp_service.db import migrate as schema
 from erp_service.settings import Settings
+from erp_service.standalone import postgres
 from tests.ops.manifests import (
     API,
     INGRESS,
@@ -25,6 +27,7 @@ from tests.ops.manifests import (
     matches,
     open_ports,
 )
+from tests.support.databases import as_owner, connected
 
 ROOT = Path(__file__).parents[2]
 FOR_WORKER = 20
@@ -86,6 +89,26 @@ def test_roles_are_those_of_compose_and_of_the_grants() -> None:
         assert role.keys() == {"name", "login", "superuser", "passwordSecret"}, "no right beside the grants"
         assert (role["login"], role["superuser"]) == (True, False)
     assert spec()["enableSuperuserAccess"] is False
+
+
+async def test_an_owner_who_may_make_no_roles_migrates_what_the_operator_made(tmp_path: Path) -> None:
+    """In a Postgres with the cluster's parameters: its SQL, the owner's migration, then each role has its rights."""
+    initdb, parameters = spec()["bootstrap"]["initdb"], spec()["postgresql"]["parameters"]
+    names = [role["name"] for role in spec()["managed"]["roles"]]
+    with postgres.running(tmp_path / "postgres", fsync=False, **parameters) as cluster:
+        # the embedded server comes with roles of the same names
+        await as_owner(cluster, *(f"drop role {name}" for name in names), *initdb["postInitSQL"])
+        await as_owner(cluster, f"create role {initdb['owner']} login", f"create database erp owner {initdb['owner']}")
+        await schema.migrate(cluster.owner_url("erp").replace("postgres@", f"{initdb['owner']}@"))
+        query = "select has_any_column_privilege($1, 'stock_ledger', $2)"
+        async with connected(cluster.owner_url("erp")) as connection:
+            may = {
+                name: [await connection.fetchval(query, name, right) for right in ("select", "insert")]
+                for name in names
+            }
+            changed = await connection.fetch("select name from pg_settings where source = 'command line'")
+    assert may == {"erp_api": [True, True], "erp_worker": [True, True], "erp_reader": [True, False]}
+    assert parameters.keys() <= {row["name"] for row in changed}
 
 
 def test_passwords_pass_only_over_tls_and_only_for_the_roles_of_the_service() -> None:
