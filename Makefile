@@ -14,6 +14,7 @@ SEED ?=
 ROWS ?= 1000000 5000000
 ROUNDS ?= 3
 ENGINE ?= podman
+CRDS ?=
 REAL_DATA ?= ../shared/data/online_retail
 
 help: ## this list
@@ -63,6 +64,9 @@ test-pooler: $(VENV)/.dev ## the API through pgbouncer in transaction mode; inst
 
 test-attacks: $(VENV)/.dev ## attacks on two instances behind HAProxy, and what others notice; installs Debian's haproxy (three minutes)
 	ops/test-attacks $(T)
+
+test-crds: $(VENV)/.dev ## ops/kubernetes against the definitions of its operators as they publish them: CRDS=crds.yaml
+	ERP_TEST_CRDS="$(CRDS)" $(PYTEST) tests/ops/test_custom_resources.py $(T)
 
 test-postgres15: $(VENV)/.dev ## the same on PostgreSQL 15, the oldest that is supported; installs Debian's (nine minutes)
 	ops/test-postgres15 $(T)

@@ -1,8 +1,7 @@
 """The manifests are valid for Kubernetes, and agree with the settings, the metrics and each other."""
 
 import re
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import kubernetes_validate
 import pytest
@@ -10,23 +9,29 @@ import yaml
 
 from erp_service import settings
 from erp_service.settings import PREFIX, Settings
+from tests.ops.manifests import (
+    API,
+    FOLDER,
+    INGRESS,
+    NAMES,
+    OPERATOR,
+    PAGE,
+    POSTGRES,
+    PROMETHEUS,
+    STRANGERS,
+    documents,
+    labels_of_pods,
+    named,
+    open_ports,
+)
 from tests.ops.series import known
 
-FOLDER = Path(__file__).parents[2] / "ops/kubernetes"
 VERSION = "1.31"
-
-
-def documents(*kinds: str) -> list[dict[str, Any]]:
-    found = [doc for file in sorted(FOLDER.glob("*.yaml")) for doc in yaml.safe_load_all(file.read_text())]
-    return [doc for doc in found if not kinds or doc["kind"] in kinds]
+CUSTOM = {"keda.sh", "postgresql.cnpg.io", "barmancloud.cnpg.io", "monitoring.coreos.com"}
 
 
 def of_core() -> list[dict[str, Any]]:
-    return [doc for doc in documents() if doc["kind"] != "ScaledObject"]
-
-
-def named(doc: dict[str, Any]) -> str:
-    return f"{doc['kind']}/{doc['metadata']['name']}"
+    return [doc for doc in documents() if doc["apiVersion"].partition("/")[0] not in CUSTOM]
 
 
 def pods() -> list[dict[str, Any]]:
@@ -62,9 +67,10 @@ def test_nothing_is_killed_before_it_has_drained() -> None:
 
 
 def test_secrets_are_the_ones_that_the_page_tells_to_make() -> None:
-    made = set(re.findall(r"--from-literal=([a-z-]+)=", (FOLDER / "README.md").read_text()))
+    made = set(re.findall(r"--from-literal=([a-z-]+)=", PAGE[PAGE.index("create secret generic erp ") :]))
     env = [entry for pod in pods() for container in pod["containers"] for entry in container["env"]]
     assert {entry["valueFrom"]["secretKeyRef"]["key"] for entry in env} == made
+    assert {entry["valueFrom"]["secretKeyRef"]["name"] for entry in env} == {"erp"}
     assert not any("value" in entry for entry in env), "a secret stands in no manifest"
 
 
@@ -81,74 +87,22 @@ def test_every_pod_may_do_as_little_as_it_needs() -> None:
             assert container["resources"]["limits"]["memory"]
 
 
-def matches(selector: dict[str, Any] | None, labels: dict[str, str]) -> bool:
-    if selector is None:
-        return False
-    expressions = selector.get("matchExpressions", [])
-    return selector.get("matchLabels", {}).items() <= labels.items() and all(
-        labels.get(expression["key"]) in expression["values"] for expression in expressions
-    )
-
-
-class Peer(NamedTuple):
-    """A pod in another namespace, or in the service's own if that is None."""
-
-    namespace: str | None
-    labels: dict[str, str]
-
-    def is_named_by(self, peer: dict[str, Any]) -> bool:
-        if "ipBlock" in peer:
-            return False
-        if "namespaceSelector" in peer:
-            names = {} if self.namespace is None else {"kubernetes.io/metadata.name": self.namespace}
-            return matches(peer["namespaceSelector"], names) and matches(peer.get("podSelector", {}), self.labels)
-        return self.namespace is None and matches(peer["podSelector"], self.labels)
-
-
-def open_ports(pod: dict[str, str], direction: str, peer: Peer) -> set[str | int]:
-    """The ports that the policies open between a pod of the service and its peer; `any` for all of them."""
-    policies = [doc["spec"] for doc in documents("NetworkPolicy") if matches(doc["spec"]["podSelector"], pod)]
-    policies = [policy for policy in policies if direction.title() in policy["policyTypes"]]
-    if not policies:
-        return {"any"}
-    rules = [rule for policy in policies for rule in policy.get(direction, [])]
-    side = "from" if direction == "ingress" else "to"
-    passing = [rule for rule in rules if side not in rule or any(peer.is_named_by(each) for each in rule[side])]
-    return {port["port"] for rule in passing for port in rule.get("ports", [{"port": "any"}])}
-
-
-INGRESS = Peer("ingress-nginx", {"app.kubernetes.io/name": "ingress-nginx"})
-PROMETHEUS = Peer("monitoring", {"app.kubernetes.io/name": "prometheus"})
-NAMES = Peer("kube-system", {"k8s-app": "kube-dns"})
-POSTGRES = Peer(None, {"cnpg.io/cluster": "db"})
-OTHERS = [
-    Peer("default", {}),
-    Peer("ingress-nginx", {}),
-    Peer("monitoring", {"app.kubernetes.io/name": "grafana"}),
-    Peer("kube-system", {}),
-    Peer(None, {}),
-    Peer(None, {"app.kubernetes.io/name": "erp", "app.kubernetes.io/component": "api"}),
-]
-
-
 def test_network_reaches_only_the_ports_that_are_meant() -> None:
     """The ingress reached every port of the workers, and all pods reached everything."""
-    pods_of = {
-        doc["metadata"]["name"]: doc["spec"]["template"]["metadata"]["labels"] for doc in documents("Deployment", "Job")
-    }
+    own = {name: labels for name, labels in labels_of_pods().items() if name != "db"}
     into = {
-        name: [open_ports(labels, "ingress", peer) for peer in (INGRESS, PROMETHEUS)]
-        for name, labels in pods_of.items()
+        name: [open_ports(labels, "ingress", peer) for peer in (INGRESS, PROMETHEUS)] for name, labels in own.items()
     }
     assert into == {
         "erp-api": [{"http"}, {"http"}],
         "erp-worker": [set(), {"metrics"}],
         "erp-migrate": [set(), set()],
     }
-    for labels in pods_of.values():
+    others = [*STRANGERS, API, OPERATOR]
+    for labels in own.values():
         assert [open_ports(labels, "egress", peer) for peer in (NAMES, POSTGRES)] == [{53}, {5432}]
-        assert [open_ports(labels, "ingress", peer) for peer in (*OTHERS, NAMES, POSTGRES)] == [set()] * 8
-        assert [open_ports(labels, "egress", peer) for peer in (*OTHERS, INGRESS, PROMETHEUS)] == [set()] * 8
+        assert [peer for peer in (*others, NAMES, POSTGRES) if open_ports(labels, "ingress", peer)] == []
+        assert [peer for peer in (*others, INGRESS, PROMETHEUS) if open_ports(labels, "egress", peer)] == []
 
 
 def test_metrics_are_behind_no_path_of_the_ingress() -> None:
@@ -166,8 +120,12 @@ def test_each_process_has_the_secrets_that_it_needs_and_no_other() -> None:
         for doc in documents("Deployment", "Job")
     }
     assert had == {
-        "erp-api": {"ERP_DATABASE_URL": "database-url", "ERP_JWT_SECRET": "jwt-secret"},
-        "erp-worker": {"ERP_DATABASE_URL": "worker-database-url"},
+        "erp-api": {
+            "ERP_DATABASE_URL": "database-url",
+            "ERP_REPLICA_URL": "replica-url",
+            "ERP_JWT_SECRET": "jwt-secret",
+        },
+        "erp-worker": {"ERP_DATABASE_URL": "worker-database-url", "ERP_REPLICA_URL": "replica-url"},
         "erp-migrate": {"ERP_DATABASE_URL": "owner-database-url"},
     }
 
@@ -196,7 +154,7 @@ MEANT = {
 
 
 def test_what_points_to_pods_points_to_some() -> None:
-    labels = [doc["spec"]["template"]["metadata"]["labels"] for doc in documents("Deployment", "Job")]
+    labels = labels_of_pods().values()
     budgets = [doc["spec"]["selector"]["matchLabels"] for doc in documents("PodDisruptionBudget")]
     services = [doc["spec"]["selector"] for doc in documents("Service")]
     policies = [doc["spec"]["podSelector"]["matchLabels"] for doc in documents("NetworkPolicy")]
@@ -214,5 +172,4 @@ def test_workers_are_scaled_by_metrics_that_are_there() -> None:
 
 
 def test_every_manifest_is_named_in_the_page() -> None:
-    page = (FOLDER / "README.md").read_text()
-    assert [file.name for file in FOLDER.glob("*.yaml") if file.name not in page] == []
+    assert [file.name for file in FOLDER.glob("*.yaml") if file.name not in PAGE] == []
