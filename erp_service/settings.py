@@ -215,7 +215,10 @@ def _raw(environ: Mapping[str, str], variable: str) -> str | UnsetType:
 
 def _check(settings: Settings) -> None:
     for field in ("database_url", "queue_database_url", "migration_database_url", "replica_url"):
-        _check_address(field, getattr(settings, field))
+        try:
+            addresses.parse(getattr(settings, field) or "postgresql://", leader=field != "replica_url")
+        except ValueError as exc:
+            raise SettingsError(f"{PREFIX}{field.upper()} cannot be used: {exc}") from None
     if settings.stalled_seconds < 2 * settings.heartbeat_seconds:
         raise SettingsError(
             "ERP_STALLED_SECONDS must be at least twice ERP_HEARTBEAT_SECONDS, else a healthy worker looks stalled."
@@ -230,20 +233,6 @@ def _check(settings: Settings) -> None:
             raise SettingsError("ERP_EXPORT_STORE_ACCEL needs files in a directory: ERP_EXPORT_STORE=file:///...")
         if re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", path, re.ASCII) is None:
             raise SettingsError("ERP_EXPORT_STORE_ACCEL must be a plain path, such as /-/exports.")
-
-
-def _check_address(field: str, url: str | None) -> None:
-    if url is None:
-        return
-    variable = PREFIX + field.upper()
-    try:
-        target = addresses.parse(url).target
-    except ValueError as exc:
-        raise SettingsError(f"{variable} cannot be used: {exc}") from None
-    if field != "replica_url" and target not in addresses.LEADER_TARGETS:
-        raise SettingsError(
-            f"{variable} must lead to the server that takes writes: target_session_attrs=read-write, or none."
-        )
 
 
 def _is_root(url: str) -> bool:

@@ -12,11 +12,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import msgspec
 
-TARGETS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
-"""The values of `target_session_attrs`."""
-
-LEADER_TARGETS = (None, "read-write", "primary")
-"""Those with which only the server that takes writes is meant; without one, an address of a primary means that too."""
+_TARGETS = ("any", "read-write", "read-only", "primary", "standby", "prefer-standby")
+_LEADER_TARGETS = (None, "read-write", "primary")
 
 _PORT = 5432
 _LOCAL = ""  # libpq's default host: a socket in the default directory
@@ -59,16 +56,19 @@ class Address(msgspec.Struct, frozen=True):
         return f"postgresql:///{quote(self.database or '', safe='')}?{parameters}"
 
 
-def parse(url: str) -> Address:
-    """Raises ValueError with a sentence that quotes no password."""
+def parse(url: str, *, leader: bool = False) -> Address:
+    """With `leader` the address must mean the server that takes writes. Raises ValueError with a sentence that quotes
+    no password."""
     if (match := _URL.fullmatch(url)) is None:
         raise ValueError("An address of Postgres must look like postgresql://user:password@host:5432/db.")
     login, hosts, path, query = (part or "" for part in match.groups())
     options = dict(parse_qsl(query, keep_blank_values=True))
     user, _, password = login.partition(":")
     target = options.pop("target_session_attrs", None)
-    if target is not None and target not in TARGETS:
-        raise ValueError(f"target_session_attrs must be one of {', '.join(TARGETS)}.")
+    if target is not None and target not in _TARGETS:
+        raise ValueError(f"target_session_attrs must be one of {', '.join(_TARGETS)}.")
+    if leader and target not in _LEADER_TARGETS:
+        raise ValueError("It must lead to the server that takes writes: target_session_attrs=read-write, or none.")
     return Address(
         hosts=_hosts(options.pop("host", None) or unquote(hosts), options.pop("port", "")),
         user=unquote(user) or options.pop("user", None),
