@@ -9,6 +9,7 @@ import asyncpg
 
 from erp_service.db.addresses import parse
 from erp_service.db.connections import KEEPALIVE, POOL_KEEPALIVE, connect, connect_for_sessions
+from erp_service.db.leaders import LEADERS
 from erp_service.db.pool import Pool
 from erp_service.db.replica import Replica, ReplicaNow, ReplicaUnavailable
 from erp_service.db.sessions import AutocommitSession, PoolReadSession, ReadSession, Row, WriteSession
@@ -33,6 +34,7 @@ class Database:
     """The pools of one process. The first session opens the first connection. `reader` reads the primary."""
 
     def __init__(self, settings: Settings, *, name: str = "erp") -> None:
+        self._hosts = parse(settings.database_url).hosts
         self._primary = _pool(settings.database_url, settings, name, leader=True, pooled=settings.pooled)
         self._begin = "begin" + "".join(
             f"; set local {limit} = {value}" for limit, value in _limits(settings).items() if settings.pooled
@@ -111,6 +113,11 @@ class Database:
     def replica(self) -> ReplicaNow | None:
         """None if none is set."""
         return None if self._replica is None else self._replica.now()
+
+    def leader(self) -> str | None:
+        """The host of the primary's address that led when a connection was opened last; None before the first."""
+        host = LEADERS.last(self._hosts)
+        return None if host is None else str(host)
 
     def pool(self) -> dict[str, int]:
         """The pool of the primary: connections that it may open, and those in use."""

@@ -13,6 +13,7 @@ Between two instances, of which one does not know yet, that is no proof. There s
 leader that is cut off can acknowledge nothing, since no standby confirms it (`WriteSession.commit`)."""
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -26,6 +27,10 @@ select system_identifier as system, pg_is_in_recovery() as recovering,
 from pg_control_system()
 """
 """The row of `Standing.of`, on a primary and on a standby."""
+
+
+TRIED_SECONDS = 30.0
+"""After so long without another attempt it is not known any more that no leader can be reached."""
 
 
 class NotLeading(ConnectionError):
@@ -53,10 +58,16 @@ class Leaders:
         self._timelines: dict[int, int] = {}
         self._connections: WeakKeyDictionary[Any, tuple[Standing, Callable[[Any], object]]] = WeakKeyDictionary()
         self._last: dict[tuple[Host, ...], Host] = {}
+        self._missing_since: float | None = None
+        self._tried_at = 0.0
+
+    def last(self, hosts: tuple[Host, ...]) -> Host | None:
+        """The one of the hosts that led when a connection was opened last."""
+        return self._last.get(hosts)
 
     def in_order(self, hosts: tuple[Host, ...]) -> tuple[Host, ...]:
         """The hosts, the one that led last before the others."""
-        last = self._last.get(hosts)
+        last = self.last(hosts)
         return hosts if last is None else (last, *(host for host in hosts if host != last))
 
     def admit(self, connection: Any, standing: Standing, leave: Callable[[Any], object]) -> None:
@@ -83,7 +94,26 @@ class Leaders:
 
     def note_host(self, hosts: tuple[Host, ...], host: Host) -> None:
         """This one of the hosts led just now."""
-        self._last[hosts] = host
+        self._missing_since = None
+        if (last := self.last(hosts)) != host:
+            self._last[hosts] = host
+            if last is not None:
+                telemetry.leader.labels(last).set(0)
+            telemetry.leader.labels(host).set(1)
+
+    def note_missing(self) -> None:
+        """No connection to a leader could be opened just now."""
+        self._tried_at = monotonic()
+        if self._missing_since is None:
+            self._missing_since = self._tried_at
+
+    def missing_seconds(self) -> float:
+        """For how long none could be opened; 0 as well if that was not tried for TRIED_SECONDS, as while the
+        connections that there are suffice."""
+        now = monotonic()
+        if self._missing_since is None or now - self._tried_at > TRIED_SECONDS:
+            return 0.0
+        return now - self._missing_since
 
     def _leave_older(self, leader: Standing) -> None:
         older = [
@@ -92,9 +122,12 @@ class Leaders:
             if to.system == leader.system and to.timeline != leader.timeline
         ]
         telemetry.log.warning("another server leads", timeline=leader.timeline, connections_left=len(older))
+        telemetry.connections_left.labels("older").inc(len(older))
         for connection, leave in older:
             leave(connection)
 
 
 LEADERS = Leaders()
 """Of this process."""
+
+telemetry.leader_missing_seconds.set_function(LEADERS.missing_seconds)

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from erp_service.db.outages import DATABASE_ERRORS, PoolTimeout, is_server_left
+from erp_service.db.outages import DATABASE_ERRORS, READ_ONLY, PoolTimeout, is_server_left, sqlstate_of
+from erp_service.observability import telemetry
 
 PING_SECONDS = 2.0
 
@@ -120,6 +121,8 @@ class Pool:
         """End what the connection was doing when `exc` came: a transaction, or a statement that was canceled."""
         if is_server_left(exc):
             connection.terminate()
+            if sqlstate_of(exc) == READ_ONLY:
+                telemetry.connections_left.labels("demoted").inc(1 + len(self._idle))
             self._leave_server()
         if connection.is_closed() or not (
             connection.is_in_transaction() or isinstance(exc, TimeoutError | asyncio.CancelledError)

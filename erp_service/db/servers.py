@@ -10,7 +10,7 @@ import asyncpg
 
 from erp_service.db.addresses import Address, Host, arguments_of
 from erp_service.db.leaders import LEADERS, STANDING, NotLeading, Standing
-from erp_service.db.outages import is_unavailable
+from erp_service.db.outages import DATABASE_ERRORS, is_unavailable
 
 CONNECT_SECONDS = 5.0
 """For all hosts together."""
@@ -48,7 +48,11 @@ async def open_leader(address: Address, **arguments: Any) -> asyncpg.Connection:
 
     if len(address.hosts) > 1 and not LEADERS.is_noted(address.hosts):
         await _meet(address.hosts, open_one)
-    connection, host = await _race(LEADERS.in_order(address.hosts), open_one)
+    try:
+        connection, host = await _race(LEADERS.in_order(address.hosts), open_one)
+    except DATABASE_ERRORS:
+        LEADERS.note_missing()
+        raise
     LEADERS.note_host(address.hosts, host)
     return connection
 

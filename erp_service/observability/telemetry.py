@@ -55,6 +55,18 @@ repeatable_reads = Counter(
     "erp_repeatable_reads", "Reads of reports and exports, by the server that answered", ["server"], registry=REGISTRY
 )
 leader_timeline = Gauge("erp_leader_timeline", "The timeline of the leader that was met last", registry=REGISTRY)
+leader = Gauge("erp_leader", "1 for the host that led when a connection was opened last", ["host"], registry=REGISTRY)
+leader_missing_seconds = Gauge(
+    "erp_leader_missing_seconds",
+    "For how long no connection to a leader could be opened; 0 also if none was needed",
+    registry=REGISTRY,
+)
+connections_left = Counter(
+    "erp_connections_left",
+    "Connections that were closed since their server was demoted, or leads on an older timeline",
+    ["reason"],
+    registry=REGISTRY,
+)
 leader_changes = Counter("erp_leader_changes", "Times that another server was found to lead", registry=REGISTRY)
 older_leaders_refused = Counter(
     "erp_older_leaders_refused", "Connections to a server that led on an older timeline", registry=REGISTRY

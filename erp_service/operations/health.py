@@ -17,6 +17,7 @@ from erp_service.db.sessions import ReadSession
 from erp_service.exports import admission
 from erp_service.operations import queries
 from erp_service.operations.readiness import NotReady, Readiness
+from erp_service.operations.standbys import Standby, cluster_now
 from erp_service.queue import inspection as queue
 from erp_service.queue.inspection import WorkerNow
 from erp_service.web.exception_handlers import answer
@@ -114,6 +115,16 @@ async def database_health(
     )
 
 
+class DatabaseServers(msgspec.Struct):
+    """Without standbys there is one server, which leads."""
+
+    leader: Annotated[
+        str | None, Meta(description="the host that leads, as the answering instance found it; null before the first")
+    ]
+    timeline: Annotated[int | None, Meta(description="the leader's: a greater one after each failover")]
+    standbys: Annotated[list[Standby], Meta(description="those that are connected to the leader")]
+
+
 class Scaling(msgspec.Struct):
     """What shows whether there are too few or too many instances or workers. All times are in seconds."""
 
@@ -129,6 +140,7 @@ class Scaling(msgspec.Struct):
         float | None, Meta(description="how long the first export has waited, in the queue or not")
     ]
     replica: Annotated[ReplicaNow | None, Meta(description="null if none is configured")]
+    database: Annotated[DatabaseServers, Meta(description="which server leads, and which would take over")]
 
 
 @get(
@@ -146,11 +158,11 @@ async def scaling_health(
 
     If jobs wait while every worker is busy, more workers help. Exports that wait for admission need none: their owners
     have as many running as they may. A worker that does not hold its lock is gone, and its jobs are being rescued."""
-    exports = await admission.counts(read)
+    exports, cluster = await admission.counts(read), await cluster_now(read)
     waiting, oldest = await queue.waiting(read)
     return ApiResponse(
         Scaling(
-            instances=await queries.connected_instances(read),
+            instances=cluster.instances,
             workers=await queue.workers(read),
             queue_depth=waiting,
             oldest_waiting=oldest,
@@ -158,6 +170,7 @@ async def scaling_health(
             waiting_exports=exports.waiting,
             oldest_export=exports.oldest,
             replica=database.replica(),
+            database=DatabaseServers(database.leader(), cluster.timeline, cluster.standbys),
         )
     )
 

@@ -9,7 +9,8 @@ MONITORING = Path(__file__).parents[2] / "ops/monitoring"
 
 def test_configuration_and_rules_are_sound_and_fire_when_they_should() -> None:
     assert "SUCCESS" in promtool("check", "config", "prometheus.yml")
-    assert "SUCCESS" in promtool("test", "rules", "alerts_test.yml")
+    for tests in ("alerts_test.yml", "alerts_ha_test.yml"):
+        assert "SUCCESS" in promtool("test", "rules", tests)
 
 
 def promtool(*words: str) -> str:
