@@ -10,7 +10,6 @@ import httpx
 import msgspec
 import pytest
 from litestar import Litestar
-from prometheus_client.parser import text_string_to_metric_families
 
 from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
@@ -20,21 +19,9 @@ from erp_service.registry.feature import load
 from erp_service.registry.figures import FigureReader
 from erp_service.settings import Settings
 from tests.acceptance.instances import free_port, worker
+from tests.operations.scrapes import scraped
 from tests.support.apps import services_of
 from tests.support.waiting import eventually
-
-
-def values(body: str) -> dict[str, float]:
-    """The samples without labels."""
-    families = text_string_to_metric_families(body)
-    return {sample.name: sample.value for family in families for sample in family.samples if not sample.labels}
-
-
-async def scraped(client: httpx.AsyncClient) -> dict[str, float]:
-    answer = await client.get("/metrics")
-    assert answer.status_code == 200
-    assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
-    return values(answer.text)
 
 
 @pytest.fixture

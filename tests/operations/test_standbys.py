@@ -16,7 +16,7 @@ from erp_service.db.connections import connect_for_sessions
 from erp_service.db.sessions import Row, Session
 from erp_service.operations.standbys import BACKUP_SLOT, FIGURES, ClusterNow, Standby, cluster_now, synchronous_names
 from erp_service.standalone.postgres import Cluster
-from tests.operations.test_metrics import scraped
+from tests.operations.scrapes import scraped
 from tests.support.databases import as_owner, value_of
 from tests.support.replication import replica_of
 from tests.support.waiting import eventually
