@@ -2,13 +2,15 @@
 
 import json
 import re
+from importlib.metadata import distribution
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from erp_service.db.engine import Database
 from erp_service.operations.cluster_metrics import ClusterMetrics
-from tests.ops.series import OPS, known
+from tests.ops.series import OPS, PATRONI, known
 
 ALERTS = "".join((OPS / "monitoring" / name).read_text() for name in ("alerts.yml", "alerts_ha.yml"))
 DASHBOARD = (OPS / "monitoring/dashboard.json").read_text()
@@ -21,6 +23,12 @@ def test_every_metric_that_is_asked_for_is_there(text: str) -> None:
     asked = set(_OWN.findall(expressions)) - {"erp_service"}
     assert asked, "there is something to hold"
     assert asked - known() == set()
+
+
+def test_series_of_patroni_are_those_that_it_exports() -> None:
+    """Its class of requests writes them one by one into its answer, with a line of their type before each."""
+    source = Path(str(distribution("patroni").locate_file("patroni/api.py"))).read_text()
+    assert set(re.findall(r"# TYPE (patroni_\w+)", source)) == PATRONI
 
 
 def test_every_alert_has_a_runbook_that_is_there() -> None:
