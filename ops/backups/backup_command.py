@@ -189,7 +189,7 @@ def _wal(given: argparse.Namespace) -> int:
         for result in wal_receiver.receive(
             server, given.to, keys, given.spool, every=given.every, on_round=write_metrics
         ):
-            archived += bool(result["ok"])
+            archived += "segment" in result
             options.report(result)
         return {"kind": "wal", "kept": archived}
 
