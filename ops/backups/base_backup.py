@@ -9,7 +9,7 @@ from typing import Any
 from .catalogue import BASE, timestamp
 from .encryption import Keys, writing_tar
 from .programs import Failure, Server, query, run, wal_segment_bytes
-from .timelines import lsn_of, segment_name
+from .timelines import Lineage, lsn_of, number_of, segment_name, timeline_of
 
 _SCRATCH_PREFIX = "erp-backup-"
 _GZIP_LEVEL = 3  # a third of the time of the default, and a tenth larger
@@ -47,6 +47,16 @@ def take_base_backup(server: Server, hidden: Path, keys: Keys, scratch: Path | N
         "wal_end": {"timeline": last["Timeline"], "lsn": last["End-LSN"]},
         "segment_bytes": segment_bytes,
     }
+
+
+def is_on(lineage: Lineage, manifest: dict[str, Any]) -> bool:
+    """Whether recovery from a backup with this manifest can follow the lineage: not if the backup holds WAL that the
+    lineage does not have, because it was lost in a failover."""
+    start, segment_bytes = manifest["wal_start"], manifest["segment_bytes"]
+    if (end := manifest.get("wal_end")) is not None:
+        return lineage.holds(end["timeline"], lsn_of(end["lsn"]))
+    # one of an earlier release
+    return lineage.holds(timeline_of(start), number_of(start, segment_bytes) * segment_bytes)
 
 
 def _pack(copy: Path, hidden: Path, keys: Keys) -> None:

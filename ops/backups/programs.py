@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -137,6 +138,16 @@ def _process(
 def query(server: Server, sql: str) -> str:
     """The first column of the first row, without the newline. Raises Failure."""
     return run(server, "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-f", "-", stdin=sql).strip()
+
+
+def wait_until_available(server: Server, seconds: float) -> None:
+    """Returns also after so many seconds: then the next command says what is wrong."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Failure):
+            query(server, "select 1;")
+            return
+        time.sleep(1)
 
 
 def system_identifier(server: Server) -> str:

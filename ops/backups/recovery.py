@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import wal_archive
+from .base_backup import is_on
 from .catalogue import BASE, Backup, backup_at, backups
 from .encryption import Keys, reading_tar
 from .options import Steps
 from .programs import Failure, Server, program, query, run
-from .timelines import SEGMENT, Lineage, lsn_of, number_of, timeline_of
+from .timelines import SEGMENT, Lineage, timeline_of
 from .verification import require_content
 
 _WAL_DIRECTORY = "restored_wal"
@@ -75,7 +76,7 @@ def choose(source: Path, keys: Keys, target_time: datetime | None, timeline: int
     if not candidates:
         raise Failure(f"{source} holds no base backup" + (f" that had ended by {target_time}" if target_time else ""))
     for backup in reversed(candidates):
-        if _is_on(lineage_of(backup, keys, timeline), backup):
+        if is_on(lineage_of(backup, keys, timeline), backup.manifest()):
             return backup
     raise Failure(f"{source} holds no base backup from which this timeline can be reached: say another --timeline")
 
@@ -91,16 +92,6 @@ def lineage_of(backup: Backup, keys: Keys, timeline: int | None) -> Lineage:
 
 def _archive(backup: Backup) -> Path:
     return wal_archive.directory_of(backup.path.parent, backup.manifest()["system_identifier"])
-
-
-def _is_on(lineage: Lineage, backup: Backup) -> bool:
-    """Not if the backup holds WAL that the lineage does not have, because it was lost in a failover."""
-    manifest = backup.manifest()
-    start, segment_bytes = manifest["wal_start"], manifest["segment_bytes"]
-    if (end := manifest.get("wal_end")) is not None:
-        return lineage.holds(end["timeline"], lsn_of(end["lsn"]))
-    # one of an earlier release
-    return lineage.holds(timeline_of(start), number_of(start, segment_bytes) * segment_bytes)
 
 
 def ended_at(backup: Backup) -> datetime:
@@ -150,12 +141,12 @@ def recovered(backup: Backup, keys: Keys, plan: Plan, steps: Steps) -> Iterator[
 
 def _unpack_wal(backup: Backup, keys: Keys, cluster: Path, lineage: Lineage, plan: Plan) -> None:
     """Without a target time the server would end recovery at a gap without an error. With one, it fails by itself."""
-    if not _is_on(lineage, backup):
+    manifest = backup.manifest()
+    if not is_on(lineage, manifest):
         raise Failure(
             f"{backup.name} holds WAL that timeline {lineage.timeline} does not have, or is of a later one: take"
             " another base backup, or say another --timeline"
         )
-    manifest = backup.manifest()
     segment_bytes, into = manifest["segment_bytes"], cluster / _WAL_DIRECTORY
     wal_archive.unpack(_archive(backup), into, manifest["wal_start"], lineage, keys, segment_bytes)
     names = {path.name for path in (*(cluster / "pg_wal").iterdir(), *into.iterdir()) if SEGMENT.fullmatch(path.name)}

@@ -45,9 +45,15 @@ class Lineage(NamedTuple):
         return sorted(number for number, name in numbers if self.segment(number, segment_bytes) == name)
 
     def first_gap(self, names: Collection[str], segment_bytes: int) -> str | None:
-        """The first segment that is missing between the first and the last one of its own."""
+        """The first segment that is missing before the last one of its own: from the first one on, also if that is the
+        old version of a segment in which the next timeline begins."""
         numbers = self.own(names, segment_bytes)
-        for number in range(numbers[0], numbers[-1]) if numbers else ():
+        old = [
+            number_of(name, segment_bytes)
+            for name in names
+            if self.holds(timeline_of(name), number_of(name, segment_bytes) * segment_bytes)
+        ]
+        for number in range(min(old), numbers[-1]) if numbers else ():
             if (name := self.segment(number, segment_bytes)) not in names:
                 return name
         return None

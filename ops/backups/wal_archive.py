@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, cast
 
 from . import catalogue
+from .base_backup import is_on
 from .encryption import SUFFIX, Keys, digest_of, reading, stored_path, writing
 from .programs import Failure, chunks
 from .timelines import SEGMENT, Lineage, number_of, timeline_of
@@ -111,19 +112,23 @@ def segments(directory: Path) -> set[str]:
     return {match[1] for match in matches if match and SEGMENT.fullmatch(match[1])}
 
 
-def first_gap(archive: Archive) -> str | None:
-    """The first segment that is missing in the archive after the beginning of the newest base backup, on the way to the
-    newest timeline. A timeline whose history file is not in the spool is looked at by itself."""
+def first_fault(archive: Archive) -> str | None:
+    """What stands between the newest base backup and the newest WAL: a segment that is missing, or a base backup whose
+    own WAL was lost in a failover. A timeline whose history file is not in the spool is looked at by itself."""
     system = archive.directory.name.removeprefix("wal-")
     manifests = (backup.manifest() for backup in catalogue.backups(archive.directory.parent, "base"))
-    starts = [manifest["wal_start"] for manifest in manifests if manifest["system_identifier"] == system]
-    names = {name for name in segments(archive.directory) if not starts or name[8:] >= starts[-1][8:]}
+    bases = [manifest for manifest in manifests if manifest["system_identifier"] == system]
+    start = bases[-1]["wal_start"] if bases else ""
+    names = segments(archive.directory)
     if not names:
         return None
     newest = max(map(timeline_of, names))
     history = archive.spool / f"{newest:08X}.history"
     lineage = Lineage.parse(newest, history.read_text()) if history.exists() else Lineage(newest)
-    return lineage.first_gap(names, archive.segment_bytes)
+    if lineage.ancestors and bases and not is_on(lineage, bases[-1]):
+        return f"the newest base backup holds WAL that timeline {newest} does not have"
+    gap = lineage.first_gap({name for name in names if name[8:] >= start[8:]}, archive.segment_bytes)
+    return None if gap is None else f"the WAL archive has a gap at {gap}"
 
 
 def lineage_to(directory: Path, timeline: int, keys: Keys) -> Lineage:

@@ -10,7 +10,7 @@ from pathlib import Path
 from . import catalogue
 from .encryption import Keys
 from .programs import Failure, Server, run, system_identifier, wal_segment_bytes
-from .wal_archive import Archive, archive_received, directory_of, first_gap
+from .wal_archive import Archive, archive_received, directory_of, first_fault
 from .wal_stream import SLOT, Position, Receiver, position_of
 
 _CATCH_UP_SECONDS = 5.0
@@ -104,8 +104,8 @@ def _archive_round(archive: Archive) -> Generator[Report, None, bool]:
     try:
         for name in archive_received(archive):
             yield {"ok": True, "segment": name}
-        if gap := first_gap(archive):
-            yield {"ok": False, "error": f"the WAL archive has a gap at {gap}: take a base backup now, which ends it"}
+        if fault := first_fault(archive):
+            yield {"ok": False, "error": f"{fault}: take a base backup now, which ends it"}
             return False
     except (Failure, OSError) as exc:
         # a full disk or an unavailable share: the files stay in the spool, for the next round

@@ -17,7 +17,7 @@ import pytest
 
 from erp_service.standalone.postgres import Cluster
 from ops.backups.encryption import Keys as BackupKeys
-from ops.backups.wal_archive import Archive, archive_received, first_gap
+from ops.backups.wal_archive import Archive, archive_received, first_fault
 from tests.backup.commands import OPS, Keys, Result, archived_wal, environment
 from tests.support.databases import connected
 from tests.support.waiting import eventually
@@ -231,7 +231,9 @@ async def test_wal_is_archived_without_a_gap_across_a_restart_and_a_gap_is_repor
         for path in tmp_path.glob(f"wal-*/{middle}*"):
             path.unlink()
         directory = next(tmp_path.glob("wal-*"))
-        assert first_gap(Archive(directory, directory / ".spool", BackupKeys(), 16 * 1024 * 1024)) == middle
+        assert first_fault(Archive(directory, directory / ".spool", BackupKeys(), 16 * 1024 * 1024)) == (
+            f"the WAL archive has a gap at {middle}"
+        )
     refused = await asyncio.to_thread(restore, "base", tmp_path, "--data-directory", clusters / "gap")
     assert f"the WAL archive has a gap at {middle}" in refused.result["error"]
     assert not (clusters / "gap").exists()

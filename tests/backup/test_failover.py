@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 from erp_service.db.engine import Database
+from erp_service.standalone import postgres
 from erp_service.standalone.postgres import Cluster
 from ops.backups.programs import query, server_of
 from tests.backup.commands import OPS, Result, archived_wal, environment
@@ -24,6 +25,7 @@ from tests.support.settings import settings_for
 from tests.support.waiting import eventually
 
 Command = Callable[..., Result]
+Reader = Callable[[Path, str], Awaitable[list[str]]]
 
 
 @pytest.fixture
@@ -69,15 +71,28 @@ async def clock_of(cluster: Cluster) -> str:
     return str(await value_of(cluster, "select clock_timestamp()::text"))
 
 
-async def restored(restore: Command, backups: Path, clusters: Path, *arguments: object) -> list[str]:
-    """The references of all postings of the restored cluster, which `erp verify` has proved."""
+async def add_item(cluster: Cluster, sku: str) -> None:
+    await as_owner(cluster, f"insert into items (sku, name, unit) values ('{sku}', 'Item', 'PCS')", database=DATABASE)
+
+
+async def items(data_dir: Path, database: str) -> list[str]:
+    """Those of a cluster that was restored, in order."""
+    with postgres.running(data_dir) as cluster:
+        async with connected(cluster.owner_url(database)) as db:
+            return [row[0] for row in await db.fetch("select sku from items order by id")]
+
+
+async def restored(
+    restore: Command, backups: Path, clusters: Path, *arguments: object, found: Reader = references
+) -> list[str]:
+    """What is found in the restored cluster, which `erp verify` has proved: the references of all postings."""
     there = clusters / "restored"
     done = await asyncio.to_thread(restore, "base", backups, "--data-directory", there / "cluster", *arguments)
     assert done.status == 0, done.log
     assert done.result["verified"]
-    found = await references(there, DATABASE)
+    names = await found(there, DATABASE)
     shutil.rmtree(there)
-    return found
+    return names
 
 
 async def test_moments_before_and_after_a_failover_are_restored_from_a_base_backup_taken_before_it(
@@ -117,29 +132,24 @@ async def test_what_only_the_lost_primary_had_is_not_restored_unless_its_timelin
     pair: Pair, backup: Command, restore: Command, clusters: Path, metrics: Metrics, tmp_path: Path
 ) -> None:
     to, words = tmp_path / "backups", ["--database", pair.address]
-    settings = settings_for(pair.primary, DATABASE, tmp_path)
-    database = Database(settings, name="erp test")
+    again = partial(restored, restore, to, clusters, found=items)
     with archived_wal(pair.primary, DATABASE, to, *words, "--metrics", metrics.path):
         taken = await asyncio.to_thread(backup, "base", "--to", to, *words)
         assert taken.status == 0, taken.log
-        async with founded(settings, database, tmp_path / "one.log") as company, company.client() as client:
-            await receive(client, reference="on both")
-            await pair.caught_up()
-            await pair.part()
-            await receive(client, reference="on the lost one")
-            # two segments beyond the point where the new timeline begins
-            for _ in range(2):
-                await as_owner(pair.primary, "select pg_switch_wal()", "create table t ()", "drop table t")
-            await metrics.all_archived()
-            # it holds WAL that the new timeline does not have: a restore must take the older one
-            late = await asyncio.to_thread(backup, "base", "--to", to, *words)
-            assert late.status == 0, late.log
-        await database.close()
+        await add_item(pair.primary, "on both")
+        await pair.caught_up()
+        await pair.part()
+        await add_item(pair.primary, "on the lost one")
+        # two segments beyond the point where the new timeline begins
+        for _ in range(2):
+            await as_owner(pair.primary, "select pg_switch_wal()", "create table t ()", "drop table t")
+        await metrics.all_archived()
+        elsewhere = tmp_path / "elsewhere"
+        late = await asyncio.to_thread(backup, "base", "--to", elsewhere, *words)
+        assert late.status == 0, late.log
         # without a slot, as a standby is that was promoted by hand
         await pair.fail_over()
-        settings = settings_for(pair.standby, DATABASE, tmp_path)
-        async with opened(settings, company.user_id, tmp_path / "two.log") as moved, moved.client() as client:
-            await receive(client, reference="after")
+        await add_item(pair.standby, "after")
         await metrics.all_archived()
         assert metrics.healthy == 1
 
@@ -149,11 +159,14 @@ async def test_what_only_the_lost_primary_had_is_not_restored_unless_its_timelin
         await asyncio.to_thread(pair.primary.stop)
         await metrics.all_archived()
 
-    assert await restored(restore, to, clusters) == ["on both", "after"]
-    assert await restored(restore, to, clusters, "--timeline", 1) == ["on both", "on the lost one"]
-    refused = await asyncio.to_thread(
-        restore, "base", to / late.result["backup"], "--data-directory", clusters / "refused" / "cluster"
-    )
+        # it holds WAL that the new timeline does not have: that is reported, and a restore takes the older one
+        name = late.result["backup"]
+        (elsewhere / name).rename(to / name)
+        await eventually(lambda: metrics.is_healthy(False))
+
+    assert await again() == ["on both", "after"]
+    assert await again("--timeline", 1) == ["on both", "on the lost one"]
+    refused = await asyncio.to_thread(restore, "base", to / name, "--data-directory", clusters / "refused" / "cluster")
     assert refused.status == 1
     assert "holds WAL that timeline 2 does not have" in refused.result["error"]
 

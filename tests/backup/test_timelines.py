@@ -34,6 +34,7 @@ def test_gap_is_looked_for_along_the_lineage_only() -> None:
     # beyond the fork the lost primary went on, and its segments prove nothing
     assert lineage.first_gap(names((1, 1), (1, 2), (1, 3), (1, 4), (1, 9), (2, 3), (2, 4)), EACH) is None
     assert lineage.first_gap(names((1, 1), (1, 2), (1, 3), (2, 4)), EACH) == segment_name(2, 3, EACH)
+    assert lineage.first_gap(names((1, 3), (2, 5)), EACH) == segment_name(2, 3, EACH)
     assert lineage.first_gap(names((1, 1), (2, 3)), EACH) == segment_name(1, 2, EACH)
     assert lineage.first_gap(names((1, 3), (1, 4)), EACH) is None
 
