@@ -197,6 +197,30 @@ async def test_gap_after_a_failover_is_reported_until_there_is_a_new_base_backup
     assert await restored(restore, to, clusters) == []
 
 
+async def test_slot_that_the_server_gave_up_is_made_anew_and_what_is_missing_is_reported(
+    pair: Pair, backup: Command, metrics: Metrics, tmp_path: Path
+) -> None:
+    to, primary = tmp_path / "backups", pair.primary
+    wal = partial(archived_wal, primary, DATABASE, to, "--metrics", metrics.path)
+    assert (await asyncio.to_thread(backup, "base", "--to", to, "--database", pair.address)).status == 0
+    with wal():
+        await metrics.all_archived()
+    await as_owner(primary, "alter system set max_slot_wal_keep_size = '16MB'", "select pg_reload_conf()")
+    status = "select wal_status from pg_replication_slots"
+
+    async def lost() -> bool:
+        await as_owner(primary, "create table t ()", "drop table t", "select pg_switch_wal()", "checkpoint")
+        return await value_of(primary, status) == "lost"
+
+    await eventually(lost)
+    with wal():
+        await eventually(lambda: metrics.is_healthy(False))
+        assert await value_of(primary, status) != "lost"
+        assert (await asyncio.to_thread(backup, "base", "--to", to, "--database", pair.address)).status == 0
+        await metrics.all_archived()
+        assert metrics.healthy == 1
+
+
 async def test_base_backup_that_a_failover_interrupts_leaves_nothing_and_is_taken_again_from_the_new_primary(
     pair: Pair, backup: Command, tmp_path: Path
 ) -> None:
@@ -227,9 +251,6 @@ async def test_base_backup_that_a_failover_interrupts_leaves_nothing_and_is_take
 async def test_base_backup_and_dump_of_a_standby_are_taken_if_the_address_says_so(
     pair: Pair, backup: Command, tmp_path: Path
 ) -> None:
-    # a standby's backup waits for a checkpoint of its primary
-    await as_owner(pair.primary, "checkpoint")
-    await pair.caught_up()
     for kind in ("base", "dump"):
         words = [kind, "--to", tmp_path, "--database", f"{pair.address}&target_session_attrs=prefer-standby"]
         taken = await asyncio.to_thread(backup, *words)
