@@ -129,6 +129,8 @@ def recovered(backup: Backup, keys: Keys, plan: Plan, steps: Steps) -> Iterator[
         with steps.step("unpack the log"):
             lineage = lineage_of(backup, keys, plan.timeline)
             _unpack_wal(backup, keys, hidden, lineage, plan)
+        # a standby's copy has one, and would wait for its primary
+        (hidden / "standby.signal").unlink(missing_ok=True)
         (hidden / "recovery.signal").touch()
         _change_owner(hidden, plan.account)
         with _running(hidden, plan, lineage.timeline, steps) as server:
@@ -230,6 +232,9 @@ def _settings(socket: Path, hba: Path, plan: Plan, timeline: int) -> Iterator[st
         # a hot standby must allow as many connections as its primary did, which we do not know
         "hot_standby": "off",
         "archive_mode": "off",
+        # as Patroni wrote them into the copy: our first commit would wait for standbys that are not there
+        "synchronous_standby_names": "",
+        "recovery_min_apply_delay": 0,
         "ssl": "off",
         "shared_preload_libraries": "",
         "restore_command": f'cp "{_WAL_DIRECTORY}/%f" "%p"',

@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -138,10 +139,18 @@ def _sends(server: Server, archive: Archive, segment: str) -> bool:
     arguments = ["-D", str(probe), "--endpos", f"{begin >> 32:X}/{begin & 0xFFFFFFFF:X}", "--no-loop", "--no-password"]
     try:
         done = subprocess.run(
-            command(server, "pg_receivewal", *arguments), env=server.environment(), timeout=_PROBE_SECONDS, check=False
+            command(server, "pg_receivewal", *arguments),
+            env=server.environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=_PROBE_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return True
+    if done.returncode:
+        # only then: it also says "error" when it ends early near the end of a timeline, as we want it to
+        sys.stderr.write(done.stderr)
     return done.returncode == 0
 
 

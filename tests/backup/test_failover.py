@@ -249,14 +249,26 @@ async def test_base_backup_that_a_failover_interrupts_leaves_nothing_and_is_take
 
 
 async def test_base_backup_and_dump_of_a_standby_are_taken_if_the_address_says_so(
-    pair: Pair, backup: Command, tmp_path: Path
+    pair: Pair, backup: Command, restore: Command, clusters: Path, tmp_path: Path
 ) -> None:
+    await add_item(pair.primary, "on both")
+    await pair.caught_up()
     for kind in ("base", "dump"):
         words = [kind, "--to", tmp_path, "--database", f"{pair.address}&target_session_attrs=prefer-standby"]
         taken = await asyncio.to_thread(backup, *words)
         assert (taken.status, taken.result.get("checked")) == (0, "content"), taken.log
-    async with connected(pair.standby.owner_url("postgres")) as db:
-        assert await db.fetchval("select pg_is_in_recovery()")
+    assert await value_of(pair.standby, "select pg_is_in_recovery()")
+    assert await restored(restore, tmp_path, clusters, found=items) == ["on both"]
+
+
+async def test_backup_of_a_primary_that_waits_for_standbys_is_restored_without_them(
+    pair: Pair, backup: Command, restore: Command, clusters: Path, tmp_path: Path
+) -> None:
+    await as_owner(pair.primary, "alter system set synchronous_standby_names = '*'", "select pg_reload_conf()")
+    await add_item(pair.primary, "confirmed")
+    taken = await asyncio.to_thread(backup, "base", "--to", tmp_path, "--database", pair.address)
+    assert taken.status == 0, taken.log
+    assert await restored(restore, tmp_path, clusters, found=items) == ["confirmed"]
 
 
 async def test_silent_first_host_is_left_for_the_leader(pair: Pair) -> None:
