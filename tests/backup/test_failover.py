@@ -236,7 +236,7 @@ async def test_base_backup_that_a_failover_interrupts_leaves_nothing_and_is_take
     with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as interrupted:
         streaming = "select phase from pg_stat_progress_basebackup where phase = 'streaming database files'"
         await eventually(lambda: value_of(pair.primary, streaming))
-        await pair.fail_over()
+        await asyncio.to_thread(pair.primary.stop, "immediate")
         output, _ = await asyncio.to_thread(interrupted.communicate)
     assert interrupted.returncode == 1, output
     assert "pg_basebackup failed" in output
@@ -244,7 +244,10 @@ async def test_base_backup_that_a_failover_interrupts_leaves_nothing_and_is_take
     assert [path.name for path in to.iterdir()] == [".lock"]
     assert list(scratch.iterdir()) == []
 
-    again = await asyncio.to_thread(backup, *arguments[:-2])
+    # it begins while nobody leads
+    waiting = asyncio.create_task(asyncio.to_thread(backup, *arguments[:-2], "--wait", 60))
+    await pair.fail_over()
+    again = await waiting
     assert (again.status, again.result.get("checked")) == (0, "content"), again.log
 
 
