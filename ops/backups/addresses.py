@@ -52,7 +52,8 @@ def variables_of(address: str) -> dict[str, str]:
     }
     if unknown := parameters.keys() - _VARIABLES.keys():
         raise ValueError(f"the database's address has unknown parameters: {', '.join(sorted(unknown))}")
-    several = _require_a_port_for_each(parameters["host"].split(","), parameters["port"].split(","))
+    places = parameters["host"] or parameters.get("hostaddr", "")
+    several = _require_a_port_for_each(places.split(","), parameters["port"].split(","))
     given = {_VARIABLES[name]: value for name, value in parameters.items() if value}
     return {**_SEVERAL_HOSTS, **given} if several else given
 
@@ -80,7 +81,7 @@ def _require_a_port_for_each(hosts: list[str], ports: list[str]) -> bool:
 
 def hosts_of(variables: Mapping[str, str]) -> Iterator[str]:
     """The hosts, for people: `db1`, `db2:5433`."""
-    hosts = variables.get("PGHOST", "").split(",")
+    hosts = (variables.get("PGHOST") or variables.get("PGHOSTADDR", "")).split(",")
     ports = variables.get("PGPORT", "").split(",")
     for number, host in enumerate(hosts):
         port = ports[number % len(ports)]

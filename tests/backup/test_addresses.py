@@ -47,6 +47,8 @@ def test_what_the_address_says_is_kept() -> None:
     assert (variables["PGTARGETSESSIONATTRS"], variables["PGCONNECT_TIMEOUT"]) == ("prefer-standby", "7")
     assert server_of("postgresql://a,b:5433/erp", None).environment()["PGHOST"] == "a,b"
     assert list(hosts_of(variables_of("postgresql://a,b:5433/erp"))) == ["a", "b:5433"]
+    assert list(hosts_of(variables_of("postgresql:///erp?hostaddr=10.0.0.1,10.0.0.2"))) == ["10.0.0.1", "10.0.0.2"]
+    assert LEADER.items() <= variables_of("postgresql:///erp?hostaddr=10.0.0.1,10.0.0.2").items()
 
 
 @pytest.mark.parametrize(
