@@ -9,7 +9,7 @@ from typing import Any
 from . import base_backup, catalogue, dump, metrics, options, verification, wal_archive, wal_receiver
 from .catalogue import KINDS, Backup, Kind
 from .encryption import Keys
-from .programs import Failure, Server, query, system_identifier
+from .programs import Failure, Server, query, system_identifier, wait_until_available
 from .retention import Retention
 
 _ABOUT = """\
@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
         _add_common(one)
         one.add_argument(
             "--keep", type=_retention, default=Retention(), metavar="D/W/M", help="days/weeks/months; 7/5/12"
+        )
+        one.add_argument(
+            "--wait", type=float, default=0.0, metavar="SECONDS", help="so long for the database, or a leader; 0"
         )
     commands.choices["dump"].add_argument(
         "--export-files", type=Path, metavar="DIR", help="the directory of the export store, to be included"
@@ -111,6 +114,7 @@ def _base(given: argparse.Namespace) -> dict[str, Any]:
 def _take(given: argparse.Namespace, kind: Kind, write: Callable[[Server, Path], dict[str, Any]]) -> dict[str, Any]:
     """Writes, reads back, gives the name; only then it removes older backups."""
     server, keys = options.database(given), options.keys(given)
+    wait_until_available(server, given.wait)
     with catalogue.locked(given.to), catalogue.incomplete(given.to, kind) as (hidden, name):
         manifest = {**_begun(server, kind, keys), **write(server, hidden)}
         catalogue.complete(hidden, manifest)
@@ -189,7 +193,7 @@ def _wal(given: argparse.Namespace) -> int:
         for result in wal_receiver.receive(
             server, given.to, keys, given.spool, every=given.every, on_round=write_metrics
         ):
-            archived += bool(result["ok"])
+            archived += "segment" in result
             options.report(result)
         return {"kind": "wal", "kept": archived}
 

@@ -9,6 +9,7 @@ from typing import Any
 from .catalogue import BASE, timestamp
 from .encryption import Keys, writing_tar
 from .programs import Failure, Server, query, run, wal_segment_bytes
+from .timelines import Lineage, lsn_of, number_of, segment_name, timeline_of
 
 _SCRATCH_PREFIX = "erp-backup-"
 _GZIP_LEVEL = 3  # a third of the time of the default, and a tenth larger
@@ -17,6 +18,9 @@ _TABLESPACES = "select count(*) from pg_tablespace where spcname not in ('pg_def
 
 def take_base_backup(server: Server, hidden: Path, keys: Keys, scratch: Path | None) -> dict[str, Any]:
     """By pg_basebackup, with the WAL that was written meanwhile; pg_verifybackup checks it before it is packed.
+
+    Of a cluster's leader; of a standby if the address says so (`target_session_attrs=prefer-standby`). If either is
+    lost or promoted meanwhile, pg_basebackup fails, and there is no backup.
 
     `scratch` is a directory for the unencrypted copy until it is packed. Returns what the manifest says of it. Raises
     Failure, OSError."""
@@ -31,17 +35,28 @@ def take_base_backup(server: Server, hidden: Path, keys: Keys, scratch: Path | N
         run(server, "pg_basebackup", "-D", str(copy), *arguments)
         ended_at = timestamp()
         run(server, "pg_verifybackup", "--quiet", str(copy))
-        wal_range = json.loads((copy / "backup_manifest").read_text())["WAL-Ranges"][0]
+        ranges = json.loads((copy / "backup_manifest").read_text())["WAL-Ranges"]
         _pack(copy, hidden, keys)
     segment_bytes = wal_segment_bytes(server)
-    start = segment_name(wal_range["Timeline"], wal_range["Start-LSN"], segment_bytes)
-    return {"ended_at": ended_at, "wal_start": start, "segment_bytes": segment_bytes}
+    # more than one if a standby was copied while its primary was replaced
+    first = min(ranges, key=lambda each: lsn_of(each["Start-LSN"]))
+    last = max(ranges, key=lambda each: lsn_of(each["End-LSN"]))
+    return {
+        "ended_at": ended_at,
+        "wal_start": segment_name(first["Timeline"], lsn_of(first["Start-LSN"]) // segment_bytes, segment_bytes),
+        "wal_end": {"timeline": last["Timeline"], "lsn": last["End-LSN"]},
+        "segment_bytes": segment_bytes,
+    }
 
 
-def segment_name(timeline: int, lsn: str, segment_bytes: int) -> str:
-    """The WAL segment that holds an LSN such as `0/2000028`."""
-    high, low = (int(half, 16) for half in lsn.split("/"))
-    return f"{timeline:08X}{high:08X}{low // segment_bytes:08X}"
+def is_on(lineage: Lineage, manifest: dict[str, Any]) -> bool:
+    """Whether recovery from a backup with this manifest can follow the lineage: not if the backup holds WAL that the
+    lineage does not have, because it was lost in a failover."""
+    start, segment_bytes = manifest["wal_start"], manifest["segment_bytes"]
+    if (end := manifest.get("wal_end")) is not None:
+        return lineage.holds(end["timeline"], lsn_of(end["lsn"]))
+    # one of an earlier release
+    return lineage.holds(timeline_of(start), number_of(start, segment_bytes) * segment_bytes)
 
 
 def _pack(copy: Path, hidden: Path, keys: Keys) -> None:

@@ -54,7 +54,7 @@ def exported_snapshot(server: Server) -> Iterator[Snapshot]:
         lines = [psql.stdout.readline().strip(), psql.stdout.readline().strip()]
         if not all(lines):
             psql.stdin.close()
-            raise Failure(failure_message("psql", psql.stderr.read(), psql.wait()))
+            raise Failure(failure_message("psql", psql.stderr.read(), psql.wait(), server.hosts))
         try:
             yield Snapshot(lines[0], json.loads(lines[1]))
         finally:

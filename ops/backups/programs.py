@@ -5,29 +5,17 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+
+from .addresses import hosts_of, variables_of
 
 CHUNK_BYTES = 1024 * 1024
 
-# parameters of a connection URL, and libpq's environment variables for them
-_VARIABLES = {
-    "host": "PGHOST",
-    "port": "PGPORT",
-    "user": "PGUSER",
-    "password": "PGPASSWORD",
-    "dbname": "PGDATABASE",
-    "sslmode": "PGSSLMODE",
-    "sslrootcert": "PGSSLROOTCERT",
-    "sslcert": "PGSSLCERT",
-    "sslkey": "PGSSLKEY",
-    "options": "PGOPTIONS",
-    "connect_timeout": "PGCONNECT_TIMEOUT",
-    "application_name": "PGAPPNAME",
-    "target_session_attrs": "PGTARGETSESSIONATTRS",
-}
+# its parameters have no environment variables; an address cannot name a service, so it overrides nothing
+_SERVICE = {"PGSERVICEFILE": str(Path(__file__).with_name("pg_service.conf")), "PGSERVICE": "erp_backup"}
 
 
 class Failure(Exception):
@@ -44,28 +32,24 @@ class Server(NamedTuple):
     def database(self) -> str:
         return self.variables.get("PGDATABASE", "postgres")
 
+    @property
+    def hosts(self) -> list[str]:
+        """For people: `db1`, `db2:5433`."""
+        return list(hosts_of(self.variables))
+
     def environment(self) -> dict[str, str]:
         """Our environment without its PG variables: a stray PGHOST must not send a restore to another server."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-        return {**own, "PGAPPNAME": "erp backup", "PGCONNECT_TIMEOUT": "15", "LC_ALL": "C", **self.variables}
+        ours = {"PGAPPNAME": "erp backup", "PGCONNECT_TIMEOUT": "15", "LC_ALL": "C"}
+        return {**own, **ours, **_SERVICE, **self.variables}
 
 
 def server_of(address: str, programs: Path | None) -> Server:
-    """`postgresql://user:password@host:port/db`, also with `?host=/socket/dir`. Raises Failure."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("postgresql", "postgres"):
-        raise Failure("the database's address must look like postgresql://user:password@host:port/db")
-    parameters = {
-        "host": unquote(parts.hostname or ""),
-        "port": str(parts.port or ""),
-        "user": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-        "dbname": unquote(parts.path.removeprefix("/")),
-        **dict(parse_qsl(parts.query)),
-    }
-    if unknown := parameters.keys() - _VARIABLES.keys():
-        raise Failure(f"the database's address has unknown parameters: {', '.join(sorted(unknown))}")
-    return Server({_VARIABLES[name]: value for name, value in parameters.items() if value}, programs)
+    """A server, or of several hosts the one that leads at each connection. Raises Failure."""
+    try:
+        return Server(variables_of(address), programs)
+    except ValueError as exc:
+        raise Failure(str(exc)) from None
 
 
 def program(name: str, directory: Path | None = None) -> str:
@@ -93,7 +77,7 @@ def run(server: Server, name: str, *arguments: str, stdin: str | None = None) ->
         check=False,
     )
     if done.returncode:
-        raise Failure(failure_message(name, done.stderr, done.returncode))
+        raise Failure(failure_message(name, done.stderr, done.returncode, server.hosts))
     return done.stdout
 
 
@@ -141,7 +125,7 @@ def _process(
             yield process
             if status := process.wait():
                 errors.seek(0)
-                raise Failure(failure_message(name, errors.read().decode(errors="replace"), status))
+                raise Failure(failure_message(name, errors.read().decode(errors="replace"), status, server.hosts))
         finally:
             process.kill()
             for pipe in (process.stdin, process.stdout):
@@ -156,6 +140,16 @@ def query(server: Server, sql: str) -> str:
     return run(server, "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-f", "-", stdin=sql).strip()
 
 
+def wait_until_available(server: Server, seconds: float) -> None:
+    """Returns also after so many seconds: then the next command says what is wrong."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Failure):
+            query(server, "select 1;")
+            return
+        time.sleep(1)
+
+
 def system_identifier(server: Server) -> str:
     """The number that initdb gave to the cluster."""
     return query(server, "select system_identifier from pg_control_system();")
@@ -165,9 +159,11 @@ def wal_segment_bytes(server: Server) -> int:
     return int(query(server, "select setting::bigint from pg_settings where name = 'wal_segment_size';"))
 
 
-def failure_message(name: str, errors: str, status: int) -> str:
+def failure_message(name: str, errors: str, status: int, hosts: Sequence[str] = ()) -> str:
+    """`hosts` are named if there are several: not every message of a program says which of them it met."""
     lines = [line for line in errors.strip().splitlines() if line.strip()][-6:]
-    return f"{name} failed, status {status}: " + ("; ".join(lines) if lines else "it did not say why")
+    where = f" (hosts: {', '.join(hosts)})" if len(hosts) > 1 else ""
+    return f"{name} failed, status {status}{where}: " + ("; ".join(lines) if lines else "it did not say why")
 
 
 def chunks(file: IO[bytes]) -> Iterator[bytes]:

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import wal_archive
+from .base_backup import is_on
 from .catalogue import BASE, Backup, backup_at, backups
 from .encryption import Keys, reading_tar
 from .options import Steps
 from .programs import Failure, Server, program, query, run
+from .timelines import SEGMENT, Lineage, timeline_of
 from .verification import require_content
 
 _WAL_DIRECTORY = "restored_wal"
@@ -37,10 +39,12 @@ class Account(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """`cluster` is the data directory to make; `target_time` the last commit time to replay, None for all WAL."""
+    """`cluster` is the data directory to make; `target_time` the last commit time to replay, None for all WAL;
+    `timeline` the one to recover to, None for the newest."""
 
     cluster: Path
     target_time: datetime | None
+    timeline: int | None
     replace: bool
     account: Account
     programs: Path | None
@@ -61,8 +65,9 @@ def account_of(name: str | None) -> Account:
     return Account(entry.pw_uid, entry.pw_gid)
 
 
-def choose(source: Path, target_time: datetime | None) -> Backup:
-    """The backup in `source`; or, of a directory of backups, the newest base backup that ended before the target time.
+def choose(source: Path, keys: Keys, target_time: datetime | None, timeline: int | None) -> Backup:
+    """The backup in `source`; or, of a directory of backups, the newest base backup that ended before the target time
+    and from which recovery can reach the timeline (see `lineage_of`).
 
     Raises Failure."""
     if (source / "manifest.json").exists():
@@ -70,7 +75,23 @@ def choose(source: Path, target_time: datetime | None) -> Backup:
     candidates = [b for b in backups(source, "base") if target_time is None or ended_at(b) <= target_time]
     if not candidates:
         raise Failure(f"{source} holds no base backup" + (f" that had ended by {target_time}" if target_time else ""))
-    return candidates[-1]
+    for backup in reversed(candidates):
+        if is_on(lineage_of(backup, keys, timeline), backup.manifest()):
+            return backup
+    raise Failure(f"{source} holds no base backup from which this timeline can be reached: say another --timeline")
+
+
+def lineage_of(backup: Backup, keys: Keys, timeline: int | None) -> Lineage:
+    """The timeline to recover to, by default the newest one that has WAL in the archive: the one that the service
+    went on with after the last failover. Raises Failure."""
+    manifest = backup.manifest()
+    archive = _archive(backup)
+    newest = max(wal_archive.segments(archive), default=manifest["wal_start"])
+    return wal_archive.lineage_to(archive, timeline or timeline_of(newest), keys)
+
+
+def _archive(backup: Backup) -> Path:
+    return wal_archive.directory_of(backup.path.parent, backup.manifest()["system_identifier"])
 
 
 def ended_at(backup: Backup) -> datetime:
@@ -106,13 +127,13 @@ def recovered(backup: Backup, keys: Keys, plan: Plan, steps: Steps) -> Iterator[
             _unpack(backup, keys, hidden)
             run(Server({}, plan.programs), "pg_verifybackup", "--quiet", str(hidden))
         with steps.step("unpack the log"):
-            manifest = backup.manifest()
-            archive = wal_archive.directory_of(backup.path.parent, manifest["system_identifier"])
-            wal_archive.unpack(archive, hidden / _WAL_DIRECTORY, manifest["wal_start"], keys)
-            _require_no_gap(hidden, manifest["segment_bytes"], plan)
+            lineage = lineage_of(backup, keys, plan.timeline)
+            _unpack_wal(backup, keys, hidden, lineage, plan)
+        # a standby's copy has one, and would wait for its primary
+        (hidden / "standby.signal").unlink(missing_ok=True)
         (hidden / "recovery.signal").touch()
         _change_owner(hidden, plan.account)
-        with _running(hidden, plan, steps) as server:
+        with _running(hidden, plan, lineage.timeline, steps) as server:
             yield server
         shutil.rmtree(hidden / _WAL_DIRECTORY)
         _rename(hidden, plan.cluster)
@@ -120,10 +141,18 @@ def recovered(backup: Backup, keys: Keys, plan: Plan, steps: Steps) -> Iterator[
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _require_no_gap(cluster: Path, segment_bytes: int, plan: Plan) -> None:
-    """Without a target the server would end recovery at a gap without an error. With one, it fails by itself."""
-    names = {path.name for path in (*(cluster / "pg_wal").iterdir(), *(cluster / _WAL_DIRECTORY).iterdir())}
-    if plan.target_time is None and (gap := wal_archive.gap_in(names, segment_bytes)):
+def _unpack_wal(backup: Backup, keys: Keys, cluster: Path, lineage: Lineage, plan: Plan) -> None:
+    """Without a target time the server would end recovery at a gap without an error. With one, it fails by itself."""
+    manifest = backup.manifest()
+    if not is_on(lineage, manifest):
+        raise Failure(
+            f"{backup.name} holds WAL that timeline {lineage.timeline} does not have, or is of a later one: take"
+            " another base backup, or say another --timeline"
+        )
+    segment_bytes, into = manifest["segment_bytes"], cluster / _WAL_DIRECTORY
+    wal_archive.unpack(_archive(backup), into, manifest["wal_start"], lineage, keys, segment_bytes)
+    names = {path.name for path in (*(cluster / "pg_wal").iterdir(), *into.iterdir()) if SEGMENT.fullmatch(path.name)}
+    if plan.target_time is None and (gap := lineage.first_gap(names, segment_bytes)):
         raise Failure(
             f"the WAL archive has a gap at {gap}, and nothing after it can be restored: say --until a time before it,"
             " or take a newer base backup"
@@ -160,7 +189,7 @@ def _change_owner(directory: Path, account: Account) -> None:
 
 
 @contextlib.contextmanager
-def _running(cluster: Path, plan: Plan, steps: Steps) -> Iterator[Server]:
+def _running(cluster: Path, plan: Plan, timeline: int, steps: Steps) -> Iterator[Server]:
     """Without network, and with its socket in a directory that no other user can enter. Ends with a fast shutdown."""
     with tempfile.TemporaryDirectory(prefix="erp-restore-") as directory:
         socket = Path(directory)
@@ -172,7 +201,7 @@ def _running(cluster: Path, plan: Plan, steps: Steps) -> Iterator[Server]:
         _change_owner(cluster, plan.account)
         with (socket / _SERVER_LOG).open("wb") as log:
             process = subprocess.Popen(
-                [program("postgres", plan.programs), "-D", str(cluster), *_settings(socket, hba, plan)],
+                [program("postgres", plan.programs), "-D", str(cluster), *_settings(socket, hba, plan, timeline)],
                 cwd=cluster,
                 env={"PATH": os.defpath, "LC_ALL": "C"},
                 stdin=subprocess.DEVNULL,
@@ -192,7 +221,7 @@ def _running(cluster: Path, plan: Plan, steps: Steps) -> Iterator[Server]:
             process.wait()
 
 
-def _settings(socket: Path, hba: Path, plan: Plan) -> Iterator[str]:
+def _settings(socket: Path, hba: Path, plan: Plan, timeline: int) -> Iterator[str]:
     settings = {
         "listen_addresses": "",
         "unix_socket_directories": socket,
@@ -203,11 +232,14 @@ def _settings(socket: Path, hba: Path, plan: Plan) -> Iterator[str]:
         # a hot standby must allow as many connections as its primary did, which we do not know
         "hot_standby": "off",
         "archive_mode": "off",
+        # as Patroni wrote them into the copy: our first commit would wait for standbys that are not there
+        "synchronous_standby_names": "",
+        "recovery_min_apply_delay": 0,
         "ssl": "off",
         "shared_preload_libraries": "",
         "restore_command": f'cp "{_WAL_DIRECTORY}/%f" "%p"',
         "recovery_target_action": "promote",
-        "recovery_target_timeline": "latest",
+        "recovery_target_timeline": timeline,
     }
     if plan.target_time is not None:
         settings["recovery_target_time"] = plan.target_time.astimezone(UTC).isoformat(sep=" ")

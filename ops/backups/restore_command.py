@@ -52,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(one)
     one.add_argument("--data-directory", type=Path, required=True, metavar="DIR", help="of the cluster to be made")
     one.add_argument("--until", type=_time, metavar="TIME", help="with its zone; what was committed later is lost")
+    one.add_argument(
+        "--timeline",
+        type=int,
+        metavar="N",
+        help="not to the newest one: that of before a failover ends with what only the lost primary had",
+    )
     one.add_argument("--run-as", metavar="USER", help="the owner of the cluster, if root runs this (postgres)")
     one.add_argument("--database-name", metavar="NAME", help="of the service's database, if not the one in the backup")
     return parser
@@ -101,11 +107,12 @@ def _dump(given: argparse.Namespace) -> dict[str, Any]:
 
 def _base(given: argparse.Namespace) -> dict[str, Any]:
     keys = options.keys(given)
-    backup = recovery.choose(given.backup, given.until)
+    backup = recovery.choose(given.backup, keys, given.until, given.timeline)
     manifest = backup.manifest()
     plan = recovery.Plan(
         given.data_directory.absolute(),
         given.until,
+        given.timeline,
         given.replace,
         recovery.account_of(given.run_as),
         given.pg_bin,

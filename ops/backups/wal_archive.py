@@ -1,19 +1,20 @@
 """The WAL archive: one file for each segment, compressed and encrypted; found again, unpacked and pruned by name."""
 
+import contextlib
 import gzip
-import itertools
 import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, cast
 
 from . import catalogue
-from .encryption import SUFFIX, Keys, digest_of, reading, writing
+from .base_backup import is_on
+from .encryption import SUFFIX, Keys, digest_of, reading, stored_path, writing
 from .programs import Failure, chunks
+from .timelines import SEGMENT, Lineage, number_of, timeline_of
 
-SEGMENT = re.compile(r"[0-9A-F]{24}")
 _RECEIVED = re.compile(r"[0-9A-F]{24}(\.partial)?|[0-9A-F]{8}\.history")
 _ARCHIVED = re.compile(r"([0-9A-F]{24}|[0-9A-F]{8}\.history)(\.partial)?\.gz(\.age)?")
 
@@ -33,14 +34,20 @@ def directory_of(backups: Path, system_identifier: str) -> Path:
 
 
 def archive_received(archive: Archive) -> Iterator[str]:
-    """Moves complete segments and history files to the archive, and copies the segment that is being written, if it has
+    """Moves complete segments to the archive, and copies history files and the segment that is being written, if it has
     changed. Yields their names. Raises OSError."""
-    for path in sorted(archive.spool.iterdir()):
+    # listed once: a segment that pg_receivewal opens later is not taken for one that was left
+    paths = sorted(archive.spool.iterdir())
+    open_segment = _newest(paths)
+    for path in paths:
         if not _RECEIVED.fullmatch(path.name):
             continue
         if path.suffix == ".partial":
             try:
                 yield from _copy_partial(archive, path)
+                # what was left at the end of a timeline is not written any more
+                if path != open_segment:
+                    path.unlink()
             except FileNotFoundError:
                 # pg_receivewal renames a segment that has become complete: the next round stores it under its new name
                 if path.exists():
@@ -51,11 +58,25 @@ def archive_received(archive: Archive) -> Iterator[str]:
             yield _store(archive, path)
         for partial in archive.directory.glob(f"{path.name}.partial.gz*"):
             partial.unlink()
+        # the history files stay: pg_receivewal need not fetch them again, and here they can be read without a key
         if path.suffix != ".history":
             path.unlink()
 
 
+def newest_received(spool: Path) -> Path | None:
+    """Where pg_receivewal goes on: by position first, then by timeline, as its FindStreamingStart does."""
+    return _newest(spool.iterdir())
+
+
+def _newest(spool: Iterable[Path]) -> Path | None:
+    paths = [path for path in spool if SEGMENT.match(path.name) and _RECEIVED.fullmatch(path.name)]
+    return max(paths, key=lambda path: (path.name[8:24], path.name[:8], path.suffix == ""), default=None)
+
+
 def _copy_partial(archive: Archive, path: Path) -> Iterator[str]:
+    # one that is empty only marks where to begin
+    if path.stat().st_size == 0 or _is_complete(archive.directory, path.stem):
+        return
     mark, state = archive.spool / ".kept", f"{path.name} {digest_of(path)}"
     if not mark.exists() or mark.read_text() != state:
         yield _store(archive, path)
@@ -85,26 +106,38 @@ def _is_complete(directory: Path, name: str) -> bool:
     return (directory / f"{name}.gz").exists() or (directory / f"{name}.gz{SUFFIX}").exists()
 
 
-def first_gap(directory: Path, segment_bytes: int) -> str | None:
-    """The first segment that is missing in the archive."""
-    matches = (_ARCHIVED.fullmatch(path.name) for path in directory.iterdir())
-    return gap_in({match[1] for match in matches if match}, segment_bytes)
+def segments(directory: Path) -> set[str]:
+    """The names of the archived segments, complete or not."""
+    matches = (_ARCHIVED.fullmatch(path.name) for path in directory.iterdir()) if directory.is_dir() else ()
+    return {match[1] for match in matches if match and SEGMENT.fullmatch(match[1])}
 
 
-def gap_in(names: Iterable[str], segment_bytes: int) -> str | None:
-    """The first segment that is missing between two of the same timeline."""
-    segments = sorted(name for name in names if SEGMENT.fullmatch(name))
-    for name, following in itertools.pairwise(segments):
-        if name[:8] == following[:8] and following != (expected := next_segment(name, segment_bytes)):
-            return expected
-    return None
+def first_fault(archive: Archive) -> str | None:
+    """What stands between the newest base backup and the newest WAL: a segment that is missing, or a base backup whose
+    own WAL was lost in a failover. A timeline whose history file is not in the spool is looked at by itself."""
+    system = archive.directory.name.removeprefix("wal-")
+    manifests = (backup.manifest() for backup in catalogue.backups(archive.directory.parent, "base"))
+    bases = [manifest for manifest in manifests if manifest["system_identifier"] == system]
+    start = bases[-1]["wal_start"] if bases else ""
+    names = segments(archive.directory)
+    if not names:
+        return None
+    newest = max(map(timeline_of, names))
+    history = archive.spool / f"{newest:08X}.history"
+    lineage = Lineage.parse(newest, history.read_text()) if history.exists() else Lineage(newest)
+    if lineage.ancestors and bases and not is_on(lineage, bases[-1]):
+        return f"the newest base backup holds WAL that timeline {newest} does not have"
+    gap = lineage.first_gap({name for name in names if name[8:] >= start[8:]}, archive.segment_bytes)
+    return None if gap is None else f"the WAL archive has a gap at {gap}"
 
 
-def next_segment(name: str, segment_bytes: int) -> str:
-    """The following segment of the same timeline."""
-    each = 0x1_0000_0000 // segment_bytes
-    number = int(name[8:16], 16) * each + int(name[16:], 16) + 1
-    return f"{name[:8]}{number // each:08X}{number % each:08X}"
+def lineage_to(directory: Path, timeline: int, keys: Keys) -> Lineage:
+    """As the archived history file says; without one it has no ancestors. Raises Failure if it cannot be read."""
+    path = stored_path(directory, f"{timeline:08X}.history.gz")
+    if not path.exists():
+        return Lineage(timeline)
+    with _unpacking(path, keys) as file:
+        return Lineage.parse(timeline, file.read().decode())
 
 
 def prune(backups: Path) -> list[str]:
@@ -125,20 +158,34 @@ def prune(backups: Path) -> list[str]:
     return removed
 
 
-def unpack(directory: Path, into: Path, start: str, keys: Keys) -> None:
-    """Unpacks what recovery needs from segment `start` on, under the names that the server asks for.
+def unpack(directory: Path, into: Path, start: str, lineage: Lineage, keys: Keys, segment_bytes: int) -> None:
+    """Unpacks what recovery along the lineage needs from segment `start` on, under the names that the server asks for;
+    no segment of an ancestor beyond the point where it was left, since recovery would replay it if the right one
+    were missing. All history files, since the server takes the next number that has none for its own timeline.
 
     Raises Failure for a file that cannot be read."""
     into.mkdir(mode=0o700)
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
         match = _ARCHIVED.fullmatch(path.name)
-        if match is None or (SEGMENT.fullmatch(match[1]) and match[1][8:] < start[8:]):
+        if match is None or (SEGMENT.fullmatch(match[1]) and not _needed(match[1], start, lineage, segment_bytes)):
             continue
         # a partial segment counts only if the complete one is not there
         if match[2] and ((into / match[1]).exists() or _is_complete(directory, match[1])):
             continue
-        with reading(path, keys) as file, (into / match[1]).open("xb") as out:
-            try:
-                shutil.copyfileobj(gzip.GzipFile(fileobj=file), out)
-            except (OSError, EOFError, zlib.error) as exc:
-                raise Failure(f"{path.name}: this WAL segment is damaged ({exc}); without it there is a gap") from None
+        with _unpacking(path, keys) as file, (into / match[1]).open("xb") as out:
+            shutil.copyfileobj(file, out)
+
+
+def _needed(name: str, start: str, lineage: Lineage, segment_bytes: int) -> bool:
+    return name[8:] >= start[8:] and lineage.segment(number_of(name, segment_bytes), segment_bytes) == name
+
+
+@contextlib.contextmanager
+def _unpacking(path: Path, keys: Keys) -> Iterator[IO[bytes]]:
+    """Raises Failure for a file that cannot be read."""
+    with reading(path, keys) as file:
+        try:
+            # gzip's own type is no IO[bytes] for mypy
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=file))
+        except (OSError, EOFError, zlib.error) as exc:
+            raise Failure(f"{path.name}: this WAL segment is damaged ({exc}); without it there is a gap") from None

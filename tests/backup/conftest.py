@@ -9,15 +9,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from erp_service.access.roles import Role
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from erp_service.standalone import postgres
 from erp_service.standalone.postgres import Cluster
-from tests.acceptance.instances import instance
 from tests.backup.commands import ACCOUNT, Keys, Result, environment, make_keys, run
-from tests.backup.company import Company
-from tests.support.users import make_user, token_of
+from tests.backup.company import Company, founded
 
 _numbers = itertools.count()
 
@@ -77,13 +74,5 @@ def keys(tmp_path: Path) -> Keys:
 @pytest.fixture
 async def company(settings: Settings, database: Database, tmp_path: Path) -> AsyncIterator[Company]:
     """One instance of the API in a process of its own, with items and a location to trade with."""
-    user_id = await make_user(database, Role.SUPER_ADMIN)
-    async with instance(settings, tmp_path / "serve.log") as process:
-        company = Company(settings, process.url, token_of(settings, user_id), user_id)
-        async with company.client() as client:
-            for number in range(5):
-                item = {"sku": f"ITEM-{number}", "name": f"Item {number}", "unit": "PCS"}
-                assert (await client.post("/inventory/items", json=item)).status_code == 201
-            location = {"code": "SHOP", "name": "The shop", "location_type": "WAREHOUSE"}
-            assert (await client.post("/inventory/locations", json=location)).status_code == 201
+    async with founded(settings, database, tmp_path / "serve.log") as company:
         yield company

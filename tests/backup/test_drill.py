@@ -27,7 +27,7 @@ from erp_service.standalone import postgres
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import instance, worker
 from tests.backup.commands import Keys, Result, archived_wal
-from tests.backup.company import Company, receive, trade
+from tests.backup.company import Company, receive, references, trade
 from tests.chaos.ground import HOLD, HOLDING
 from tests.support.databases import connected
 from tests.support.settings import settings_for
@@ -91,13 +91,13 @@ async def test_time_between_two_postings_can_be_restored(
     done = await asyncio.to_thread(restore, "base", to, *known, first, "--until", time.isoformat())
     assert done.status == 0, done.log
     assert done.result["verified"]
-    assert await _references(first.parent, database) == ["before the backup", "the first"]
+    assert await references(first.parent, database) == ["before the backup", "the first"]
 
     # without a time, all WAL is replayed
     latest = clusters / "latest" / "cluster"
     done = await asyncio.to_thread(restore, "base", to, *known, latest)
     assert done.status == 0, done.log
-    assert await _references(latest.parent, database) == ["before the backup", "the first", "the second"]
+    assert await references(latest.parent, database) == ["before the backup", "the first", "the second"]
 
     late = await asyncio.to_thread(restore, "base", to, *known, clusters / "late", "--until", "2126-01-01T00:00:00Z")
     assert late.status == 1
@@ -295,9 +295,3 @@ async def _names(store: Path, *ids: str, present: int) -> bool:
 
 async def _archived(directory: Path, name: str) -> bool:
     return any(directory.glob(f"wal-*/{name}"))
-
-
-async def _references(data_dir: Path, database: str) -> list[str]:
-    with postgres.running(data_dir) as cluster:
-        async with connected(cluster.owner_url(database)) as db:
-            return [row[0] for row in await db.fetch("select reference_no from stock_ledger order by id")]

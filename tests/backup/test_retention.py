@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.backups.retention import Retention, retained
-from ops.backups.wal_archive import next_segment
+from ops.backups.timelines import number_of, segment_name
 
 _FIRST, _LAST = datetime(2024, 1, 1), datetime(2027, 1, 1)  # noqa: DTZ001 as Hypothesis wants its bounds
 TIMES = st.sets(st.datetimes(_FIRST, _LAST, timezones=st.just(UTC)), max_size=60)
@@ -48,6 +48,10 @@ def test_night_after_night_there_is_a_week_of_days_and_a_year_of_months(nights: 
 
 def test_segments_follow_each_other_as_the_server_counts_them() -> None:
     megabytes = 1024 * 1024
-    assert next_segment("0000000100000000000000FE", 16 * megabytes) == "0000000100000000000000FF"
-    assert next_segment("0000000100000000000000FF", 16 * megabytes) == "000000010000000100000000"
-    assert next_segment("00000003000000020000003F", 64 * megabytes) == "000000030000000300000000"
+
+    def following(name: str, segment_bytes: int) -> str:
+        return segment_name(int(name[:8], 16), number_of(name, segment_bytes) + 1, segment_bytes)
+
+    assert following("0000000100000000000000FE", 16 * megabytes) == "0000000100000000000000FF"
+    assert following("0000000100000000000000FF", 16 * megabytes) == "000000010000000100000000"
+    assert following("00000003000000020000003F", 64 * megabytes) == "000000030000000300000000"
