@@ -29,6 +29,9 @@ select json_build_object(
   'partitioned', (select coalesce(json_agg(oid::regclass::text), '[]') from pg_class where relkind = 'p'),
   'large_objects', (select count(*) from pg_largeobject_metadata),
   'prepared', (select count(*) from pg_prepared_xacts where database = current_database()),
+  'others', (
+    select coalesce(json_agg(database), '[]') from pg_replication_slots
+    where slot_name = 'erp_upgrade' and database <> current_database()),
   'exempt', (
     select coalesce(json_agg(rolname), '[]') from pg_db_role_setting join pg_roles role on role.oid = setrole
     where exists (select from unnest(setconfig) entry where entry like 'default\\_transaction\\_read\\_only=%')));
@@ -117,6 +120,8 @@ def _of_old(old: dict[str, Any]) -> Iterator[str]:
             f"the old server has {old['free_slots']} free replication slots and {old['free_senders']} free WAL senders;"
             f" {_SLOTS} of each are needed: raise max_replication_slots and max_wal_senders"
         )
+    for database in old["others"]:
+        yield f"the slot {NAME} is for the database {database} of the same server: finish or cancel that upgrade first"
     for table in old["without_identity"]:
         yield f"{table} has no primary key: updates of it would fail once it is published; give it one"
     for table in old["partitioned"]:

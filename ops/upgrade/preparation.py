@@ -16,7 +16,8 @@ select coalesce(string_agg(format('create role %I with %s %s %s %s %s %s %s conn
   case when rolcanlogin then 'login' else 'nologin' end,
   case when rolreplication then 'replication' else 'noreplication' end,
   case when rolbypassrls then 'bypassrls' else 'nobypassrls' end, rolconnlimit,
-  coalesce(format(' password %L', rolpassword), ''), coalesce(format(' valid until %L', rolvaliduntil), '')),
+  coalesce(' password ' || quote_literal(rolpassword), ''),
+  coalesce(' valid until ' || quote_literal(rolvaliduntil), '')),
   E'\n' order by rolname), '')
 from pg_authid where rolname !~ '^pg_' and not rolname = any(string_to_array(:'known', ','));
 """

@@ -20,9 +20,10 @@ _TERMINATE = """
 select count(pg_terminate_backend(pid)) from pg_stat_activity
 where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend';
 """
-_OLDER = """
-select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
-  and backend_type = 'client backend' and backend_start <= :'at'::timestamptz;
+_TERMINATE_OLDER = """
+select count(pg_terminate_backend(pid)) from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+  and backend_start <= :'at'::timestamptz;
 """
 _NOW = "select clock_timestamp();"
 _SETVALS = """
@@ -95,9 +96,8 @@ def _refuse_writes(server: Server) -> None:
     ask(server, _READ_ONLY, name=server.database)
     at, since = ask(server, _NOW), time.monotonic()
     # a session that began before may have read its settings already and not be shown yet
-    while (waited := time.monotonic() - since) < _BEGINNING_SECONDS or ask(server, _OLDER, at=at) != "0":
-        ask(server, _TERMINATE)
-        if waited > _SECONDS:
+    while ask(server, _TERMINATE_OLDER, at=at) != "0" or time.monotonic() - since < _BEGINNING_SECONDS:
+        if time.monotonic() - since > _SECONDS:
             raise Failure("sessions of the old database do not end: pg_stat_activity shows them")
         time.sleep(0.02)
 

@@ -53,14 +53,16 @@ class Instance:
 
 
 class Trade:
-    """People who post receipts, each with a key of its own, until it is answered with 201; and one who reads."""
+    """People who post receipts, each with a key of its own, until it is answered with 201; and one who reads.
+
+    `urls` are the instances that they ask, as a balancer would know them; it may be changed at any time."""
 
     def __init__(self, urls: list[str], token: str) -> None:
         self.acknowledged: dict[str, str] = {}
         self.statuses: dict[int, int] = {}
         self.read_failures = self.reads = 0
         self.longest_wait = self.longest_read = 0.0
-        self._urls, self._headers = urls, {"Authorization": f"Bearer {token}"}
+        self.urls, self._headers = urls, {"Authorization": f"Bearer {token}"}
         self._stopped = asyncio.Event()
 
     @contextlib.asynccontextmanager
@@ -103,7 +105,7 @@ class Trade:
         while True:
             tries += 1
             with contextlib.suppress(httpx.TransportError):
-                url = f"{self._urls[tries % len(self._urls)]}{API}/inventory/stock/in"
+                url = f"{self.urls[tries % len(self.urls)]}{API}/inventory/stock/in"
                 answer = await client.post(url, json=body, headers={"Idempotency-Key": key})
                 self.statuses[answer.status_code] = self.statuses.get(answer.status_code, 0) + 1
                 if answer.status_code == 201:
@@ -117,7 +119,7 @@ class Trade:
             last = monotonic()
             while not self._stopped.is_set():
                 answered = False
-                for url in self._urls:
+                for url in list(self.urls):
                     with contextlib.suppress(httpx.TransportError):
                         answered |= (await client.get(f"{url}{API}/inventory/items")).status_code == 200
                     if answered:
