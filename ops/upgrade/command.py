@@ -1,6 +1,7 @@
 """ops/upgrade-postgres"""
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -144,7 +145,7 @@ def _follow(given: argparse.Namespace, pair: Pair) -> dict[str, Any]:
         copied = replication.wait_until_copied(pair)
     options.log(f"copied {copied.text}")
     with steps.step("changes since the copy began"):
-        replication.wait_until_caught_up(pair, 3600.0)
+        replication.wait_until_caught_up(pair, math.inf)
     with steps.step("vacuum and statistics"):
         ask(pair.new, _ANALYZE)
     lag = replication.wait_until_caught_up(pair, given.patience)

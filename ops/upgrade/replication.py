@@ -10,7 +10,7 @@ from ops.backups.programs import Failure, system_identifier
 from .pair import NAME, Pair, ask, ask_json
 
 _POLL_SECONDS = 0.1
-_REPORT_SECONDS = 2.0
+_REPORT_SECONDS, _LAG_REPORT_SECONDS = 2.0, 10.0
 
 _PUBLISH = """
 select format('create publication %I for all tables', :'name')
@@ -113,8 +113,12 @@ def wait_until_caught_up(pair: Pair, seconds: float) -> float:
     the call. Raises Failure after `seconds`."""
     began = time.monotonic()
     position = ask(pair.old, _MARK, name=NAME)
+    reported = began
     while ask(pair.old, _SENT, name=NAME, position=position) == "f":
         _require_working(progress(pair))
+        if time.monotonic() - reported > _LAG_REPORT_SECONDS:
+            reported = time.monotonic()
+            options.log(f"{lag_bytes(pair) / 1e6:,.1f} MB of changes behind")
         if time.monotonic() - began > seconds:
             raise Failure(
                 f"the new database was {lag_bytes(pair):,} bytes behind after {seconds:g} s: try again when the old one"
