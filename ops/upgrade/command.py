@@ -10,7 +10,7 @@ from ops.backups.after_restore import find_erp, run_erp
 from ops.backups.programs import Failure, Server
 
 from . import obstacles, preparation, replication, switching
-from .pair import Pair, State, ask, connected_as, state_of
+from .pair import Pair, State, alone, ask, connected_as, state_of
 
 _ABOUT = """\
 Move the database to a server of a newer major version of PostgreSQL, with a pause of seconds for those who write.
@@ -39,7 +39,15 @@ _ANALYZE = "vacuum (analyze);"
 
 def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
-    return options.run_reported("upgrade-postgres", lambda: _COMMANDS[given.command](given, _pair(given)))
+    return options.run_reported("upgrade-postgres", lambda: _run(given))
+
+
+def _run(given: argparse.Namespace) -> dict[str, Any]:
+    pair = _pair(given)
+    if given.command in ("check", "status"):
+        return _COMMANDS[given.command](given, pair)
+    with alone(pair):
+        return _COMMANDS[given.command](given, pair)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,8 +6,9 @@ from typing import Any
 
 from .pair import NAME, Pair, State, ask, ask_json, elsewhere
 
-_SLOTS, _WORKERS = 8, 6
-"""Replication slots of the old server: the subscription's, and one for each table that is being copied; the others'."""
+_SLOTS, _WORKERS = 4, 4
+"""What is used at once: a slot and a WAL sender of the old server, and a worker of the new one, for the changes and for
+each of the tables that are being copied; Postgres copies two."""
 
 _OLD = """
 select json_build_object(
@@ -93,8 +94,8 @@ def of_servers(pair: Pair) -> Iterator[str]:
     new = ask_json(elsewhere(pair.new, "postgres"), _NEW)
     yield from _of_both(old, new)
     yield from _of_old(old)
-    if new["workers"] < _WORKERS - 2:
-        yield "the new server's max_logical_replication_workers or max_worker_processes is too small: the defaults do"
+    if new["workers"] < _WORKERS:
+        yield "the new server's max_logical_replication_workers or max_worker_processes is below the default: raise it"
 
 
 def _of_both(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
@@ -123,7 +124,7 @@ def _of_old(old: dict[str, Any]) -> Iterator[str]:
     for database in old["others"]:
         yield f"the slot {NAME} is for the database {database} of the same server: finish or cancel that upgrade first"
     for table in old["without_identity"]:
-        yield f"{table} has no primary key: updates of it would fail once it is published; give it one"
+        yield f"{table} has no primary key or other replica identity: once published, updates of it would fail"
     for table in old["partitioned"]:
         yield f"{table} is partitioned, which this tool does not know"
     if old["large_objects"]:

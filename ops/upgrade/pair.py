@@ -1,10 +1,14 @@
 """The two databases, what is asked of them by psql, and how far the upgrade is, which their catalogues say."""
 
+import contextlib
 import json
+import subprocess
+from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from ops.backups.programs import Failure, Server, query, server_of
+from ops.backups.programs import Failure, Server, command, query, server_of
 
 NAME = "erp_upgrade"
 """Of the publication, the subscription and the replication slot."""
@@ -34,7 +38,7 @@ class State(StrEnum):
     ENDED = "the new database is open, and nothing connects the two any more"
 
 
-def connected_as(address: str, programs: Any) -> Server:
+def connected_as(address: str, programs: Path | None) -> Server:
     """Raises Failure."""
     server = server_of(address, programs)
     return Server({"PGAPPNAME": "erp upgrade", **server.variables, "PGOPTIONS": _OPTIONS}, programs)
@@ -58,6 +62,34 @@ def ask_json(server: Server, sql: str, **values: str) -> Any:
     return json.loads(ask(server, sql, **values))
 
 
+@contextlib.contextmanager
+def alone(pair: Pair) -> Iterator[None]:
+    """No other run of this tool that changes anything, on whichever host. Raises Failure if there is one.
+
+    The lock's session is in a database of the new server whose sessions nobody ends."""
+    server = elsewhere(pair.new, "postgres")
+    with subprocess.Popen(
+        command(server, "psql", "-XqAt"),
+        env=server.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as psql:
+        if psql.stdin is None or psql.stdout is None:
+            raise AssertionError
+        psql.stdin.write(_LOCK)
+        psql.stdin.flush()
+        if (held := psql.stdout.readline().strip()) == "t":
+            yield
+        psql.stdin.close()
+    if not held:
+        raise Failure("the new server does not answer")
+    if held == "f":
+        raise Failure("another ops/upgrade-postgres is at work on these servers: wait until it has ended")
+
+
+_LOCK = "select pg_try_advisory_lock(hashtext('erp_upgrade'));\n"
 _OLD = """
 select json_build_object(
   'read_only', exists (

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from erp_service.db import migrate as schema
-from tests.support.databases import as_owner, value_of
+from tests.support.databases import as_owner, connected, value_of
 from tests.upgrade.servers import Result, Servers
 
 ADD = "insert into items (sku, name, unit) values ('{}', 'A thing', 'PCS')"
@@ -116,6 +116,17 @@ async def test_cancel_leaves_nothing_in_the_old_database(servers: Servers, name:
 
 
 @pytest.mark.usefixtures("following")
+async def test_second_run_at_the_same_time_is_refused(servers: Servers, name: str, run: Run) -> None:
+    async with connected(servers.new.owner_url("postgres")) as db:
+        # as a run does that is still at work
+        assert await db.fetchval("select pg_try_advisory_lock(hashtext('erp_upgrade'))")
+        refused = await run("switch")
+        assert "another ops/upgrade-postgres is at work" in refused.result["error"]
+        assert (await run("status")).result["state"] == "FOLLOWING"
+    assert not await refuses_writes(servers, name)
+
+
+@pytest.mark.usefixtures("following")
 async def test_schema_that_changed_meanwhile_is_refused_before_anybody_waits(
     servers: Servers, name: str, run: Run
 ) -> None:
@@ -129,7 +140,7 @@ async def test_table_without_a_key_and_a_new_database_in_use_are_refused(servers
     assert (await run("check")).status == 0
     await as_owner(servers.old, "create table notes (text text)", database=name)
     refused = await run("follow")
-    assert "notes has no primary key" in refused.result["error"]
+    assert "notes has no primary key or other replica identity" in refused.result["error"]
     await as_owner(servers.old, "drop table notes", database=name)
     await as_owner(servers.new, f'create database "{name}"')
     await schema.migrate(servers.new.owner_url(name))

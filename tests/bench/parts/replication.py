@@ -53,10 +53,10 @@ NEAR_WAYS, DISTANT_WAYS = ([way.name for way in ways] for ways in (NEAR, DISTANT
 
 ABOUT = """
 A primary with two streaming standbys and an instance, all on this machine and on its one disk, for which all of them
-wait (`fsync=on`, unlike in the other parts). The standbys are always there; what changes is whom a commit waits for: for
-nobody, until one of the two has it on its disk (`ANY 1`, `synchronous_commit=on`), or until one of the two shows it
-(`remote_apply`). Three servers share here what each would have for itself on three machines, the disk above all: only
-the network is missing.
+wait (`fsync=on`, unlike elsewhere on this page). The standbys are always there; what changes is whom a commit waits
+for: nobody, one of the two until it is on its disk (`ANY 1`, `synchronous_commit=on`), or one of the two until it can
+be read there (`remote_apply`). Three servers share here what each would have for itself on three machines, the disk
+above all: only the network is missing.
 
 Between machines, a posting takes what it takes without a standby, and one round trip, and the standby's wait for its
 own disk: `t + round trip + flush`. Postings of different items wait side by side, so that more clients make up for it.
