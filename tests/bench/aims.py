@@ -179,7 +179,7 @@ AIMS = (
         False,
         1.5,
         "",
-        [_replicated(what) for what in (postings.SPREAD, postings.HOT)],
+        [_replicated(what) for what in replication.NEAR_WORK],
     ),
     Aim("memory of an idle instance", False, 90, "MiB", [Measure(Key(cost.PART, cost.IDLE_INSTANCE, OURS, cost.RSS))]),
     Aim("memory of an idle worker", False, 80, "MiB", [Measure(Key(cost.PART, cost.IDLE_WORKER, OURS, cost.RSS))]),

@@ -24,6 +24,7 @@ from tests.support.waiting import eventually
 PART = "replication"
 NOBODY, FLUSHED, REPLAYED = "nobody", "a standby's disk", "a standby's replay"
 ONE_CLIENT = "one receipt, one client"
+NEAR_WORK = (SPREAD, HOT, ONE_CLIENT)
 FAR, FAR_ALONE = "one receipt, spread, over a network", "one receipt, one client, over a network"
 MOVEMENTS = 50_000
 WARM_SECONDS = 2.0
