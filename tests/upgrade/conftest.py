@@ -18,7 +18,7 @@ from tests.support.company import as_of_tests
 from tests.support.databases import as_owner
 from tests.support.settings import settings_for
 from tests.support.users import make_user, token_of
-from tests.upgrade.servers import STORE, Servers, two_servers
+from tests.upgrade.servers import STORE, Servers, owner_of, two_servers
 
 _numbers = itertools.count()
 
@@ -33,17 +33,21 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture
 async def name(servers: Servers) -> AsyncIterator[str]:
-    """A migrated database of the old server; the new one has none of this name."""
+    """A migrated database of the old server, whose owner is no superuser; the new one has none of this name."""
     name = f"erp_{os.getpid()}_{next(_numbers)}"
-    await as_owner(servers.old, f'create database "{name}"')
-    await schema.migrate(servers.old.owner_url(name))
+    await as_owner(
+        servers.old, f"create role {owner_of(name)} login", f'create database "{name}" owner {owner_of(name)}'
+    )
+    await schema.migrate(servers.of_owner(servers.old, name))
     await as_of_tests(servers.old.owner_url(name))
     yield name
     # either is refused if the other is needed, and both if nothing is left to do
     for command in ("cancel", "finish"):
         servers.upgrade(command, name)
     for cluster in servers:
-        await as_owner(cluster, f'drop database if exists "{name}" with (force)')
+        await as_owner(
+            cluster, f'drop database if exists "{name}" with (force)', f"drop role if exists {owner_of(name)}"
+        )
 
 
 @pytest.fixture

@@ -21,6 +21,10 @@ STORE = "postgres:"
 OLD_PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 
 
+def owner_of(database: str) -> str:
+    return f"{database}_owner"
+
+
 class Result(NamedTuple):
     """How the command ended: its exit status, its line of JSON, and its standard error, which is for people."""
 
@@ -35,11 +39,17 @@ class Servers(NamedTuple):
     old: Cluster
     new: Cluster
 
+    @staticmethod
+    def of_owner(cluster: Cluster, database: str) -> str:
+        """The address of the role that owns the database and its tables."""
+        return cluster.owner_url(database).replace("//postgres@", f"//{owner_of(database)}@")
+
     def upgrade(self, command: str, database: str, *more: object) -> Result:
         """Runs ops/upgrade-postgres to its end."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ERP_", "PG"))}
         env["ERP_UPGRADE_OLD_URL"] = self.old.owner_url(database)
         env["ERP_UPGRADE_NEW_URL"] = self.new.owner_url(database)
+        env["ERP_UPGRADE_OWNER_URL"] = self.of_owner(self.new, database)
         # erp verify reads the files of exports as well
         env["ERP_EXPORT_STORE"] = STORE
         env["ERP_UPGRADE_OLD_FROM_NEW_URL"] = _of_socket(self.old, database)

@@ -8,7 +8,7 @@ import pytest
 
 from erp_service.db import migrate as schema
 from tests.support.databases import as_owner, connected, value_of
-from tests.upgrade.servers import Result, Servers
+from tests.upgrade.servers import Result, Servers, owner_of
 
 ADD = "insert into items (sku, name, unit) values ('{}', 'A thing', 'PCS')"
 COUNT = "select count(*) from items"
@@ -29,8 +29,9 @@ async def following(servers: Servers, name: str, run: Run) -> None:
     """Two items, and a new database that follows. Its schema was made by hand."""
     for sku in "AB":
         await as_owner(servers.old, ADD.format(sku), database=name)
-    await as_owner(servers.new, f'create database "{name}"')
-    await schema.migrate(servers.new.owner_url(name))
+    asked = await run("follow", "--erp", "")
+    assert "run erp migrate" in asked.result["error"]
+    await schema.migrate(servers.of_owner(servers.new, name))
     followed = await run("follow", "--erp", "")
     assert followed.status == 0, followed.log
     assert await value_of(servers.new, COUNT, name) == 2
@@ -142,8 +143,14 @@ async def test_table_without_a_key_and_a_new_database_in_use_are_refused(servers
     refused = await run("follow")
     assert "notes has no primary key or other replica identity" in refused.result["error"]
     await as_owner(servers.old, "drop table notes", database=name)
-    await as_owner(servers.new, f'create database "{name}"')
+    assert "run erp migrate" in (await run("follow", "--erp", "")).result["error"]
+    # by another role than the owner of the old ones
     await schema.migrate(servers.new.owner_url(name))
+    refused = await run("follow", "--erp", "")
+    assert f"belongs to {owner_of(name)} in the old database, to postgres in the new one" in refused.result["error"]
+    await as_owner(servers.new, f'drop database "{name}"')
+    assert "run erp migrate" in (await run("follow", "--erp", "")).result["error"]
+    await schema.migrate(servers.of_owner(servers.new, name))
     await as_owner(
         servers.new, "insert into audit_log (action, entity, entity_id) values ('a', 'b', 'c')", database=name
     )
