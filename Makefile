@@ -71,6 +71,9 @@ test-crds: $(VENV)/.dev ## ops/kubernetes against the definitions of its operato
 test-postgres15: $(VENV)/.dev ## the same on PostgreSQL 15, the oldest that is supported; installs Debian's (nine minutes)
 	ops/test-postgres15 $(T)
 
+test-upgrade: $(VENV)/.dev ## a database in use moves from PostgreSQL 15 to 18; installs Debian's 15 (two minutes)
+	ops/test-upgrade $(T)
+
 test-backup: $(VENV)/.dev ## backup, destroy, restore, verify; refusals; installs Debian's age (two minutes)
 	ops/test-backup $(T)
 
@@ -124,4 +127,4 @@ $(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.up
 
-.PHONY: help up test test-real test-fuzz chaos soak bank shop bench bench-exports bench-scaling test-browser test-attacks test-clients test-postgres15 test-backup test-pooler test-containers image sbom secrets roll lint types format constraints clean
+.PHONY: help up test test-real test-fuzz chaos soak bank shop bench bench-exports bench-scaling test-browser test-attacks test-clients test-postgres15 test-upgrade test-backup test-pooler test-containers image sbom secrets roll lint types format constraints clean

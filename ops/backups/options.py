@@ -73,11 +73,16 @@ def database_address(options: argparse.Namespace) -> str:
     if options.database:
         return str(options.database)
     for name in ("ERP_MIGRATION_DATABASE_URL", "ERP_DATABASE_URL"):
-        if path := os.environ.get(f"{name}_FILE"):
-            return Path(path).read_text().strip()
-        if value := os.environ.get(name):
+        if (value := variable(name)) is not None:
             return value
     raise Failure("no database is named: give --database, or set ERP_MIGRATION_DATABASE_URL")
+
+
+def variable(name: str) -> str | None:
+    """The environment variable, or what is in the file that NAME_FILE names. Raises OSError."""
+    if path := os.environ.get(f"{name}_FILE"):
+        return Path(path).read_text().strip()
+    return os.environ.get(name) or None
 
 
 def database(options: argparse.Namespace) -> Server:

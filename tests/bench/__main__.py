@@ -25,13 +25,15 @@ from tests.bench.aims import AIMS
 from tests.bench.bench import CACHE, QUICK, WHOLE, Bench, Sizes
 from tests.bench.load import NotMeasured
 from tests.bench.machine import revision, this_machine, versions
-from tests.bench.parts import cost, exports, growth, mixed, postings, queue, reads, sync, tryton
+from tests.bench.parts import cost, exports, growth, mixed, postings, queue, reads, replication, sync, tryton
 from tests.bench.recorder import Recorder
 from tests.bench.records import Run
 from tests.bench.tables import Table
 
 # exports come before the postings, which make the ledger longer
-PARTS = {part.PART: part.run for part in (reads, exports, postings, queue, mixed, cost, growth, sync, tryton)}
+PARTS = {
+    part.PART: part.run for part in (reads, exports, postings, queue, mixed, cost, growth, sync, replication, tryton)
+}
 SERVER: Mapping[str, Setting] = {
     "fsync": False,
     "max_connections": 150,

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-from tests.bench.parts import cost, exports, growth, mixed, postings, queue, reads, sync
+from tests.bench.parts import cost, exports, growth, mixed, postings, queue, reads, replication, sync
 from tests.bench.peers.pgbench import PGBENCH
 from tests.bench.peers.web import BARE, PEOPLE
-from tests.bench.recorder import P99, RATE
+from tests.bench.recorder import P50, P99, RATE
 from tests.bench.records import OURS, Key, Run, ratios
 
 
@@ -83,6 +83,11 @@ def _beside_exports(what: str) -> list[Measure]:
 def _in_bulk(what: str, *, to: str | None = None) -> Measure:
     many = Key(sync.PART, what, sync.BULK, sync.ITEMS_RATE)
     return Measure(many, None if to is None else Key(sync.PART, what, to, sync.ITEMS_RATE))
+
+
+def _replicated(what: str) -> Measure:
+    near, alone = (Key(replication.PART, what, way, P50) for way in (replication.FLUSHED, replication.NOBODY))
+    return Measure(near, alone)
 
 
 _RECEIPTS = (postings.SPREAD, postings.HOT)
@@ -168,6 +173,13 @@ AIMS = (
         50,
         "",
         [_in_bulk(what, to=sync.SEARCHED) for what in (sync.NEW, sync.CHANGED)],
+    ),
+    Aim(
+        "a posting that waits for a standby on the same machine, the median, to one that does not",
+        False,
+        1.5,
+        "",
+        [_replicated(what) for what in replication.NEAR_WORK],
     ),
     Aim("memory of an idle instance", False, 90, "MiB", [Measure(Key(cost.PART, cost.IDLE_INSTANCE, OURS, cost.RSS))]),
     Aim("memory of an idle worker", False, 80, "MiB", [Measure(Key(cost.PART, cost.IDLE_WORKER, OURS, cost.RSS))]),

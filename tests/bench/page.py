@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.bench import records
 from tests.bench.aims import AIMS
-from tests.bench.parts import cost, exports, growth, mixed, postings, queue, reads, sync, tryton
+from tests.bench.parts import cost, exports, growth, mixed, postings, queue, reads, replication, sync, tryton
 from tests.bench.recorder import P50, P99, RATE
 from tests.bench.records import Run
 from tests.bench.tables import Compared, Table, by_way, compared, number
@@ -39,6 +39,7 @@ _ABOUT = {
     " on the machine disturbs least. Reports read more of the ledger, and `erp verify` reads everything.",
     sync.PART: "One connection, without pauses. Who writes one product a request has to ask for its id before."
     " Everything is in the audit log.",
+    replication.PART: replication.ABOUT,
     tryton.PART: tryton.ABOUT,
 }
 _FILES = (exports.PSQL, exports.ONE_PART, exports.TWO_PARTS)
@@ -58,6 +59,11 @@ _COMPARED = {
     mixed.PART: [Compared("Half of the answers within", P50, _BESIDE), Compared("99 % within", P99, _BESIDE)],
     sync.PART: [
         Compared("Items written", sync.ITEMS_RATE, (sync.SEARCHED, sync.ONE, sync.BULK), first_is_over=False),
+    ],
+    replication.PART: [
+        Compared(title, unit, ways, first_is_over=unit == RATE)
+        for ways in (replication.NEAR_WAYS, replication.DISTANT_WAYS)
+        for title, unit in (("Half of the answers within", P50), ("99 % within", P99), ("Postings", RATE))
     ],
     growth.PART: [
         Compared("Reads and postings", RATE, _LEDGERS, first_is_over=True),

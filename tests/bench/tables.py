@@ -65,7 +65,7 @@ def by_way(run: Run, part: str) -> list[Table]:
 
 
 def compared(run: Run, part: str, how: Sequence[Compared]) -> list[Table]:
-    """A row for each work, a column for each way, and the ratio of the last ways to the first."""
+    """A row for each work that is compared, a column for each way, and the ratio of the last ways to the first."""
     tables = []
     for title, unit, known_ways, first_is_over in how:
         keys = [series.key for series in run.series if series.key.part == part and series.key.unit == unit]
@@ -73,6 +73,8 @@ def compared(run: Run, part: str, how: Sequence[Compared]) -> list[Table]:
         rows = []
         for what in dict.fromkeys(key.what for key in keys):
             values = [run.values(Key(part, what, way, unit)) for way in ways]
+            if not any(values[1:]):
+                continue
             quotients = [
                 ratios(values[0], other) if first_is_over else ratios(other, values[0]) for other in values[1:]
             ]

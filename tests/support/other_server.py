@@ -1,6 +1,7 @@
-"""Programs of another PostgreSQL in place of the embedded one, for `make test-postgres15`."""
+"""Programs of another PostgreSQL in place of the embedded one, for `make test-postgres15` and `make test-upgrade`."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from erp_service.standalone import postgres, postgres_directory
@@ -21,4 +22,17 @@ def use(programs: Path) -> None:
     postgres_directory.LOCALE = ("--locale=C.UTF-8",)
     tuned: Mapping[str, Setting] = postgres_directory.TUNED
     postgres_directory.TUNED = {}
-    postgres._FIXED = {**{name: value for name, value in tuned.items() if name != "max_connections"}, **postgres._FIXED}
+    mostly = {name: value for name, value in tuned.items() if name not in ("max_connections", "wal_level")}
+    postgres._FIXED = {**mostly, **postgres._FIXED}
+
+
+@contextlib.contextmanager
+def using(programs: Path) -> Iterator[None]:
+    """The same for the servers that are started in it; they may run longer."""
+    before = postgres_directory.find_programs, postgres_directory.LOCALE, postgres_directory.TUNED, postgres._FIXED
+    use(programs)
+    try:
+        yield
+    finally:
+        find_programs, postgres_directory.LOCALE, postgres_directory.TUNED, postgres._FIXED = before
+        postgres_directory.find_programs = find_programs

@@ -22,8 +22,8 @@ CONFLICTS_AFTER = "200ms"
 
 
 @contextlib.asynccontextmanager
-async def replica_of(primary: Cluster, data_dir: Path) -> AsyncIterator[Cluster]:
-    replica = await asyncio.to_thread(_made, primary, data_dir)
+async def replica_of(primary: Cluster, data_dir: Path, *, fsync: bool = False) -> AsyncIterator[Cluster]:
+    replica = await asyncio.to_thread(_made, primary, data_dir, fsync)
     try:
         await asyncio.to_thread(replica.start)
         yield replica
@@ -31,11 +31,11 @@ async def replica_of(primary: Cluster, data_dir: Path) -> AsyncIterator[Cluster]
         await asyncio.to_thread(replica.stop, "immediate")
 
 
-def _made(primary: Cluster, data_dir: Path) -> Cluster:
+def _made(primary: Cluster, data_dir: Path, fsync: bool) -> Cluster:
     account = directory.find_account()
     directory.own(data_dir, account)
     settings: dict[str, directory.Setting] = {
-        "fsync": False,
+        "fsync": fsync,
         "max_connections": 200,
         "max_standby_streaming_delay": CONFLICTS_AFTER,
         "wal_retrieve_retry_interval": "100ms",
