@@ -30,8 +30,14 @@ Key = TypeVar("Key")
 OWN_CHECK_SECONDS = 1.0
 RECONNECT_SECONDS = 0.5
 
-# a rescuer that is paused in its transaction must not keep the job from all others
-_LIMITS = {"lock_timeout": "1000", "idle_in_transaction_session_timeout": "2000"}
+_SESSION = {
+    # a rescuer that is paused in its transaction must not keep the job from all others
+    "lock_timeout": "1000",
+    "idle_in_transaction_session_timeout": "2000",
+    # a synchronous standby that is lost holds up all commits until it is replaced: then no worker must look dead. What
+    # is lost of heartbeats and rescues by a failover comes again
+    "synchronous_commit": "local",
+}
 
 
 class PresenceTracker(Generic[Key]):
@@ -123,7 +129,7 @@ class Lifeline:
     @asynccontextmanager
     async def _connected(self, worker_id: int) -> AsyncIterator[asyncpg.Connection]:
         async with self._answer_in_time():
-            connection = await connect(self._url, name="erp worker lifeline", leader=True, **_LIMITS)
+            connection = await connect(self._url, name="erp worker lifeline", leader=True, **_SESSION)
         try:
             async with self._answer_in_time():
                 await self._beat(connection, worker_id)

@@ -239,13 +239,12 @@ class HardenedWorker(worker.Worker):
         """A run that this worker interrupted goes back to the queue (upstream aborts it, so its work is lost), even if
         its task answered the cancellation with another error. The fence decides whether it is still ours."""
         run = JobAttempt.of(job)
-        if self._stopped.get(id(job)):
-            return
         interrupted = id(job) in self._stopped or stopped_by(context) is Stop.SHUTDOWN
         if interrupted and status is not jobs.Status.SUCCEEDED:
             retry_decision = retry_decision or retry.RetryDecision()
         try:
-            await super()._persist_job_status(job, status, retry_decision, context, job_result)
+            if not self._stopped.get(id(job)):
+                await super()._persist_job_status(job, status, retry_decision, context, job_result)
         except (exceptions.ConnectorException, asyncio.CancelledError) as exc:
             log.error("the end of job %s is not written: %r", job.id, exc.__cause__ or exc)
             # the others will rescue it; but a drain that leaves work behind has failed, and the exit status says so

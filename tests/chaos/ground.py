@@ -9,9 +9,11 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
+import msgspec
 
 from erp_service.exports.planning.selection import psql_text
 from erp_service.inventory.datasets import ITEMS
@@ -124,6 +126,12 @@ class Ground:
 
     async def start_postgres(self) -> None:
         await asyncio.to_thread(self.cluster.start)
+
+    def move(self, leader: Cluster) -> None:
+        """After a failover: what the test reads from now on, it reads from there."""
+        old = urlsplit(self.settings.migration_database_url or "")
+        url = leader.owner_url(old.path.removeprefix("/"))
+        self.settings = msgspec.structs.replace(self.settings, migration_database_url=url)
 
     async def terminate(self, application: str = "erp%") -> int:
         """Terminates the backends of that name; returns how many."""

@@ -10,12 +10,13 @@ import asyncpg
 import msgspec
 import pytest
 
+from erp_service.db.addresses import Host
 from erp_service.db.connections import connect
 from erp_service.db.engine import Database
 from erp_service.db.leaders import NotLeading
 from erp_service.db.notifications import NotificationListener
 from erp_service.db.outages import NotReplicated
-from erp_service.db.servers import CONNECT_SECONDS
+from erp_service.db.servers import CONNECT_SECONDS, Opened, _race
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.support.clusters import temporary_cluster
@@ -239,3 +240,22 @@ async def write(database: Database, statement: str) -> None:
 async def confirm(database: Database) -> None:
     async with database.write() as db:
         await db.commit_replicated()
+
+
+async def test_standby_that_is_promoted_while_another_host_is_silent_is_found_by_the_same_attempt(whole: Pair) -> None:
+    """An attempt that has asked it once would else wait for the silent one until its time is over."""
+    silent, promoted = Host("silent", 5432), Host("promoted", 5432)
+    asked: list[Host] = []
+
+    async def open_one(host: Host) -> Opened:
+        asked.append(host)
+        if host == silent:
+            await asyncio.Event().wait()
+        if asked.count(promoted) == 1:
+            raise NotLeading("it is a standby")
+        return Opened(await connect(whole.address(), name="test"), host)
+
+    async with asyncio.timeout(CONNECT_SECONDS - 1):
+        connection, host = await _race([silent, promoted], open_one)
+    assert (host, asked) == (promoted, [silent, promoted, promoted])
+    await connection.close()

@@ -95,6 +95,25 @@ async def test_worker_that_comes_back_late_after_a_failover_is_not_taken_for_dea
     assert await shop.fetch("select from queue_deaths") == []
 
 
+async def test_synchronous_standby_that_is_lost_makes_no_worker_look_dead(pair: Pair, shop: Shop, gate: Path) -> None:
+    """Until it is replaced, no commit ends, and it may take longer than the stall threshold."""
+    for _ in range(2):
+        await shop.start(stalled=2)
+    job = await shop.defer("until", gate=str(gate))
+    await shop.traced(job, "started")
+    beaten = "select bool_and(last_heartbeat > $1) from procrastinate_workers"
+    try:
+        await as_owner(pair.primary, "alter system set synchronous_standby_names = 'lost'", "select pg_reload_conf()")
+        moment = await shop.value("select now() + interval '3 s'")
+        await eventually(lambda: shop.value(beaten, moment))
+    finally:
+        await as_owner(pair.primary, "alter system reset synchronous_standby_names", "select pg_reload_conf()")
+    gate.touch()
+    await shop.traced(job, "done")
+    assert len(await shop.traces(job, "started")) == 1
+    assert await shop.fetch("select from queue_deaths") == []
+
+
 async def test_job_that_a_failover_has_lost_is_stopped_and_does_not_end_the_next_with_its_number(
     pair: Pair, name: str, shop: Shop, gate: Path
 ) -> None:

@@ -132,6 +132,36 @@ async def test_zombie_does_not_delete_a_job_that_waits_again(
     assert f"job {job_id}, attempt 1, is no longer ours" in caplog.text
 
 
+async def test_run_that_a_failover_has_lost_does_not_end_the_one_that_got_its_number(
+    manager: FencedJobManager, owner: asyncpg.Connection
+) -> None:
+    """The standby had the job and lacked its fetch, so another worker fetches the same attempt of it again."""
+    job_id = await insert(owner)
+    lost = await fetched(manager)
+    await owner.execute("update procrastinate_jobs set status = 'todo', worker_id = null")
+    again = await fetched(manager)
+    assert lost is not None
+    assert again is not None
+    assert JobAttempt.of(lost) == JobAttempt.of(again)
+    await manager.finish_job(lost, jobs.Status.SUCCEEDED, delete_job=True)
+    await manager.retry_job(lost)
+    assert await owner.fetchval("select status from procrastinate_jobs where id = $1", job_id) == "doing"
+    await manager.finish_job(again, jobs.Status.SUCCEEDED, delete_job=True)
+    assert await owner.fetchval("select count(*) from procrastinate_jobs") == 0
+
+
+async def test_worker_that_starts_after_a_failover_does_not_get_the_id_of_one_that_runs(
+    manager: FencedJobManager, owner: asyncpg.Connection
+) -> None:
+    """The sequence may be where it was before the other one started."""
+    ids = set()
+    for _ in range(3):
+        ids.add(await manager.register_worker())
+        await owner.execute("select setval('procrastinate_workers_id_seq', 1, false)")
+    assert len(ids) == 3
+    assert {row["id"] for row in await owner.fetch("select id from procrastinate_workers")} == ids
+
+
 async def test_cancel_that_came_before_the_retry_wins(manager: FencedJobManager, owner: asyncpg.Connection) -> None:
     job_id = await insert(owner)
     job = await fetched(manager)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import httpx
@@ -22,6 +23,7 @@ from erp_service.exports.run import store_failures
 from erp_service.exports.storage.base import FileHeaders, FileKey, Sink, Store
 from erp_service.exports.storage.files import FileStore
 from erp_service.queue.attempts import JobAttempt
+from tests.exports.attempts import published
 from tests.exports.data import copies, fill, many_items
 from tests.exports.jobs import JOBS, done, reaches, row_of, submitted
 from tests.exports.storage.gated_store import GatedStore
@@ -129,6 +131,24 @@ async def test_run_that_lost_its_export_stops_and_removes_only_its_own_file(
         await eventually(lambda: is_zero(copies(owner)))
         await eventually(lambda: is_alone(store, str(rescuers)))
         assert (await row_of(owner, export_id))["status"] == "running"
+
+
+async def test_run_whose_number_was_given_out_again_leaves_the_file_of_the_run_that_published(
+    viewer: httpx.AsyncClient, database: Database, owner: asyncpg.Connection, work: Work, gated: GatedStore,
+    store: FileStore,
+) -> None:  # fmt: skip
+    """A failover has lost its claim, so another run has got the same number, and with it the same key."""
+    await many_items(owner)
+    async with work(store=gated):
+        export_id = await submitted(viewer)
+        await gated.reached.wait()
+        job_id = (await row_of(owner, export_id))["queue_job_id"]
+        run = Run(UUID(export_id), JobAttempt(job_id, 1))
+        (store.directory / str(FileKey(run.id, 1, "csv"))).write_bytes(b"the other run's")
+        await published(database, run)
+        ended = "select not exists (select from procrastinate_jobs where id = $1)"
+        await eventually(lambda: owner.fetchval(ended, job_id))
+        assert files(store) == [f"{export_id}.1.csv"]
 
 
 async def is_alone(store: Store, name: str) -> bool:
