@@ -11,7 +11,7 @@ import msgspec
 
 from erp_service.db.addresses import parse
 from erp_service.db.backoff import Backoff
-from erp_service.db.outages import CONNECTION_ERRORS, DATABASE_ERRORS, WARNING, is_unavailable
+from erp_service.db.outages import CONNECTION_ERRORS, DATABASE_ERRORS, is_unavailable, is_warning
 from erp_service.db.servers import open_any, open_leader
 
 # For the server's side of a connection. tcp_user_timeout, in ms, is for a client that vanished before it acknowledged
@@ -74,7 +74,7 @@ async def connect_for_sessions(
 
 
 def _note_warning(connection: SessionConnection, message: Any) -> None:
-    if message.sqlstate == WARNING:
+    if is_warning(message):
         connection.warned = True
 
 

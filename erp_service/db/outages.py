@@ -10,7 +10,7 @@ one are its class."""
 
 from collections.abc import Iterator
 
-from asyncpg import InterfaceError, InternalClientError, PostgresError
+from asyncpg import InterfaceError, InternalClientError, PostgresError, PostgresLogMessage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 
@@ -53,9 +53,6 @@ UNDEFINED_TABLE, INSUFFICIENT_PRIVILEGE = "42P01", "42501"
 READ_ONLY = "25006"
 """The server has been demoted, or is a replica."""
 
-WARNING = "01000"
-"""With the answer to a COMMIT: its wait for a synchronous standby was cancelled, so perhaps only this server has it."""
-
 # demoted, being shut down, crashed, not started yet: what is true of one connection is true of all to this server
 _SERVER_LEFT = frozenset({READ_ONLY, "57P01", "57P02", "57P03"})
 
@@ -84,6 +81,12 @@ def is_unavailable(exc: BaseException) -> bool:
 def is_connection_lost(exc: BaseException) -> bool:
     """The driver no longer knows in which state the connection is: it must not be used again, though it may be open."""
     return isinstance(exc, _DRIVER_ERRORS) and not _is_bad_argument(exc)
+
+
+def is_warning(message: PostgresLogMessage) -> bool:
+    """With the answer to a COMMIT it says that the wait for a synchronous standby was cancelled: perhaps only this
+    server has the transaction."""
+    return bool(message.sqlstate == "01000")
 
 
 def is_server_left(exc: BaseException) -> bool:
