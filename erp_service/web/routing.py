@@ -47,7 +47,9 @@ Register = Callable[[Handler], HTTPRouteHandler]
 def get(
     path: Path, *, role: Role | None, scope: KeyAccess, problems: Sequence[type[Refused]] = (), **options: Any
 ) -> Register:
-    """With `signed=True`, a signature in the query may replace the token.
+    """With `signed=True`, a signature in the query may replace the token. `without_primary=True` is for a handler that
+    reads through `Database.reading` alone, and passes `as_of` on: it answers from a replica while no primary can be
+    reached, and so do the look-ups of what its caller may do (auth/without_primary.py).
 
     For the document, every kind of route takes `operation_id` (else it is made from the handler's name), `example`, a
     body that works on the demo data, and `headers`, the names of further headers by status."""
@@ -100,6 +102,9 @@ def _route(
 ) -> Register:
     idempotent = options.pop("idempotent", method is litestar.post and role is not PUBLIC)
     signed = options.pop("signed", False)
+    without_primary = options.pop("without_primary", False)
+    if without_primary and method is not litestar.get:
+        raise ImproperlyConfiguredException("only what reads may answer without a primary")
     while_password_expired = options.pop("while_password_expired", False)
     without_second_factor = options.pop("without_second_factor", False)
     small = BODY_BEFORE_SIGN_IN if role is PUBLIC else SMALL_BODY
@@ -136,6 +141,7 @@ def _route(
                 "scope": scope,
                 "idempotent": idempotent,
                 "signed": signed,
+                "without_primary": without_primary,
                 "while_password_expired": while_password_expired,
                 "without_second_factor": without_second_factor,
                 declaration.KEY: Declaration(kinds, example, headers),

@@ -1,0 +1,140 @@
+"""Reading a standby while no leader can be reached.
+
+There is no position to wait for then. What a standby must have instead:
+
+- **all that it has received is replayed**. With synchronous replication a commit is acknowledged when a standby has
+  flushed it, which is before it is replayed there;
+- **it has received most** of all standbys that answer. Of two standbys one may have confirmed a commit and the other
+  not have it; whoever has most has every commit that was acknowledged, if those that confirm answer at all;
+- **a mark of the last second before the primary went away is replayed**, so the age of what is read is known.
+
+A standby that was promoted meanwhile, or follows one that was, is read as well: its timeline is a later one."""
+
+import asyncio
+from collections.abc import Iterable
+from time import monotonic
+from typing import NamedTuple
+
+import asyncpg
+
+from erp_service.db.outages import DATABASE_ERRORS
+from erp_service.db.replicas import state
+from erp_service.db.replicas.hosts import Standby, Standbys
+from erp_service.db.replicas.leader_watch import Known, LeaderWatch
+from erp_service.db.replicas.state import AWAY, BEHIND, FORKED, Mark, Row
+
+_ANSWER_SECONDS = 0.5
+_REPLAY_SECONDS = 1.0
+_STILL_SECONDS = 0.25
+
+# The primary sends WAL in whole pages, so what was received may end inside a record, which is never replayed: no commit
+# in it was acknowledged. A replay that stands still further from its end than any record is long waits for something
+# else, such as a read that conflicts with it.
+_LONGEST_RECORD = 256 * 1024
+
+SURVEY_SECONDS = 2.0
+"""For so long the standby that had most is not compared with the others again."""
+
+
+class Unfit(Exception):
+    """The standby must not be read without a leader; the text says why."""
+
+
+class Candidate(NamedTuple):
+    """A standby and how far it is: in timelines first, then in bytes of WAL that it has received."""
+
+    standby: Standby
+    timeline: int
+    received: int
+
+
+async def survey(standbys: Standbys, known: Known) -> Candidate:
+    """The standby that has most. The others are left. Raises Unfit if none answers that belongs to this primary."""
+    current = standbys.current
+    others = [standbys.standby_of(host) for host in standbys.hosts if host != current.host]
+    try:
+        answers = await asyncio.gather(*(_candidate(standby, known) for standby in (current, *others)))
+    except BaseException:
+        _leave(others)
+        raise
+    found = [answer for answer in answers if answer is not None]
+    if not found:
+        _leave(others)
+        raise Unfit(AWAY)
+    # the current one is the first, and stays unless another has more
+    best = max(found, key=lambda candidate: (candidate.timeline, candidate.received))
+    _leave(standby for standby in others if standby is not best.standby)
+    return best
+
+
+def _leave(standbys: Iterable[Standby]) -> None:
+    for standby in standbys:
+        standby.leave()
+
+
+async def _candidate(standby: Standby, known: Known) -> Candidate | None:
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS), standby.connection() as connection:
+            row = await connection.fetchrow(state.ALONE)
+    except DATABASE_ERRORS:
+        return None
+    if state.is_of_another(known.row, row) or (timeline := state.newest_timeline(row)) < known.mark.timeline:
+        return None
+    return Candidate(standby, timeline, max(row["received"] or 0, row["position"] or 0))
+
+
+class Settled(NamedTuple):
+    """Positions at which the replay of a standby was seen to stand still."""
+
+    standby: Standby
+    position: int
+    received: int
+
+
+class Replayed:
+    """Waits until a standby shows all that it has."""
+
+    def __init__(self, leader: LeaderWatch) -> None:
+        self._leader = leader
+        self._settled: Settled | None = None
+
+    async def mark(self, standby: Standby, connection: asyncpg.Connection) -> Mark:
+        """The newest mark of the primary that the standby shows. Raises Unfit."""
+        began = still_since = monotonic()
+        position = -1
+        while True:
+            row = await connection.fetchrow(state.ALONE, timeout=_ANSWER_SECONDS)
+            mark = self._fit(row)
+            if row["position"] != position:
+                position, still_since = row["position"], monotonic()
+            if self._is_settled(standby, row, monotonic() - still_since):
+                break
+            if monotonic() - began > _REPLAY_SECONDS:
+                raise Unfit(BEHIND)
+            await asyncio.sleep(0.02)
+        if mark is None:
+            raise Unfit(BEHIND)
+        return mark
+
+    def _fit(self, row: Row) -> Mark | None:
+        known = self._leader.last()
+        if known is None or state.is_of_another(known.row, row) or row["position"] is None:
+            raise Unfit(AWAY)
+        if state.newest_timeline(row) < known.mark.timeline:
+            raise Unfit(FORKED)
+        return self._leader.last_before(row["position"])
+
+    def _is_settled(self, standby: Standby, row: Row, still: float) -> bool:
+        position, received = row["position"], row["received"] or 0
+        if not row["recovering"] or position >= received:
+            return True
+        if row["paused"] or received - position > _LONGEST_RECORD:
+            return False
+        here = Settled(standby, position, received)
+        if self._settled == here:
+            # it was waited for already, by an earlier read
+            return True
+        if still < _STILL_SECONDS:
+            return False
+        self._settled = here
+        return True
