@@ -10,14 +10,14 @@ from erp_service.access.keys import KeyCache
 from erp_service.access.principals import AuthorityCache
 from erp_service.access.revocations import Revocations
 from erp_service.auth.api_keys.uses import KeyUses
-from erp_service.auth.authority_loader import AuthorityLoader, KeyLoader, RevocationLoader
+from erp_service.auth.authority.loader import AuthorityLoader, KeyLoader, RevocationLoader
+from erp_service.auth.authority.without_primary import access_without_primary
 from erp_service.auth.credentials import Access
 from erp_service.auth.login.context import LoginContext
 from erp_service.auth.passwords import Passwords
 from erp_service.auth.second_factor.encryption import SecretBox
 from erp_service.auth.second_factor.rotation import renewing
 from erp_service.auth.tokens import Tokens
-from erp_service.auth.without_primary import access_without_primary
 from erp_service.company.current import CurrentSettings
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener

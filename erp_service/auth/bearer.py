@@ -84,7 +84,7 @@ class StillSignedIn:
 
 
 async def _caller(scope: Scope, opt: dict[str, Any]) -> tuple[Principal, Credential]:
-    """For routes `without_primary` also while no primary can be asked: see auth/without_primary.py."""
+    """For routes `without_primary` also while no primary can be asked: see auth/authority/without_primary.py."""
     access = services_of(scope["litestar_app"]).find(Access)
     fault: Exception | None = None
     for _ in range(_ATTEMPTS):

@@ -10,7 +10,7 @@ import msgspec
 
 from erp_service.db.addresses import Address, Host, parse
 from erp_service.db.connections import KEEPALIVE, POOL_KEEPALIVE, SessionConnection, connect, connect_for_sessions
-from erp_service.db.outages import DATABASE_ERRORS, STATEMENT_CANCELED, PoolTimeout, is_server_failure, sqlstate_of
+from erp_service.db.outages import DATABASE_ERRORS, may_succeed_elsewhere
 from erp_service.db.pool import Pool
 from erp_service.db.replicas.hosts import Standby, Standbys
 from erp_service.db.replicas.leader_watch import LeaderAway, LeaderWatch
@@ -86,7 +86,7 @@ class Database:
             try:
                 return await self._reading_with_leader(read)
             except DATABASE_ERRORS as exc:
-                if as_of is None or not _may_be_read_elsewhere(exc):
+                if as_of is None or not may_succeed_elsewhere(exc):
                     raise
                 fault = exc
             if await self._is_leader_away(fault):
@@ -197,13 +197,6 @@ class Database:
     def is_away(self) -> bool:
         """No server that leads can be reached, as far as this process knows: it watches that only beside a replica."""
         return self._leader is not None and self._leader.is_away
-
-
-def _may_be_read_elsewhere(exc: BaseException) -> bool:
-    """It was the server or the way to it. A statement that took too long would do so on another one."""
-    if isinstance(exc, PoolTimeout | TimeoutError) or sqlstate_of(exc) == STATEMENT_CANCELED:
-        return False
-    return is_server_failure(exc)
 
 
 @asynccontextmanager

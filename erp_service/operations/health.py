@@ -76,7 +76,7 @@ class Reading(msgspec.Struct):
     summary="Ready for reports at least?",
     tags=["health"],
     problems=(NotReady,),
-    operation_id="get_reading",
+    operation_id="get_reading_health",
 )
 async def reading(request: Request[Any, Any, Any], readiness: NamedDependency[Readiness]) -> Response[Reading]:
     """As `/health/ready`, but 200 also while no primary database can be reached and reports are answered from a

@@ -49,7 +49,7 @@ def get(
 ) -> Register:
     """With `signed=True`, a signature in the query may replace the token. `without_primary=True` is for a handler that
     reads through `Database.reading` alone, and passes `as_of` on: it answers from a replica while no primary can be
-    reached, and so do the look-ups of what its caller may do (auth/without_primary.py).
+    reached, and so do the look-ups of what its caller may do (auth/authority/without_primary.py).
 
     For the document, every kind of route takes `operation_id` (else it is made from the handler's name), `example`, a
     body that works on the demo data, and `headers`, the names of further headers by status."""
@@ -102,9 +102,6 @@ def _route(
 ) -> Register:
     idempotent = options.pop("idempotent", method is litestar.post and role is not PUBLIC)
     signed = options.pop("signed", False)
-    without_primary = options.pop("without_primary", False)
-    if without_primary and method is not litestar.get:
-        raise ImproperlyConfiguredException("only what reads may answer without a primary")
     while_password_expired = options.pop("while_password_expired", False)
     without_second_factor = options.pop("without_second_factor", False)
     small = BODY_BEFORE_SIGN_IN if role is PUBLIC else SMALL_BODY
@@ -141,7 +138,7 @@ def _route(
                 "scope": scope,
                 "idempotent": idempotent,
                 "signed": signed,
-                "without_primary": without_primary,
+                "without_primary": _without_primary(method, options),
                 "while_password_expired": while_password_expired,
                 "without_second_factor": without_second_factor,
                 declaration.KEY: Declaration(kinds, example, headers),
@@ -155,6 +152,13 @@ def _route(
         )(handler)
 
     return register
+
+
+def _without_primary(method: Any, options: dict[str, Any]) -> bool:
+    declared: bool = options.pop("without_primary", False)
+    if declared and method is not litestar.get:
+        raise ImproperlyConfiguredException("Only what reads may answer without a primary.")
+    return declared
 
 
 def _problems_of_keys(scope: KeyAccess) -> list[type[Refused]]:

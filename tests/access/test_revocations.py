@@ -13,7 +13,7 @@ from litestar import Litestar
 from erp_service.access import revocations as module
 from erp_service.access.revocations import Revocations
 from erp_service.access.roles import Role
-from erp_service.auth.authority_loader import AuthorityLoader, RevocationLoader
+from erp_service.auth.authority.loader import AuthorityLoader, RevocationLoader
 from erp_service.db.engine import Database
 from erp_service.db.sessions import ReadSession
 from tests.auth.people import HASH, bearer, me, refresh, signed_in

@@ -87,8 +87,13 @@ def test_what_answers_without_a_primary_only_reads_as_reports_do(path: str, hand
 
 
 def test_what_writes_cannot_be_declared_to_answer_without_a_primary() -> None:
-    with pytest.raises(ImproperlyConfiguredException, match="only what reads"):
-        post("/forgotten", role=Role.STAFF, scope=Scope.STOCK_WRITE, without_primary=True)
+    async def forgotten() -> str:
+        """Posts."""
+        return ""
+
+    register = post("/forgotten", role=Role.STAFF, scope=Scope.STOCK_WRITE, without_primary=True)
+    with pytest.raises(ImproperlyConfiguredException, match="Only what reads"):
+        register(forgotten)
 
 
 def test_a_raw_handler_stops_the_start() -> None:

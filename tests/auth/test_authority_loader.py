@@ -7,7 +7,7 @@ import pytest
 from erp_service.access.principals import Authority
 from erp_service.access.roles import Role
 from erp_service.auth import queries
-from erp_service.auth.authority_loader import AuthorityLoader
+from erp_service.auth.authority.loader import AuthorityLoader
 from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
 from tests.support.users import make_user

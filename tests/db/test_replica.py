@@ -322,6 +322,13 @@ async def test_who_finds_all_places_taken_reads_the_primary(settings: Settings) 
         await database.close()
 
 
+async def test_a_replica_does_not_say_who_may_read_while_a_primary_can_be_reached(database: Database) -> None:
+    """Else whoever fills the pool of the primary could bring it about."""
+    with pytest.raises(ConnectionError, match="a primary can be reached"):
+        async with database.authority_without_leader():
+            raise AssertionError("it did")
+
+
 async def test_what_a_read_refuses_is_its_answer(app: Litestar, viewer: httpx.AsyncClient) -> None:
     await in_use(services_of(app).database)
     before = answered()

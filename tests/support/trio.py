@@ -1,10 +1,9 @@
 """Three servers of one cluster: a primary with two streaming standbys, of which one must confirm each commit."""
 
 import contextlib
-import os
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import msgspec
 from erp_service.db.addresses import parse
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
-from tests.support.clusters import in_memory
+from tests.support.clusters import in_memory, send
 from tests.support.databases import value_of
 from tests.support.replication import replica_of
 from tests.support.waiting import eventually
@@ -24,17 +23,19 @@ class Trio(NamedTuple):
     standbys: tuple[Cluster, Cluster]
     database: str
 
-    def settings(self, settings: Settings) -> Settings:
-        """Of an instance that finds the leader and a standby among all of them."""
-        servers = (self.primary, *self.standbys)
+    def settings(self, settings: Settings, *, knows_all: bool = True) -> Settings:
+        """Of an instance that reads one of the standbys, and knows all as servers that may lead, or the primary alone."""
+        every = (self.primary, *self.standbys)
 
-        def url(role: str, target: str | None) -> str:
+        def url(role: str, target: str | None, servers: tuple[Cluster, ...]) -> str:
             hosts = [parse(server.owner_url(self.database)).hosts[0] for server in servers]
             address = parse(self.primary.owner_url(self.database))
             return msgspec.structs.replace(address, user=role, target=target).url(*hosts)
 
         return msgspec.structs.replace(
-            settings, database_url=url("erp_api", None), replica_url=url("erp_reader", "prefer-standby")
+            settings,
+            database_url=url("erp_api", None, every if knows_all else (self.primary,)),
+            replica_url=url("erp_reader", "prefer-standby", every),
         )
 
     async def promote(self, standby: Cluster) -> None:
@@ -72,29 +73,4 @@ async def trio_from(cluster: Cluster, database: str) -> AsyncIterator[Trio]:
 
 def kill(server: Cluster) -> None:
     """Its host loses its power."""
-    for pid in _processes(server):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-@contextlib.contextmanager
-def silent(server: Cluster) -> Iterator[None]:
-    """Inside, it answers nothing, takes connections all the same, and closes none."""
-    pids = _processes(server)
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
-def _processes(server: Cluster) -> list[int]:
-    """The postmaster before its children, so that it starts no more of them."""
-    pid = server.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *map(int, children)]
+    send(server, signal.SIGKILL)

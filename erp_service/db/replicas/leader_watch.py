@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 
-from erp_service.db.outages import DATABASE_ERRORS, is_unavailable, sqlstate_of
+from erp_service.db.outages import DATABASE_ERRORS, is_full, is_unavailable
 from erp_service.db.replicas import state
 from erp_service.db.replicas.state import Mark, Row
 from erp_service.observability import telemetry
@@ -25,9 +25,6 @@ _ANSWER_SECONDS = 0.75  # a primary that takes longer hangs, or its host is gone
 _PATIENCE, _PATIENCE_AWAY = 2.0, 0.5
 _PAUSE_AWAY = 0.1  # between attempts that readers ask for meanwhile: each opens connections
 _KEPT_EVERY, _KEPT_SECONDS = 0.1, 1.0
-
-_TOO_MANY = "53"
-"""The class of what a server answers that has no room: it is there."""
 
 
 class LeaderAway(ConnectionError):
@@ -152,7 +149,7 @@ class LeaderWatch:
             return await self._ask_once()
         except DATABASE_ERRORS as exc:
             self._leave()
-            if not is_unavailable(exc) or sqlstate_of(exc).startswith(_TOO_MANY):
+            if not is_unavailable(exc) or is_full(exc):
                 raise
             self._note_away(exc)
             raise LeaderAway("no server that leads can be reached") from exc

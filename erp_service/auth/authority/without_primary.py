@@ -18,7 +18,7 @@ import msgspec
 from erp_service.access.keys import KeyCache
 from erp_service.access.principals import AuthorityCache
 from erp_service.access.revocations import Revocations
-from erp_service.auth.authority_loader import AuthorityLoader, KeyLoader, RevocationLoader
+from erp_service.auth.authority.loader import AuthorityLoader, KeyLoader, RevocationLoader
 from erp_service.auth.credentials import Access
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
