@@ -1,11 +1,11 @@
 """Whether a load balancer may send requests to this instance, and the signal that ends open streams when it stops.
 
-While no primary can be reached an instance is not ready, although it answers reports (auth/authority/without_primary.py). It
-cannot know whether others reach one, and if they do, they should get the requests. A balancer that finds no instance
-ready must therefore ask any: HAProxy does here (backend `anyone`), and nginx asks no instance whether it is ready. A
-Service of Kubernetes sends nothing to pods that are not ready, even if none is, so its probe asks `may_read`: of the
-two, that all reports fail in each failover is worse than that a pod which alone lost the primary refuses its share of
-writes, with `Retry-After`, for ERP_READ_WITHOUT_PRIMARY_SECONDS at most."""
+While no primary can be reached an instance is not ready, although it answers reports
+(auth/authority/without_primary.py). It cannot know whether others reach one, and if they do, they should get the
+requests. A balancer that finds no instance ready must therefore ask any: HAProxy does here (backend `anyone`), and
+nginx asks no instance whether it is ready. A Service of Kubernetes sends nothing to pods that are not ready, even if
+none is, so its probe asks `may_read`: of the two, that all reports fail in each failover is worse than that a pod which
+alone lost the primary refuses its share of writes, with `Retry-After`, for ERP_READ_WITHOUT_PRIMARY_SECONDS at most."""
 
 import asyncio
 from collections.abc import Callable

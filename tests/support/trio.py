@@ -24,7 +24,7 @@ class Trio(NamedTuple):
     database: str
 
     def settings(self, settings: Settings, *, knows_all: bool = True) -> Settings:
-        """Of an instance that reads one of the standbys, and knows all as servers that may lead, or the primary alone."""
+        """Of an instance that reads one of them, and knows that all may lead, or the primary alone."""
         every = (self.primary, *self.standbys)
 
         def url(role: str, target: str | None, servers: tuple[Cluster, ...]) -> str:

@@ -32,10 +32,11 @@ class LeaderAway(ConnectionError):
 
 
 class Known(NamedTuple):
-    """What the primary said of itself, by a statement that was sent at `sent_at` of our own clock."""
+    """What the primary said of itself, by a statement that was sent at `sent_at` of our own clock; `identity` is a row of
+    state.PRIMARY."""
 
     mark: Mark
-    row: Row
+    identity: Row
     sent_at: float
 
 
@@ -45,6 +46,9 @@ class LeaderWatch:
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]]) -> None:
         self._connect = connect
         self._connection: asyncpg.Connection | None = None
+        # goes on while a host is silent, and finds out when another one is promoted
+        self._connecting: asyncio.Future[asyncpg.Connection] | None = None
+        self._identity: Row = {}
         self._asked = asyncio.Event()
         self._next: asyncio.Future[Known] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -109,6 +113,10 @@ class LeaderWatch:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        if self._connecting is not None:
+            self._connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError, *DATABASE_ERRORS):
+                self._connection = await self._connecting
         self._leave()
 
     def _start(self) -> None:
@@ -119,7 +127,7 @@ class LeaderWatch:
     async def _watch(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_EVERY):
+                async with asyncio.timeout(_EVERY if self._connecting is None else _PAUSE_AWAY):
                     await self._asked.wait()
             self._asked.clear()
             # Who asks from here on may have written something that the statement does not see: it gets the next answer.
@@ -157,11 +165,14 @@ class LeaderWatch:
     async def _ask_once(self) -> Known:
         sent_at = monotonic()
         async with asyncio.timeout(_ANSWER_SECONDS):
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await self._connect()
+            if (connection := self._connection) is None or connection.is_closed():
+                connection = await self._connected()
                 sent_at = monotonic()
-            row = dict(await self._connection.fetchrow(state.PRIMARY))
-        known = Known(state.mark_of(row), row, sent_at)
+                self._identity = await connection.fetchrow(state.PRIMARY)
+                row = self._identity
+            else:
+                row = await connection.fetchrow(state.MARK)
+        known = Known(state.mark_of(row), self._identity, sent_at)
         if not self._recent or sent_at - self._recent[-1].sent_at >= _KEPT_EVERY:
             self._recent.append(known)
         self.reached_at = sent_at
@@ -170,6 +181,16 @@ class LeaderWatch:
         self.is_away = False
         telemetry.leader_away.set(0)
         return known
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connecting is None:
+            self._connecting = asyncio.ensure_future(self._connect())
+        try:
+            self._connection = await asyncio.shield(self._connecting)
+        finally:
+            if self._connecting.done():
+                self._connecting = None
+        return self._connection
 
     def _note_away(self, exc: BaseException) -> None:
         telemetry.leader_away.set(1)

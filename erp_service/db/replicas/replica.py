@@ -254,7 +254,7 @@ class Replica:
             async with asyncio.timeout(_CHECK_SECONDS), standby.connection() as driver:
                 row = await driver.fetchrow(state.REPLICA)
                 self._show_lag(standby, *self._meter.of(mark, row))
-                if (fault := state.mismatch(mark, known.row, row)) is not None:
+                if (fault := state.mismatch(mark, known.identity, row)) is not None:
                     self._stop_using(standby, fault)
                 elif self._fault is not None:
                     self._timeline = mark.timeline

@@ -78,7 +78,7 @@ async def _candidate(standby: Standby, known: Known) -> Candidate | None:
             row = await connection.fetchrow(state.ALONE)
     except DATABASE_ERRORS:
         return None
-    if state.is_of_another(known.row, row) or (timeline := state.newest_timeline(row)) < known.mark.timeline:
+    if state.is_of_another(known.identity, row) or (timeline := state.newest_timeline(row)) < known.mark.timeline:
         return None
     return Candidate(standby, timeline, max(row["received"] or 0, row["position"] or 0))
 
@@ -118,7 +118,7 @@ class Replayed:
 
     def _fit(self, row: Row) -> Mark | None:
         known = self._leader.last()
-        if known is None or state.is_of_another(known.row, row) or row["position"] is None:
+        if known is None or state.is_of_another(known.identity, row) or row["position"] is None:
             raise Unfit(AWAY)
         if state.newest_timeline(row) < known.mark.timeline:
             raise Unfit(FORKED)
