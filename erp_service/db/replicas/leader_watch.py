@@ -32,8 +32,9 @@ class LeaderAway(ConnectionError):
 
 
 class Known(NamedTuple):
-    """What the primary said of itself, by a statement that was sent at `sent_at` of our own clock; `identity` is a row of
-    state.PRIMARY."""
+    """What the primary said of itself, by a statement that was sent at `sent_at` of our own clock.
+
+    `identity` is a row of state.PRIMARY."""
 
     mark: Mark
     identity: Row

@@ -26,7 +26,7 @@ from erp_service.db.replicas import state
 from erp_service.db.replicas.hosts import Standby, Standbys
 from erp_service.db.replicas.leader_watch import Known, LeaderWatch
 from erp_service.db.replicas.state import AWAY, BEHIND, BUSY, FORKED, PROMOTED, UNKNOWN, LagMeter, Mark
-from erp_service.db.replicas.without_leader import SURVEY_SECONDS, Replayed, Unfit, survey
+from erp_service.db.replicas.without_leader import TOO_LONG_AGO, Choice, Replayed, Unfit
 from erp_service.observability import telemetry
 
 T = TypeVar("T")
@@ -38,8 +38,8 @@ _CHECK_EVERY = 0.5
 _CHECK_SECONDS = 1.0  # a replica that takes longer to answer a check hangs
 _ANSWER_SECONDS = 0.5  # for a reader: to answer once how far it is
 _BEHIND_SECONDS = 5.0  # after so long another server is tried
-
-TOO_LONG_AGO = "No primary was reached for too long."
+_ROUND_SECONDS = 2.0  # between looks at all servers, once none of them could be read for some time
+_SLOT_SECONDS = 5.0  # that a read waits for others, where it can go nowhere else
 
 
 class ReplicaUnavailable(Exception):
@@ -78,8 +78,7 @@ class Replica:
         self._lag: tuple[int, float] | None = None
         self._checks: asyncio.Task[None] | None = None
         self._replayed = Replayed(leader)
-        self._surveyed_at = float("-inf")
-        self._survey: asyncio.Task[None] | None = None
+        self._choice = Choice(standbys, leader, self._use)
         telemetry.replica_in_use.labels(self._standbys.current.name).set(0)
 
     def now(self) -> ReplicaNow:
@@ -120,8 +119,16 @@ class Replica:
         """The result of `read` while no leader can be reached, and the mark up to which it shows everything.
 
         Raises ReplicaUnavailable, and what `read` itself raises."""
-        async with self._slots, self.without_leader() as (connection, mark):
-            return await read(connection), mark
+        try:
+            async with asyncio.timeout(_SLOT_SECONDS):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise ReplicaUnavailable(BUSY) from None
+        try:
+            async with self.without_leader() as (connection, mark):
+                return await read(connection), mark
+        finally:
+            self._slots.release()
 
     def may_be_read_alone(self) -> bool:
         """Whether a leader was reached lately enough for a read without one."""
@@ -135,12 +142,12 @@ class Replica:
         if not self.may_be_read_alone():
             raise ReplicaUnavailable(TOO_LONG_AGO)
         try:
-            await self._choose()
+            await self._choice.make()
             standby = self._standbys.current
             async with self._as_unavailable(standby), standby.connection(authority=authority) as connection:
                 yield connection, await self._replayed.mark(standby, connection)
         except Unfit as exc:
-            self._surveyed_at = float("-inf")
+            self._choice.forget()
             raise ReplicaUnavailable(str(exc)) from exc
 
     @asynccontextmanager
@@ -150,11 +157,11 @@ class Replica:
             yield connection
 
     async def close(self) -> None:
-        for task in (self._checks, self._survey):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        if self._checks is not None:
+            self._checks.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._checks
+        await self._choice.close()
         await self._standbys.current.close()
 
     def _require_use(self) -> None:
@@ -173,7 +180,7 @@ class Replica:
             if sqlstate == STATEMENT_CANCELED:
                 raise
             if is_server_failure(exc):
-                self._surveyed_at = float("-inf")
+                self._choice.forget()
                 self._stop_using(standby, AWAY)
             raise ReplicaUnavailable(f"{type(exc).__name__} {sqlstate}".strip()) from exc
 
@@ -228,19 +235,25 @@ class Replica:
             self._checks = asyncio.create_task(self._check_forever(), name="replica")
 
     async def _check_forever(self) -> None:
+        pauses = Backoff(_CHECK_EVERY, _ROUND_SECONDS)
         while True:
+            pause = _CHECK_EVERY
             try:
                 for _ in self._standbys.hosts:
                     await self._check(await self._leader.now())
                     if not self._is_to_be_left():
+                        pauses.reset()
                         break
                     self._use(self._standbys.after_current())
+                else:
+                    # each look opens connections
+                    pause = pauses.next()
             except DATABASE_ERRORS:
                 # without the primary the replica cannot be judged by its position
                 self._lag = None
             except Exception as exc:  # noqa: BLE001 without checks the replica would stay in use, or unused, for ever
                 telemetry.log.error("the check of the replica failed", exc_info=exc)
-            await asyncio.sleep(_CHECK_EVERY)
+            await asyncio.sleep(pause)
 
     def _is_to_be_left(self) -> bool:
         if len(self._standbys.hosts) == 1 or self._fault is None:
@@ -271,29 +284,3 @@ class Replica:
         self._lag = (size, round(seconds, 3))
         telemetry.replica_lag_bytes.labels(standby.name).set(size)
         telemetry.replica_lag_seconds.labels(standby.name).set(seconds)
-
-    async def _choose(self) -> None:
-        """Use the standby that has most; those who come at the same time share one look at all of them."""
-        age = monotonic() - self._surveyed_at
-        if age < SURVEY_SECONDS and self._surveyed_at > self._leader.reached_at:
-            return
-        if self._survey is None or self._survey.done():
-            self._survey = asyncio.create_task(self._look_at_all(), name="standbys")
-        if self._surveyed_at > self._leader.reached_at:
-            # one was chosen in this outage already: nobody waits for the servers that are silent
-            self._survey.add_done_callback(_retrieved)
-            return
-        await asyncio.shield(self._survey)
-
-    async def _look_at_all(self) -> None:
-        if (known := self._leader.last()) is None:
-            raise Unfit(TOO_LONG_AGO)
-        best = await survey(self._standbys, known)
-        self._use(best.standby)
-        self._surveyed_at = monotonic()
-
-
-def _retrieved(task: asyncio.Task[None]) -> None:
-    """Nobody waits for its error, and asyncio must not log it as lost: a read of its own finds it out again."""
-    if not task.cancelled():
-        task.exception()

@@ -11,7 +11,7 @@ There is no position to wait for then. What a standby must have instead:
 A standby that was promoted meanwhile, or follows one that was, is read as well: its timeline is a later one."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import NamedTuple
 
@@ -32,8 +32,9 @@ _STILL_SECONDS = 0.25
 # else, such as a read that conflicts with it.
 _LONGEST_RECORD = 256 * 1024
 
-SURVEY_SECONDS = 2.0
-"""For so long the standby that had most is not compared with the others again."""
+_CHOSEN_SECONDS = 2.0  # for which the standby that had most is not compared with the others again
+
+TOO_LONG_AGO = "No primary was reached for too long."
 
 
 class Unfit(Exception):
@@ -46,6 +47,51 @@ class Candidate(NamedTuple):
     standby: Standby
     timeline: int
     received: int
+
+
+class Choice:
+    """Lets `use` be called with the standby that has most."""
+
+    def __init__(self, standbys: Standbys, leader: LeaderWatch, use: Callable[[Standby], object]) -> None:
+        self._standbys, self._leader, self._use = standbys, leader, use
+        self._made_at = float("-inf")
+        self._survey: asyncio.Task[None] | None = None
+
+    def forget(self) -> None:
+        """The standby that was chosen cannot be read."""
+        self._made_at = float("-inf")
+
+    async def make(self) -> None:
+        """Those who come at the same time share one look at all standbys. Raises Unfit."""
+        is_of_now = self._made_at > self._leader.reached_at
+        if is_of_now and monotonic() - self._made_at < _CHOSEN_SECONDS:
+            return
+        if self._survey is None or self._survey.done():
+            self._survey = asyncio.create_task(self._look_at_all(), name="standbys")
+        if is_of_now:
+            # nobody waits again for the servers that are silent
+            self._survey.add_done_callback(_retrieved)
+            return
+        await asyncio.shield(self._survey)
+
+    async def close(self) -> None:
+        if self._survey is not None:
+            self._survey.cancel()
+            await asyncio.wait([self._survey])
+            _retrieved(self._survey)
+
+    async def _look_at_all(self) -> None:
+        if (known := self._leader.last()) is None:
+            raise Unfit(TOO_LONG_AGO)
+        best = await survey(self._standbys, known)
+        self._use(best.standby)
+        self._made_at = monotonic()
+
+
+def _retrieved(task: asyncio.Task[None]) -> None:
+    """Nobody waits for its error, and asyncio must not log it as lost: a read of its own finds it out again."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def survey(standbys: Standbys, known: Known) -> Candidate:
