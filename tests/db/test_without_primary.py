@@ -5,6 +5,7 @@ Three real servers: the primary dies, or is silent; a standby is promoted; the o
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -119,6 +120,10 @@ class Readers:
     def failures(self) -> list[str]:
         return [answer.text for _, _, answer in self.answers if answer.status_code != 200]
 
+    def as_of(self) -> list[datetime]:
+        told = (answer.headers.get(AS_OF) for _, _, answer in self.answers)
+        return [datetime.fromisoformat(at) for at in told if at is not None]
+
     def told(self) -> str:
         slowest = max(span for _, span, _ in self.answers)
         alone = sum(AS_OF in answer.headers for _, _, answer in self.answers)
@@ -153,7 +158,7 @@ async def test_the_primary_dies_and_no_report_fails_while_a_standby_takes_over(
         revoked = await admin.delete(f"/api/v1/api-keys/{lost_key.id}")
         assert (gone.status_code, revoked.status_code) == (200, 204)
         kill(trio.primary)
-        died = monotonic()
+        died, died_at = monotonic(), datetime.now(UTC)
         await eventually(lambda: readers.alone(20))
 
         expired = Tokens(msgspec.structs.replace(settings, access_token_seconds=-600)).issue(
@@ -177,6 +182,8 @@ async def test_the_primary_dies_and_no_report_fails_while_a_standby_takes_over(
         ]
         assert (await viewer.get("/health/ready")).status_code == 503
         assert (await viewer.get("/health/reading")).json() == {"status": "reading only"}
+
+        assert max(readers.as_of()) <= died_at
 
         await trio.promote(trio.standbys[0])
 
