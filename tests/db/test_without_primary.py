@@ -14,6 +14,7 @@ import httpx
 import msgspec
 import pytest
 from litestar import Litestar
+from sqlalchemy import text
 
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
@@ -22,6 +23,8 @@ from erp_service.db.addresses import Host
 from erp_service.db.engine import Database
 from erp_service.db.pool import Pool
 from erp_service.db.replicas.hosts import Standby, Standbys
+from erp_service.db.replicas.state import BEHIND
+from erp_service.db.sessions import ReadSession
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.auth.keys import client_from, make_key
@@ -207,6 +210,26 @@ async def ready(client: httpx.AsyncClient) -> Any:
     return answer.json() if answer.json().get("status") == "ok" else None
 
 
+async def begun_on_primary(database: Database, runs: list[str]) -> "asyncio.Task[str]":
+    """A read that would take ten minutes on the primary, and is in the middle of that; `runs` gets where it ran."""
+
+    async def read(db: ReadSession) -> str:
+        runs.append("a standby" if await db.scalar(text("select pg_is_in_recovery()")) else "the primary")
+        if runs[-1] == "the primary":
+            await db.scalar(text("select pg_sleep(600)"))
+        return runs[-1]
+
+    async def runs_there() -> bool:
+        return runs == ["the primary"]
+
+    assert database._replica is not None
+    database._replica._stop_using(database._replica._standbys.current, BEHIND)
+    told: list[datetime] = []
+    task = asyncio.create_task(database.reading(read, as_of=told.append))
+    await eventually(runs_there)
+    return task
+
+
 async def test_a_silent_primary_holds_up_no_report_nor_does_a_standby_that_dies(
     app: Litestar, database: Database, trio: Trio, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,9 +246,13 @@ async def test_a_silent_primary_holds_up_no_report_nor_does_a_standby_that_dies(
 
         await eventually(another)
         await in_use(database)
+        runs: list[str] = []
+        slow = await begun_on_primary(database, runs)
         with frozen(trio.primary):
             await eventually(lambda: readers.alone(8))
             span = await refused(lambda: one.get(ITEMS))
+            assert await asyncio.wait_for(slow, 20) == "a standby"
+        assert runs == ["the primary", "a standby"]
         back = monotonic()
         await eventually(lambda: readers.after(back, 8))
     assert readers.failures() == []
