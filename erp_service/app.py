@@ -93,5 +93,5 @@ def _cors(settings: Settings) -> CORSConfig | None:
     if not origins:
         return None
     exposed = ["Content-Disposition", "ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After"]
-    exposed += ["Idempotency-Replayed", "Preference-Applied", "Repr-Digest", "X-Request-Id"]
+    exposed += ["Erp-Data-As-Of", "Idempotency-Replayed", "Preference-Applied", "Repr-Digest", "X-Request-Id"]
     return CORSConfig(allow_origins=origins, expose_headers=exposed, allow_credentials=False)

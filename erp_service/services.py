@@ -4,11 +4,14 @@ else. What a worker is composed of: worker_services.py."""
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
+
 from erp_service.access.keys import KeyCache
 from erp_service.access.principals import AuthorityCache
 from erp_service.access.revocations import Revocations
 from erp_service.auth.api_keys.uses import KeyUses
-from erp_service.auth.authority_loader import AuthorityLoader, KeyLoader, RevocationLoader
+from erp_service.auth.authority.loader import AuthorityLoader, KeyLoader, RevocationLoader
+from erp_service.auth.authority.without_primary import access_without_primary
 from erp_service.auth.credentials import Access
 from erp_service.auth.login.context import LoginContext
 from erp_service.auth.passwords import Passwords
@@ -71,20 +74,24 @@ def build_services(settings: Settings) -> Services:
     tokens, signed_urls = Tokens(settings), SignedUrls(settings)
     store = open_store(settings)
     # LiveStatus acts on the same notifications, and asks the authorities then: they must be notified first
-    revocation_loader = RevocationLoader(database)
+    revocation_loader = RevocationLoader(database.read)
     revocations = Revocations(notifications, revocation_loader.recent, revocation_loader.is_revoked)
-    authorities = AuthorityCache(notifications, AuthorityLoader(database).load, revocations)
+    authorities = AuthorityCache(notifications, AuthorityLoader(database.read).load, revocations)
     company = CurrentSettings(notifications, database)
-    keys, key_uses = KeyCache(notifications, KeyLoader(database).load), KeyUses(database)
+    keys, key_uses = KeyCache(notifications, KeyLoader(database.read).load), KeyUses(database)
+    access = Access(tokens, keys, key_uses, authorities, signed_urls)
+    if settings.replica_url is not None:
+        alone = access_without_primary(access, database, settings.listen_url)
+        access = msgspec.structs.replace(access, without_primary=alone)
     probes = ProbeDatabase(settings)
-    readiness = Readiness(probes, [StoreIdentityCheck(probes, store)])
+    readiness = Readiness(probes, [StoreIdentityCheck(probes, store)], database.may_be_read_alone)
     return Services(
         settings=settings,
         database=database,
         notifications=notifications,
         company_settings=company,
-        access=Access(tokens, keys, key_uses, authorities, signed_urls),
-        request_limiter=RequestLimiter(settings, lambda: _request_limits(company)),
+        access=access,
+        request_limiter=RequestLimiter(settings, lambda: _request_limits(company), is_away=lambda: database.is_away),
         signed_urls=signed_urls,
         login=LoginContext(settings, database, Passwords(), tokens, revocations, SecretBox(settings)),
         exports=ExportContext(settings, database, store),

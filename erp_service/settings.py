@@ -45,8 +45,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str | None, _about("a direct address for workers and LISTEN when ERP_DATABASE_URL is a pooler", secret=True)
     ] = None
     replica_url: Annotated[
-        str | None, _about("a streaming replica for reports and exports: one server, reached directly", secret=True)
+        str | None, _about("streaming replicas for reports and exports, of which one is read at a time", secret=True)
     ] = None
+    read_without_primary_seconds: Annotated[
+        Seconds, _about("how long reports are read after a primary was reached last; 0: with one alone", ge=0, le=3600)
+    ] = 60
     migration_database_url: Annotated[str | None, _about("the owner's address for `erp migrate`", secret=True)] = None
     environment: Annotated[
         Environment,

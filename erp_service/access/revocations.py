@@ -48,6 +48,10 @@ class Revocations:
             return family in self._families
         return await self._look_up(family)
 
+    def is_known(self, family: UUID) -> bool:
+        """Whether this instance was told that the sign-in was ended. If it was not, that proves nothing."""
+        return family in self._families
+
     def add(self, family: UUID, *, seconds_ago: float = 0) -> None:
         now = monotonic()
         self._families[family] = now + KEPT_SECONDS - seconds_ago

@@ -26,11 +26,13 @@ from erp_service.auth.credentials import (
     rights_changed,
 )
 from erp_service.auth.problems import AddressRefused
+from erp_service.db.outages import DATABASE_ONLY_ERRORS, is_unavailable
 from erp_service.observability import telemetry
 from erp_service.web.dependencies import services_of
 from erp_service.web.middleware import has_body
 from erp_service.web.request_limits.request import count_request
 
+_ATTEMPTS = 3  # to look a caller up, while servers come and go
 _LONGEST_TOKEN = 4096  # characters; ours have about 330
 
 
@@ -52,7 +54,7 @@ class BearerAuth:
         # the framework's own handlers, which answer OPTIONS, declare none
         least: Role | None = opt.get("role")
         if least is not None:
-            who, scope["auth"] = await _principal(scope, opt)
+            who, scope["auth"] = await _caller(scope, opt)
             await count_request(scope, who)
             if not who.role.includes(least):
                 raise errors.Forbidden(f"This needs the role {least} or a higher one; yours is {who.role}.")
@@ -81,8 +83,28 @@ class StillSignedIn:
         await self._app(scope, receive, send)
 
 
-async def _principal(scope: Scope, opt: dict[str, Any]) -> tuple[Principal, Credential]:
+async def _caller(scope: Scope, opt: dict[str, Any]) -> tuple[Principal, Credential]:
+    """For routes `without_primary` also while no primary can be asked: see auth/authority/without_primary.py."""
     access = services_of(scope["litestar_app"]).find(Access)
+    fault: Exception | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            return await _principal(scope, opt, access)
+        except DATABASE_ONLY_ERRORS as exc:
+            if not opt.get("without_primary") or access.without_primary is None or not is_unavailable(exc):
+                raise
+        try:
+            caller = await _principal(scope, opt, access.without_primary)
+        except ConnectionError as exc:
+            # the replica must not be asked, or the primary is there again, or was still there
+            fault = exc
+        else:
+            telemetry.authority_alone.inc()
+            return caller
+    raise fault or AssertionError("no attempt")
+
+
+async def _principal(scope: Scope, opt: dict[str, Any], access: Access) -> tuple[Principal, Credential]:
     signature = _signature(scope) if opt.get("signed") else None
     if signature is None:
         token = _token(scope)

@@ -69,6 +69,8 @@ class Access(msgspec.Struct, frozen=True):
     key_uses: KeyUses
     authorities: AuthorityCache
     signed_urls: SignedUrlReader
+    without_primary: "Access | None" = None
+    """The same while no primary can be reached, for what only reads; None without a replica."""
 
 
 async def authority_of(access: Access, credential: Credential) -> Authority | None:

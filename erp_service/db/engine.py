@@ -1,23 +1,29 @@
 """The connection pools of one process: one to the primary and, if a replica is set, one to it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
+import msgspec
 
-from erp_service.db.addresses import parse
-from erp_service.db.connections import KEEPALIVE, POOL_KEEPALIVE, connect, connect_for_sessions
+from erp_service.db.addresses import Address, Host, parse
+from erp_service.db.connections import KEEPALIVE, POOL_KEEPALIVE, SessionConnection, connect, connect_for_sessions
 from erp_service.db.leaders import LEADERS
+from erp_service.db.outages import DATABASE_ERRORS, may_succeed_elsewhere
 from erp_service.db.pool import Pool
-from erp_service.db.replica import Replica, ReplicaNow, ReplicaUnavailable
+from erp_service.db.replicas.hosts import Standby, Standbys
+from erp_service.db.replicas.leader_watch import LeaderAway, LeaderWatch
+from erp_service.db.replicas.replica import Replica, ReplicaNow, ReplicaUnavailable
 from erp_service.db.sessions import AutocommitSession, PoolReadSession, ReadSession, Row, WriteSession
 from erp_service.observability import telemetry
 from erp_service.settings import Settings
 
 T = TypeVar("T")
 
+_ATTEMPTS = 3  # of a read, while servers come and go
+_AUTHORITY_CONNECTIONS = 4  # one for each kind of look-up, which each share one, and one more
 _STATEMENTS = 300  # that stay prepared on each connection: more than the request paths have shapes
 
 
@@ -35,18 +41,17 @@ class Database:
 
     def __init__(self, settings: Settings, *, name: str = "erp") -> None:
         self._hosts = parse(settings.database_url).hosts
-        self._primary = _pool(settings.database_url, settings, name, leader=True, pooled=settings.pooled)
         self._begin = "begin" + "".join(
             f"; set local {limit} = {value}" for limit, value in _limits(settings).items() if settings.pooled
         )
-        self.reader: ReadSession = PoolReadSession(self._primary)
         self._replica: Replica | None = None
+        self._leader: LeaderWatch | None = None
         if settings.replica_url is not None:
-            self._replica_url = settings.replica_url
-            # one connection more than slots: the replica is checked while all slots are in use, too
-            pool = _pool(settings.replica_url, settings, name, leader=False, pooled=False, more=1)
-            host = parse(settings.replica_url).hosts[0].name or "local"
-            self._replica = Replica(pool, self._row_of_primary, slots=settings.pool_size, host=host)
+            self._replica_address = parse(settings.replica_url)
+            self._leader = LeaderWatch(lambda: connect(settings.listen_url, name=f"{name} leader"))
+            self._replica = _replica(self._replica_address, settings, name, self._leader)
+        self._primary = _primary(settings, name, self._leader)
+        self.reader: ReadSession = PoolReadSession(self._primary)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[WriteSession]:
@@ -60,7 +65,7 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[ReadSession]:
         """Several statements on one connection to the primary; without that need, use `reader`."""
-        async with self._primary.connection() as connection:
+        async with self._primary.connection(reads=True) as connection:
             yield ReadSession(connection)
 
     @asynccontextmanager
@@ -69,11 +74,31 @@ class Database:
         async with self._primary.connection() as connection:
             yield AutocommitSession(connection)
 
-    async def reading(self, read: Callable[[ReadSession], Awaitable[T]]) -> T:
+    async def reading(
+        self, read: Callable[[ReadSession], Awaitable[T]], *, as_of: Callable[[datetime], object] | None = None
+    ) -> T:
         """The result of `read`: from the replica if it has all that was committed before the call, else from the
         primary.
 
-        If the replica fails meanwhile, `read` runs a second time, on the primary, so it must only read."""
+        If that server fails meanwhile, `read` runs again, on another one, so it must only read. With `as_of`, a replica
+        is read while no primary can be reached, too, and `as_of` is called with the time up to which it surely has all
+        that was committed, by the primary's clock: the caller must pass that on."""
+        fault: BaseException | None = None
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._reading_with_leader(read)
+            except DATABASE_ERRORS as exc:
+                if as_of is None or not may_succeed_elsewhere(exc):
+                    raise
+                fault = exc
+            if await self._is_leader_away(fault):
+                try:
+                    return await self._reading_without_leader(read, as_of)
+                except ReplicaUnavailable as exc:
+                    fault = LeaderAway(f"no server that leads can be reached, and no replica may be read: {exc}")
+        raise fault or AssertionError("no attempt")
+
+    async def _reading_with_leader(self, read: Callable[[ReadSession], Awaitable[T]]) -> T:
         if self._replica is not None:
             try:
                 result = await self._replica.reading(lambda connection: read(ReadSession(connection)))
@@ -87,20 +112,61 @@ class Database:
         telemetry.repeatable_reads.labels("primary").inc()
         return result
 
+    async def _is_leader_away(self, exc: BaseException) -> bool:
+        """Or else a connection broke, or another server leads: a read there is as good as it was on the first."""
+        if self._leader is None:
+            return False
+        if not isinstance(exc, LeaderAway):
+            try:
+                await self._leader.now()
+            except LeaderAway:
+                return True
+            except DATABASE_ERRORS:
+                return False
+        return isinstance(exc, LeaderAway)
+
+    async def _reading_without_leader(
+        self, read: Callable[[ReadSession], Awaitable[T]], as_of: Callable[[datetime], object]
+    ) -> T:
+        if self._replica is None:
+            raise ReplicaUnavailable("no replica is configured")
+        result, mark = await self._replica.reading_without_leader(lambda connection: read(ReadSession(connection)))
+        telemetry.repeatable_reads.labels("replica alone").inc()
+        as_of(mark.at)
+        return result
+
+    @asynccontextmanager
+    async def authority_without_leader(self) -> AsyncIterator[ReadSession]:
+        """What users may do, of a replica, while no primary can be reached: see ops/security.md.
+
+        As the role that asks the primary. Raises ConnectionError if that must not be, or cannot."""
+        if self._replica is None or self._leader is None:
+            raise ConnectionError("no replica is configured")
+        # whoever fills the pool of the primary must not be let in by what a replica knows
+        if not self._leader.is_away and not await self._is_leader_away(ConnectionError()):
+            raise ConnectionError("a primary can be reached")
+        try:
+            async with self._replica.without_leader(authority=True) as (connection, _):
+                yield ReadSession(connection)
+        except ReplicaUnavailable as exc:
+            raise ConnectionError(str(exc)) from exc
+
     async def connect_to_replica(self, *, name: str, **server_settings: str) -> OnReplica | None:
         """A connection outside the pool for a long read; None if the primary must be read instead."""
         if self._replica is None:
             return None
-        url = self._replica_url
+
+        def connect_to(host: Host) -> Awaitable[asyncpg.Connection]:
+            return connect(self._replica_address.url(host), name=name, leader=False, **server_settings)
+
         try:
-            connection, mark = await self._replica.caught_up(
-                lambda: connect(url, name=name, leader=False, **server_settings)
-            )
+            connection, mark, host = await self._replica.caught_up(connect_to)
         except ReplicaUnavailable:
             telemetry.repeatable_reads.labels("primary").inc()
             return None
         telemetry.repeatable_reads.labels("replica").inc()
-        return OnReplica(connection, url, mark.at)
+        # whoever opens more connections for the same snapshot needs the same server
+        return OnReplica(connection, self._replica_address.url(host), mark.at)
 
     @asynccontextmanager
     async def on_replica(self) -> AsyncIterator[ReadSession]:
@@ -126,11 +192,18 @@ class Database:
     async def close(self) -> None:
         if self._replica is not None:
             await self._replica.close()
+        if self._leader is not None:
+            await self._leader.close()
         await self._primary.close()
 
-    async def _row_of_primary(self, statement: str) -> Mapping[str, Any]:
-        async with self.read() as db:
-            return dict((await db.fetch(statement)).one())
+    def may_be_read_alone(self) -> bool:
+        """Whether reports could be read from a replica now, if no primary can be reached."""
+        return self._replica is not None and self._replica.may_be_read_alone()
+
+    @property
+    def is_away(self) -> bool:
+        """No server that leads can be reached, as far as this process knows: it watches that only beside a replica."""
+        return self._leader is not None and self._leader.is_away
 
 
 @asynccontextmanager
@@ -151,8 +224,53 @@ async def long_transaction(url: str, *, name: str) -> AsyncIterator[WriteSession
         await connection.close()
 
 
-def _pool(url: str, settings: Settings, name: str, *, leader: bool, pooled: bool, more: int = 0) -> Pool:
-    """`pooled` is for an address of a pooler in transaction mode; `more` are connections beside those of the slots."""
+def _primary(settings: Settings, name: str, leader: LeaderWatch | None) -> Pool:
+    """Fails at once while the leader is known to be away."""
+    connect_one = _connector(settings.database_url, settings, name, leader=True, pooled=settings.pooled)
+    if leader is None:
+        return Pool(connect_one, size=settings.pool_size, wait_seconds=settings.pool_timeout_seconds)
+    pool = Pool(
+        lambda: leader.unless_away(connect_one()),
+        size=settings.pool_size,
+        wait_seconds=settings.pool_timeout_seconds,
+        require=leader.require,
+    )
+    leader.when_away(pool.end_reads)
+    return pool
+
+
+def _replica(address: Address, settings: Settings, name: str, leader: LeaderWatch) -> Replica:
+    # Whoever asks the primary what a user may do asks the standby as the same role. That of the replica cannot: it may
+    # not read the digests of keys, nor sign-ins.
+    asking = parse(settings.listen_url)
+    authority = msgspec.structs.replace(
+        address, user=asking.user, password=asking.password, database=asking.database, target=None
+    )
+
+    def standby_of(host: Host) -> Standby:
+        pools = [
+            Pool(
+                _connector(of.url(host), settings, name, leader=False, pooled=False),
+                size=size,
+                wait_seconds=settings.pool_timeout_seconds,
+            )
+            # beside those of the slots one for the checks, and one for the comparison with other servers
+            for of, size in ((address, settings.pool_size + 2), (authority, _AUTHORITY_CONNECTIONS))
+        ]
+        return Standby(host, *pools)
+
+    return Replica(
+        Standbys(address.hosts, standby_of),
+        leader,
+        slots=settings.pool_size,
+        alone_seconds=settings.read_without_primary_seconds,
+    )
+
+
+def _connector(
+    url: str, settings: Settings, name: str, *, leader: bool, pooled: bool
+) -> Callable[[], Awaitable[SessionConnection]]:
+    """Opens connections of a pool. `pooled` is for an address of a pooler in transaction mode."""
     arguments: dict[str, Any] = {}
     server_settings = {"application_name": name, "timezone": "UTC"}
     if pooled:
@@ -166,12 +284,8 @@ def _pool(url: str, settings: Settings, name: str, *, leader: bool, pooled: bool
             "command_timeout": settings.statement_seconds + 5,
             "statement_cache_size": _STATEMENTS,
         }
-    return Pool(
-        lambda: connect_for_sessions(
-            url, leader=leader, record_class=Row, server_settings=server_settings, **arguments
-        ),
-        size=settings.pool_size + more,
-        wait_seconds=settings.pool_timeout_seconds,
+    return lambda: connect_for_sessions(
+        url, leader=leader, record_class=Row, server_settings=server_settings, **arguments
     )
 
 

@@ -110,6 +110,18 @@ def is_server_failure(exc: BaseException) -> bool:
     return not state or state[:2] in _SERVER_CLASSES
 
 
+def may_succeed_elsewhere(exc: BaseException) -> bool:
+    """It was the server or the way to it, and not the statement: what took too long would do so on another server."""
+    if isinstance(exc, PoolTimeout | TimeoutError) or sqlstate_of(exc) == STATEMENT_CANCELED:
+        return False
+    return is_server_failure(exc)
+
+
+def is_full(exc: BaseException) -> bool:
+    """The server is there, and has no room for more."""
+    return sqlstate_of(exc).startswith("53")
+
+
 def sqlstate_of(exc: BaseException) -> str:
     """The SQLSTATE of the driver's error, however deep it is wrapped; empty if there is none."""
     return next((state for error in _wrapped(exc) if (state := getattr(error, "sqlstate", None))), "")

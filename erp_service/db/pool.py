@@ -29,7 +29,7 @@ class Pool:
 
     Whoever must wait is served in turn, and raises PoolTimeout after `wait_seconds`. A connection that was used within
     `sure_seconds` is not asked whether it lives: if the server was shut down, it has closed the connection, which is
-    known without asking. Only a host that vanished has not."""
+    known without asking. Only a host that vanished has not. `require` raises at once while no server can be reached."""
 
     def __init__(
         self,
@@ -38,19 +38,24 @@ class Pool:
         size: int,
         wait_seconds: float,
         sure_seconds: float = 1.0,
+        require: Callable[[], object] = lambda: None,
     ) -> None:
         self.size, self.in_use = size, 0
         self._connect, self._wait_seconds, self._sure_seconds = connect, wait_seconds, sure_seconds
+        self._require = require
         self._slots = asyncio.Semaphore(size)
+        self._reads: set[asyncpg.Connection] = set()
         self._idle: deque[_Idle] = deque()
         self._closed = False
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection that was alive a moment ago, outside a transaction.
+    async def connection(self, *, reads: bool = False) -> AsyncIterator[asyncpg.Connection]:
+        """A connection that was alive a moment ago, outside a transaction. With `reads`, the body changes nothing.
 
-        Raises what `connect` raises. If the body leaves a transaction open, it is rolled back."""
+        Raises what `connect` and `require` raise. If the body leaves a transaction open, it is rolled back."""
         connection = await self._take()
+        if reads:
+            self._reads.add(connection)
         try:
             yield connection
         except BaseException as exc:
@@ -60,8 +65,9 @@ class Pool:
             self._give_back(connection)
 
     async def call(self, method: Callable[..., Awaitable[Any]], *arguments: object) -> Any:
-        """A method of asyncpg.Connection on a connection that is taken for it alone."""
+        """A method of asyncpg.Connection, for a statement that reads, on a connection that is taken for it alone."""
         connection = await self._take()
+        self._reads.add(connection)
         try:
             return await method(connection, *arguments)
         except BaseException as exc:
@@ -71,8 +77,11 @@ class Pool:
             self._give_back(connection)
 
     async def _take(self) -> asyncpg.Connection:
+        self._require()
         await self._take_slot()
         try:
+            # who waited for a slot may have waited for the end of statements to a server that is silent
+            self._require()
             connection = await self._living() or await self._connect()
         except BaseException:
             self._slots.release()
@@ -82,6 +91,7 @@ class Pool:
 
     def _give_back(self, connection: asyncpg.Connection) -> None:
         self.in_use -= 1
+        self._reads.discard(connection)
         if not connection.is_closed():
             if self._closed or connection.is_in_transaction():
                 connection.terminate()
@@ -94,6 +104,18 @@ class Pool:
         self._closed = True
         while self._idle:
             await _close(self._idle.pop().connection)
+
+    def end_reads(self) -> None:
+        """Reads fail now, instead of waiting for a server that is silent. What writes is left alone: the server may
+        have committed it, and its answer may still come."""
+        for connection in list(self._reads):
+            connection.terminate()
+        self._leave_server()
+
+    def abandon(self) -> None:
+        """Terminate the idle connections; those in use are closed when they are given back."""
+        self._closed = True
+        self._leave_server()
 
     async def _take_slot(self) -> None:
         if not self._slots.locked():

@@ -54,6 +54,16 @@ replica_lag_seconds = Gauge(
 repeatable_reads = Counter(
     "erp_repeatable_reads", "Reads of reports and exports, by the server that answered", ["server"], registry=REGISTRY
 )
+leader_away = Gauge(
+    "erp_leader_away",
+    "1 while no primary can be reached, as far as an instance with a replica knows",
+    registry=REGISTRY,
+)
+authority_alone = Counter(
+    "erp_authority_without_primary",
+    "Requests whose credential was looked up on a replica, since no primary could be reached",
+    registry=REGISTRY,
+)
 leader_timeline = Gauge("erp_leader_timeline", "The timeline of the leader that was met last", registry=REGISTRY)
 leader = Gauge("erp_leader", "1 for the host that led when a connection was opened last", ["host"], registry=REGISTRY)
 leader_missing_seconds = Gauge(

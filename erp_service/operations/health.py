@@ -12,7 +12,7 @@ from erp_service.access.roles import Role
 from erp_service.access.scopes import Keys, Scope
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
-from erp_service.db.replica import ReplicaNow
+from erp_service.db.replicas.replica import ReplicaNow
 from erp_service.db.sessions import ReadSession
 from erp_service.exports import admission
 from erp_service.operations import queries
@@ -61,6 +61,33 @@ async def _readiness(request: Request[Any, Any, Any], readiness: Readiness) -> R
 async def ready(request: Request[Any, Any, Any], readiness: NamedDependency[Readiness]) -> Response[Alive]:
     """For load balancers: 503 while this instance starts or drains, or lacks what it needs to answer requests."""
     return await _readiness(request, readiness)
+
+
+class Reading(msgspec.Struct):
+    status: Annotated[
+        Literal["ok", "reading only"],
+        Meta(description="`reading only`: no primary database can be reached, and only reports are answered"),
+    ] = "ok"
+
+
+@get(
+    "/health/reading",
+    role=PUBLIC,
+    scope=Keys.NONE,
+    summary="Ready for reports at least?",
+    tags=["health"],
+    problems=(NotReady,),
+    operation_id="get_reading_health",
+)
+async def reading(request: Request[Any, Any, Any], readiness: NamedDependency[Readiness]) -> Response[Reading]:
+    """As `/health/ready`, but 200 also while no primary database can be reached and reports are answered from a
+    replica. For balancers that send requests to no instance at all if none is ready, such as a Service of
+    Kubernetes."""
+    if (fault := await readiness.fault()) is None:
+        return ApiResponse(Reading())
+    if readiness.may_read(fault):
+        return ApiResponse(Reading("reading only"))
+    return answer(request, NotReady(fault))
 
 
 @get(
@@ -175,4 +202,4 @@ async def scaling_health(
     )
 
 
-ROUTES = [live, ready, startup, database_health, scaling_health]
+ROUTES = [live, ready, reading, startup, database_health, scaling_health]

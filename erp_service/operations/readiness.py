@@ -1,6 +1,14 @@
-"""Whether a load balancer may send requests to this instance, and the signal that ends open streams when it stops."""
+"""Whether a load balancer may send requests to this instance, and the signal that ends open streams when it stops.
+
+While no primary can be reached an instance is not ready, although it answers reports
+(auth/authority/without_primary.py). It cannot know whether others reach one, and if they do, they should get the
+requests. A balancer that finds no instance ready must therefore ask any: HAProxy does here (backend `anyone`), and
+nginx asks no instance whether it is ready. A Service of Kubernetes sends nothing to pods that are not ready, even if
+none is, so its probe asks `may_read`: of the two, that all reports fail in each failover is worse than that a pod which
+alone lost the primary refuses its share of writes, with `Retry-After`, for ERP_READ_WITHOUT_PRIMARY_SECONDS at most."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -11,6 +19,8 @@ from erp_service.db.engine import Database
 from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.db.sessions import ReadSession
 from erp_service.settings import Settings
+
+NO_DATABASE = "The database does not answer."
 
 
 class Check(Protocol):
@@ -29,10 +39,13 @@ class ProbeDatabase(Database):
 class Readiness:
     """The state of this instance. `draining` makes it unready; `stopping` ends open streams, when the drain is over."""
 
-    def __init__(self, database: Database, checks: list[Check]) -> None:
+    def __init__(
+        self, database: Database, checks: list[Check], may_be_read_alone: Callable[[], bool] = lambda: False
+    ) -> None:
         """`database` has connections of its own: an instance whose requests use all of theirs is busy, not unready. A
-        balancer that took it out would make the others as busy."""
-        self._database = database
+        balancer that took it out would make the others as busy. `may_be_read_alone` says whether reports are answered
+        although no primary can be reached."""
+        self._database, self._may_be_read_alone = database, may_be_read_alone
         self.checks = [revisions.behind, *checks]
         self.draining = False
         self.stopping = asyncio.Event()
@@ -47,6 +60,10 @@ class Readiness:
         # a caller that is cancelled, even the first, must not cancel the run that others wait for
         return await asyncio.shield(self._run)
 
+    def may_read(self, fault: str) -> bool:
+        """Whether an instance that is not ready because of `fault` answers reports nevertheless."""
+        return fault == NO_DATABASE and not self.draining and self._may_be_read_alone()
+
     async def _run_checks(self) -> str | None:
         try:
             async with asyncio.timeout(3), self._database.read() as db:
@@ -54,7 +71,7 @@ class Readiness:
                     if (fault := await check(db)) is not None:
                         return fault
         except DATABASE_ERRORS:
-            return "The database does not answer."
+            return NO_DATABASE
         return None
 
 

@@ -47,7 +47,9 @@ Register = Callable[[Handler], HTTPRouteHandler]
 def get(
     path: Path, *, role: Role | None, scope: KeyAccess, problems: Sequence[type[Refused]] = (), **options: Any
 ) -> Register:
-    """With `signed=True`, a signature in the query may replace the token.
+    """With `signed=True`, a signature in the query may replace the token. `without_primary=True` is for a handler that
+    reads through `Database.reading` alone, and passes `as_of` on: it answers from a replica while no primary can be
+    reached, and so do the look-ups of what its caller may do (auth/authority/without_primary.py).
 
     For the document, every kind of route takes `operation_id` (else it is made from the handler's name), `example`, a
     body that works on the demo data, and `headers`, the names of further headers by status."""
@@ -136,6 +138,7 @@ def _route(
                 "scope": scope,
                 "idempotent": idempotent,
                 "signed": signed,
+                "without_primary": _without_primary(method, options),
                 "while_password_expired": while_password_expired,
                 "without_second_factor": without_second_factor,
                 declaration.KEY: Declaration(kinds, example, headers),
@@ -149,6 +152,13 @@ def _route(
         )(handler)
 
     return register
+
+
+def _without_primary(method: Any, options: dict[str, Any]) -> bool:
+    declared: bool = options.pop("without_primary", False)
+    if declared and method is not litestar.get:
+        raise ImproperlyConfiguredException("Only what reads may answer without a primary.")
+    return declared
 
 
 def _problems_of_keys(scope: KeyAccess) -> list[type[Refused]]:

@@ -13,7 +13,7 @@ from litestar import Litestar
 from erp_service.access import revocations as module
 from erp_service.access.revocations import Revocations
 from erp_service.access.roles import Role
-from erp_service.auth.authority_loader import AuthorityLoader, RevocationLoader
+from erp_service.auth.authority.loader import AuthorityLoader, RevocationLoader
 from erp_service.db.engine import Database
 from erp_service.db.sessions import ReadSession
 from tests.auth.people import HASH, bearer, me, refresh, signed_in
@@ -195,7 +195,7 @@ async def test_without_notices_each_family_is_looked_up_and_many_come_as_one_bat
             batches.append(len(keys))
             return await super()._read(db, keys)
 
-    loader = Counting(database)
+    loader = Counting(database.read)
     revocations = Revocations(notices, loader.recent, loader.is_revoked)  # type: ignore[arg-type]
     assert not any(await asyncio.gather(*(revocations.has(uuid4()) for _ in range(50))))
     assert batches == [50]
@@ -221,7 +221,7 @@ async def test_an_id_that_no_column_takes_is_nobody_and_fails_no_other_look_up(
     database: Database, user_id: int
 ) -> None:
     known = await make_user(database, Role.VIEWER)
-    loader = AuthorityLoader(database)
+    loader = AuthorityLoader(database.read)
     nobody, somebody = await asyncio.gather(loader.load(user_id), loader.load(known))
     assert nobody is None
     assert somebody is not None

@@ -30,6 +30,7 @@ from erp_service.registry.proofs import Proof, SlowProof
 from erp_service.registry.queues import QueueShare
 from erp_service.registry.sealed import SealedTable
 from erp_service.registry.services import ServiceSet
+from erp_service.reports.routes.reader import ReportReader
 from erp_service.services import Services, build_services
 from erp_service.settings import Settings
 from erp_service.worker_services import build_worker_services
@@ -150,6 +151,7 @@ DEPENDENCIES = {
     "write": WriteSession,
     "who": Principal,
     "password_hash": str,
+    "reader": ReportReader,
 }
 
 

@@ -11,13 +11,14 @@ from sqlalchemy import UniqueConstraint
 
 from erp_service import errors
 from erp_service.access.roles import Role
+from erp_service.access.scopes import Scope
 from erp_service.app import create_app
 from erp_service.db.base import Base
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.features import FEATURES
 from erp_service.services import build_services
 from erp_service.web.problem_pages import index, page
-from erp_service.web.routing import PUBLIC
+from erp_service.web.routing import PUBLIC, post
 from tests.architecture.assembled import APP, HANDLERS, IDS, SETTINGS
 
 OPEN = {
@@ -25,6 +26,7 @@ OPEN = {
     "/api/v1/auth/refresh",
     "/health",
     "/health/live",
+    "/health/reading",
     "/health/ready",
     "/health/startup",
     "/metrics",
@@ -69,6 +71,29 @@ def test_each_documented_route_says_what_it_does(path: str, handler: HTTPRouteHa
         assert handler.summary
         assert len(handler.description or "") > 30
         assert handler.tags
+
+
+@pytest.mark.parametrize(("path", "handler"), HANDLERS, ids=IDS)
+def test_what_answers_without_a_primary_only_reads_as_reports_do(path: str, handler: HTTPRouteHandler) -> None:
+    """Its caller is looked up on a replica then, so it must have no other way to the database, and write nothing."""
+    given = {name for name in handler.parsed_fn_signature.parameters if name in handler.resolve_dependencies()}
+    if not handler.opt.get("without_primary"):
+        assert "reader" not in given
+        return
+    assert path.startswith("/api/v1/inventory/reports/")
+    assert handler.http_methods == {"GET"}
+    assert given == {"reader"}
+    assert "signed" not in handler.opt or not handler.opt["signed"]
+
+
+def test_what_writes_cannot_be_declared_to_answer_without_a_primary() -> None:
+    async def forgotten() -> str:
+        """Posts."""
+        return ""
+
+    register = post("/forgotten", role=Role.STAFF, scope=Scope.STOCK_WRITE, without_primary=True)
+    with pytest.raises(ImproperlyConfiguredException, match="Only what reads"):
+        register(forgotten)
 
 
 def test_a_raw_handler_stops_the_start() -> None:

@@ -7,7 +7,7 @@ import pytest
 from erp_service.access.principals import Authority
 from erp_service.access.roles import Role
 from erp_service.auth import queries
-from erp_service.auth.authority_loader import AuthorityLoader
+from erp_service.auth.authority.loader import AuthorityLoader
 from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
 from tests.support.users import make_user
@@ -41,7 +41,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 
 async def test_who_asks_at_once_is_answered_by_one_query(database: Database, asked: Asked) -> None:
-    lookups, ids = AuthorityLoader(database), [await make_user(database, role) for role in Role]
+    lookups, ids = AuthorityLoader(database.read), [await make_user(database, role) for role in Role]
     found = await asyncio.gather(*(lookups.load(user_id) for user_id in [*ids, *ids, 10**9]))
     assert [one and one.role for one in found] == [*Role, *Role, None]
     assert [sorted(batch) for batch in asked.batches] == [[*ids, 10**9]]
@@ -50,7 +50,7 @@ async def test_who_asks_at_once_is_answered_by_one_query(database: Database, ask
 async def test_who_asks_while_another_is_being_answered_does_not_get_the_answer_of_before(
     database: Database, asked: Asked
 ) -> None:
-    lookups, user_id = AuthorityLoader(database), await make_user(database, Role.ADMIN)
+    lookups, user_id = AuthorityLoader(database.read), await make_user(database, Role.ADMIN)
     asked.gate.clear()
     before = asyncio.create_task(lookups.load(user_id))
     await asked.reached.wait()
@@ -62,7 +62,7 @@ async def test_who_asks_while_another_is_being_answered_does_not_get_the_answer_
 
 
 async def test_a_fault_is_told_to_all_who_asked_and_to_nobody_later(database: Database, asked: Asked) -> None:
-    lookups, user_id = AuthorityLoader(database), await make_user(database, Role.ADMIN)
+    lookups, user_id = AuthorityLoader(database.read), await make_user(database, Role.ADMIN)
     asked.fault = ConnectionError("away")
     told = await asyncio.gather(*(lookups.load(user_id) for _ in range(3)), return_exceptions=True)
     assert [type(one) for one in told] == [ConnectionError] * 3
@@ -71,7 +71,7 @@ async def test_a_fault_is_told_to_all_who_asked_and_to_nobody_later(database: Da
 
 
 async def test_who_gives_up_takes_the_answer_from_nobody(database: Database, asked: Asked) -> None:
-    lookups, user_id = AuthorityLoader(database), await make_user(database, Role.ADMIN)
+    lookups, user_id = AuthorityLoader(database.read), await make_user(database, Role.ADMIN)
     asked.gate.clear()
     impatient, patient = (asyncio.create_task(lookups.load(user_id)) for _ in range(2))
     await asked.reached.wait()

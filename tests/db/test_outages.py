@@ -23,11 +23,14 @@ from erp_service import errors
 from erp_service.access.scopes import Keys
 from erp_service.commands.database import exit_on_error
 from erp_service.db import connections, outages
+from erp_service.db.addresses import parse
 from erp_service.db.backoff import Backoff
 from erp_service.db.connections import connect, connect_for_sessions, wait_until_up
 from erp_service.db.engine import Database
 from erp_service.db.pool import Pool
-from erp_service.db.replica import Replica, ReplicaUnavailable
+from erp_service.db.replicas.hosts import Standby, Standbys
+from erp_service.db.replicas.leader_watch import LeaderWatch
+from erp_service.db.replicas.replica import Replica, ReplicaUnavailable
 from erp_service.db.sessions import ReadSession, Row, Session
 from erp_service.exports import maintenance
 from erp_service.exports.jobs.retries import Outages
@@ -290,19 +293,24 @@ async def test_a_read_goes_from_the_replica_to_the_primary(
         "replayed_at": None,
     }
 
-    async def of_primary(_: str) -> Mapping[str, Any]:
-        return row
-
-    async def of_replica(*_: object, **__: object) -> Mapping[str, Any]:
+    async def says(*_: object, **__: object) -> Mapping[str, Any]:
         return row
 
     async def read(connection: asyncpg.Connection) -> Any:
         return await ReadSession(connection).scalar(text("select 1"))
 
-    monkeypatch.setattr(asyncpg.Connection, "fetchrow", of_replica)
+    monkeypatch.setattr(asyncpg.Connection, "fetchrow", says)
     url = cluster.owner_url("postgres")
-    pool = Pool(lambda: connect_for_sessions(url, leader=False, record_class=Row), size=2, wait_seconds=1)
-    replica = Replica(pool, of_primary, slots=1, host="local")
+
+    async def connect() -> asyncpg.Connection:
+        return await connect_for_sessions(url, leader=False, record_class=Row)
+
+    def pool() -> Pool:
+        return Pool(connect, size=2, wait_seconds=1)
+
+    leader = LeaderWatch(connect)
+    standbys = Standbys(parse(url).hosts, lambda host: Standby(host, pool(), pool()))
+    replica = Replica(standbys, leader, slots=1, alone_seconds=0)
     try:
         await eventually(lambda: in_use(replica))
         assert await replica.reading(read) == 1
@@ -312,6 +320,7 @@ async def test_a_read_goes_from_the_replica_to_the_primary(
         assert replica.now().in_use == (name not in {*SERVER, "XX000", "no route"})
     finally:
         await replica.close()
+        await leader.close()
 
 
 async def in_use(replica: Replica) -> bool:

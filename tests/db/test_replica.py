@@ -15,9 +15,10 @@ import pytest
 from litestar import Litestar
 from sqlalchemy import text
 
-from erp_service.db import replica as replicas
-from erp_service.db import replica_state
 from erp_service.db.engine import Database
+from erp_service.db.replicas import replica as replicas
+from erp_service.db.replicas import state as replica_state
+from erp_service.db.replicas.leader_watch import Known
 from erp_service.db.sessions import ReadSession
 from erp_service.observability import telemetry
 from erp_service.settings import Settings
@@ -183,7 +184,7 @@ _ITEM = text("insert into items (sku, name, unit) values (:sku, 'N', 'pcs')")
 # Not used, and used again
 
 
-async def waits_in_vain() -> replica_state.Mark:
+async def waits_in_vain() -> Known:
     """In place of the first thing that a reader of the replica does."""
     raise AssertionError("a reader came to a replica that is known to be behind")
 
@@ -205,7 +206,7 @@ async def test_a_replica_that_lags_is_left_after_a_quarter_second_and_taken_back
         assert monotonic() - began >= replicas.WAIT
         # nobody else waits in vain
         with monkeypatch.context() as patch:
-            patch.setattr(database._replica, "_mark", waits_in_vain)
+            patch.setattr(database._leader, "now", waits_in_vain)
             for _ in range(20):
                 assert not await database.reading(is_replica)
         seen = (await admin.get("/health/scaling")).json()["replica"]
@@ -225,7 +226,7 @@ async def test_a_replica_that_lags_is_left_after_a_quarter_second_and_taken_back
 
     async def caught_up() -> bool:
         seen = (await admin.get("/health/scaling")).json()["replica"]
-        return bool(seen == {"in_use": True, "fault": None, "lag_bytes": 0, "lag_seconds": 0.0})
+        return bool(seen == {"host": "local", "in_use": True, "fault": None, "lag_bytes": 0, "lag_seconds": 0.0})
 
     await eventually(caught_up)
     assert await database.reading(is_replica)
@@ -321,6 +322,13 @@ async def test_who_finds_all_places_taken_reads_the_primary(settings: Settings) 
         await database.close()
 
 
+async def test_a_replica_does_not_say_who_may_read_while_a_primary_can_be_reached(database: Database) -> None:
+    """Else whoever fills the pool of the primary could bring it about."""
+    with pytest.raises(ConnectionError, match="a primary can be reached"):
+        async with database.authority_without_leader():
+            raise AssertionError("it did")
+
+
 async def test_what_a_read_refuses_is_its_answer(app: Litestar, viewer: httpx.AsyncClient) -> None:
     await in_use(services_of(app).database)
     before = answered()
@@ -332,6 +340,7 @@ async def test_what_a_read_refuses_is_its_answer(app: Litestar, viewer: httpx.As
 # Not the right server
 
 
+@pytest.mark.usefixtures("own_leaders")
 async def test_a_promoted_replica_is_left_and_so_is_one_that_did_not_follow_the_new_primary(
     cluster: Cluster, replica: Cluster, database_name: str, settings: Settings, owner: asyncpg.Connection
 ) -> None:

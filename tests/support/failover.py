@@ -60,7 +60,7 @@ class Pair(NamedTuple):
 @contextlib.asynccontextmanager
 async def pair_of(primary: Cluster) -> AsyncIterator[Pair]:
     """A new standby of the primary, which runs again in the end; and this process forgets which of them led."""
-    with tempfile.TemporaryDirectory(prefix="erp-standby-", dir=in_memory()) as directory, _forgetting():
+    with tempfile.TemporaryDirectory(prefix="erp-standby-", dir=in_memory()) as directory, forgetting():
         async with replica_of(primary, Path(directory)) as standby:
             try:
                 yield Pair(primary, standby)
@@ -70,7 +70,7 @@ async def pair_of(primary: Cluster) -> AsyncIterator[Pair]:
 
 
 @contextlib.contextmanager
-def _forgetting() -> Iterator[None]:
+def forgetting() -> Iterator[None]:
     """Without it, other tests of this process could not use the primary again: it leads on an older timeline."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LEADERS, "_timelines", {})

@@ -9,8 +9,6 @@ from litestar.params import QueryParameter
 from erp_service import decimals, errors
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
-from erp_service.company.current import CurrentSettings
-from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
 from erp_service.decimals import QUANTITY_SCALE
 from erp_service.errors import Fault
@@ -21,6 +19,7 @@ from erp_service.reports.queries.low_stock import low_stock as low_stock_page
 from erp_service.reports.queries.summary import summary as summary_figures
 from erp_service.reports.queries.turnover import turnover as turnover_page
 from erp_service.reports.routes.parameters import PATH, TAGS, SpanFrom, Timezone
+from erp_service.reports.routes.reader import AS_OF, READER, ReportReader
 from erp_service.reports.schemas import LowStockPage, Summary, TurnoverPage
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse
@@ -34,16 +33,18 @@ from erp_service.web.routing import get
     summary="The stock in a few figures",
     tags=TAGS,
     operation_id="report_summary",
+    headers={200: (AS_OF,)},
+    dependencies=READER,
+    without_primary=True,
 )
 async def summary(
-    company_settings: NamedDependency[CurrentSettings],
-    database: NamedDependency[Database],
+    reader: NamedDependency[ReportReader],
     location_id: LocationId = None,
     location: LocationCode = None,
     descendants: Descendants = False,
 ) -> ApiResponse[Summary]:
     """The numbers of active items, of locations, of low items and of recent movements, and the value of the stock."""
-    settings = await company_settings.now()
+    settings = await reader.settings()
 
     async def read(db: Session) -> Summary:
         places = await location_ids(db, location_id=location_id, location=location, descendants=descendants)
@@ -51,7 +52,7 @@ async def summary(
             db, currency=settings.currency, reorder_point=settings.low_stock_threshold, locations=places
         )
 
-    return ApiResponse(await database.reading(read))
+    return ApiResponse(await reader.read(read))
 
 
 @get(
@@ -61,10 +62,12 @@ async def summary(
     summary="What to reorder",
     tags=TAGS,
     operation_id="report_low_stock",
+    headers={200: (AS_OF,)},
+    dependencies=READER,
+    without_primary=True,
 )
 async def low_stock(
-    company_settings: NamedDependency[CurrentSettings],
-    database: NamedDependency[Database],
+    reader: NamedDependency[ReportReader],
     threshold: Annotated[
         str | None,
         QueryParameter(
@@ -84,7 +87,7 @@ async def low_stock(
     """Active items of which no more is available (on hand, less what is reserved) than their reorder point, or than the
     setting `low_stock_threshold` if they have none; in order of id. Over all locations; or at those that are named, for
     items that ever were there."""
-    level, settings = _quantity(threshold), await company_settings.now()
+    level, settings = _quantity(threshold), await reader.settings()
 
     async def read(db: Session) -> LowStockPage:
         places = await location_ids(db, location_id=location_id, location=location, descendants=descendants)
@@ -99,7 +102,7 @@ async def low_stock(
             cursor=cursor,
         )
 
-    return ApiResponse(await database.reading(read))
+    return ApiResponse(await reader.read(read))
 
 
 @get(
@@ -109,10 +112,12 @@ async def low_stock(
     summary="How fast items sell",
     tags=TAGS,
     operation_id="report_turnover",
+    headers={200: (AS_OF,)},
+    dependencies=READER,
+    without_primary=True,
 )
 async def turnover(
-    company_settings: NamedDependency[CurrentSettings],
-    database: NamedDependency[Database],
+    reader: NamedDependency[ReportReader],
     timezone: Timezone = None,
     sku: Sku = None,
     item_id: ItemId = None,
@@ -127,7 +132,7 @@ async def turnover(
     """For each item that ever was in stock, in order of id: what was issued from `from` to `to`, or until now, how
     often the average stock was sold, how long what is on hand lasts, and since when nothing was issued. What has no
     answer, such as the days of cover of what does not sell, is null."""
-    settings = await company_settings.now()
+    settings = await reader.settings()
 
     async def read(db: Session) -> TurnoverPage:
         return await turnover_page(
@@ -141,7 +146,7 @@ async def turnover(
             cursor=cursor,
         )
 
-    return ApiResponse(await database.reading(read))
+    return ApiResponse(await reader.read(read))
 
 
 def _quantity(threshold: str | None) -> Decimal | None:

@@ -4,8 +4,6 @@ from litestar.di import NamedDependency
 
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
-from erp_service.company.current import CurrentSettings
-from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
 from erp_service.inventory.queries.location_filter import location_ids
 from erp_service.inventory.routes.filters import Descendants, ItemId, LocationCode, LocationId, Sku, To
@@ -13,6 +11,7 @@ from erp_service.reports.periods import span
 from erp_service.reports.problems import MOST_ROWS, ReportTooLong
 from erp_service.reports.queries.movements import movements as movements_page
 from erp_service.reports.routes.parameters import CSV, FILE, PATH, TAGS, PeriodIn, SpanFrom, Timezone, file_of
+from erp_service.reports.routes.reader import AS_OF, READER, ReportReader
 from erp_service.reports.schemas import MovementsLine, MovementsPage
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
 from erp_service.web.responses import ApiResponse
@@ -26,10 +25,12 @@ from erp_service.web.routing import get
     summary="Quantities and money by period",
     tags=TAGS,
     operation_id="report_movements",
+    headers={200: (AS_OF,)},
+    dependencies=READER,
+    without_primary=True,
 )
 async def movements(
-    company_settings: NamedDependency[CurrentSettings],
-    database: NamedDependency[Database],
+    reader: NamedDependency[ReportReader],
     period: PeriodIn = "month",
     timezone: Timezone = None,
     sku: Sku = None,
@@ -47,7 +48,7 @@ async def movements(
 
     Listed are periods in which the item moved, also of deleted items; at a location also those in which only its share
     of the value changed. Of the first and the last period only the part between `from` and `to` is counted."""
-    settings = await company_settings.now()
+    settings = await reader.settings()
 
     async def read(db: Session) -> MovementsPage:
         return await movements_page(
@@ -62,7 +63,7 @@ async def movements(
             cursor=cursor,
         )
 
-    return ApiResponse(await database.reading(read))
+    return ApiResponse(await reader.read(read))
 
 
 @get(
@@ -75,11 +76,12 @@ async def movements(
     responses=FILE,
     media_type=CSV,
     operation_id="report_movements_csv",
-    headers={200: ("Content-Disposition",)},
+    headers={200: ("Content-Disposition", AS_OF)},
+    dependencies=READER,
+    without_primary=True,
 )
 async def movements_csv(
-    company_settings: NamedDependency[CurrentSettings],
-    database: NamedDependency[Database],
+    reader: NamedDependency[ReportReader],
     period: PeriodIn = "month",
     timezone: Timezone = None,
     sku: Sku = None,
@@ -94,7 +96,7 @@ async def movements_csv(
 
     The file is what COPY of Postgres would write, but a text that a spreadsheet would take for a formula gets an
     apostrophe in front. For more rows, or for single entries, export the dataset `stock_movements`."""
-    settings = await company_settings.now()
+    settings = await reader.settings()
 
     async def read(db: Session) -> MovementsPage:
         return await movements_page(
@@ -108,7 +110,7 @@ async def movements_csv(
             limit=MOST_ROWS,
         )
 
-    return await file_of("stock-movements", MovementsLine, await database.reading(read), dataset="stock_movements")
+    return await file_of("stock-movements", MovementsLine, await reader.read(read), dataset="stock_movements")
 
 
 ROUTES = [movements, movements_csv]

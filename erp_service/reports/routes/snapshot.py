@@ -4,9 +4,7 @@ from litestar.di import NamedDependency
 
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
-from erp_service.company.current import CurrentSettings
 from erp_service.company.queries import read_times
-from erp_service.db.engine import Database
 from erp_service.db.sessions import Session
 from erp_service.inventory.routes.filters import (
     AsOf,
@@ -20,6 +18,7 @@ from erp_service.inventory.routes.filters import (
 from erp_service.reports.problems import MOST_ROWS, ReportTooLong
 from erp_service.reports.queries.snapshot import SNAPSHOT
 from erp_service.reports.routes.parameters import CSV, FILE, PATH, TAGS, file_of
+from erp_service.reports.routes.reader import AS_OF, READER, ReportReader
 from erp_service.reports.schemas import SnapshotLine, SnapshotPage
 from erp_service.timestamps import TimeParameter
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
@@ -34,10 +33,12 @@ from erp_service.web.routing import get
     summary="What is on hand, and its value",
     tags=TAGS,
     operation_id="report_snapshot",
+    headers={200: (AS_OF,)},
+    dependencies=READER,
+    without_primary=True,
 )
 async def snapshot(
-    company_settings: NamedDependency[CurrentSettings],
-    database: NamedDependency[Database],
+    reader: NamedDependency[ReportReader],
     sku: Sku = None,
     item_id: ItemId = None,
     location_id: LocationId = None,
@@ -49,7 +50,7 @@ async def snapshot(
     cursor: Cursor = None,
 ) -> ApiResponse[SnapshotPage]:
     """By item and location, with its value at moving average, now or just before `as_of`."""
-    settings = await company_settings.now()
+    settings = await reader.settings()
 
     async def read(db: Session) -> SnapshotPage:
         (as_of_time,) = await read_times(db, TimeParameter("as_of", as_of, through=True))
@@ -67,7 +68,7 @@ async def snapshot(
             cursor=cursor,
         )
 
-    return ApiResponse(await database.reading(read))
+    return ApiResponse(await reader.read(read))
 
 
 @get(
@@ -80,11 +81,12 @@ async def snapshot(
     responses=FILE,
     media_type=CSV,
     operation_id="report_snapshot_csv",
-    headers={200: ("Content-Disposition",)},
+    headers={200: ("Content-Disposition", AS_OF)},
+    dependencies=READER,
+    without_primary=True,
 )
 async def snapshot_csv(
-    company_settings: NamedDependency[CurrentSettings],
-    database: NamedDependency[Database],
+    reader: NamedDependency[ReportReader],
     sku: Sku = None,
     item_id: ItemId = None,
     location_id: LocationId = None,
@@ -97,7 +99,7 @@ async def snapshot_csv(
 
     The file is what COPY of Postgres would write, but a text that a spreadsheet would take for a formula gets an
     apostrophe in front. For more rows, or for texts exactly as they are stored, export the dataset `stock_levels`."""
-    settings = await company_settings.now()
+    settings = await reader.settings()
 
     async def read(db: Session) -> SnapshotPage:
         (as_of_time,) = await read_times(db, TimeParameter("as_of", as_of, through=True))
@@ -115,7 +117,7 @@ async def snapshot_csv(
             cursor=None,
         )
 
-    return await file_of("stock-snapshot", SnapshotLine, await database.reading(read), dataset="stock_levels")
+    return await file_of("stock-snapshot", SnapshotLine, await reader.read(read), dataset="stock_levels")
 
 
 ROUTES = [snapshot, snapshot_csv]

@@ -19,6 +19,11 @@ ANSWERED: dict[str, Described] = {
     "Content-Length": {"description": "the size in bytes", "schema": {"type": "integer"}},
     "Content-Range": _text("which bytes of the file these are, and how many it has, RFC 9110"),
     "ETag": _text("the version of the resource, for `If-Match` and `If-None-Match`"),
+    "Erp-Data-As-Of": _text(
+        "only while no primary database can be reached: what was committed before this time is in the answer, what"
+        " came later may be missing",
+        format="date-time",
+    ),
     "Idempotency-Replayed": _text("`true` if this is the recorded answer to an earlier request with the same key"),
     "Link": _text('the address of the next page, with `rel="next"`; missing on the last page'),
     "Location": _text("the address of the resource"),

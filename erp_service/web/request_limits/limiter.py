@@ -51,20 +51,22 @@ class Pace(NamedTuple):
 class RequestLimiter:
     """One for each instance. It has a connection of its own: requests that use all of the pool's must be counted, too.
 
-    `limits` is asked at each request, so that a change holds at once."""
+    `limits` is asked at each request, so that a change holds at once. While `is_away` says that no database can be
+    reached, no request waits to find that out."""
 
     def __init__(
         self,
         settings: Settings,
         limits: Callable[[], Limits],
         *,
+        is_away: Callable[[], bool] = lambda: False,
         seconds: int = WINDOW_SECONDS,
         pace: Pace = Pace(),  # noqa: B008 it is immutable
         tuning: Tuning = Tuning(),  # noqa: B008
     ) -> None:
         own = msgspec.structs.replace(settings, pool_size=1, replica_url=None)
         self._database = Database(own, name="erp limits")
-        self._limits, self._seconds, self._pace = limits, seconds, pace
+        self._limits, self._is_away, self._seconds, self._pace = limits, is_away, seconds, pace
         self._leases = Leases(tuning)
         self._waiters: dict[str, deque[asyncio.Future[bool | None]]] = {}
         self._due = asyncio.Event()
@@ -97,7 +99,7 @@ class RequestLimiter:
         now = monotonic()
         if lease.is_refused(now):
             return False
-        if now < self._unavailable_until:
+        if now < self._unavailable_until or self._is_away():
             return None
         waiter: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
         self._waiters.setdefault(lease.key, deque()).append(waiter)

@@ -7,7 +7,8 @@ troubles."""
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -16,17 +17,19 @@ from erp_service.access.principals import Authority
 from erp_service.auth import queries
 from erp_service.auth.api_keys import queries as key_queries
 from erp_service.auth.login import families
-from erp_service.db.engine import Database
 from erp_service.db.sessions import ReadSession
 from erp_service.errors import INTEGER_LIMIT
+
+Reading = Callable[[], AbstractAsyncContextManager[ReadSession]]
+"""Opens a session: `Database.read`, or `Database.authority_without_leader`."""
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class Lookups(ABC, Generic[K, V]):
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
         self._pending: dict[K, asyncio.Future[V | None]] = {}
         self._lookups: asyncio.Task[None] | None = None
 
@@ -57,7 +60,7 @@ class Lookups(ABC, Generic[K, V]):
 
     async def _look_up(self, batch: dict[K, asyncio.Future[V | None]]) -> None:
         try:
-            async with self._database.read() as db:
+            async with self._reading() as db:
                 values = await self._read(db, list(batch))
         except BaseException as exc:
             for future in batch.values():
@@ -90,7 +93,7 @@ class RevocationLoader(Lookups[UUID, bool]):
 
     async def recent(self, seconds: float) -> Mapping[UUID, float]:
         """As families.recently_revoked."""
-        async with self._database.read() as db:
+        async with self._reading() as db:
             return await families.recently_revoked(db, seconds)
 
     async def _read(self, db: ReadSession, keys: list[UUID]) -> Mapping[UUID, bool]:

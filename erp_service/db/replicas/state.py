@@ -55,6 +55,17 @@ _TIMELINES = """
 REPLICA = REPLAYED + ", pg_last_xact_replay_timestamp() as replayed_at," + _IDENTITY + "," + _TIMELINES
 """On the replica: the same, with its identity and timelines."""
 
+# The control functions of recovery raise errors outside of it.
+ALONE = (
+    REPLICA
+    + """,
+  pg_wal_lsn_diff(pg_last_wal_receive_lsn(), '0/0')::bigint as received,
+  case when pg_is_in_recovery() then pg_is_wal_replay_paused() else false end as paused,
+  case when not pg_is_in_recovery() then pg_walfile_name(pg_current_wal_insert_lsn()) end as file
+"""
+)
+"""On a replica that may have been promoted: the same, with how much it has received."""
+
 
 class Mark(NamedTuple):
     """A position of the primary, in bytes of WAL: all that was committed before `at`, by its clock, lies before it."""
@@ -65,15 +76,31 @@ class Mark(NamedTuple):
 
 
 def mark_of(primary: Row) -> Mark:
-    # the first eight digits in the name of a WAL file are the timeline
-    return Mark(primary["at"], primary["position"], int(primary["file"][:8], 16))
+    return Mark(primary["at"], primary["position"], timeline_of(primary["file"]))
+
+
+def timeline_of(file: str) -> int:
+    """Of a WAL file: the first eight digits of its name."""
+    return int(file[:8], 16)
+
+
+def newest_timeline(alone: Row) -> int:
+    """Of the row of ALONE: the timeline that the server leads on, or the newest of those that it follows."""
+    if alone["file"] is not None:
+        return timeline_of(alone["file"])
+    return max((timeline for timeline in alone["timelines"] if timeline is not None), default=0)
+
+
+def is_of_another(primary: Row, replica: Row) -> bool:
+    """Whether it belongs to another cluster, or the address names another database."""
+    return bool((replica["system"], replica["database"]) != (primary["system"], primary["database"]))
 
 
 def mismatch(mark: Mark, primary: Row, replica: Row) -> str | None:
     """Why a server cannot be read as a replica of the primary, or None."""
     if not replica["recovering"]:
         return PROMOTED
-    if (replica["system"], replica["database"]) != (primary["system"], primary["database"]):
+    if is_of_another(primary, replica):
         return ANOTHER
     if mark.timeline not in replica["timelines"]:
         return FORKED

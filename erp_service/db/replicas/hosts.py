@@ -1,0 +1,77 @@
+"""The servers of ERP_REPLICA_URL, of which one is used at a time."""
+
+import random
+from asyncio import CancelledError, timeout
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import asyncpg
+
+from erp_service.db.addresses import Host
+from erp_service.db.outages import DATABASE_ERRORS
+from erp_service.db.pool import Pool
+
+CONNECT_SECONDS = 0.5
+"""For a reader, who can read elsewhere."""
+
+
+class Standby:
+    """One server: `pool` is for what reads the data, `authority_pool`, which opens nothing before it is needed, for
+    look-ups of what users may do, while no primary can be asked."""
+
+    def __init__(self, host: Host, pool: Pool, authority_pool: Pool) -> None:
+        self.host = host
+        # what metrics are labelled with; a directory is no name
+        self.name = host.name if host.name and not host.name.startswith("/") else "local"
+        self._pool, self._authority_pool = pool, authority_pool
+        self._connections: set[asyncpg.Connection] = set()
+
+    @asynccontextmanager
+    async def connection(self, *, authority: bool = False) -> AsyncIterator[asyncpg.Connection]:
+        pool = self._authority_pool if authority else self._pool
+        async with AsyncExitStack() as stack:
+            async with timeout(CONNECT_SECONDS):
+                connection = await stack.enter_async_context(pool.connection())
+            self._connections.add(connection)
+            try:
+                yield connection
+            except (*DATABASE_ERRORS, CancelledError):
+                # to end a statement in an orderly way would hang on a server that hangs
+                connection.terminate()
+                raise
+            finally:
+                self._connections.discard(connection)
+
+    def end_reads(self) -> None:
+        """Reads on it fail now, and are repeated elsewhere, instead of waiting for an answer that may not come."""
+        for driver in list(self._connections):
+            driver.terminate()
+
+    def leave(self) -> None:
+        """It is not used again."""
+        self.end_reads()
+        self._pool.abandon()
+        self._authority_pool.abandon()
+
+    async def close(self) -> None:
+        await self._pool.close()
+        await self._authority_pool.close()
+
+
+class Standbys:
+    """The servers, in an order of its own for each process: so the instances are spread over them."""
+
+    def __init__(self, hosts: Sequence[Host], standby_of: Callable[[Host], Standby]) -> None:
+        self.hosts = random.sample(hosts, len(hosts))
+        self.standby_of = standby_of
+        self.current = standby_of(self.hosts[0])
+
+    def after_current(self) -> Standby:
+        """A server to use in place of the current one."""
+        following = (self.hosts.index(self.current.host) + 1) % len(self.hosts)
+        return self.standby_of(self.hosts[following])
+
+    def use(self, standby: Standby) -> None:
+        """Reads on the one that was used fail now."""
+        self.current.leave()
+        self.current = standby
