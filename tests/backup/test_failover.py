@@ -76,8 +76,8 @@ async def add_item(cluster: Cluster, sku: str) -> None:
 
 
 async def items(data_dir: Path, database: str) -> list[str]:
-    """Those of a cluster that was restored, in order."""
-    with postgres.running(data_dir) as cluster:
+    """Those of a cluster that was restored, in order. It keeps its settings, and its standbys are not there."""
+    with postgres.running(data_dir, synchronous_standby_names="") as cluster:
         async with connected(cluster.owner_url(database)) as db:
             return [row[0] for row in await db.fetch("select sku from items order by id")]
 
