@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from erp_service.db import addresses
+from erp_service.db.servers import addresses
 
 PREFIX = "ERP_"
 SECRET = {"secret": True}

@@ -9,10 +9,10 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from erp_service.db.addresses import parse
 from erp_service.db.backoff import Backoff
 from erp_service.db.outages import CONNECTION_ERRORS, DATABASE_ERRORS, is_unavailable, is_warning
-from erp_service.db.servers import open_any, open_leader
+from erp_service.db.servers.addresses import parse
+from erp_service.db.servers.opening import open_any, open_leader
 
 # For the server's side of a connection. tcp_user_timeout, in ms, is for a client that vanished before it acknowledged
 # what was sent to it: no keepalive is sent then, and Linux would retransmit for a quarter of an hour.

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple, TypeVar
 import asyncpg
 import msgspec
 
-from erp_service.db.addresses import Address, Host, parse
 from erp_service.db.connections import KEEPALIVE, POOL_KEEPALIVE, SessionConnection, connect, connect_for_sessions
-from erp_service.db.leaders import LEADERS
 from erp_service.db.outages import DATABASE_ERRORS, may_succeed_elsewhere
 from erp_service.db.pool import Pool
 from erp_service.db.replicas.hosts import Standby, Standbys
 from erp_service.db.replicas.leader_watch import LeaderAway, LeaderWatch
 from erp_service.db.replicas.replica import Replica, ReplicaNow, ReplicaUnavailable
+from erp_service.db.servers.addresses import Address, Host, parse
+from erp_service.db.servers.leaders import LEADERS
 from erp_service.db.sessions import AutocommitSession, PoolReadSession, ReadSession, Row, WriteSession
 from erp_service.observability import telemetry
 from erp_service.settings import Settings

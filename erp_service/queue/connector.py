@@ -2,8 +2,8 @@
 longer leads.
 
 psycopg would try the hosts of an address one after the other, and wait for each that is silent. So its address is that
-of the one host that leads, as db/servers.py finds it. What it opens belongs to the same fence (db/leaders.py): it is
-refused on an older timeline, and ended when a newer one is met.
+of the one host that leads, as db/servers/opening.py finds it. What it opens is behind the same fence
+(db/servers/leaders.py): refused on an older timeline, and ended when a newer one is met.
 
 Jobs that belong to a transaction are deferred by jobs.py, without a connector. So what is deferred over this one while
 it is closed raises AppNotOpen instead of being deferred outside a transaction."""
@@ -26,12 +26,12 @@ from procrastinate.connector import Notify
 from psycopg import sql
 from psycopg.rows import DictRow
 
-from erp_service.db.addresses import parse
 from erp_service.db.backoff import Backoff
 from erp_service.db.connections import KEEPALIVE as SERVER_KEEPALIVE
 from erp_service.db.connections import connect
-from erp_service.db.leaders import LEADERS, STANDING, NotLeading, Standing
 from erp_service.db.outages import DATABASE_ERRORS
+from erp_service.db.servers.addresses import parse
+from erp_service.db.servers.leaders import LEADERS, STANDING, NotLeading, Standing
 from erp_service.queue.outages import PSYCOPG_ERRORS, is_server_left
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def _pool(**arguments: Any) -> _Pool:
 
 
 class WorkerConnector(PsycopgConnector):
-    """Has a pool of its own to `url`, a `postgresql://` address with one host or several (db/addresses.py)."""
+    """Has a pool of its own to `url`, a `postgresql://` address with one host or several (db/servers/addresses.py)."""
 
     def __init__(self, url: str, *, name: str = "erp worker", pool_size: int = 6) -> None:
         self.url = url

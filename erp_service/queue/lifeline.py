@@ -5,7 +5,7 @@ What the proof is, and what becomes of jobs without one: rescue.py.
 A failover frees all locks, and workers come back one by one: first those whose connection was closed, last those that
 waited for a host that is silent. Nobody is taken for dead meanwhile (`failover_grace`). The lifeline asks several times
 a second, so it is the first connection of a worker that notices silence. It then looks who leads. If that is another
-server, db/servers.py ends all connections to the old one."""
+server, db/servers/opening.py ends all connections to the old one."""
 
 import asyncio
 import logging

@@ -28,7 +28,7 @@ from tests.architecture.source import (
 # Each line may import the lines above it, and its own neighbours. A dotted name stands for itself, any other for all
 # that is in the folder.
 ORDER = [
-    ["errors", "db.addresses", "decimals", "formulas", "settings", "texts"],
+    ["errors", "db.servers.addresses", "decimals", "formulas", "settings", "texts"],
     ["timestamps", "validation"],
     ["problems", "observability", "access.key_format", "access.roles"],
     ["db"],

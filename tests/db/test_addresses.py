@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
-from erp_service.db.addresses import Address, Host, arguments_of, parse
 from erp_service.db.connections import connect
+from erp_service.db.servers.addresses import Address, Host, arguments_of, parse
 from erp_service.settings import Settings, SettingsError, describe, load
 
 NAMES = st.one_of(

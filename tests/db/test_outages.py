@@ -23,7 +23,6 @@ from erp_service import errors
 from erp_service.access.scopes import Keys
 from erp_service.commands.database import exit_on_error
 from erp_service.db import connections, outages
-from erp_service.db.addresses import parse
 from erp_service.db.backoff import Backoff
 from erp_service.db.connections import connect, connect_for_sessions, wait_until_up
 from erp_service.db.engine import Database
@@ -31,6 +30,7 @@ from erp_service.db.pool import Pool
 from erp_service.db.replicas.hosts import Standby, Standbys
 from erp_service.db.replicas.leader_watch import LeaderWatch
 from erp_service.db.replicas.replica import Replica, ReplicaUnavailable
+from erp_service.db.servers.addresses import parse
 from erp_service.db.sessions import ReadSession, Row, Session
 from erp_service.exports import maintenance
 from erp_service.exports.jobs.retries import Outages

@@ -10,13 +10,13 @@ import asyncpg
 import msgspec
 import pytest
 
-from erp_service.db.addresses import Host
 from erp_service.db.connections import connect
 from erp_service.db.engine import Database
-from erp_service.db.leaders import NotLeading
 from erp_service.db.notifications import NotificationListener
 from erp_service.db.outages import NotReplicated
-from erp_service.db.servers import CONNECT_SECONDS, Opened, _race
+from erp_service.db.servers.addresses import Host
+from erp_service.db.servers.leaders import NotLeading
+from erp_service.db.servers.opening import CONNECT_SECONDS, Opened, _race
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.support.clusters import temporary_cluster

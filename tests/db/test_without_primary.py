@@ -19,11 +19,11 @@ from sqlalchemy import text
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
 from erp_service.auth.tokens import Claims, Tokens
-from erp_service.db.addresses import Host
 from erp_service.db.engine import Database
 from erp_service.db.pool import Pool
 from erp_service.db.replicas.hosts import Standby, Standbys
 from erp_service.db.replicas.state import BEHIND
+from erp_service.db.servers.addresses import Host
 from erp_service.db.sessions import ReadSession
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster

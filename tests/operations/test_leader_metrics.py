@@ -6,11 +6,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from erp_service.db import leaders
-from erp_service.db.addresses import parse
 from erp_service.db.connections import connect
 from erp_service.db.engine import Database
-from erp_service.db.leaders import TRIED_SECONDS, Leaders
+from erp_service.db.servers import leaders
+from erp_service.db.servers.addresses import parse
+from erp_service.db.servers.leaders import TRIED_SECONDS, Leaders
 from erp_service.observability.telemetry import REGISTRY
 from erp_service.standalone.postgres import Cluster
 from tests.acceptance.instances import free_port

@@ -13,7 +13,7 @@ from procrastinate import exceptions
 from erp_service.db import migrate as schema
 from erp_service.db.connections import connect
 from erp_service.db.engine import Database
-from erp_service.db.leaders import NotLeading
+from erp_service.db.servers.leaders import NotLeading
 from erp_service.queue.connector import WorkerConnector
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster

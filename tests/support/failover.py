@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
-from erp_service.db.leaders import LEADERS
+from erp_service.db.servers.leaders import LEADERS
 from erp_service.standalone.postgres import Cluster
 from tests.support.clusters import in_memory, send
 from tests.support.databases import as_owner, value_of

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from erp_service.db.addresses import parse
+from erp_service.db.servers.addresses import parse
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
 from tests.support.clusters import in_memory, send

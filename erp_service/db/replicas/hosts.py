@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
 
-from erp_service.db.addresses import Host
 from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.db.pool import Pool
+from erp_service.db.servers.addresses import Host
 
 CONNECT_SECONDS = 0.5
 """For a reader, who can read elsewhere."""

@@ -19,7 +19,6 @@ import asyncpg
 import msgspec
 from msgspec import Meta
 
-from erp_service.db.addresses import Host
 from erp_service.db.backoff import Backoff
 from erp_service.db.outages import DATABASE_ERRORS, STATEMENT_CANCELED, is_server_failure, sqlstate_of
 from erp_service.db.replicas import state
@@ -27,6 +26,7 @@ from erp_service.db.replicas.hosts import Standby, Standbys
 from erp_service.db.replicas.leader_watch import Known, LeaderWatch
 from erp_service.db.replicas.state import AWAY, BEHIND, BUSY, FORKED, PROMOTED, UNKNOWN, LagMeter, Mark
 from erp_service.db.replicas.without_leader import TOO_LONG_AGO, Choice, Replayed, Unfit
+from erp_service.db.servers.addresses import Host
 from erp_service.observability import telemetry
 
 T = TypeVar("T")

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from erp_service.db.addresses import Address, Host, arguments_of
-from erp_service.db.leaders import LEADERS, STANDING, NotLeading, Standing
 from erp_service.db.outages import DATABASE_ERRORS, is_unavailable
+from erp_service.db.servers.addresses import Address, Host, arguments_of
+from erp_service.db.servers.leaders import LEADERS, STANDING, NotLeading, Standing
 
 CONNECT_SECONDS = 5.0
 """For all hosts together."""

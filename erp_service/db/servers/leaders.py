@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from erp_service.db.addresses import Host
+from erp_service.db.servers.addresses import Host
 from erp_service.observability import telemetry
 
 STANDING = """
