@@ -11,6 +11,8 @@ from typing import Any
 
 SCOPE = "erp"
 SECRETS = Path("/run/secrets")
+# of the container: a file system in memory, which nobody else sees
+_TMP = Path("/tmp")  # noqa: S108
 
 
 def shared(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def shared(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def of_node(environ: Mapping[str, str], secrets: Path = SECRETS) -> dict[str, Any]:
-    """The file that `patroni` and `patronictl` read. Raises KeyError and OSError if the environment or a secret lacks."""
+    """The file that `patroni` and `patronictl` read. Raises KeyError or OSError for what is missing."""
     name = environ["ERP_NODE"]
     # how others reach it: its name, unless nodes are on several hosts
     address = environ.get("ERP_NODE_ADDRESS") or name
@@ -87,7 +89,7 @@ def _postgresql(environ: Mapping[str, str], secrets: Path, address: str) -> dict
         "listen": "0.0.0.0:5432",
         "connect_address": f"{address}:5432",
         "data_dir": environ["PGDATA"],
-        "pgpass": "/tmp/pgpass",
+        "pgpass": str(_TMP / "pgpass"),
         "use_unix_socket": True,
         "authentication": {
             "superuser": {"username": "postgres", "password": _secret(secrets, "postgres_password")},
@@ -104,7 +106,7 @@ def _postgresql(environ: Mapping[str, str], secrets: Path, address: str) -> dict
         # What pg_rewind cannot bring back is copied again: it discards the same writes, none of which was acknowledged
         "remove_data_directory_on_rewind_failure": True,
         "parameters": {
-            "unix_socket_directories": "/tmp",
+            "unix_socket_directories": str(_TMP),
             "shared_buffers": environ.get("ERP_DB_SHARED_BUFFERS") or "256MB",
             # no DETAIL and CONTEXT of errors: they quote rows
             "log_error_verbosity": "terse",

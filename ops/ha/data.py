@@ -5,7 +5,8 @@ profile that somebody starts by mistake finds nothing: two containers in one dir
 own lock does not work between containers."""
 
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,18 @@ class Refused(Exception):
     """It would not be safe; the message says what to do."""
 
 
-def take_over(plain: Path, data: Path, authentication: Mapping[str, Any]) -> None:
-    """Does nothing if there is no data of the plain profile, or Patroni's own is there. Raises Refused."""
+def take_over(plain: Path, data: Path, authentication: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    """As soon as the server of the plain profile has stopped. Does nothing if there is no data of it, or if Patroni's own
+    is there. Raises Refused."""
     if (data / "PG_VERSION").exists() or not (plain / "PG_VERSION").exists():
         return
-    _must_be_stopped(plain, "the plain profile's `db`")
-    # at any moment while the server of this directory is down
+    if not _stopped(plain):
+        say(f"waiting for `db`, which runs on {plain}, to be stopped; if it crashed, start it first")
+        while not _stopped(plain):
+            time.sleep(0.1)
     _single_user(plain, *_roles(authentication))
     plain.rename(data)
-    print(f"node: took over {plain}", flush=True)
+    say(f"took over {plain}")
 
 
 def give_back(data: Path, plain: Path) -> None:
@@ -44,7 +48,8 @@ def give_back(data: Path, plain: Path) -> None:
         raise Refused(f"there is no data in {data}")
     if (plain / "PG_VERSION").exists():
         raise Refused(f"there is data in {plain} already: if it is none that you need, remove it")
-    _must_be_stopped(data, "this node")
+    if not _stopped(data):
+        raise Refused(f"the server of {data} runs, or it crashed: stop it, or let it recover and then stop it")
     if (data / "standby.signal").exists():
         raise Refused("this node was a standby: hand it the lead first (ops/ha/switchover)")
     # Patroni's own postgresql.conf waits for standbys that are gone
@@ -59,13 +64,11 @@ def give_back(data: Path, plain: Path) -> None:
         " where slot_type = 'physical' and slot_name not in ('erp_backup', 'erp_replica')",
     )
     data.rename(plain)
-    print(f"node: gave {plain} back", flush=True)
 
 
-def _must_be_stopped(data: Path, who: str) -> None:
-    # a server in another container cannot be seen, but it has this file as long as it runs, and leaves it if it crashes
-    if (data / "postmaster.pid").exists():
-        raise Refused(f"{who} runs, or crashed: stop it first, or let it recover and then stop it")
+def _stopped(data: Path) -> bool:
+    # A server in another container cannot be seen, but it has this file as long as it runs; one that crashed leaves it
+    return not (data / "postmaster.pid").exists()
 
 
 def _roles(authentication: Mapping[str, Any]) -> list[str]:
@@ -81,13 +84,11 @@ def _roles(authentication: Mapping[str, Any]) -> list[str]:
 
 def _single_user(data: Path, *statements: str) -> None:
     """Runs each in the server's single-user mode, which no client can reach. Raises Refused if one fails."""
-    done = subprocess.run(
-        # without -j, a statement ends with its line
-        ["postgres", "--single", "-D", str(data), "-c", "exit_on_error=on", "-c", "log_error_verbosity=terse",
-         "-c", "log_statement=none", "-c", "log_min_error_statement=panic", "-c", "synchronous_standby_names=", "postgres"],
-        input="".join(f"{statement}\n" for statement in statements),
-        capture_output=True,
-        text=True,
-    )  # fmt: skip
+    # the log may not show a statement, because there are passwords in them; and nothing may wait for a standby
+    settings = ("exit_on_error=on", "log_min_error_statement=panic", "synchronous_standby_names=")
+    command = ["postgres", "--single", "-D", str(data), *(f"-c{setting}" for setting in settings), "postgres"]
+    # each line is a statement
+    lines = "".join(f"{statement}\n" for statement in statements)
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Refused(f"{data} could not be prepared: {done.stderr}")
