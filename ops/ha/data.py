@@ -29,9 +29,9 @@ class Refused(Exception):
 
 
 def take_over(plain: Path, data: Path, authentication: Mapping[str, Any], say: Callable[[str], None]) -> None:
-    """As soon as the server of the plain profile has stopped. Does nothing if there is no data of it, or if Patroni's own
-    is there. Raises Refused."""
-    if (data / "PG_VERSION").exists() or not (plain / "PG_VERSION").exists():
+    """As soon as the server of the plain profile has stopped. Does nothing if there is no data of it. Raises
+    Refused."""
+    if not (plain / "PG_VERSION").exists():
         return
     if not _stopped(plain):
         say(f"waiting for `db`, which runs on {plain}, to be stopped; if it crashed, start it first")
