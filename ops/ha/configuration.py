@@ -34,7 +34,7 @@ def shared(environ: Mapping[str, str]) -> dict[str, Any]:
         "maximum_lag_on_failover": 1024 * 1024,
         "check_timeline": True,
         # A server that died is started again where it was, unless its recovery takes longer than this
-        "primary_start_timeout": int(environ.get("ERP_HA_PRIMARY_START") or 10),
+        "primary_start_timeout": 10,
         # a leader that must step down and does not stop is killed
         "primary_stop_timeout": 10,
         "postgresql": {
