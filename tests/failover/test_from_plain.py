@@ -4,13 +4,13 @@ What was acknowledged is there in the end, once; and the time that nobody could 
 
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from _pytest.terminal import TerminalReporter
 
 from tests.containers.clients import Load
 from tests.containers.stack import CommandFailed, Stack
@@ -45,10 +45,12 @@ async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
 
 
 @pytest.fixture
-def say(pytestconfig: pytest.Config) -> Callable[[str], None]:
-    reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")
-    assert isinstance(reporter, TerminalReporter)
-    return lambda line: reporter.write_line(f"from plain: {line}")
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    def told(line: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\nfrom plain: {line}\n")
+
+    return told
 
 
 async def more_posted(load: Load) -> None:
