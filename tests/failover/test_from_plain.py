@@ -100,6 +100,8 @@ async def test_a_stack_in_use_goes_to_three_servers_and_back(stack: Stack, say: 
         assert sorted((one["Member"], one["Role"]) for one in await members(stack)) == [
             ("db1", "Leader"), ("db2", "Quorum Standby"), ("db3", "Quorum Standby"),
         ]  # fmt: skip
+        (db1,) = await stack.containers("db1")
+        await stack.inside(db1, "patroni", "--validate-config", "--ignore-listen-port", "/tmp/patroni.json")
         posted = load.posted.total()
         for name in [*await stack.containers("db2"), *await stack.containers("db3")]:
 
