@@ -84,6 +84,10 @@ image: ## localhost/erp, the one image for API, worker and migrations; PYTHON_IM
 	$(ENGINE) build --tag localhost/erp:latest --build-arg REVISION=$$(git rev-parse --short HEAD) \
 	  $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) $(if $(EXTRAS),--build-arg EXTRAS="$(EXTRAS)") .
 
+image-ha: ## localhost/erp-patroni, the database's image of the profile `ha`; POSTGRES_IMAGE can be set
+	$(ENGINE) build --tag localhost/erp-patroni:latest --file ops/ha/Containerfile \
+	  $(if $(POSTGRES_IMAGE),--build-arg POSTGRES_IMAGE=$(POSTGRES_IMAGE)) ops/ha
+
 sbom: ## what is in the image, as CycloneDX: packages of Python and of the system, with versions and licenses
 	@$(ENGINE) run --rm --entrypoint cat localhost/erp:latest /usr/share/erp/sbom.cdx.json
 
@@ -127,4 +131,4 @@ $(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.up
 
-.PHONY: help up test test-real test-fuzz chaos soak bank shop bench bench-exports bench-scaling test-browser test-attacks test-clients test-postgres15 test-upgrade test-backup test-pooler test-containers image sbom secrets roll lint types format constraints clean
+.PHONY: help up test test-real test-fuzz chaos soak bank shop bench bench-exports bench-scaling test-browser test-attacks test-clients test-postgres15 test-upgrade test-backup test-pooler test-containers image image-ha sbom secrets roll lint types format constraints clean

@@ -5,6 +5,7 @@ import tomllib
 from importlib.metadata import requires
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -41,12 +42,33 @@ def test_every_package_of_the_image_is_listed_at_the_version_that_is_tested() ->
     assert {name: version for name, version in listed.items() if tested.get(name, version) != version} == {}
 
 
-def test_every_package_has_digests_and_no_address() -> None:
-    packages = HASHES.replace("\\\n", "").splitlines()
+@pytest.mark.parametrize("name", ["ops/hashes.txt", "ops/ha/hashes.txt", "ops/ha/build-hashes.txt"])
+def test_every_package_has_digests_and_no_address(name: str) -> None:
+    listed = (ROOT / name).read_text()
+    packages = listed.replace("\\\n", "").splitlines()
     assert [
         line for line in packages if not re.fullmatch(r"\S+==\S+( ; [^\"@]+)?( +--hash=sha256:[0-9a-f]{64})+", line)
     ] == []
-    assert "://" not in HASHES
+    assert "://" not in listed
+
+
+def test_image_of_the_servers_is_built_only_of_what_is_listed() -> None:
+    recipe = (ROOT / "ops/ha/Containerfile").read_text().replace("\\\n", " ")
+    installs = [
+        line for line in re.split(r"\n|&&", recipe) if re.search(r"/opt/pip/bin/pip .*\b(install|wheel)\b", line)
+    ]
+    assert len(installs) == 3
+    for line in installs:
+        assert "--require-hashes" in line or "--no-index" in line, line
+
+
+def test_patroni_is_installed_at_the_version_that_checks_its_configuration() -> None:
+    listed, tested = (
+        versions((ROOT / "ops/ha/hashes.txt").read_text()),
+        versions((ROOT / "ops/constraints.txt").read_text()),
+    )
+    assert {name: version for name, version in listed.items() if tested.get(name, version) != version} == {}
+    assert "patroni" in tested
 
 
 def test_image_is_built_only_of_what_is_listed() -> None:
