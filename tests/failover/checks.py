@@ -26,9 +26,10 @@ _EXPORTS = (
     " where a.action = 'export.succeeded' and a.entity_id = j.id::text))) from export_jobs j"
 )
 _TICKS = (
-    "select json_agg(json_build_array(s.id, s.cron, extract(epoch from s.created_at), (select json_agg(a.after ->> 'due_at')"
-    " from audit_log a where a.action = 'schedule.run' and a.entity_id = s.id::text))), extract(epoch from now())"
-    " from export_schedules s"
+    "select json_agg(json_build_array(s.id, s.cron, extract(epoch from s.created_at),"
+    " (select json_agg(a.after ->> 'due_at') from audit_log a"
+    " where a.action = 'schedule.run' and a.entity_id = s.id::text))),"
+    " extract(epoch from now()) from export_schedules s"
 )
 
 

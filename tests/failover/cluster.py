@@ -121,7 +121,8 @@ class Cluster(Stack):
         await self.inside(await self.one(leader), "patronictl", *words)
 
     async def kill_postmaster(self, service: Service) -> None:
-        """SIGKILL: the kernel does it when memory is short. The lock of the server's socket says which process it is."""
+        """SIGKILL, as the kernel does it when memory is short."""
+        # the first line of the lock of the server's socket is its process id
         await self.inside(await self.one(service), "sh", "-c", "kill -9 $(head -1 /tmp/.s.PGSQL.5432.lock)")
 
     async def stopped(self, *services: Service) -> None:
