@@ -1,24 +1,27 @@
 """A network that goes silent: what is sent to an address, and from it, is lost on the way, and nobody is told."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 from tests.containers.stack import Stack
 
 
 async def address(stack: Stack, container: str, network: str) -> str:
     """Its address; empty if it does not run."""
-    return str((await _attached(stack, container, network))["IPAddress"])
+    networks = (await stack.inspect(container))["NetworkSettings"]["Networks"]
+    return str(networks[f"{stack.project}_{network}"]["IPAddress"])
 
 
-async def gateway(stack: Stack, container: str, network: str) -> str:
-    """This machine in that network, which has its name server."""
-    return str((await _attached(stack, container, network))["Gateway"])
+async def addresses(stack: Stack, container: str) -> list[str]:
+    """In all networks; none if it does not run."""
+    networks = (await stack.inspect(container))["NetworkSettings"]["Networks"].values()
+    return [str(network["IPAddress"]) for network in networks if network["IPAddress"]]
 
 
-async def _attached(stack: Stack, container: str, network: str) -> dict[str, object]:
-    networks: dict[str, dict[str, object]] = (await stack.inspect(container))["NetworkSettings"]["Networks"]
-    return networks[f"{stack.project}_{network}"]
+async def name_servers(stack: Stack, container: str) -> list[str]:
+    """This machine, in each of its networks."""
+    told = await stack.inside(container, "cat", "/etc/resolv.conf")
+    return [line.split()[1] for line in told.splitlines() if line.startswith("nameserver")]
 
 
 @contextlib.asynccontextmanager
@@ -30,13 +33,12 @@ async def silent(stack: Stack, *addresses: str) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def parted(stack: Stack, gateway: str, *minority: str) -> AsyncIterator[None]:
-    """The same between these addresses and all others. They reach each other, and everybody still reaches the
-    network's `gateway`, which has the name server."""
-    few = f"{{ {', '.join(minority)} }}"
-    known = f"ip saddr {gateway} accept; ip daddr {gateway} accept"
+async def parted(stack: Stack, *minority: str, known: Iterable[str]) -> AsyncIterator[None]:
+    """The same between these addresses and all others. They reach each other, and all reach those of `known`."""
+    few, everybody = f"{{ {', '.join(minority)} }}", f"{{ {', '.join(known)} }}"
+    allowed = f"ip saddr {everybody} accept; ip daddr {everybody} accept"
     lost = f"ip saddr {few} ip daddr != {few} drop; ip saddr != {few} ip daddr {few} drop"
-    async with dropping(stack, f"{known}; {lost}"):
+    async with dropping(stack, f"{allowed}; {lost}"):
         yield
 
 

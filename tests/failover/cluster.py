@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 from msgspec import Struct
 
-from tests.containers.silence import address
+from tests.containers.silence import address, addresses, name_servers
 from tests.containers.stack import CommandFailed, Service, Stack
 
-HOSTS: tuple[int, ...] = (1, 2, 3)
-"""Each has a server of Postgres and one of etcd, `db1` and `etcd1`."""
 DATABASES: tuple[Service, ...] = ("db1", "db2", "db3")
+ETCD: tuple[Service, ...] = ("etcd1", "etcd2", "etcd3")
+"""In an operator's racks, each of them is on the host of the server with its number."""
 PATRONI_PORT = 8008
 ETCD_PORT = 2379
 ANSWER_SECONDS = 3.0
@@ -38,15 +38,28 @@ class NoLeader(Exception):
 class Cluster(Stack):
     def __init__(self, image: str, directory: Path, *, project: str, front_subnet: str) -> None:
         super().__init__(image, directory, project=project, front_subnet=front_subnet)
-        self.env |= {"COMPOSE_PROFILES": "ha", "ERP_PATRONI_IMAGE": os.environ["ERP_TEST_PATRONI_IMAGE"]}
+        self.env |= {
+            "COMPOSE_PROFILES": "ha",
+            "ERP_DB": "0",
+            "ERP_PATRONI_IMAGE": os.environ["ERP_TEST_PATRONI_IMAGE"],
+            "ERP_REPLICA_URL_FILE": "/run/secrets/replica_url",
+        }
 
     async def one(self, service: Service) -> str:
         """The name of its container, whether it runs or not."""
         (name,) = await self.containers(service, running=False)
         return name
 
-    async def where(self, service: Service) -> str:
-        return await address(self, await self.one(service), "back")
+    async def host_of(self, database: Service) -> list[str]:
+        """The addresses of a server and of the etcd beside it, in all their networks."""
+        return [
+            *await addresses(self, await self.one(database)),
+            *await addresses(self, await self.one(etcd_of(database))),
+        ]
+
+    async def name_servers(self) -> set[str]:
+        containers = [await self.one("db1"), await self.one("etcd1"), *await self.containers("api")]
+        return {one for container in containers for one in await name_servers(self, container)}
 
     async def members(self) -> Sequence[Member]:
         """As the first server says that answers; empty if none does."""
@@ -93,11 +106,11 @@ class Cluster(Stack):
         members = await self.members()
         roles = sorted(member.role for member in members)
         states = {member.state for member in members if member.role != "leader"}
-        if len(members) != len(HOSTS) or roles[0] != "leader" or states != {"streaming"}:
+        if len(members) != len(DATABASES) or roles[0] != "leader" or states != {"streaming"}:
             return False
         if not _acknowledging(*roles) or len({member.timeline for member in members}) != 1:
             return False
-        if not all([await self._etcd_is_healthy(number) for number in HOSTS]):
+        if not all([await self._etcd_is_healthy(service) for service in ETCD]):
             return False
         with contextlib.suppress(NoLeader, CommandFailed):
             await self.leader()
@@ -108,12 +121,12 @@ class Cluster(Stack):
         told = await _json(await address(self, api, "front"), 8000, "/health/ready")
         return told is not None
 
-    async def _etcd_is_healthy(self, number: int) -> bool:
-        told = await _json(await self.where(_etcd(number)), ETCD_PORT, "/health")
+    async def _etcd_is_healthy(self, service: Service) -> bool:
+        told = await _json(await address(self, await self.one(service), "etcd"), ETCD_PORT, "/health")
         return told is not None and told["health"] == "true"
 
     async def _told(self, service: Service, path: str) -> dict[str, Any] | None:
-        return await _json(await self.where(service), PATRONI_PORT, path)
+        return await _json(await address(self, await self.one(service), "back"), PATRONI_PORT, path)
 
     async def switch_over(self, leader: Service, candidate: Service) -> None:
         """As an operator does it."""
@@ -146,9 +159,9 @@ def _acknowledging(*roles: str) -> bool:
     return any(role in ("sync_standby", "quorum_standby") for role in roles)
 
 
-def _etcd(number: int) -> Service:
-    etcd: tuple[Service, ...] = ("etcd1", "etcd2", "etcd3")
-    return etcd[number - 1]
+def etcd_of(database: Service) -> Service:
+    """The one on its host."""
+    return ETCD[DATABASES.index(database)]
 
 
 async def _json(host: str, port: int, path: str) -> dict[str, Any] | None:

@@ -7,9 +7,9 @@ from random import Random
 from time import monotonic
 from typing import NamedTuple
 
-from tests.containers.silence import address, gateway, parted, silent
+from tests.containers.silence import address, parted, silent
 from tests.containers.stack import Service
-from tests.failover.cluster import DATABASES, Cluster, NoLeader
+from tests.failover.cluster import DATABASES, ETCD, Cluster, NoLeader, etcd_of
 from tests.failover.journal import Journal
 from tests.failover.probe import Probe
 from tests.support.waiting import eventually
@@ -83,7 +83,7 @@ async def silence_primary(scene: Scene) -> None:
     """The primary's host, with its etcd, sends and gets no packet. It must stop taking writes by itself, and nobody may
     have been told of one that is lost."""
     leader = await scene.cluster.leader()
-    host = [await scene.cluster.where(leader), await scene.cluster.where(_etcd_of(leader))]
+    host = await scene.cluster.host_of(leader)
     async with silent(scene.cluster, *host), Probe(scene.cluster, leader).going_on() as probe:
         await _resumed(scene)
         await probe.refused()
@@ -95,13 +95,9 @@ async def part_primary_and_instance(scene: Scene) -> None:
     other server. Whoever it answers must have been told the truth."""
     cluster = scene.cluster
     leader, api = await cluster.leader(), scene.random.choice(await cluster.containers("api"))
-    few = [
-        await cluster.where(leader),
-        await cluster.where(_etcd_of(leader)),
-        await address(cluster, api, "back"),
-    ]
-    name_server = await gateway(cluster, api, "back")
-    async with parted(cluster, name_server, *few), Probe(cluster, leader).going_on() as probe:
+    few = [*await cluster.host_of(leader), await address(cluster, api, "back")]
+    known = await cluster.name_servers()
+    async with parted(cluster, *few, known=known), Probe(cluster, leader).going_on() as probe:
         await _resumed(scene)
         await probe.refused()
     scene.said.append(f"{leader} and {api.rpartition(cluster.project)[2].strip('_')} parted: {probe.told()}")
@@ -111,7 +107,7 @@ async def lose_old_primary_with_writes_of_its_own(scene: Scene) -> None:
     """It is silent, writes what nobody gets, and dies. When it comes back, these writes must go (pg_rewind)."""
     cluster = scene.cluster
     leader = await cluster.leader()
-    async with silent(cluster, await cluster.where(leader)), Probe(cluster, leader).going_on() as probe:
+    async with silent(cluster, *await cluster.host_of(leader)), Probe(cluster, leader).going_on() as probe:
         await eventually(probe.hung, seconds=30)
         await cluster.stopped(leader)
     try:
@@ -124,16 +120,16 @@ async def lose_old_primary_with_writes_of_its_own(scene: Scene) -> None:
 async def lose_one_etcd(scene: Scene) -> None:
     lost = scene.random.choice(DATABASES)
     before = await scene.cluster.leader()
-    async with scene.cluster.away(_etcd_of(lost)):
+    async with scene.cluster.away(etcd_of(lost)):
         await asyncio.sleep(TTL)
         await _resumed(scene)
-        scene.said.append(f"{_etcd_of(lost)} away; {await _changes(scene, before)}")
+        scene.said.append(f"{etcd_of(lost)} away; {await _changes(scene, before)}")
 
 
 async def lose_all_etcd(scene: Scene) -> None:
     """For longer than the lease: in failsafe mode the leader goes on while it reaches all the other servers."""
     before = await scene.cluster.leader()
-    async with scene.cluster.away("etcd1", "etcd2", "etcd3"):
+    async with scene.cluster.away(*ETCD):
         await asyncio.sleep(1.5 * TTL)
         await _resumed(scene)
         scene.said.append(f"no etcd for {1.5 * TTL:.0f} s; {await _changes(scene, before)}")
@@ -154,7 +150,7 @@ async def lose_two_of_three(scene: Scene) -> None:
     left = scene.random.choice(DATABASES)
     lost = [service for service in DATABASES if service != left]
     was_leader = left == await cluster.leader()
-    hosts = [*lost, *(_etcd_of(service) for service in lost)]
+    hosts = [*lost, *(etcd_of(service) for service in lost)]
     async with cluster.away(*hosts), Probe(cluster, left).going_on() as probe:
         await probe.refused()
         await asyncio.sleep(TTL)
@@ -186,11 +182,6 @@ def schedule(seed: int, count: int) -> list[Fault]:
         random.shuffle(some)
         chosen += some
     return chosen
-
-
-def _etcd_of(database: Service) -> Service:
-    etcd: dict[Service, Service] = {"db1": "etcd1", "db2": "etcd2", "db3": "etcd3"}
-    return etcd[database]
 
 
 async def _leads(cluster: Cluster, service: Service) -> bool:
