@@ -140,7 +140,11 @@ class Client:
             return
         job = answer.json()
         self.journal.exports.append(job["id"])
+        deadline = monotonic() + PATIENCE_SECONDS
         while job["status"] not in FINAL:
+            if monotonic() > deadline:
+                self.journal.fail(f"export {job['id']} was given up: {job['status']}, attempt {job['attempt']}")
+                return
             await asyncio.sleep(0.3)
             if (answer := await self.call(http, "export", "GET", f"{JOBS}/{job['id']}")) is None:
                 return
