@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
 
@@ -31,6 +31,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def table(pytestconfig: pytest.Config) -> list[Row]:
     """The figures of the failovers so far."""
     return pytestconfig.stash[TABLE]
+
+
+@pytest.fixture
+def seen(capfd: pytest.CaptureFixture[str], table: list[Row]) -> Callable[[Row], None]:
+    """Adds a row to the table, and shows it now, too: all of them take half an hour."""
+
+    def add(row: Row) -> None:
+        table.append(row)
+        with capfd.disabled():
+            sys.stdout.write("\n".join(["", *rows.lines_of(row), ""]))
+            sys.stdout.flush()
+
+    return add
 
 
 @pytest.fixture(scope="session")

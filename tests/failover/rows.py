@@ -44,19 +44,24 @@ _COLUMNS = (
 
 
 def lines(rows: Sequence[Row]) -> Iterable[str]:
+    """The table, and whether the aims were met."""
     yield _COLUMNS
     for row in rows:
-        yield (
-            f"{row.number:>2} {row.fault:<31} {row.without_writes:>7.1f} s {row.without_reads:>6.1f} s"
-            f" {row.without_reports:>10.1f} s {row.failed_reports:>6} {row.whole_after:>4.0f} s {row.posted:>6,}"
-            f" {len(row.failed):>6} {row.books.acknowledged:>7,} {row.books.lost:>4} {row.books.doubled:>5}"
-            f" {row.exports.total:>7} {row.started_again:>5}  {row.verify if row.verify == 'holds' else 'FAILS'}"
-        )
-        for said in (*row.said, f"answers {_counted(row.statuses)}; to reports {_counted(row.report_statuses)}"):
-            yield f"   {said}"
-        for fault in (*row.failed[:5], *row.ticks[:5], *row.exports.faults[:5]):
-            yield f"   ! {fault}"
+        yield from lines_of(row)
     yield from _aims(rows)
+
+
+def lines_of(row: Row) -> Iterable[str]:
+    yield (
+        f"{row.number:>2} {row.fault:<31} {row.without_writes:>7.1f} s {row.without_reads:>6.1f} s"
+        f" {row.without_reports:>10.1f} s {row.failed_reports:>6} {row.whole_after:>4.0f} s {row.posted:>6,}"
+        f" {len(row.failed):>6} {row.books.acknowledged:>7,} {row.books.lost:>4} {row.books.doubled:>5}"
+        f" {row.exports.total:>7} {row.started_again:>5}  {row.verify if row.verify == 'holds' else 'FAILS'}"
+    )
+    for said in (*row.said, f"answers {_counted(row.statuses)}; to reports {_counted(row.report_statuses)}"):
+        yield f"   {said}"
+    for fault in (*row.failed[:5], *row.ticks[:5], *row.exports.faults[:5]):
+        yield f"   ! {fault}"
 
 
 def _counted(statuses: Mapping[int, int]) -> str:
