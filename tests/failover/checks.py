@@ -4,16 +4,20 @@ import asyncio
 import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
 
-from tests.containers.stack import CommandFailed, Stack
+from tests.containers.archive import wal_archived
+from tests.containers.stack import CommandFailed
+from tests.failover.cluster import Cluster
 from tests.failover.ground import PLACE, SCHEDULES
 from tests.failover.journal import Journal
-from tests.support.waiting import eventually
 
 TICK = timedelta(minutes=5)
+ARCHIVED_SECONDS = 180.0
+"""A deadline; the receiver of the log looks for another leader by itself."""
 LATE_SECONDS = 60.0
 """A deadline for a run of a schedule that is due, with the cluster whole."""
 
@@ -43,11 +47,11 @@ class Books(Struct, frozen=True):
     unexpected: int
 
 
-async def books(stack: Stack, journal: Journal) -> Books:
+async def books(cluster: Cluster, journal: Journal) -> Books:
     """While the clients go on: what was acknowledged before the ledger is read must be in it, and what is in it, must
     have been sent before."""
     before = dict(journal.postings)
-    there = await _rows(stack, _ENTRIES)
+    there = await _rows(cluster, _ENTRIES)
     count = Counter(key for key, _ in there)
     ids = dict(there)
     lost = sum(1 for key, transaction in before.items() if ids.get(key) != transaction)
@@ -65,39 +69,39 @@ class Exports(Struct, frozen=True):
     faults: list[str]
 
 
-async def exports(stack: Stack, journal: Journal) -> Exports:
+async def exports(cluster: Cluster, journal: Journal) -> Exports:
     """Once those that were submitted before have ended, of clients and of schedules."""
     acknowledged = list(journal.exports)
 
     async def ended() -> list[Any] | None:
-        rows = {row[0]: row for row in await _rows(stack, _EXPORTS)}
+        rows = {row[0]: row for row in await _rows(cluster, _EXPORTS)}
         missing = [id_ for id_ in acknowledged if id_ not in rows]
         if missing:
             return [[id_, "not there", 0, 0] for id_ in missing]
         return None if any(rows[id_][1] in ("queued", "running") for id_ in acknowledged) else list(rows.values())
 
-    rows = await eventually(ended, seconds=90) or []
+    rows = await cluster.until(ended, seconds=90) or []
     done = [row for row in rows if row[1] not in ("queued", "running")]
     faults = [str(row) for row in done if row[1] not in ("succeeded", "expired") or row[3] != 1]
     return Exports(len(done), sum(row[2] - 1 for row in done if row[2] > 1), faults)
 
 
-async def ticks(stack: Stack) -> list[str]:
+async def ticks(cluster: Cluster) -> list[str]:
     """Faults: times of a schedule at which it did not run exactly once."""
 
     async def look() -> list[str] | None:
-        faults = await _faults_of_ticks(stack)
+        faults = await _faults_of_ticks(cluster)
         return None if any("no run" in fault for fault in faults) else [*faults, ""]
 
     try:
-        faults = await eventually(look, seconds=LATE_SECONDS) or []
+        faults = await cluster.until(look, seconds=LATE_SECONDS) or []
     except AssertionError:
-        faults = await _faults_of_ticks(stack)
+        faults = await _faults_of_ticks(cluster)
     return [fault for fault in faults if fault]
 
 
-async def _faults_of_ticks(stack: Stack) -> list[str]:
-    told, _, now = (await stack.sql(_TICKS)).rpartition("|")
+async def _faults_of_ticks(cluster: Cluster) -> list[str]:
+    told, _, now = (await cluster.sql(_TICKS)).rpartition("|")
     schedules = json.loads(told)
     assert len(schedules) == SCHEDULES
     faults = []
@@ -117,18 +121,24 @@ def _due(phase: int, created: float, now: float) -> list[datetime]:
     return [time for time in every if time.timestamp() > created]
 
 
-async def verified(stack: Stack) -> str:
+async def verified(cluster: Cluster) -> str:
     """`holds`, or what `erp verify` found."""
-    (api, *_) = await stack.containers("api")
+    (api, *_) = await cluster.containers("api")
     try:
-        await stack.inside(api, "erp", "verify")
+        await cluster.inside(api, "erp", "verify")
     except CommandFailed as failed:
         return str(failed)
     return "holds"
 
 
-async def _rows(stack: Stack, statement: str) -> list[Any]:
+async def archived(cluster: Cluster) -> None:
+    """Wait until the database can be restored to the time at which this was called."""
+    now = float(await cluster.sql("select extract(epoch from clock_timestamp())"))
+    await cluster.until(partial(wal_archived, cluster, now), seconds=ARCHIVED_SECONDS)
+
+
+async def _rows(cluster: Cluster, statement: str) -> list[Any]:
     """In a thread: there may be a hundred thousand, and clients are being measured."""
-    told = await stack.sql(statement)
+    told = await cluster.sql(statement)
     rows: list[Any] = await asyncio.to_thread(json.loads, told or "[]")
     return rows

@@ -3,15 +3,16 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from msgspec import Struct
 
 from tests.containers.silence import address, addresses, name_servers
 from tests.containers.stack import CommandFailed, Service, Stack
+from tests.support.waiting import eventually
 
 DATABASES: tuple[Service, ...] = ("db1", "db2", "db3")
 ETCD: tuple[Service, ...] = ("etcd1", "etcd2", "etcd3")
@@ -19,6 +20,9 @@ ETCD: tuple[Service, ...] = ("etcd1", "etcd2", "etcd3")
 PATRONI_PORT = 8008
 ETCD_PORT = 2379
 ANSWER_SECONDS = 3.0
+LOOK_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 class Member(Struct, frozen=True):
@@ -39,7 +43,8 @@ class Cluster(Stack):
     def __init__(self, image: str, directory: Path, *, project: str, front_subnet: str) -> None:
         super().__init__(image, directory, project=project, front_subnet=front_subnet)
         self.env |= {
-            "COMPOSE_PROFILES": "ha",
+            "COMPOSE_PROFILES": "ha,backup",
+            "ERP_BACKUP_WAL_SECONDS": "1",
             "ERP_DB": "0",
             "ERP_PATRONI_IMAGE": os.environ["ERP_TEST_PATRONI_IMAGE"],
             "ERP_REPLICA_URL_FILE": "/run/secrets/replica_url",
@@ -99,6 +104,16 @@ class Cluster(Stack):
         no answer within a minute."""
         psql = ("psql", "-U", "postgres", "-d", database, "-v", "ON_ERROR_STOP=1", "-Atc", statement)
         return (await self.inside(await self.one(service), "timeout", "60", *psql)).strip()
+
+    async def until(self, look: Callable[[], Awaitable[T]], *, seconds: float) -> T:
+        """As `eventually`, but with a look each second: it starts processes, and the machine has clients to serve."""
+
+        async def slowly() -> T:
+            seen = await look()
+            await asyncio.sleep(0 if seen else LOOK_SECONDS)
+            return seen
+
+        return await eventually(slowly, seconds=seconds)
 
     async def whole(self) -> bool:
         """All servers are there, follow one leader on its timeline, one acknowledges synchronously, each of etcd is

@@ -15,7 +15,6 @@ from tests.failover.clients import Client
 from tests.failover.cluster import Cluster
 from tests.failover.journal import Journal
 from tests.failover.rows import Row
-from tests.support.waiting import eventually
 
 PROJECT = "erpha"
 FRONT_SUBNET = "10.89.174.0/24"
@@ -55,7 +54,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clu
     try:
         async with timed() as took:
             await cluster.up()
-            await eventually(cluster.whole, seconds=300)
+            await cluster.until(cluster.whole, seconds=300)
         cluster.up_seconds = took[0]
         await cluster.make_owner()
         await ground.prepare(cluster)

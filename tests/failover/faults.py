@@ -51,7 +51,7 @@ async def switchover(scene: Scene) -> None:
     candidate, *_ = await scene.cluster.standbys()
     began = monotonic()
     await scene.cluster.switch_over(leader, candidate)
-    await eventually(partial(_leads, scene.cluster, candidate), seconds=60)
+    await scene.cluster.until(partial(_leads, scene.cluster, candidate), seconds=60)
     scene.said.append(f"{leader} to {candidate}, known after {monotonic() - began:.1f} s")
 
 

@@ -31,6 +31,8 @@ class Row(Struct):
     """Starts of exports beyond the first of each, since the failover before."""
     ticks: Sequence[str]
     verify: str
+    archived_after: float
+    """Until the database can be restored to the moment at which the cluster was whole."""
 
     @property
     def failed_reports(self) -> int:
@@ -58,7 +60,8 @@ def lines_of(row: Row) -> Iterable[str]:
         f" {len(row.failed):>6} {row.books.acknowledged:>7,} {row.books.lost:>4} {row.books.doubled:>5}"
         f" {row.exports.total:>7} {row.started_again:>5}  {row.verify if row.verify == 'holds' else 'FAILS'}"
     )
-    for said in (*row.said, f"answers {_counted(row.statuses)}; to reports {_counted(row.report_statuses)}"):
+    archive = f"the log was archived {row.archived_after:.0f} s after"
+    for said in (*row.said, archive, f"answers {_counted(row.statuses)}; to reports {_counted(row.report_statuses)}"):
         yield f"   {said}"
     for fault in (*row.failed[:5], *row.ticks[:5], *row.exports.faults[:5]):
         yield f"   ! {fault}"

@@ -41,13 +41,13 @@ async def test_failover(
     fault: Fault,
 ) -> None:
     """Nothing is lost, nothing is doubled, nobody is told that the service is at fault, and the cluster gets whole."""
-    await eventually(cluster.whole, seconds=WHOLE_SECONDS)
+    await cluster.until(cluster.whole, seconds=WHOLE_SECONDS)
     await calm(journal)
     scene = Scene(cluster, journal, Random(f"{SEED}:{number}"), [])
     began = monotonic()
     await fault.act(scene)
     ended = monotonic()
-    await eventually(cluster.whole, seconds=WHOLE_SECONDS)
+    await cluster.until(cluster.whole, seconds=WHOLE_SECONDS)
     whole = monotonic()
     await calm(journal)
     started = sum(one.started_again for one in table)
@@ -80,6 +80,8 @@ async def test_in_the_end_the_ledger_is_what_was_acknowledged(
 async def figures(scene: Scene, number: int, fault: Fault, began: float, *, whole_after: float, started: int) -> Row:
     cluster, journal = scene.cluster, scene.journal
     ended = monotonic()
+    await checks.archived(cluster)
+    archived = monotonic()
     exports = await checks.exports(cluster, journal)
     return Row(
         number=number,
@@ -99,6 +101,7 @@ async def figures(scene: Scene, number: int, fault: Fault, began: float, *, whol
         started_again=exports.again - started,
         ticks=await checks.ticks(cluster),
         verify=await checks.verified(cluster),
+        archived_after=archived - ended,
     )
 
 
