@@ -15,7 +15,7 @@ DATABASE = "failover_probe"
 """Beside the service's, whose tables are not ours."""
 _KILLED = 137
 _HANGS_SECONDS = 2
-_REFUSED_SECONDS = 90.0
+_REFUSED_SECONDS = 180.0
 
 
 class Probe:
