@@ -23,6 +23,8 @@ REPLAYED = 0.1
 """The share of postings that are sent once more after their answer."""
 
 
+PAUSE = (0.05, 0.3)
+"""Seconds from one request of a life to the next."""
 EXPORT_PAUSE = (0.5, 2.5)
 """Seconds from one export to the next."""
 
@@ -55,7 +57,7 @@ class Client:
         async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=60) as http:
             while not self._stopping.is_set():
                 await act(http)
-                await asyncio.sleep(self.random.uniform(0.02, 0.2))
+                await asyncio.sleep(self.random.uniform(*PAUSE))
 
     async def _ask(self, http: httpx.AsyncClient, what: str, method: str, path: str, **request: Any) -> httpx.Response:
         """One attempt. Raises httpx.TransportError."""
