@@ -11,6 +11,7 @@ MINUTES ?= 2
 QUICK ?=
 PART ?=
 SEED ?=
+FAILOVERS ?=
 ROWS ?= 1000000 5000000
 ROUNDS ?= 3
 ENGINE ?= podman
@@ -80,6 +81,9 @@ test-backup: $(VENV)/.dev ## backup, destroy, restore, verify; refusals; install
 test-containers: $(VENV)/.dev ## the stack in podman: kills, silence, scaling, rolling, outages, restores (ten minutes); installs podman
 	ops/test-containers $(T)
 
+test-failover: $(VENV)/.dev ## FAILOVERS=20 of the profile ha in podman, from a SEED, under load; installs podman (forty minutes)
+	FAILOVERS=$(FAILOVERS) SEED=$(SEED) ops/test-failover $(T)
+
 image: ## localhost/erp, the one image for API, worker and migrations; PYTHON_IMAGE and EXTRAS can be set
 	$(ENGINE) build --tag localhost/erp:latest --build-arg REVISION=$$(git rev-parse --short HEAD) \
 	  $(if $(PYTHON_IMAGE),--build-arg PYTHON_IMAGE=$(PYTHON_IMAGE)) $(if $(EXTRAS),--build-arg EXTRAS="$(EXTRAS)") .
@@ -131,4 +135,4 @@ $(VENV)/.dev: pyproject.toml ops/constraints.txt | $(VENV)/bin/python
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.up
 
-.PHONY: help up test test-real test-fuzz chaos soak bank shop bench bench-exports bench-scaling test-browser test-attacks test-clients test-postgres15 test-upgrade test-backup test-pooler test-containers image image-ha sbom secrets roll lint types format constraints clean
+.PHONY: help up test test-real test-fuzz chaos soak bank shop bench bench-exports bench-scaling test-browser test-attacks test-clients test-postgres15 test-upgrade test-backup test-pooler test-containers test-failover image image-ha sbom secrets roll lint types format constraints clean

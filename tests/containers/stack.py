@@ -21,7 +21,10 @@ PASSWORD = "correct-Horse-7-battery"
 
 _HANDED_ON = {"ERP_COMPOSE_FILES"}
 
-Service = Literal["api", "worker", "db", "migrate", "balancer", "replica", "backup", "wal", "restore", "prometheus"]
+Service = Literal[
+    "api", "worker", "db", "migrate", "balancer", "replica", "backup", "wal", "restore", "prometheus",
+    "db1", "db2", "db3", "etcd1", "etcd2", "etcd3",
+]  # fmt: skip
 
 
 class CommandFailed(Exception):
@@ -29,10 +32,14 @@ class CommandFailed(Exception):
 
 
 class Stack:
-    """One project; `url` is the balancer's address on this machine, `image` the release that came up first."""
+    """One project; `url` is the balancer's address on this machine, `image` the release that came up first.
 
-    def __init__(self, image: str, directory: Path) -> None:
-        self.image = image
+    Two projects on one machine need different networks: `front_subnet` is that of the balancer."""
+
+    def __init__(
+        self, image: str, directory: Path, *, project: str = PROJECT, front_subnet: str = "10.89.173.0/24"
+    ) -> None:
+        self.image, self.project = image, project
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.up_seconds = 0.0
@@ -41,14 +48,15 @@ class Stack:
         self.secrets = directory / "secrets"
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ERP_") or name in _HANDED_ON},
-            "COMPOSE_PROJECT_NAME": PROJECT,
+            "COMPOSE_PROJECT_NAME": project,
             "ERP_IMAGE": image,
             "ERP_BACKUP_IMAGE": os.environ["ERP_TEST_BACKUP_IMAGE"],
             "ERP_SECRETS": str(self.secrets),
             "ERP_HTTP": self.url.removeprefix("http://"),
             "ERP_HTTPS": self.tls_url.removeprefix("https://"),
             "ERP_PROMETHEUS": self.prometheus_url.removeprefix("http://"),
-            "ERP_FRONT_SUBNET": "10.89.173.0/24",
+            "ERP_FRONT_SUBNET": front_subnet,
+            "ERP_HA_NETWORK": front_subnet.replace("10.89.", "10.90.").removesuffix(".0/24"),
             # all of these clients have one address
             "ERP_REQUESTS_PER_10_SECONDS": "1000000",
             "ERP_CONNECTIONS_PER_ADDRESS": "1000",
@@ -103,7 +111,7 @@ class Stack:
     async def remove(self, service: Service, volume: str) -> None:
         """The container and what it kept."""
         await self.discard(await self.containers(service, running=False))
-        await self.run("podman", "volume", "rm", f"{PROJECT}_{volume}")
+        await self.run("podman", "volume", "rm", f"{self.project}_{volume}")
 
     async def discard(self, containers: list[str]) -> None:
         """Stopped within a second or killed, and removed."""
@@ -114,7 +122,7 @@ class Stack:
 
     async def down(self) -> None:
         """Containers, volumes and networks are gone afterwards, whatever state they were in."""
-        ours = ("--filter", f"label=com.docker.compose.project={PROJECT}", "--quiet")
+        ours = ("--filter", f"label=com.docker.compose.project={self.project}", "--quiet")
         if containers := (await self.run("podman", "container", "ls", "--all", *ours)).split():
             await self.discard(containers)
         for kind in ("volume", "network"):
@@ -125,7 +133,7 @@ class Stack:
         """Their names, in order of their numbers."""
         found = await self.run(
             "podman", "ps", *([] if running else ["--all"]), "--format", "{{.Names}}",
-            "--filter", f"label=com.docker.compose.project={PROJECT}",
+            "--filter", f"label=com.docker.compose.project={self.project}",
             "--filter", f"label=com.docker.compose.service={service}",
         )  # fmt: skip
         return sorted(found.split(), key=lambda name: int(name.rpartition("_")[2]))
@@ -172,7 +180,13 @@ class Stack:
 
     async def logs(self) -> str:
         names = await self.run(
-            "podman", "ps", "--all", "--format", "{{.Names}}", "--filter", f"label=com.docker.compose.project={PROJECT}"
+            "podman",
+            "ps",
+            "--all",
+            "--format",
+            "{{.Names}}",
+            "--filter",
+            f"label=com.docker.compose.project={self.project}",
         )
         told = []
         for name in names.split():

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.containers.archive import metrics, wal_archived
 from tests.containers.books import Say, nothing_lost_or_doubled
 from tests.containers.clients import EXPORTED, POSTED, STOCK
 from tests.containers.stack import PROJECT, CommandFailed, Stack, timed
@@ -18,9 +19,7 @@ SUMS = (
     "select json_agg(row) from (select item_id, location_id, sum(on_hand), count(*) from stock_balances"
     " group by 1, 2 order by 1, 2) row"
 )
-METRICS = "import urllib.request; print(urllib.request.urlopen('http://backup:9100/metrics.txt').read().decode())"
 DATA = "/var/lib/postgresql/18/docker"
-KEPT_UNTIL = "erp_backup_log_kept_until_timestamp_seconds"
 RESTORE = ("--profile", "restore", "run", "--rm", "-T", "--no-deps", "restore")
 
 
@@ -165,21 +164,6 @@ async def taken_now(stack: Stack, backup: str) -> bool:
             return False
         raise
     return True
-
-
-async def metrics(stack: Stack) -> dict[str, float] | None:
-    """What Prometheus would scrape, from its network; None if podman's name server did not answer."""
-    (worker, *_) = await stack.containers("worker")
-    try:
-        lines = (await stack.inside(worker, "python", "-c", METRICS)).splitlines()
-    except CommandFailed:
-        return None
-    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line)}
-
-
-async def wal_archived(stack: Stack, until: float) -> bool:
-    values = await metrics(stack)
-    return values is not None and values.get(KEPT_UNTIL, 0.0) > until
 
 
 async def database_answers(stack: Stack) -> bool:
