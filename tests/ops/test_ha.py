@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from erp_service.db.servers.addresses import parse
 from patroni.config import Config
 from patroni.exceptions import ConfigParseError
 from patroni.validator import schema
 
-from erp_service.db.addresses import parse
 from ops.ha.configuration import of_node, shared
 from ops.ha.data import Refused, give_back, take_over
 
@@ -115,8 +115,28 @@ def test_only_servers_reach_etcd(compose: dict[str, Any]) -> None:
     services = {name: {**_merged(service), **service} for name, service in compose["services"].items()}
     inside = {name for name, service in services.items() if "etcd" in (service.get("networks") or [])}
     assert inside == {*NODES, *ETCD}
-    assert compose["networks"]["etcd"] == {"internal": True}
-    assert all(services[name]["networks"] == ["etcd"] and "ports" not in services[name] for name in ETCD)
+    assert compose["networks"]["etcd"]["internal"] is True
+    for name in ETCD:
+        assert "ports" not in services[name]
+        # in the other network there is nothing but the figures for Prometheus
+        said = environment(compose, name)
+        inner = services[name]["networks"]["etcd"]["ipv4_address"]
+        assert said["ETCD_LISTEN_CLIENT_URLS"] == f"http://127.0.0.1:2379,http://{inner}:2379"
+        assert said["ETCD_LISTEN_PEER_URLS"] == f"http://{inner}:2380"
+
+
+def test_servers_and_etcd_need_no_name_server_for_each_other(compose: dict[str, Any]) -> None:
+    """A leader that was cut off waited a minute for one, and stopped that much too late."""
+    own = {name: compose["services"][name]["networks"]["etcd"]["ipv4_address"] for name in (*NODES, *ETCD)}
+    for node in NODES:
+        said = environment(compose, node)
+        assert said["ERP_NODE_ADDRESS"] == own[node]
+        assert said["ERP_ETCD"] == ",".join(f"{own[member]}:2379" for member in ETCD)
+    for member in ETCD:
+        said = environment(compose, member)
+        assert said["ETCD_INITIAL_CLUSTER"] == ",".join(f"{name}=http://{own[name]}:2380" for name in ETCD)
+        assert said["ETCD_ADVERTISE_CLIENT_URLS"] == f"http://{own[member]}:2379"
+        assert said["ETCD_INITIAL_ADVERTISE_PEER_URLS"] == f"http://{own[member]}:2380"
 
 
 def _merged(service: Mapping[str, Any]) -> Mapping[str, Any]:
