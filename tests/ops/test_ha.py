@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from erp_service.db.servers.addresses import parse
 from patroni.config import Config
 from patroni.exceptions import ConfigParseError
 from patroni.validator import schema
 
+from erp_service.db.servers.addresses import parse
 from ops.ha.configuration import of_node, shared
 from ops.ha.data import Refused, give_back, take_over
 

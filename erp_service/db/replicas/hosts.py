@@ -27,10 +27,13 @@ class Standby:
         self._connections: set[asyncpg.Connection] = set()
 
     @asynccontextmanager
-    async def connection(self, *, authority: bool = False) -> AsyncIterator[asyncpg.Connection]:
+    async def connection(
+        self, *, authority: bool = False, seconds: float = CONNECT_SECONDS
+    ) -> AsyncIterator[asyncpg.Connection]:
+        """Raises TimeoutError if there is none within `seconds`."""
         pool = self._authority_pool if authority else self._pool
         async with AsyncExitStack() as stack:
-            async with timeout(CONNECT_SECONDS):
+            async with timeout(seconds):
                 connection = await stack.enter_async_context(pool.connection())
             self._connections.add(connection)
             try:

@@ -25,7 +25,7 @@ from erp_service.db.replicas import state
 from erp_service.db.replicas.hosts import Standby, Standbys
 from erp_service.db.replicas.leader_watch import Known, LeaderWatch
 from erp_service.db.replicas.state import AWAY, BEHIND, BUSY, FORKED, PROMOTED, UNKNOWN, LagMeter, Mark
-from erp_service.db.replicas.without_leader import TOO_LONG_AGO, Choice, Replayed, Unfit
+from erp_service.db.replicas.without_leader import PATIENCE_SECONDS, TOO_LONG_AGO, Choice, Replayed, Unfit
 from erp_service.db.servers.addresses import Host
 from erp_service.observability import telemetry
 
@@ -144,7 +144,8 @@ class Replica:
         try:
             await self._choice.make()
             standby = self._standbys.current
-            async with self._as_unavailable(standby), standby.connection(authority=authority) as connection:
+            connecting = standby.connection(authority=authority, seconds=PATIENCE_SECONDS)
+            async with self._as_unavailable(standby), connecting as connection:
                 yield connection, await self._replayed.mark(standby, connection)
         except Unfit as exc:
             self._choice.forget()

@@ -11,7 +11,7 @@ There is no position to wait for then. What a standby must have instead:
 A standby that was promoted meanwhile, or follows one that was, is read as well: its timeline is a later one."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import NamedTuple
 
@@ -23,7 +23,10 @@ from erp_service.db.replicas.hosts import Standby, Standbys
 from erp_service.db.replicas.leader_watch import Known, LeaderWatch
 from erp_service.db.replicas.state import AWAY, BEHIND, FORKED, Mark, Row
 
-_ANSWER_SECONDS = 0.5
+_ANSWER_SECONDS = 0.5  # that all standbys have to answer; beyond it, whichever answers first will do
+PATIENCE_SECONDS = 3.0
+"""For one step of a read that can go nowhere else: hosts may be busy because another was lost."""
+
 _REPLAY_SECONDS = 1.0
 _STILL_SECONDS = 0.25
 
@@ -98,19 +101,30 @@ async def survey(standbys: Standbys, known: Known) -> Candidate:
     """The standby that has most. The others are left. Raises Unfit if none answers that belongs to this primary."""
     current = standbys.current
     others = [standbys.standby_of(host) for host in standbys.hosts if host != current.host]
+    # the current one is the first, and stays unless another has more
+    looks = [asyncio.ensure_future(_candidate(standby, known)) for standby in (current, *others)]
     try:
-        answers = await asyncio.gather(*(_candidate(standby, known) for standby in (current, *others)))
+        found = await _answers(looks)
+        if not found:
+            raise Unfit(AWAY)
     except BaseException:
         _leave(others)
         raise
-    found = [answer for answer in answers if answer is not None]
-    if not found:
-        _leave(others)
-        raise Unfit(AWAY)
-    # the current one is the first, and stays unless another has more
+    finally:
+        for look in looks:
+            look.cancel()
     best = max(found, key=lambda candidate: (candidate.timeline, candidate.received))
     _leave(standby for standby in others if standby is not best.standby)
     return best
+
+
+async def _answers(looks: Sequence[asyncio.Future[Candidate | None]]) -> list[Candidate]:
+    """In the order of `looks`."""
+    waiting: set[asyncio.Future[Candidate | None]] = set(looks)
+    _, waiting = await asyncio.wait(waiting, timeout=_ANSWER_SECONDS)
+    while waiting and not any(look.done() and look.result() for look in looks):
+        _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    return [candidate for look in looks if look.done() and (candidate := look.result()) is not None]
 
 
 def _leave(standbys: Iterable[Standby]) -> None:
@@ -120,7 +134,7 @@ def _leave(standbys: Iterable[Standby]) -> None:
 
 async def _candidate(standby: Standby, known: Known) -> Candidate | None:
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS), standby.connection() as connection:
+        async with asyncio.timeout(PATIENCE_SECONDS), standby.connection(seconds=PATIENCE_SECONDS) as connection:
             row = await connection.fetchrow(state.ALONE)
     except DATABASE_ERRORS:
         return None
@@ -149,7 +163,7 @@ class Replayed:
         began = still_since = monotonic()
         position = -1
         while True:
-            row = await connection.fetchrow(state.ALONE, timeout=_ANSWER_SECONDS)
+            row = await connection.fetchrow(state.ALONE, timeout=PATIENCE_SECONDS)
             mark = self._fit(row)
             if row["position"] != position:
                 position, still_since = row["position"], monotonic()
