@@ -220,3 +220,5 @@ def _ensure_roles(cluster: Cluster) -> None:
             if db.execute("select from pg_roles where rolname = %s", [role]).fetchone() is None:
                 db.execute(sql.SQL("create role {}").format(sql.Identifier(role)))
             db.execute(sql.SQL("alter role {} login nosuperuser").format(sql.Identifier(role)))
+        # as in ops/postgres/init
+        db.execute("grant pg_read_all_stats to erp_reader")

@@ -72,8 +72,10 @@ def _stopped(data: Path) -> bool:
 
 
 def _roles(authentication: Mapping[str, Any]) -> list[str]:
-    """By which standbys follow and rewind: an older stack, or a plain one, may not have them."""
-    statements = []
+    """By which standbys follow and rewind, and a right by which readers of a standby see which timeline it follows: an
+    older stack, or a plain one, may not have them."""
+    is_there = "if exists (select from pg_roles where rolname = 'erp_reader')"
+    statements = [f"do $$begin {is_there} then grant pg_read_all_stats to erp_reader; end if; end$$"]
     for kind, attributes in (("replication", "login replication"), ("rewind", "login")):
         name, password = authentication[kind]["username"], authentication[kind]["password"].replace("'", "''")
         missing = f"if not exists (select from pg_roles where rolname = '{name}') then create role {name}; end if;"

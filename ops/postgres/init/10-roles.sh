@@ -15,6 +15,8 @@ create role erp_owner login password :'owner';
 create role erp_api login password :'api';
 create role erp_worker login password :'worker';
 create role erp_reader login password :'reader';
+-- a standby shows to no other role which timeline it follows, so after a failover nobody would read it for minutes
+grant pg_read_all_stats to erp_reader;
 create role erp_replica login replication password :'replica';
 create role erp_backup login replication password :'backup';
 alter database :"database" owner to erp_owner;
