@@ -38,10 +38,19 @@ def secrets(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def environment(compose: Mapping[str, Any], node: str) -> dict[str, str]:
-    """As compose makes it, where nothing is set."""
-    entries = {**compose["x-node-environment"], **compose["services"][node]["environment"]}
-    return {name: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value) for name, value in entries.items() if name != "<<"}
+def where_nothing_is_set(value: str) -> str:
+    return re.sub(r"\$\{\w+:-(.*?)\}", r"\1", value)
+
+
+def environment(compose: Mapping[str, Any], service: str) -> dict[str, str]:
+    """Of a server or a member of etcd, as compose makes it."""
+    shared = compose["x-etcd-environment" if service in ETCD else "x-node-environment"]
+    entries = {**shared, **compose["services"][service]["environment"]}
+    return {name: where_nothing_is_set(value) for name, value in entries.items() if name != "<<"}
+
+
+def inner_address(compose: Mapping[str, Any], service: str) -> str:
+    return where_nothing_is_set(compose["services"][service]["networks"]["etcd"]["ipv4_address"])
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -120,14 +129,14 @@ def test_only_servers_reach_etcd(compose: dict[str, Any]) -> None:
         assert "ports" not in services[name]
         # in the other network there is nothing but the figures for Prometheus
         said = environment(compose, name)
-        inner = services[name]["networks"]["etcd"]["ipv4_address"]
+        inner = inner_address(compose, name)
         assert said["ETCD_LISTEN_CLIENT_URLS"] == f"http://127.0.0.1:2379,http://{inner}:2379"
         assert said["ETCD_LISTEN_PEER_URLS"] == f"http://{inner}:2380"
 
 
 def test_servers_and_etcd_need_no_name_server_for_each_other(compose: dict[str, Any]) -> None:
     """A leader that was cut off waited a minute for one, and stopped that much too late."""
-    own = {name: compose["services"][name]["networks"]["etcd"]["ipv4_address"] for name in (*NODES, *ETCD)}
+    own = {name: inner_address(compose, name) for name in (*NODES, *ETCD)}
     for node in NODES:
         said = environment(compose, node)
         assert said["ERP_NODE_ADDRESS"] == own[node]

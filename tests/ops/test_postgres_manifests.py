@@ -86,7 +86,11 @@ def test_roles_are_those_of_compose_and_of_the_grants() -> None:
     # a migration that came before the operator's roles would grant nothing
     assert initdb["postInitSQL"] == [f"create role {name}" for name in names]
     for role in managed:
-        assert role.keys() == {"name", "login", "superuser", "passwordSecret"}, "no right beside the grants"
+        assert role.keys() - {"inRoles"} == {"name", "login", "superuser", "passwordSecret"}, (
+            "no right beside the grants"
+        )
+        beside = ["pg_read_all_stats"] if role["name"] == "erp_reader" else []
+        assert role.get("inRoles", []) == beside, "as ops/postgres/init"
         assert (role["login"], role["superuser"]) == (True, False)
     assert spec()["enableSuperuserAccess"] is False
 
