@@ -19,6 +19,7 @@ NAMES = (
     "exports",
     "imports",
     "operations",
+    "console",
 )
 
 FEATURES: tuple[Feature, ...] = tuple(pkgutil.resolve_name(f"erp_service.{name}.feature:FEATURE") for name in NAMES)

@@ -134,6 +134,15 @@ class TurnoverLine(Struct):
     currency: _Currency
 
 
+class MovementsOfDay(Struct):
+    """The movements of all items on one day, by `occurred_at`."""
+
+    day: Annotated[date, Meta(description="in the company's time zone")]
+    entries: Annotated[int, Meta(description="ledger entries")]
+    value_in: Annotated[Decimal, Meta(description="what entries added to the value of the stock, whatever their kind")]
+    value_out: Annotated[Decimal, Meta(description="what entries took from it, above zero")]
+
+
 class Summary(Struct):
     """The stock in a few figures, all of one time; those of some locations if they are named."""
 
@@ -144,6 +153,9 @@ class Summary(Struct):
     low_stock_items: Annotated[int, Meta(description="active items at or below their reorder point")]
     movements_last_7_days: Annotated[int, Meta(description="ledger entries whose `occurred_at` lies in them")]
     as_of: Annotated[datetime, Meta(description="the time of these figures")]
+    last_days: Annotated[
+        list[MovementsOfDay], Meta(description="today and the six days before it, oldest first, also those of no entry")
+    ]
 
 
 class SnapshotPage(Page[SnapshotLine]):

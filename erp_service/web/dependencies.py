@@ -8,8 +8,10 @@ from typing import Any
 from litestar import Litestar, Request
 
 from erp_service.access.principals import Principal
+from erp_service.access.roles import Role
 from erp_service.db.engine import Database
 from erp_service.db.sessions import ReadSession
+from erp_service.observability import telemetry
 from erp_service.registry.services import ServiceSet
 
 
@@ -36,3 +38,9 @@ def principal(request: Request[Any, Any, Any]) -> Principal:
     """The dependency `who`. It cannot fail where a role is declared, so it cannot make the session of the same handler
     leak."""
     return request.user  # type: ignore[no-any-return]
+
+
+def anonymous(request: Request[Any, Any, Any]) -> Principal:
+    """A caller who has not signed in yet."""
+    client = request.client
+    return Principal(None, Role.VIEWER, telemetry.request_id(request.scope), client.host if client else None)

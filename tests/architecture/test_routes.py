@@ -22,6 +22,11 @@ from erp_service.web.routing import PUBLIC, post
 from tests.architecture.assembled import APP, HANDLERS, IDS, SETTINGS
 
 OPEN = {
+    "/console",
+    "/console/{view:path}",
+    "/console/assets/{name:str}",
+    "/console/session",
+    "/console/session/refresh",
     "/api/v1/auth/login",
     "/api/v1/auth/refresh",
     "/health",

@@ -2,10 +2,11 @@
 
 import csv
 import io
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import httpx
@@ -420,6 +421,10 @@ async def test_the_summary_counts_what_is_there_now(
     empty = (await viewer.get(f"{REPORTS}/summary")).json()
     moment = empty.pop("as_of")
     assert moment.endswith("Z")
+    today = datetime.now(UTC).date()
+    assert {day["day"] for day in empty["last_days"]} >= {str(today - timedelta(days=n)) for n in range(1, 6)}
+    assert {day.pop("entries") for day in empty["last_days"]} == {0}
+    assert len(empty.pop("last_days")) == 7
     assert empty == {
         "active_items": 0,
         "locations": 0,
@@ -440,6 +445,29 @@ async def test_the_summary_counts_what_is_there_now(
     full = (await viewer.get(f"{REPORTS}/summary")).json()
     assert (full["active_items"], full["locations"], full["stock_value"]) == (1, 1, "5")
     assert full["movements_last_7_days"] == 1
+
+
+async def test_the_summary_says_what_came_in_and_went_out_on_each_day_of_the_company(
+    admin: httpx.AsyncClient, viewer: httpx.AsyncClient, post: Post, owner: asyncpg.Connection
+) -> None:
+    """Two minutes apart, and on two days: midnight is that of the company."""
+    zone = ZoneInfo("Europe/Berlin")
+    await owner.execute("update company set timezone = 'Europe/Berlin'")
+    await make_item(admin, "BOLT")
+    await make_place(admin, "MAIN")
+    midnight = datetime.combine(datetime.now(zone).date() - timedelta(days=2), time.min, zone)
+    await post("IN", "BOLT", "MAIN", "4", unit_cost="1.25", at=midnight - timedelta(minutes=1))
+    await post("IN", "BOLT", "MAIN", "4", unit_cost="1.25", at=midnight + timedelta(minutes=1))
+    await post("OUT", "BOLT", "MAIN", "2", at=midnight + timedelta(minutes=2))
+    days = (await viewer.get(f"{REPORTS}/summary")).json()["last_days"]
+    assert [(day["entries"], day["value_in"], day["value_out"]) for day in days[-4:-1]] == [
+        (1, "5", "0"),
+        (2, "5", "2.5"),
+        (0, "0", "0"),
+    ]
+    assert days[-3]["day"] == str(midnight.date())
+    elsewhere = (await viewer.get(f"{REPORTS}/summary", params={"location": "MAIN"})).json()["last_days"]
+    assert elsewhere == days
 
 
 async def test_a_span_is_the_last_year_in_whole_months_unless_it_is_given(

@@ -30,18 +30,12 @@ from erp_service.auth.routes.new_user import HASHED_FIRST
 from erp_service.auth.schemas import NewUser, PasswordChange, RefreshRequest, TokenPair, UserOut
 from erp_service.auth.tokens import TokenClaims
 from erp_service.db.sessions import ReadSession, WriteSession
-from erp_service.observability import telemetry
+from erp_service.web.dependencies import anonymous
 from erp_service.web.responses import ApiResponse, created, tagged
 from erp_service.web.routing import PUBLIC, get, post, put
 
 _BASE = "/api/v1/auth"
 _TAGS = ["auth"]
-
-
-def _anonymous(request: Request[Any, Any, Any]) -> Principal:
-    """A caller who has not signed in yet."""
-    client = request.client
-    return Principal(None, Role.VIEWER, telemetry.request_id(request.scope), client.host if client else None)
 
 
 def _uncached(pair: TokenPair) -> ApiResponse[TokenPair]:
@@ -80,7 +74,7 @@ async def login(request: Request[Any, Any, Any], login: NamedDependency[LoginCon
     signed in before. More than 20 sign-ins of an account in a minute are 429, too, unless the operator set another
     limit."""
     credentials = await login_form.read_credentials(request)
-    pair = await sessions.sign_in(login, _anonymous(request), credentials, request.headers.get("user-agent"))
+    pair = await sessions.sign_in(login, anonymous(request), credentials, request.headers.get("user-agent"))
     return _uncached(pair)
 
 
@@ -99,7 +93,7 @@ async def refresh(
 ) -> ApiResponse[TokenPair]:
     """A refresh token can be used once. A second use ends the whole sign-in with its access tokens, since somebody else
     may have a copy."""
-    return _uncached(await sessions.refresh(login, _anonymous(request), data.refresh_token))
+    return _uncached(await sessions.refresh(login, anonymous(request), data.refresh_token))
 
 
 @post(

@@ -5,12 +5,14 @@ from typing import Any
 
 from sqlalchemy import Numeric, Select, column, exists, func, literal, literal_column, select, text, true
 
+from erp_service.company.queries import company_zone
 from erp_service.db.base import among
 from erp_service.db.sessions import Session
 from erp_service.inventory.models import Item, Location, StockBalance, StockEntry, StockValue
 from erp_service.inventory.queries.shares import levels_now, share
 from erp_service.inventory.queries.shares import of_item as item_row
 from erp_service.inventory.reservations.live import live_reserved
+from erp_service.reports.queries.last_days import last_days
 from erp_service.reports.queries.low_stock import IS_ACTIVE, reorder_point_of_item
 from erp_service.reports.schemas import Summary
 
@@ -18,8 +20,8 @@ from erp_service.reports.schemas import Summary
 async def summary(
     db: Session, *, currency: str, reorder_point: Decimal | None = None, locations: list[int] | None = None
 ) -> Summary:
-    """All figures, at the time of the statement; over all locations, or of some. `reorder_point` is that of items
-    without one."""
+    """All figures, at the time of the statement, and those of the last days after it; over all locations, or of some.
+    `reorder_point` is that of items without one."""
     b, e = StockBalance, StockEntry
     items = select(func.count()).select_from(Item).where(*IS_ACTIVE)
     places = select(func.count()).select_from(Location).where(Location.deleted_at.is_(None))
@@ -50,7 +52,8 @@ async def summary(
         recent.scalar_subquery(),
         func.statement_timestamp(),
     )
-    return Summary(*(await db.execute(statement)).one())
+    figures: tuple[Any, ...] = tuple((await db.execute(statement)).one())
+    return Summary(*figures, await last_days(db, await company_zone(db), locations))
 
 
 def _stock_value(locations: list[int] | None) -> Select[Any]:

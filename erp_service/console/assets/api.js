@@ -1,0 +1,109 @@
+// The public API, as any other program calls it.
+
+import { base, Offline, Problem, problemOf } from "./problem.js";
+import { accessToken, refresh, sessionEnded } from "./session.js";
+
+const API = `${base}/api/v1`;
+
+// `path` below /api/v1, or a whole one such as "/health/scaling". Raises Problem, Offline, or AbortError if `signal`
+// says that the answer is not wanted any more.
+async function send(method, path, { query, body, headers = {}, signal } = {}) {
+  const url = new URL((path.startsWith("/health") ? base : API) + path, location.origin);
+  for (const [name, value] of Object.entries(query ?? {})) {
+    if (value !== undefined && value !== null && value !== "") {
+      url.searchParams.set(name, value);
+    }
+  }
+  const once = async () => {
+    const all = { ...headers, Authorization: `Bearer ${accessToken()}` };
+    if (body !== undefined) {
+      all["Content-Type"] = "application/json";
+    }
+    try {
+      const content = body === undefined ? undefined : JSON.stringify(body);
+      return await fetch(url, { method, headers: all, body: content, signal, cache: "no-store" });
+    } catch (error) {
+      if (error.name === "AbortError") {
+        throw error;
+      }
+      throw new Offline(String(error));
+    }
+  };
+  let answer = await once();
+  if (answer.status === 401) {
+    await refreshed();
+    answer = await once();
+  }
+  if (!answer.ok) {
+    const problem = await problemOf(answer);
+    if (problem.status === 401) {
+      sessionEnded();
+    }
+    throw problem;
+  }
+  return answer;
+}
+
+async function refreshed() {
+  try {
+    await refresh();
+  } catch (error) {
+    if (error instanceof Problem && error.status === 401) {
+      sessionEnded();
+    }
+    throw error;
+  }
+}
+
+export async function get(path, query, options = {}) {
+  return (await send("GET", path, { query, ...options })).json();
+}
+
+export async function put(path, body) {
+  return (await send("PUT", path, { body })).json();
+}
+
+// Without a key, for what changes nothing, such as a look-up.
+export async function post(path, body, { key, signal } = {}) {
+  const headers = key ? { "Idempotency-Key": key } : {};
+  return (await send("POST", path, { body, headers, signal })).json();
+}
+
+// Server-sent events with a token, which an EventSource cannot send. Calls `listener(event, data)`; ends when the
+// stream ends. Raises as `get` does.
+export async function follow(path, listener, { signal, after } = {}) {
+  const headers = after ? { "Last-Event-ID": after } : {};
+  const answer = await send("GET", path, { headers, signal });
+  if (answer.status === 204) {
+    return;
+  }
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) {
+      return;
+    }
+    rest += value;
+    const blocks = rest.split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const fields = {};
+      for (const line of block.split("\n")) {
+        const [, name, text] = /^(\w+): ?(.*)$/.exec(line) ?? [];
+        if (name) {
+          fields[name] = text;
+        }
+      }
+      if (fields.data) {
+        listener(fields.event, JSON.parse(fields.data), fields.id);
+      }
+    }
+  }
+}
+
+// A key for one posting; made when its form is opened.
+export function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,148 @@
+// Which view stands at which address, and what is shown while nobody is signed in.
+
+import { get } from "./api.js";
+import { h } from "./dom.js";
+import { base, Offline, Problem, wordsOf } from "./problem.js";
+import { onSignedOut, refresh } from "./session.js";
+import { applyTheme, frame, may } from "./shell.js";
+import { loadTexts, t } from "./texts.js";
+import { heading, notice } from "./ui.js";
+import * as today from "./today.js";
+
+// A view is loaded when it is first opened; Today with the page.
+const VIEWS = [
+  [/^$/, "VIEWER", async () => today],
+  [/^\/stock$/, "VIEWER", () => import("./search.js")],
+  [/^\/stock\/low$/, "VIEWER", () => import("./low.js")],
+  [/^\/stock\/ledger$/, "VIEWER", () => import("./ledger.js")],
+  [/^\/stock\/items\/(\d+)$/, "VIEWER", () => import("./item.js")],
+  [/^\/stock\/post\/(in|out|transfer)$/, "STAFF", () => import("./posting.js")],
+  [/^\/stock\/post\/(adjustment)$/, "ADMIN", () => import("./posting.js")],
+];
+
+const app = document.getElementById("app");
+let me = null;
+// somebody is signed in, though they may not be known yet
+let entered = false;
+let leaving = new AbortController();
+
+export async function start() {
+  applyTheme();
+  await loadTexts();
+  const announcements = h("div", { id: "announcements", class: "hidden", "aria-live": "polite" });
+  document.body.append(announcements);
+  document.addEventListener("click", followLink);
+  addEventListener("popstate", () => show());
+  onSignedOut(() => {
+    if (entered) {
+      entered = false;
+      me = null;
+      show(t("signin.ended"));
+    }
+  });
+  await begin();
+}
+
+// With the session that the browser has, if it has one.
+async function begin() {
+  try {
+    await refresh();
+    await enter();
+  } catch (error) {
+    if (error instanceof Problem && error.status === 401) {
+      await show();
+    } else {
+      interrupted(error);
+    }
+  }
+}
+
+// Nothing can be shown yet: the service cannot be reached, or is not ready. What was signed in stays so.
+function interrupted(error) {
+  const again = () => begin();
+  app.replaceChildren(h("main", { class: "narrow" }, heading("erp_service"),
+    notice("bad", h("p", null, wordsOf(error)), h("button", { type: "button", onclick: again }, t("again")))));
+  if (error instanceof Offline) {
+    addEventListener("online", again, { once: true });
+  }
+}
+
+async function enter() {
+  entered = true;
+  try {
+    me = await get("/auth/me");
+  } catch (error) {
+    if (error instanceof Problem && error.slug === "password-change-required") {
+      await gate(() => import("./password.js"));
+      return;
+    }
+    throw error;
+  }
+  await show();
+}
+
+// A page that stands before all others until it is done.
+async function gate(load) {
+  leave();
+  const { view } = await load();
+  await view({ app, done: enter, redraw: () => gate(load) });
+}
+
+function leave() {
+  leaving.abort();
+  leaving = new AbortController();
+  return leaving.signal;
+}
+
+export function navigate(path, { replace = false } = {}) {
+  history[replace ? "replaceState" : "pushState"](null, "", `${base}/console${path}`);
+  show();
+}
+
+function followLink(event) {
+  const link = event.target.closest?.("a[href]");
+  const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
+  if (!link || !plain || link.target || event.defaultPrevented) {
+    return;
+  }
+  const url = new URL(link.href);
+  if (url.origin === location.origin && isConsole(url.pathname)) {
+    event.preventDefault();
+    navigate(url.pathname.slice(`${base}/console`.length) + url.search);
+  }
+}
+
+function isConsole(path) {
+  return path === `${base}/console` || path.startsWith(`${base}/console/`);
+}
+
+async function show(message) {
+  const signal = leave();
+  if (me === null) {
+    const { view } = await import("./sign-in.js");
+    view({ app, message, done: enter, redraw: () => show(message) });
+    return;
+  }
+  const here = location.pathname.slice(`${base}/console`.length).replace(/\/$/, "");
+  const { parts, main } = frame(me, here, () => show());
+  const found = VIEWS.map(([pattern, role, load]) => [pattern.exec(here), role, load]).find(([match]) => match);
+  app.replaceChildren(...parts);
+  scrollTo(0, 0);
+  if (!found || !may(me, found[1])) {
+    main.append(heading(t("notfound")), h("p", null, t(found ? "notallowed" : "notfound.text")));
+  } else {
+    const [[, ...params], , load] = found;
+    const { view } = await load();
+    if (signal.aborted) {
+      return;
+    }
+    const query = new URLSearchParams(location.search);
+    await view({ main, me, params, query, signal, navigate });
+  }
+  const title = main.querySelector("h1");
+  document.title = title ? `${title.textContent} · erp_service` : "erp_service";
+  // whoever cannot see hears where they are; a view that has a field to begin with has focused it already
+  if (!main.contains(document.activeElement)) {
+    title?.focus({ preventScroll: true });
+  }
+}

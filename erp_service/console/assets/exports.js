@@ -1,0 +1,106 @@
+// Exports in motion: each one that has not ended is followed by its events, from whichever instance answers.
+
+import { follow, get } from "./api.js";
+import { h } from "./dom.js";
+import { bytes, clock, count, duration, moment } from "./format.js";
+import { wordsOf } from "./problem.js";
+import { may } from "./shell.js";
+import { t } from "./texts.js";
+import { empty, every, loading, notice } from "./ui.js";
+
+const ENDED = new Set(["succeeded", "failed", "canceled", "expired"]);
+const SHOWN = 6;
+// a user may have a few streams at once, and another tab may want some of them
+const MOST_FOLLOWED = 3;
+const LIST_SECONDS = 10;
+
+export function exportList(me, signal) {
+  const place = h("div");
+  const rows = new Map();
+  const followed = new Set();
+
+  async function load() {
+    const query = { limit: SHOWN, mine: may(me, "ADMIN") ? "false" : undefined };
+    return (await get("/exports/jobs", query, { signal })).items;
+  }
+
+  function render(jobs) {
+    rows.clear();
+    for (const job of jobs) {
+      const row = h("li", { class: "export" });
+      rows.set(job.id, row);
+      show(job);
+    }
+    jobs.filter((job) => !ENDED.has(job.status)).forEach(watch);
+    return jobs.length ? h("ul", { class: "plain" }, [...rows.values()]) : empty(t("exports.none"));
+  }
+
+  function show(job) {
+    rows.get(job.id)?.replaceChildren(...parts(job));
+  }
+
+  async function watch({ id }) {
+    if (followed.has(id) || followed.size >= MOST_FOLLOWED) {
+      return;
+    }
+    followed.add(id);
+    let after;
+    let ended = false;
+    try {
+      while (!ended && !signal.aborted) {
+        await follow(`/exports/jobs/${id}/events`, (_, job, position) => {
+          after = position;
+          ended = ENDED.has(job.status);
+          show(job);
+        }, { signal, after });
+        // the instance stops: another goes on from here
+        await new Promise((resolve) => { setTimeout(resolve, ended ? 0 : 1000); });
+      }
+    } catch {
+      // too many streams, or no answer: the list is read again in a moment, and says what is wrong if that fails
+    } finally {
+      followed.delete(id);
+    }
+  }
+
+  async function again() {
+    try {
+      const jobs = await load();
+      if (jobs.some(({ id }) => !rows.has(id)) || jobs.length !== rows.size) {
+        place.replaceChildren(render(jobs));
+      } else {
+        jobs.filter(({ id }) => !followed.has(id)).forEach(show);
+        jobs.filter((job) => !ENDED.has(job.status)).forEach(watch);
+      }
+    } catch (error) {
+      if (!signal.aborted) {
+        place.replaceChildren(notice("bad", wordsOf(error)));
+        rows.clear();
+      }
+    }
+  }
+
+  loading(place, load, render, { signal });
+  every(LIST_SECONDS, again, signal);
+  return place;
+}
+
+function parts(job) {
+  const { progress, result } = job;
+  const running = job.status === "running" || job.status === "canceling";
+  const name = [h("strong", null, job.dataset), ` ${job.format.toUpperCase()}`];
+  const state = h("span", { class: `state ${job.status}` }, t(`export.${job.status}`));
+  const line = h("div", { class: "line" }, h("span", null, name), state);
+  if (running) {
+    const bar = h("progress", { max: 100, value: progress.percent ?? undefined, "aria-label": t("exports.progress", { dataset: job.dataset }) });
+    const rowsDone = t("exports.rows", { rows: count(progress.rows_done) });
+    const left = progress.eta_seconds === null ? "" : ` · ${t("exports.left", { time: duration(progress.eta_seconds) })}`;
+    return [line, bar, h("small", null, rowsDone + left)];
+  }
+  if (job.status === "queued") {
+    return [line, h("small", null, t("exports.since", { time: clock(job.created_at) }))];
+  }
+  const size = result ? ` · ${t("exports.rows", { rows: count(result.rows) })} · ${bytes(result.bytes)}` : "";
+  const why = job.error ? ` · ${job.error.title}` : "";
+  return [line, h("small", null, moment(job.finished_at ?? job.created_at) + size + why)];
+}
