@@ -42,13 +42,15 @@ async def open_session(
 @post(f"{cookie.PATH}/refresh", role=PUBLIC, scope=Keys.NONE, status_code=200, include_in_schema=False)
 async def refresh_session(
     request: Request[Any, Any, Any], settings: NamedDependency[Settings], login: NamedDependency[LoginContext]
-) -> ApiResponse[ConsoleToken]:
-    """Takes no body. The token in the cookie works once: the page sees to it that of two tabs one asks at a time."""
+) -> ApiResponse[ConsoleToken] | ApiResponse[None]:
+    """Takes no body. 204 if there is no cookie: nobody is signed in, and nothing is wrong.
+
+    The token in the cookie works once: the page sees to it that of two tabs one asks at a time."""
     require_own(request.headers, settings.public_url)
     token = request.cookies.get(cookie.name(settings))
+    if not token:
+        return ApiResponse(None, status_code=204)
     try:
-        if not token:
-            raise RefreshRefused("There is no session in this browser.")
         return _signed_in(settings, await sessions.refresh(login, anonymous(request), token))
     except RefreshRefused as refusal:
         refusal.headers["Set-Cookie"] = cookie.removed(settings)

@@ -19,8 +19,9 @@ function responsive(label, draw, table) {
   return figure;
 }
 
-// `groups`: [{label, bars: [{value, kind, title}]}]; values are decimal strings at or above zero.
-export function barChart(label, groups, table) {
+// `groups`: [{label, bars: [{value, kind, title}]}]; values are decimal strings at or above zero. `scale` is the text of
+// the highest one.
+export function barChart(label, groups, scale, table) {
   const most = Math.max(...groups.flatMap(({ bars }) => bars.map(({ value }) => forDrawing(value))), 0);
   return responsive(label, (width) => {
     const step = width / groups.length;
@@ -38,7 +39,7 @@ export function barChart(label, groups, table) {
             svg("title", null, title));
         }),
         svg("text", { x: middle, y: HEIGHT - 7, "text-anchor": "middle" }, under));
-    }).concat(svg("line", { class: "axis", x1: 0, x2: width, y1: HEIGHT - BELOW + 0.5, y2: HEIGHT - BELOW + 0.5 }));
+    }).concat(svg("line", { class: "axis", x1: 0, x2: width, y1: ABOVE - 0.5, y2: ABOVE - 0.5 }), svg("text", { x: 0, y: 12 }, scale), svg("line", { class: "axis", x1: 0, x2: width, y1: HEIGHT - BELOW + 0.5, y2: HEIGHT - BELOW + 0.5 }));
   }, table);
 }
 

@@ -13,7 +13,7 @@ const DAYS = 90;
 const DAY_MILLISECONDS = 86_400_000;
 
 export async function view({ main, me, params: [id], signal }) {
-  const place = h("div");
+  const place = h("div", { class: "stack" });
   main.append(place);
   const own = { item_id: id };
   await loading(place, async () => {

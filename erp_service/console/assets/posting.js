@@ -29,8 +29,8 @@ export async function view({ main, me, params: [kind], query, signal }) {
 
   const form = h("form", { class: "posting", onsubmit: submit, novalidate: true },
     h("fieldset", null, h("legend", null, t("post.stays")), [...places, "reference_no", "reason"].map((name) => fields[name]?.element)),
-    h("fieldset", null, h("legend", null, t("post.next")), ["item", "quantity", "unit", "unit_cost"].map((name) => fields[name]?.element),
-      chosen, button));
+    h("fieldset", null, h("legend", null, t("post.next")), fields.item.element, chosen,
+      h("div", { class: "pair" }, ["quantity", "unit"].map((name) => fields[name].element)), fields.unit_cost?.element, button));
   main.append(heading(t(`post.${kind}`), tabs(kind, me)), said, form, list);
 
   const control = (name) => fields[name].control;

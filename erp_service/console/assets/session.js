@@ -64,7 +64,11 @@ export function takeToken(accessToken) {
 // Raises Problem if there is no session, Offline if there is no answer.
 export function refresh() {
   refreshing ??= alone(async () => {
-    token = (await (await ask("/refresh", { method: "POST" })).json()).access_token;
+    const answer = await ask("/refresh", { method: "POST" });
+    if (answer.status === 204) {
+      throw new Problem(401, { type: "/problems/no-session", title: "" });
+    }
+    token = (await answer.json()).access_token;
   }).finally(() => { refreshing = null; });
   return refreshing;
 }

@@ -5,7 +5,7 @@ import { barChart } from "./chart.js";
 import { clusterLine } from "./cluster.js";
 import { h } from "./dom.js";
 import { exportList } from "./exports.js";
-import { clock, count, day, money, weekday, zone } from "./format.js";
+import { clock, count, day, forDrawing, money, weekday, zone } from "./format.js";
 import { address, may } from "./shell.js";
 import { t } from "./texts.js";
 import { card, every, heading, loading, table } from "./ui.js";
@@ -54,7 +54,12 @@ function days({ last_days: rows, currency }) {
   const cells = rows.map((row) => [day(row.day), count(row.entries), whole(row.value_in), whole(row.value_out)]);
   const columns = [[t("day"), ""], [t("today.movements"), "number"], [t("today.in"), "number"], [t("today.out"), "number"]];
   const legend = h("p", { class: "legend" }, h("span", { class: "in" }, t("today.in")), h("span", { class: "out" }, t("today.out")));
-  return [legend, barChart(t("today.days"), groups, plainTable(columns, cells))];
+  return [legend, barChart(t("today.days"), groups, whole(highest(rows)), plainTable(columns, cells))];
+}
+
+function highest(rows) {
+  const values = rows.flatMap((row) => [row.value_in, row.value_out]);
+  return values.reduce((most, value) => (forDrawing(value) > forDrawing(most) ? value : most));
 }
 
 // In a chart's shadow: no place to scroll to by keyboard.

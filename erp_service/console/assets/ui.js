@@ -25,7 +25,7 @@ export function empty(text) {
 export function table(caption, columns, rows) {
   const head = columns.map(([title, kind]) => h("th", { scope: "col", class: kind }, title));
   const lines = rows.map((cells) => h("tr", null, cells.map((cell, index) => h("td", { class: columns[index][1] }, cell))));
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+  return h("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": caption },
     h("table", null, h("caption", { class: "hidden" }, caption), h("thead", null, h("tr", null, head)),
       h("tbody", null, lines)));
 }
@@ -75,7 +75,7 @@ export async function loading(container, load, render, { signal, quiet = false }
   try {
     const data = await load();
     if (!signal?.aborted) {
-      container.replaceChildren(...[render(data)].flat());
+      container.replaceChildren(...[render(data)].flat(Infinity));
     }
   } catch (error) {
     if (error.name === "AbortError" || signal?.aborted) {

@@ -52,8 +52,8 @@ async def summary(
         recent.scalar_subquery(),
         func.statement_timestamp(),
     )
-    figures: tuple[Any, ...] = tuple((await db.execute(statement)).one())
-    return Summary(*figures, await last_days(db, await company_zone(db), locations))
+    figures = (await db.execute(statement)).one()
+    return Summary(*[*figures, await last_days(db, await company_zone(db), locations)])
 
 
 def _stock_value(locations: list[int] | None) -> Select[Any]:
