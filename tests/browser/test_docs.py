@@ -1,53 +1,17 @@
 """/docs in headless Chromium, with no network but the service itself."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
-from selenium.webdriver import Chrome, ChromeOptions
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions as seen
 from selenium.webdriver.support.wait import WebDriverWait
 
-from erp_service.auth.users import first_super_admin
-from erp_service.db.engine import Database
-from erp_service.settings import Settings
-from erp_service.standalone.demo import load_colleague, load_demo
-from tests.acceptance.instances import Process, instance
-
-EMAIL, PASSWORD = "owner@example.com", "a long enough phrase for a browser"
-
-
-@pytest.fixture
-def browser() -> Iterator[Chrome]:
-    options = ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--window-size=1400,2400",
-        # no name but this machine's own resolves: the network is off
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    chrome = Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    yield chrome
-    chrome.quit()
-
-
-@pytest.fixture
-async def service(settings: Settings, database: Database, tmp_path: Path) -> AsyncIterator[Process]:
-    await first_super_admin(database, EMAIL, PASSWORD)
-    await load_demo(settings.database_url)
-    await load_colleague(database)
-    async with instance(settings, tmp_path / "log") as process:
-        yield process
+from tests.acceptance.instances import Process
+from tests.browser.chromium import console_errors, network_events
+from tests.browser.people import EMAIL, PASSWORD
 
 
 async def test_docs_render_and_authorize_signs_in(service: Process, browser: Chrome, tmp_path: Path) -> None:
@@ -56,16 +20,12 @@ async def test_docs_render_and_authorize_signs_in(service: Process, browser: Chr
     except BaseException:
         browser.save_screenshot(str(tmp_path / "failed.png"))
         raise
-    logs: Callable[[str], list[dict[str, str]]] = browser.get_log
-    requested = [
-        entry["params"]["request"]["url"]
-        for line in logs("performance")
-        if (entry := json.loads(line["message"])["message"])["method"] == "Network.requestWillBeSent"
-    ]
+    events = network_events(browser)
+    requested = [params["request"]["url"] for name, params in events if name == "Network.requestWillBeSent"]
     origin = urlsplit(service.url).netloc
     assert {urlsplit(u).netloc for u in requested if u.startswith("http")} == {origin}
     # the browser counts the wrong password as one
-    severe = [line for line in logs("browser") if line["level"] == "SEVERE" and "401" not in line["message"]]
+    severe = [line for line in console_errors(browser) if "401" not in line]
     assert not severe, severe
 
 

@@ -20,6 +20,10 @@ const VIEWS = [
   [/^\/stock\/post\/(adjustment)$/, "ADMIN", () => import("./posting.js")],
 ];
 
+const RELOADED = "erp.console.reloaded";
+const RELOAD_MILLISECONDS = 10_000;
+const PRELOAD_MILLISECONDS = 3_000;
+
 const app = document.getElementById("app");
 let me = null;
 // somebody is signed in, though they may not be known yet
@@ -41,6 +45,8 @@ export async function start() {
     }
   });
   await begin();
+  // of the version that this page is: they open at once, also while the network is away
+  setTimeout(() => VIEWS.forEach(([, , load]) => load().catch(() => {})), PRELOAD_MILLISECONDS);
 }
 
 // With the session that the browser has, if it has one.
@@ -116,6 +122,29 @@ function isConsole(path) {
   return path === `${base}/console` || path.startsWith(`${base}/console/`);
 }
 
+// The view, or null if it cannot be shown now. A browser may remember that a module did not come, so that only a new
+// page can load it; after a roll there is a new one anyway.
+async function loaded(load, main, signal) {
+  try {
+    const { view } = await load();
+    return signal.aborted ? null : view;
+  } catch (error) {
+    if (signal.aborted) {
+      return null;
+    }
+    const last = Number(sessionStorage.getItem(RELOADED) ?? 0);
+    if (navigator.onLine && Date.now() - last > RELOAD_MILLISECONDS) {
+      sessionStorage.setItem(RELOADED, String(Date.now()));
+      location.reload();
+      return null;
+    }
+    const again = () => location.reload();
+    main.append(notice("bad", h("p", null, wordsOf(new Offline(error))), h("button", { type: "button", onclick: again }, t("again"))));
+    addEventListener("online", again, { once: true, signal });
+    return null;
+  }
+}
+
 async function show(message) {
   const signal = leave();
   if (me === null) {
@@ -132,8 +161,8 @@ async function show(message) {
     main.append(heading(t("notfound")), h("p", null, t(found ? "notallowed" : "notfound.text")));
   } else {
     const [[, ...params], , load] = found;
-    const { view } = await load();
-    if (signal.aborted) {
+    const view = await loaded(load, main, signal);
+    if (view === null) {
       return;
     }
     const query = new URLSearchParams(location.search);

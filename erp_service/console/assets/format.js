@@ -34,7 +34,7 @@ export function decimal(text, { least = 0, most = Infinity, ...options } = {}) {
     return "–";
   }
   const [whole, digits] = rounded(match[2], match[3] ?? "", most);
-  const fraction = digits.padEnd(least, "0");
+  const fraction = digits.replace(/0+$/, "").padEnd(least, "0");
   const zero = !/[1-9]/.test(whole + fraction);
   const grouped = maker(Intl.NumberFormat, { useGrouping: true }).format(BigInt(whole));
   const numerals = maker(Intl.NumberFormat, { useGrouping: false });

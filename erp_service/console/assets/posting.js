@@ -114,17 +114,18 @@ export async function view({ main, me, params: [kind], query, signal }) {
   async function scannedInto(text) {
     const codes = [item?.sku, item?.barcode].filter(Boolean);
     const code = codes.find((each) => text.endsWith(each) && text !== "" && !(each.length < 4)) ?? /\d{8,}$/.exec(text)[0];
-    control("quantity").value = quantity;
     const same = codes.includes(code);
+    // what was typed before the scan; of another code nobody knows where it begins
+    const before = same ? text.slice(0, -code.length) : quantity;
+    control("quantity").value = before;
     const found = same ? item : await itemOf(code, signal);
     if (!same) {
       fields.quantity.say(t("scan.other", { code: found?.name ?? code }));
       return;
     }
     const one = h("button", { type: "button", class: "primary", onclick: () => {
-      const next = (BigInt(/^\d+$/.test(quantity) ? quantity : "1") + 1n).toString();
-      control("quantity").value = next;
-      quantity = next;
+      quantity = (BigInt(/^\d+$/.test(before) ? before : "1") + 1n).toString();
+      control("quantity").value = quantity;
       clear();
       control("quantity").focus();
     } }, t("scan.onemore"));
@@ -257,7 +258,7 @@ export async function view({ main, me, params: [kind], query, signal }) {
       if (available) {
         fields.quantity.say(t("post.available", { quantity: decimal(error.document.available) }));
       }
-      control("quantity").focus();
+      control("quantity").select();
     }
   }
 

@@ -62,6 +62,7 @@ export function placeFaults(problem, fields) {
     }
   }
   first?.focus();
+  first?.select?.();
   return rest;
 }
 
