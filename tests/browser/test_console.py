@@ -288,7 +288,7 @@ async def test_a_refusal_stands_at_the_field_that_it_names(
         page.scan(SKU)
         page.until_focused("quantity")
         page.scan("99999")
-        page.until_text("Available: ")
+        page.until_text("Not enough: 16 available.")
         assert page.one("[name=quantity]").get_attribute("aria-invalid") == "true"
         assert page.focused() == "quantity"
         page.retype("quantity", "1.5")

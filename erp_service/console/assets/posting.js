@@ -252,12 +252,11 @@ export async function view({ main, me, params: [kind], query, signal }) {
     freeze(false);
     const named = { ...fields, sku: fields.item };
     const rest = error instanceof Problem ? placeFaults(error, named) : [];
+    if (error instanceof Problem && error.slug === "insufficient-stock") {
+      fields.quantity.say(t("post.available", { quantity: decimal(error.document.available) }));
+    }
     if (!(error instanceof Problem) || error.fields.size === 0 || rest.length) {
-      const available = error instanceof Problem && error.slug === "insufficient-stock";
       said.replaceChildren(notice("bad", wordsOf(error), rest.map((text) => h("p", null, text))));
-      if (available) {
-        fields.quantity.say(t("post.available", { quantity: decimal(error.document.available) }));
-      }
       control("quantity").select();
     }
   }

@@ -164,7 +164,7 @@ export default {
   "post.sending": "Bucht …",
   "post.done": "Hier gebucht",
   "post.booked": "Gebucht: {quantity} {unit} von {sku}.",
-  "post.available": "Verfügbar: {quantity}.",
+  "post.available": "Zu wenig: {quantity} verfügbar.",
   "post.lost": "Vielleicht wurde gebucht. Senden Sie noch einmal: Gebucht wird nur einmal, wie oft Sie auch senden.",
   "post.unanswered": "Eine Buchung war ohne Antwort, als diese Seite verlassen wurde.",
   "post.again": "Noch einmal senden",

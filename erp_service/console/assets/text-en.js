@@ -164,7 +164,7 @@ export default {
   "post.sending": "Posting …",
   "post.done": "Posted here",
   "post.booked": "Posted: {quantity} {unit} of {sku}.",
-  "post.available": "Available: {quantity}.",
+  "post.available": "Not enough: {quantity} available.",
   "post.lost": "It may have been booked. Send it again: it is booked once, however often you send it.",
   "post.unanswered": "A posting had no answer when this page was left.",
   "post.again": "Send again",
