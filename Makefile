@@ -54,7 +54,7 @@ bench-exports: $(VENV)/.dev ## exports against psql, each format and compression
 bench-scaling: $(VENV)/.dev ## requests and exports with 1, 2 and 4 instances and workers, as ratios (ROUNDS)
 	$(BIN)/python -m tests.bench.scaling --rounds $(ROUNDS)
 
-test-browser: $(VENV)/.dev ## the documentation page in headless Chromium; installs Debian's chromium
+test-browser: $(VENV)/.dev ## the documentation page and the console in headless Chromium; installs Debian's chromium, and axe-core if there is npm
 	ops/test-browser
 
 test-clients: $(VENV)/.dev ## the OpenAPI document under two linters, and five generated clients; needs node 20 (two minutes)

@@ -216,6 +216,7 @@ class _Greeting:
         return f"""
 erp_service is up: {self._url}
 
+  Console         {self._url}/console
   Documentation   {self._url}/docs   (press Authorize to sign in)
   E-mail          {self._credentials.email}
   Password        {password}

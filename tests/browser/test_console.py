@@ -21,12 +21,13 @@ from erp_service.console.routes import ASSETS
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from tests.acceptance.instances import Process, instance, worker
-from tests.auth.devices import forget_steps, with_device
+from tests.auth.devices import Device, forget_steps, with_device
 from tests.auth.people import HASH, Person
 from tests.auth.people import PASSWORD as THEIR_PASSWORD
 from tests.browser.chromium import chromium, console_errors, network_events
 from tests.browser.console_page import ConsolePage
 from tests.browser.people import EMAIL, PASSWORD
+from tests.support.company import set_company
 from tests.support.users import make_user
 
 MOST_REQUESTS, MOST_BYTES = 6, 60_000
@@ -143,6 +144,31 @@ async def test_a_password_that_somebody_else_has_set_is_changed_first(
         page.heading("Today")
         page.chrome.refresh()
         page.heading("Today")
+
+    await walked(browser, service.url, tmp_path, walk)
+
+
+async def test_a_role_that_must_have_a_second_factor_sets_it_up_first(
+    service: Process, browser: Chrome, database: Database, tmp_path: Path
+) -> None:
+    grace = await person(database)
+    await set_company(database, second_factor_from="STAFF")
+
+    def walk(page: ConsolePage) -> None:
+        page.open()
+        page.sign_in(grace.email, THEIR_PASSWORD)
+        page.heading("Set up a second factor")
+        page.one("[autocomplete='current-password']").send_keys("not this one", Keys.ENTER)
+        page.until(lambda: page.all("[aria-invalid='true']"))
+        page.one("[autocomplete='current-password']").send_keys(
+            Keys.CONTROL, "a", Keys.NULL, THEIR_PASSWORD, Keys.ENTER
+        )
+        secret = page.one(".secret").text.replace(" ", "")
+        page.one("[autocomplete='one-time-code']").send_keys(Device(secret, []).code(0), Keys.ENTER)
+        assert len(page.until(lambda: page.all(".codes li"))) == 10
+        page.one("button.primary").click()
+        page.heading("Today")
+        page.one("dl.figures")
 
     await walked(browser, service.url, tmp_path, walk)
 

@@ -3,6 +3,14 @@
 import { base, Offline, Problem, problemOf } from "./problem.js";
 import { accessToken, refresh, sessionEnded } from "./session.js";
 
+const GATES = new Set(["password-change-required", "second-factor-required"]);
+const gates = new Set();
+
+// Called with the slug of a problem that whoever is signed in has to see to before anything else.
+export function onGate(listener) {
+  gates.add(listener);
+}
+
 const API = `${base}/api/v1`;
 
 // `path` below /api/v1, or a whole one such as "/health/scaling". Raises Problem, Offline, or AbortError if `signal`
@@ -38,6 +46,9 @@ async function send(method, path, { query, body, headers = {}, signal } = {}) {
     const problem = await problemOf(answer);
     if (problem.status === 401) {
       sessionEnded();
+    }
+    if (GATES.has(problem.slug)) {
+      gates.forEach((listener) => listener(problem.slug));
     }
     throw problem;
   }

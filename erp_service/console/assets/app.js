@@ -1,6 +1,6 @@
 // Which view stands at which address, and what is shown while nobody is signed in.
 
-import { get } from "./api.js";
+import { get, onGate } from "./api.js";
 import { h } from "./dom.js";
 import { base, Offline, Problem, wordsOf } from "./problem.js";
 import { onSignedOut, refresh } from "./session.js";
@@ -20,12 +20,19 @@ const VIEWS = [
   [/^\/stock\/post\/(adjustment)$/, "ADMIN", () => import("./posting.js")],
 ];
 
+const GATES = {
+  "password-change-required": () => import("./password.js"),
+  "second-factor-required": () => import("./second-factor.js"),
+};
+
 const RELOADED = "erp.console.reloaded";
 const RELOAD_MILLISECONDS = 10_000;
 const PRELOAD_MILLISECONDS = 3_000;
 
 const app = document.getElementById("app");
 let me = null;
+// the problem that stands before everything else, until it is seen to
+let gated = null;
 // somebody is signed in, though they may not be known yet
 let entered = false;
 let leaving = new AbortController();
@@ -36,10 +43,17 @@ export async function start() {
   const announcements = h("div", { id: "announcements", class: "hidden", "aria-live": "polite" });
   document.body.append(announcements);
   document.addEventListener("click", followLink);
-  addEventListener("popstate", () => show());
+  addEventListener("popstate", () => gated ?? show());
+  onGate((slug) => {
+    if (gated !== slug) {
+      gated = slug;
+      gate(slug);
+    }
+  });
   onSignedOut(() => {
     if (entered) {
       entered = false;
+      gated = null;
       me = null;
       show(t("signin.ended"));
     }
@@ -75,11 +89,11 @@ function interrupted(error) {
 
 async function enter() {
   entered = true;
+  gated = null;
   try {
     me = await get("/auth/me");
   } catch (error) {
-    if (error instanceof Problem && error.slug === "password-change-required") {
-      await gate(() => import("./password.js"));
+    if (gated !== null) {
       return;
     }
     throw error;
@@ -88,10 +102,10 @@ async function enter() {
 }
 
 // A page that stands before all others until it is done.
-async function gate(load) {
+async function gate(slug) {
   leave();
-  const { view } = await load();
-  await view({ app, done: enter, redraw: () => gate(load) });
+  const { view } = await GATES[slug]();
+  view({ app, done: enter, redraw: () => gate(slug) });
 }
 
 function leave() {
