@@ -491,6 +491,7 @@ async def test_each_page_in_both_widths_and_themes(service: Process, language: s
         page.one("[name=username]")
         faults = looked_at(page, f"{language}-sign-in")
         page.sign_in(EMAIL, PASSWORD)
+        page.one("header nav")
         for path, shows in VIEWS.items():
             page.open(path)
             page.one(shows)
