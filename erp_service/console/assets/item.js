@@ -1,6 +1,6 @@
 // One item: what there is of it, where, for whom, and how it came so.
 
-import { get } from "./api.js";
+import { get, post } from "./api.js";
 import { stepChart } from "./chart.js";
 import { h } from "./dom.js";
 import { entryTable } from "./entries.js";
@@ -17,15 +17,18 @@ export async function view({ main, me, params: [id], signal }) {
   main.append(place);
   const own = { item_id: id };
   await loading(place, async () => {
-    const [item, stock] = await Promise.all([
+    const [item, stock, all] = await Promise.all([
       get(`/inventory/items/${id}`, {}, { signal }),
       get("/inventory/stock/current", { ...own, limit: 500 }, { signal }),
+      post("/inventory/stock/lookup", { ids: [Number(id)] }, { signal }),
     ]);
-    return { item, stock: stock.items };
-  }, ({ item, stock }) => [
-    head(item, me), figures(item),
-    h("div", { class: "columns" }, card(t("locations"), locations(stock)), history(item, signal)),
-    may(me, "STAFF") ? card(t("reservations"), reservations(own, signal)) : "",
+    return { item, stock: stock.items, total: all.items[0] };
+  }, ({ item, stock, total }) => [
+    head(item, me), facts(item), figures(total),
+    h("div", { class: "columns" },
+      h("div", { class: "stack" }, card(t("locations"), locations(stock)),
+        may(me, "STAFF") ? card(t("reservations"), reservations(own, signal)) : ""),
+      history(item, signal)),
     card(t("ledger"), lastEntries(item, signal)),
   ], { signal });
 }
@@ -37,7 +40,18 @@ function head(item, me) {
   return heading(item.name, h("div", { class: "actions" }, actions));
 }
 
-function figures(item) {
+// Over all locations.
+function figures(total) {
+  if (total === undefined) {
+    return "";
+  }
+  const { on_hand: onHand, available, value, unit_value: unitValue, unit, currency } = total;
+  const each = [[t("onhand"), `${decimal(onHand)} ${unit}`], [t("available"), `${decimal(available ?? onHand)} ${unit}`],
+    [t("value"), money(value, currency, { most: 2 })], [t("unitvalue"), unitValue === null ? "–" : money(unitValue, currency, { most: 4 })]];
+  return h("dl", { class: "figures" }, each.map(([name, text]) => h("div", null, h("dt", null, name), h("dd", null, text))));
+}
+
+function facts(item) {
   const facts = [
     [t("sku"), item.sku], [t("unit"), item.unit], item.barcode && [t("barcode"), item.barcode],
     item.reorder_point !== null && [t("reorderpoint"), decimal(item.reorder_point)],

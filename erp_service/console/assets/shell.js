@@ -54,7 +54,7 @@ function places(me) {
 
 // `here` is the path below /console.
 function navigation(me, here) {
-  const best = places(me).map(([path]) => path).filter((path) => here === path || here.startsWith(`${path}/`))
+  const best = places(me).map(([path]) => path).filter((path) => here === path || (path && here.startsWith(`${path}/`)))
     .sort((a, b) => b.length - a.length)[0];
   const isHere = (path) => (here.startsWith("/stock/post") ? path === "/stock/post/in" : path === best);
   return h("nav", { "aria-label": t("nav") }, h("ul", null, places(me).map(([path, name]) =>

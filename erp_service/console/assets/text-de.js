@@ -114,6 +114,7 @@ export default {
   "reserved": "Reserviert",
   "available": "Verfügbar",
   "value": "Wert",
+  "unitvalue": "Wert je Einheit",
   "location": "Lagerort",
   "from_location": "Von Lagerort",
   "to_location": "Nach Lagerort",

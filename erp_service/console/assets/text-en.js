@@ -114,6 +114,7 @@ export default {
   "reserved": "Reserved",
   "available": "Available",
   "value": "Value",
+  "unitvalue": "Value of one",
   "location": "Location",
   "from_location": "From location",
   "to_location": "To location",
