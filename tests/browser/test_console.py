@@ -131,6 +131,23 @@ def load_in_each_tab_at_once(page: ConsolePage) -> None:
         page.heading("Today")
 
 
+async def test_a_page_whose_files_are_not_there_yet_loads_itself_again(
+    service: Process, browser: Chrome, tmp_path: Path
+) -> None:
+    """As during a roll, when the instance of the page is new and that of the file is old."""
+
+    def walk(page: ConsolePage) -> None:
+        browser.execute_cdp_cmd("Network.enable", {})
+        browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/assets/app.*"]})
+        page.open("/stock")
+        page.until_text("Loading")
+        browser.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+        page.sign_in(EMAIL, PASSWORD)
+        page.heading("Stock")
+
+    await walked(browser, service.url, tmp_path, walk)
+
+
 async def test_the_second_factor_is_asked_for_when_it_is_needed(
     service: Process, browser: Chrome, database: Database, owner: asyncpg.Connection, tmp_path: Path
 ) -> None:

@@ -199,7 +199,7 @@ export async function view({ main, me, params: [kind], query, signal }) {
       return;
     }
     clear();
-    if (item?.sku !== value("item") && !(await resolve("item").catch(() => false))) {
+    if (value("item") && item?.sku !== value("item") && !(await resolve("item").catch(() => false))) {
       return;
     }
     const content = body();
