@@ -1,6 +1,6 @@
 // Exports in motion: each one that has not ended is followed by its events, from whichever instance answers.
 
-import { follow, get } from "./api.js";
+import { follow, get, newKey, post } from "./api.js";
 import { h } from "./dom.js";
 import { bytes, clock, count, duration, moment } from "./format.js";
 import { wordsOf } from "./problem.js";
@@ -27,7 +27,7 @@ export function exportList(me, signal) {
   function render(jobs) {
     rows.clear();
     for (const job of jobs) {
-      const row = h("li", { class: "export" });
+      const row = h("li", { class: "export" }, h("div"), h("div", { class: "actions" }));
       rows.set(job.id, row);
       show(job);
     }
@@ -36,7 +36,45 @@ export function exportList(me, signal) {
   }
 
   function show(job) {
-    rows.get(job.id)?.replaceChildren(...parts(job));
+    const row = rows.get(job.id);
+    if (row) {
+      row.firstChild.replaceChildren(...parts(job));
+      offer(job, row);
+    }
+  }
+
+  // What can be done with it now: get the file, or stop it. A button that stays the same keeps the focus.
+  function offer(job, row) {
+    const [label, work] = job.links.download ? [t("exports.download"), download]
+      : job.links.cancel ? [t("exports.cancel"), cancel] : ["", null];
+    const place = row.lastChild;
+    if (place.textContent === label) {
+      return;
+    }
+    place.replaceChildren();
+    if (work === null) {
+      return;
+    }
+    const button = h("button", { type: "button", class: "small", "aria-label": `${label}: ${job.dataset}`, onclick: async () => {
+      button.disabled = true;
+      try {
+        await work(job);
+      } catch (error) {
+        row.firstChild.append(notice("bad", wordsOf(error)));
+      } finally {
+        button.disabled = false;
+      }
+    } }, label);
+    place.append(button);
+  }
+
+  // By an address that needs no token, since the browser itself fetches the file; it is valid for five minutes.
+  async function download({ id }) {
+    location.assign((await post(`/exports/jobs/${id}/download-url`, undefined, { signal })).url);
+  }
+
+  async function cancel({ id }) {
+    await post(`/exports/jobs/${id}/cancel`, undefined, { signal, key: newKey() });
   }
 
   async function watch({ id }) {

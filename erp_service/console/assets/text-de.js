@@ -75,6 +75,8 @@ export default {
   "exports.rows": "{rows} Zeilen",
   "exports.left": "noch etwa {time}",
   "exports.since": "seit {time}",
+  "exports.download": "Herunterladen",
+  "exports.cancel": "Abbrechen",
   "export.queued": "wartet",
   "export.running": "läuft",
   "export.canceling": "wird abgebrochen",

@@ -75,6 +75,8 @@ export default {
   "exports.rows": "{rows} rows",
   "exports.left": "about {time} left",
   "exports.since": "since {time}",
+  "exports.download": "Download",
+  "exports.cancel": "Cancel",
   "export.queued": "waiting",
   "export.running": "running",
   "export.canceling": "being cancelled",
