@@ -41,6 +41,7 @@ async def test_an_export_is_watched_from_today_to_its_end_while_its_worker_is_ki
         page.one(".export .succeeded")
         page.until(lambda: [each for each in page.all(".export button") if each.text == "Download"])[0].click()
         page.until(lambda: list((tmp_path / "files").glob("*.csv")))
+        page.save(tmp_path / "screenshots" / "today-with-an-export.png")
 
     async with worker(stocked, tmp_path / "worker2"):
         await walked(browser, service.url, tmp_path, download)

@@ -25,7 +25,9 @@ export async function view({ main, me, params: [kind], query, signal }) {
   let item = null;
   let quantity = "";
   let posting = openPosting();
-  let busy = false;
+  // what was entered is looked up one after the other: a fast scanner is ahead of the answers
+  let queue = Promise.resolve();
+  const resolved = new Map();
 
   const form = h("form", { class: "posting", onsubmit: submit, novalidate: true },
     h("fieldset", null, h("legend", null, t("post.stays")), [...places, "reference_no", "reason"].map((name) => fields[name]?.element)),
@@ -65,10 +67,10 @@ export async function view({ main, me, params: [kind], query, signal }) {
   async function resolve(name) {
     const code = value(name);
     const isPlace = name !== "item";
-    clear();
-    if (!code || (item && !isPlace && code === item.sku)) {
+    if (!code || (isPlace ? resolved.get(name) === code : item?.sku === code)) {
       return code !== "";
     }
+    clear();
     const place = isPlace ? await locationOf(code, signal) : null;
     const found = place ? null : await itemOf(code, signal);
     const elsewhere = place ?? (found ? null : await locationOf(code, signal));
@@ -82,6 +84,7 @@ export async function view({ main, me, params: [kind], query, signal }) {
     if (elsewhere) {
       const target = isPlace ? name : places.find((each) => value(each) === "") ?? places[places.length - 1];
       control(target).value = elsewhere.code;
+      resolved.set(target, elsewhere.code);
       if (!isPlace) {
         control("item").value = item?.sku ?? "";
         announce(`${t(target)}: ${elsewhere.name}`);
@@ -101,7 +104,12 @@ export async function view({ main, me, params: [kind], query, signal }) {
       return;
     }
     const take = (one) => {
-      isPlace ? (control(name).value = one.code) : setItem(one);
+      if (isPlace) {
+        control(name).value = one.code;
+        resolved.set(name, one.code);
+      } else {
+        setItem(one);
+      }
       clear();
       goOn(name);
     };
@@ -140,9 +148,6 @@ export async function view({ main, me, params: [kind], query, signal }) {
       return;
     }
     event.preventDefault();
-    if (busy) {
-      return;
-    }
     await guarded(async () => {
       if (name === "item" || places.includes(name)) {
         if (await resolve(name)) {
@@ -161,17 +166,13 @@ export async function view({ main, me, params: [kind], query, signal }) {
     return looksScanned(text) || (item !== null && [item.sku, item.barcode].some((code) => code && code.length >= 4 && text.endsWith(code)));
   }
 
-  async function guarded(work) {
-    busy = true;
-    try {
-      await work();
-    } catch (error) {
+  function guarded(work) {
+    queue = queue.then(work).catch((error) => {
       if (error.name !== "AbortError") {
         said.replaceChildren(notice("bad", wordsOf(error)));
       }
-    } finally {
-      busy = false;
-    }
+    });
+    return queue;
   }
 
   // Names each field that is not complete, and returns what is to be sent, or null.
@@ -279,7 +280,7 @@ export async function view({ main, me, params: [kind], query, signal }) {
 
   form.addEventListener("keydown", enter);
   // who leaves a field by Tab has it looked up, too
-  ["item", ...places].forEach((name) => control(name).addEventListener("change", () => !busy && guarded(async () => { await resolve(name); })));
+  ["item", ...places].forEach((name) => control(name).addEventListener("change", () => guarded(() => resolve(name))));
   control("quantity").addEventListener("focus", () => { quantity = value("quantity"); });
   const before = unanswered(me);
   if (before) {
