@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from msgspec import Struct
@@ -131,10 +132,12 @@ async def verified(cluster: Cluster) -> str:
     return "holds"
 
 
-async def archived(cluster: Cluster) -> None:
-    """Wait until the database can be restored to the time at which this was called."""
+async def archived(cluster: Cluster) -> float:
+    """Seconds until the database can be restored to the time at which this was called."""
+    began = monotonic()
     now = float(await cluster.sql("select extract(epoch from clock_timestamp())"))
     await cluster.until(partial(wal_archived, cluster, now), seconds=ARCHIVED_SECONDS)
+    return monotonic() - began
 
 
 async def _rows(cluster: Cluster, statement: str) -> list[Any]:
