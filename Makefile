@@ -81,7 +81,7 @@ test-backup: $(VENV)/.dev ## backup, destroy, restore, verify; refusals; install
 test-containers: $(VENV)/.dev ## the stack in podman: kills, silence, scaling, rolling, outages, restores (ten minutes); installs podman
 	ops/test-containers $(T)
 
-test-failover: $(VENV)/.dev ## FAILOVERS=20 of the profile ha in podman, from a SEED, under load; installs podman (half an hour)
+test-failover: $(VENV)/.dev ## FAILOVERS=20 of the profile ha in podman, from a SEED, under load; installs podman (twenty minutes)
 	FAILOVERS=$(FAILOVERS) SEED=$(SEED) ops/test-failover $(T)
 
 image: ## localhost/erp, the one image for API, worker and migrations; PYTHON_IMAGE and EXTRAS can be set
