@@ -12,7 +12,7 @@ import msgspec
 from erp_service.db.backoff import Backoff
 from erp_service.db.outages import CONNECTION_ERRORS, DATABASE_ERRORS, is_unavailable, is_warning
 from erp_service.db.servers.addresses import parse
-from erp_service.db.servers.opening import open_any, open_leader
+from erp_service.db.servers.opening import Connection, open_any, open_leader
 
 # For the server's side of a connection. tcp_user_timeout, in ms, is for a client that vanished before it acknowledged
 # what was sent to it: no keepalive is sent then, and Linux would retransmit for a quarter of an hour.
@@ -36,7 +36,7 @@ POOL_KEEPALIVE = {
 }
 
 
-class SessionConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg has no types
+class SessionConnection(Connection):
     """Notes whether Postgres has sent a warning since `warned` was last set to False."""
 
     __slots__ = ("warned",)

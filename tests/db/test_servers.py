@@ -13,7 +13,7 @@ import pytest
 from erp_service.db.connections import connect
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
-from erp_service.db.outages import NotReplicated
+from erp_service.db.outages import NotReplicated, is_unavailable
 from erp_service.db.servers.addresses import Host
 from erp_service.db.servers.leaders import NotLeading
 from erp_service.db.servers.opening import CONNECT_SECONDS, Opened, _race
@@ -199,6 +199,23 @@ async def connected_by(database: Database) -> AsyncIterator[asyncpg.Connection]:
         async with database.write() as db:
             await db.run("create table lost (n int)")
             yield db.driver
+
+
+async def test_connection_that_is_terminated_between_two_steps_of_a_statement_is_a_lost_one(whole: Pair) -> None:
+    """After it was prepared and before it is bound, asyncpg has an AttributeError for that."""
+    connection = await connect(whole.address(), name="test")
+    get_statement = connection._get_statement
+
+    async def terminated_meanwhile(*arguments: object, **options: object) -> object:
+        statement = await get_statement(*arguments, **options)
+        connection.terminate()
+        return statement
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(connection), "_get_statement", staticmethod(terminated_meanwhile))
+        with pytest.raises(asyncpg.ConnectionDoesNotExistError) as failed:
+            await connection.fetchval("select 1")
+    assert is_unavailable(failed.value)
 
 
 async def test_commit_that_no_standby_confirmed_is_no_acknowledgement(pair: Pair) -> None:

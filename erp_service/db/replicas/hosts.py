@@ -4,13 +4,17 @@ import random
 from asyncio import CancelledError, timeout
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from time import monotonic
 
 import asyncpg
 
 from erp_service.db.outages import DATABASE_ERRORS
 from erp_service.db.pool import Pool
+from erp_service.db.replicas import state
+from erp_service.db.replicas.state import Row
 from erp_service.db.servers.addresses import Host
 
+LEARN_SECONDS = 2.0
 CONNECT_SECONDS = 0.5
 """For a reader, who can read elsewhere."""
 
@@ -68,6 +72,36 @@ class Standbys:
         self.hosts = random.sample(hosts, len(hosts))
         self.standby_of = standby_of
         self.current = standby_of(self.hosts[0])
+        self._timelines: dict[Host, int] = {}
+        self._learned_at = float("-inf")
+
+    def timeline_of(self, host: Host, shown: int) -> int:
+        """The newest timeline that the server follows: the one that it shows now, or showed before. Once the primary is
+        gone, only the control file shows it, which has the one of the last restart point, some minutes ago. No server
+        goes back to an older one."""
+        newest = max(shown, self._timelines.get(host, 0))
+        self._timelines[host] = newest
+        return newest
+
+    async def learn(self, timeline: int, identity: Row) -> None:
+        """Look at the other servers that were not seen to follow this timeline of the primary's; not more often than
+        every LEARN_SECONDS, since each look opens connections."""
+        others = [host for host in self.hosts if host != self.current.host and self._timelines.get(host, 0) < timeline]
+        if not others or monotonic() - self._learned_at < LEARN_SECONDS:
+            return
+        self._learned_at = monotonic()
+        for host in others:
+            standby = self.standby_of(host)
+            try:
+                async with timeout(CONNECT_SECONDS), standby.connection() as connection:
+                    row = await connection.fetchrow(state.ALONE)
+                if not state.is_of_another(identity, row):
+                    self.timeline_of(host, state.newest_timeline(row))
+            except DATABASE_ERRORS:
+                # it is away, and asked again
+                continue
+            finally:
+                standby.leave()
 
     def after_current(self) -> Standby:
         """A server to use in place of the current one."""

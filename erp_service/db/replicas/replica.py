@@ -77,7 +77,7 @@ class Replica:
         self._meter = LagMeter()
         self._lag: tuple[int, float] | None = None
         self._checks: asyncio.Task[None] | None = None
-        self._replayed = Replayed(leader)
+        self._replayed = Replayed(standbys, leader)
         self._choice = Choice(standbys, leader, self._use)
         telemetry.replica_in_use.labels(self._standbys.current.name).set(0)
 
@@ -241,9 +241,11 @@ class Replica:
             pause = _CHECK_EVERY
             try:
                 for _ in self._standbys.hosts:
-                    await self._check(await self._leader.now())
+                    known = await self._leader.now()
+                    await self._check(known)
                     if not self._is_to_be_left():
                         pauses.reset()
+                        await self._standbys.learn(known.mark.timeline, known.identity)
                         break
                     self._use(self._standbys.after_current())
                 else:
@@ -268,7 +270,8 @@ class Replica:
             async with asyncio.timeout(_CHECK_SECONDS), standby.connection() as driver:
                 row = await driver.fetchrow(state.REPLICA)
                 self._show_lag(standby, *self._meter.of(mark, row))
-                if (fault := state.mismatch(mark, known.identity, row)) is not None:
+                newest = self._standbys.timeline_of(standby.host, state.followed(row))
+                if (fault := state.mismatch(mark, known.identity, row, newest)) is not None:
                     self._stop_using(standby, fault)
                 elif self._fault is not None:
                     self._timeline = mark.timeline

@@ -86,9 +86,12 @@ def timeline_of(file: str) -> int:
 
 def newest_timeline(alone: Row) -> int:
     """Of the row of ALONE: the timeline that the server leads on, or the newest of those that it follows."""
-    if alone["file"] is not None:
-        return timeline_of(alone["file"])
-    return max((timeline for timeline in alone["timelines"] if timeline is not None), default=0)
+    return followed(alone) if alone["file"] is None else timeline_of(alone["file"])
+
+
+def followed(replica: Row) -> int:
+    """The newest timeline that a standby shows that it follows."""
+    return max((timeline for timeline in replica["timelines"] if timeline is not None), default=0)
 
 
 def is_of_another(primary: Row, replica: Row) -> bool:
@@ -96,13 +99,14 @@ def is_of_another(primary: Row, replica: Row) -> bool:
     return bool((replica["system"], replica["database"]) != (primary["system"], primary["database"]))
 
 
-def mismatch(mark: Mark, primary: Row, replica: Row) -> str | None:
-    """Why a server cannot be read as a replica of the primary, or None."""
+def mismatch(mark: Mark, primary: Row, replica: Row, newest: int) -> str | None:
+    """Why a server cannot be read as a replica of the primary, or None. `newest` is the newest timeline that it was
+    ever seen to follow."""
     if not replica["recovering"]:
         return PROMOTED
     if is_of_another(primary, replica):
         return ANOTHER
-    if mark.timeline not in replica["timelines"]:
+    if mark.timeline not in (*replica["timelines"], newest):
         return FORKED
     return None
 

@@ -102,7 +102,7 @@ async def survey(standbys: Standbys, known: Known) -> Candidate:
     current = standbys.current
     others = [standbys.standby_of(host) for host in standbys.hosts if host != current.host]
     # the current one is the first, and stays unless another has more
-    looks = [asyncio.ensure_future(_candidate(standby, known)) for standby in (current, *others)]
+    looks = [asyncio.ensure_future(_candidate(standbys, standby, known)) for standby in (current, *others)]
     try:
         found = await _answers(looks)
         if not found:
@@ -132,13 +132,16 @@ def _leave(standbys: Iterable[Standby]) -> None:
         standby.leave()
 
 
-async def _candidate(standby: Standby, known: Known) -> Candidate | None:
+async def _candidate(standbys: Standbys, standby: Standby, known: Known) -> Candidate | None:
     try:
         async with asyncio.timeout(PATIENCE_SECONDS), standby.connection(seconds=PATIENCE_SECONDS) as connection:
             row = await connection.fetchrow(state.ALONE)
     except DATABASE_ERRORS:
         return None
-    if state.is_of_another(known.identity, row) or (timeline := state.newest_timeline(row)) < known.mark.timeline:
+    if state.is_of_another(known.identity, row):
+        return None
+    timeline = standbys.timeline_of(standby.host, state.newest_timeline(row))
+    if timeline < known.mark.timeline:
         return None
     return Candidate(standby, timeline, max(row["received"] or 0, row["position"] or 0))
 
@@ -154,8 +157,8 @@ class Settled(NamedTuple):
 class Replayed:
     """Waits until a standby shows all that it has."""
 
-    def __init__(self, leader: LeaderWatch) -> None:
-        self._leader = leader
+    def __init__(self, standbys: Standbys, leader: LeaderWatch) -> None:
+        self._standbys, self._leader = standbys, leader
         self._settled: Settled | None = None
 
     async def mark(self, standby: Standby, connection: asyncpg.Connection) -> Mark:
@@ -164,7 +167,7 @@ class Replayed:
         position = -1
         while True:
             row = await connection.fetchrow(state.ALONE, timeout=PATIENCE_SECONDS)
-            mark = self._fit(row)
+            mark = self._fit(standby, row)
             if row["position"] != position:
                 position, still_since = row["position"], monotonic()
             if self._is_settled(standby, row, monotonic() - still_since):
@@ -176,11 +179,11 @@ class Replayed:
             raise Unfit(BEHIND)
         return mark
 
-    def _fit(self, row: Row) -> Mark | None:
+    def _fit(self, standby: Standby, row: Row) -> Mark | None:
         known = self._leader.last()
         if known is None or state.is_of_another(known.identity, row) or row["position"] is None:
             raise Unfit(AWAY)
-        if state.newest_timeline(row) < known.mark.timeline:
+        if self._standbys.timeline_of(standby.host, state.newest_timeline(row)) < known.mark.timeline:
             raise Unfit(FORKED)
         return self._leader.last_before(row["position"])
 

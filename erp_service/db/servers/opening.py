@@ -26,6 +26,21 @@ MEET_SECONDS = 1.0
 """For the hosts of an address of which no leader is known."""
 
 
+class Connection(asyncpg.Connection):  # type: ignore[misc] # asyncpg has no types
+    """May be terminated by another task between two steps of a statement, as when a newer leader is met: asyncpg raises
+    an AttributeError then, since its protocol is gone. Here that is a lost connection."""
+
+    __slots__ = ()
+
+    async def _do_execute(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await super()._do_execute(*arguments, **options)
+        except AttributeError as exc:
+            if not self.is_closed():
+                raise
+            raise asyncpg.ConnectionDoesNotExistError("the connection was terminated meanwhile") from exc
+
+
 class Opened(NamedTuple):
     connection: asyncpg.Connection
     host: Host
@@ -70,7 +85,8 @@ async def open_any(address: Address, **arguments: Any) -> asyncpg.Connection:
 @asynccontextmanager
 async def _opened(address: Address, host: Host, arguments: dict[str, Any]) -> AsyncIterator[asyncpg.Connection]:
     """Terminated if the body raises: it may be cancelled because another host has answered first."""
-    connection = await asyncpg.connect(**arguments_of(address, host), timeout=CONNECT_SECONDS, **arguments)
+    given = {"connection_class": Connection, **arguments_of(address, host), **arguments}
+    connection = await asyncpg.connect(timeout=CONNECT_SECONDS, **given)
     try:
         yield connection
     except BaseException:
