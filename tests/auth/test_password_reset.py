@@ -96,4 +96,8 @@ def test_only_the_change_of_the_password_and_log_out_work_before_it() -> None:
         if handler.opt.get("while_password_expired")
         for method in handler.http_methods
     }
-    assert allowed == {("/api/v1/auth/logout", "POST"), ("/api/v1/auth/me/password", "PUT")}
+    assert allowed == {
+        ("/api/v1/auth/logout", "POST"),
+        ("/api/v1/auth/me/password", "PUT"),
+        ("/console/session", "DELETE"),
+    }

@@ -159,4 +159,5 @@ def test_only_these_routes_work_without_a_second_factor() -> None:
         ("/api/v1/auth/me/totp", "GET"),
         ("/api/v1/auth/me/totp", "POST"),
         ("/api/v1/auth/me/totp/confirm", "POST"),
+        ("/console/session", "DELETE"),
     }

@@ -143,5 +143,9 @@ async def test_terminated_listener_hears_again_and_of_what_it_missed(shop: Shop)
 
 async def lifelines(shop: Shop, number: int) -> None:
     """Returns once so many workers hold their lock."""
-    held = "select count(distinct objid) = $1 from pg_locks where locktype = 'advisory' and objsubid = 2 and granted"
+    held = """
+        select count(distinct objid) = $1 from pg_locks
+        where locktype = 'advisory' and objsubid = 2 and granted
+          and database = (select oid from pg_database where datname = current_database())
+    """
     await eventually(lambda: shop.value(held, number), seconds=30)

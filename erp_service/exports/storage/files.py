@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import aiofiles
+from aiofiles.threadpool.binary import AsyncFileIO
 
 from erp_service.exports.storage.base import FileHeaders, FileKey, Method, Missing, Sink, StoredFile
 
@@ -28,7 +29,7 @@ class FileStore:
         await asyncio.to_thread(self._create_directory)
         part = self._part(key)
         # "x": only one attempt may use the name, so an existing file means that another process runs the same attempt
-        async with aiofiles.open(part, "xb", buffering=0) as file:
+        async with _created(part) as file:
 
             async def write(data: bytes) -> None:
                 view = memoryview(data)
@@ -130,3 +131,25 @@ class FileStore:
                 (self.directory / IDENTITY).hardlink_to(file.name)
         self._sync()
         return (self.directory / IDENTITY).read_text()
+
+
+@contextlib.asynccontextmanager
+async def _created(path: Path) -> AsyncIterator[AsyncFileIO]:
+    """A new file, closed at the end. The thread that opens it cannot be stopped: if this is cancelled meanwhile, nobody
+    else would close the file."""
+    opening = asyncio.ensure_future(_create(path))
+    try:
+        file = await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        file = await opening
+        await file.close()
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+        raise
+    try:
+        yield file
+    finally:
+        await file.close()
+
+
+async def _create(path: Path) -> AsyncFileIO:
+    return await aiofiles.open(path, "xb", buffering=0)

@@ -12,7 +12,7 @@ from erp_service.inventory.models import Item, Location, StockBalance, StockEntr
 from erp_service.inventory.queries.shares import levels_now, share
 from erp_service.inventory.queries.shares import of_item as item_row
 from erp_service.inventory.reservations.live import live_reserved
-from erp_service.reports.queries.last_days import last_days
+from erp_service.reports.queries.last_days import by_day, first_of_last_days, movements_of
 from erp_service.reports.queries.low_stock import IS_ACTIVE, reorder_point_of_item
 from erp_service.reports.schemas import Summary
 
@@ -20,8 +20,10 @@ from erp_service.reports.schemas import Summary
 async def summary(
     db: Session, *, currency: str, reorder_point: Decimal | None = None, locations: list[int] | None = None
 ) -> Summary:
-    """All figures, at the time of the statement, and those of the last days after it; over all locations, or of some.
-    `reorder_point` is that of items without one."""
+    """All figures, at the time of the statement; over all locations, or of some. `reorder_point` is that of items without
+    one."""
+    zone = await company_zone(db)
+    first_day = first_of_last_days(zone)
     b, e = StockBalance, StockEntry
     items = select(func.count()).select_from(Item).where(*IS_ACTIVE)
     places = select(func.count()).select_from(Location).where(Location.deleted_at.is_(None))
@@ -51,9 +53,10 @@ async def summary(
         low_items.scalar_subquery(),
         recent.scalar_subquery(),
         func.statement_timestamp(),
+        by_day(zone, first_day, locations).scalar_subquery(),
     )
-    figures = (await db.execute(statement)).one()
-    return Summary(*[*figures, await last_days(db, await company_zone(db), locations)])
+    *figures, days = (await db.execute(statement)).one()
+    return Summary(*[*figures, movements_of(first_day, days)])
 
 
 def _stock_value(locations: list[int] | None) -> Select[Any]:

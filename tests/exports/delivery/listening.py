@@ -133,6 +133,12 @@ async def followed(app: Litestar, count: int) -> bool:
     return bool(services_of(app).live_status.listeners == count)
 
 
+async def all_wait(app: Litestar, count: int) -> bool:
+    """Whether so many clients have read the job on this instance, and wait for its next state."""
+    followed = services_of(app).live_status._followed.values()
+    return sum(len(one.change._waiters) for one in followed) == count
+
+
 @contextlib.asynccontextmanager
 async def without_notices(settings: Settings) -> AsyncIterator[Litestar]:
     """An instance whose listener cannot connect."""

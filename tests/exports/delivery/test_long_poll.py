@@ -15,7 +15,7 @@ from erp_service.exports.delivery.live_status import WAIT_MOST, preferred_wait
 from erp_service.exports.lifecycle import Run
 from erp_service.settings import Settings
 from tests.exports.attempts import advanced, begun, published
-from tests.exports.delivery.listening import SOON, bearer, followed, without_notices
+from tests.exports.delivery.listening import SOON, all_wait, bearer, without_notices
 from tests.exports.jobs import JOBS
 from tests.support.apps import services_of
 from tests.support.clients import UserClient, client_of
@@ -69,7 +69,7 @@ async def test_long_poll_answers_as_soon_as_the_job_changes_and_holds_no_connect
     app: Litestar, viewer: httpx.AsyncClient, database: Database, run: Run
 ) -> None:
     polls = [waiting(viewer, run) for _ in range(30)]
-    await eventually(lambda: followed(app, 30))
+    await eventually(lambda: all_wait(app, 30))
 
     async def idle() -> bool:
         return bool(services_of(app).database.pool()["in_use"] == 0)
@@ -90,7 +90,7 @@ async def test_long_poll_with_the_version_that_is_known_waits_and_with_another_d
 ) -> None:
     etag = (await viewer.get(f"{JOBS}/{run.id}")).headers["ETag"]
     poll = waiting(viewer, run, known=etag)
-    await eventually(lambda: followed(app, 1))
+    await eventually(lambda: all_wait(app, 1))
     await advanced(database, run, 10)
     async with asyncio.timeout(SOON):
         changed = await poll
@@ -125,7 +125,7 @@ async def test_long_poll_on_an_instance_without_notices_hears_of_the_change(
 ) -> None:
     async with without_notices(settings) as deaf, client_of(deaf, bearer(viewer)) as client:
         poll = waiting(client, run)
-        await eventually(lambda: followed(deaf, 1))
+        await eventually(lambda: all_wait(deaf, 1))
         await advanced(database, run, 10)
         async with asyncio.timeout(SOON):
             assert (await poll).json()["progress"]["rows_done"] == 10
@@ -135,7 +135,7 @@ async def test_long_poll_tells_nothing_to_who_lost_their_rights_meanwhile(
     app: Litestar, viewer: UserClient, owner: asyncpg.Connection, run: Run
 ) -> None:
     poll = waiting(viewer, run)
-    await eventually(lambda: followed(app, 1))
+    await eventually(lambda: all_wait(app, 1))
     await owner.execute("update users set is_active = false where id = $1", viewer.user_id)
     await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.id)
     async with asyncio.timeout(SOON):
@@ -146,7 +146,7 @@ async def test_long_poll_of_anothers_job_ends_with_the_role_of_an_admin(
     app: Litestar, admin: UserClient, owner: asyncpg.Connection, run: Run
 ) -> None:
     poll = waiting(admin, run)
-    await eventually(lambda: followed(app, 1))
+    await eventually(lambda: all_wait(app, 1))
     await owner.execute("update users set role = 'STAFF' where id = $1", admin.user_id)
     await owner.execute("update export_jobs set status = 'canceling' where id = $1", run.id)
     async with asyncio.timeout(SOON):

@@ -1,5 +1,6 @@
 """What only a directory does."""
 
+import asyncio
 import errno
 import os
 from pathlib import Path
@@ -51,3 +52,21 @@ async def test_disk_that_is_full_when_the_file_is_synced_leaves_no_file(
         await put(FileStore(tmp_path))
     assert told.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_write_that_is_cancelled_while_the_file_is_opened_leaves_nothing(tmp_path: Path) -> None:
+    """A thread opens it, which nobody can stop; a file that stays open is a warning, and so an error here."""
+    store, key = FileStore(tmp_path), FileKey(uuid7(), 1, "csv")
+    for turns in range(12):
+
+        async def write() -> None:
+            async with store.writing(key):
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(write())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert list(tmp_path.iterdir()) == []
