@@ -20,8 +20,8 @@ from erp_service.reports.schemas import Summary
 async def summary(
     db: Session, *, currency: str, reorder_point: Decimal | None = None, locations: list[int] | None = None
 ) -> Summary:
-    """All figures, at the time of the statement; over all locations, or of some. `reorder_point` is that of items without
-    one."""
+    """All figures, at the time of the statement; over all locations, or of some. `reorder_point` is that of items that
+    have none."""
     zone = await company_zone(db)
     first_day = first_of_last_days(zone)
     b, e = StockBalance, StockEntry
