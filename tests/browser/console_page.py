@@ -52,6 +52,12 @@ class ConsolePage:
     def settle(self) -> None:
         self.until(lambda: not self.all("[aria-busy='true']"))
 
+    def until_preloaded(self) -> None:
+        """Waits for what other pages need, which comes after the first one is there."""
+        links = "[...document.querySelectorAll('link[rel=modulepreload]')]"
+        has_come = "performance.getEntriesByName(link.href).some((entry) => entry.responseEnd > 0)"
+        self.until(lambda: self.chrome.execute_script(f"return {links}.every((link) => {has_come})"))
+
     def sign_in(self, email: str, password: str) -> None:
         self.field("username").send_keys(email)
         self.field("password").send_keys(password, Keys.ENTER)

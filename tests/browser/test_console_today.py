@@ -81,8 +81,7 @@ async def test_today_needs_few_requests_and_goes_on_when_the_network_comes_back(
         page.open()
         page.sign_in(EMAIL, PASSWORD)
         page.heading("Today")
-        # what other pages need is loaded after the first one is there
-        page.settle()
+        page.until_preloaded()
         network_events(browser)
         page.open()
         page.one("dl.figures")
