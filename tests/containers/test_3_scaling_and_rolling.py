@@ -61,7 +61,8 @@ async def test_scaling_up_and_down_fails_no_request_and_prometheus_follows(
     seen(f"Prometheus scraped all nine {found[0]:.0f} s later")
     groups = (await prometheus.get("rules")).json()["data"]["groups"]
     rules = {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
-    assert set(rules) == set(re.findall("- alert: (.+)", (ROOT / "ops/monitoring/alerts.yml").read_text()))
+    written = "".join((ROOT / "ops/monitoring" / name).read_text() for name in ("alerts.yml", "alerts_ha.yml"))
+    assert set(rules) == set(re.findall("- alert: (.+)", written))
     assert set(rules.values()) == {"ok"}
     told = (await prometheus.get("query", params={"query": "max(max_over_time(erp_workers[5m]))"})).json()
     assert told["data"]["result"][0]["value"][1] == "4"
