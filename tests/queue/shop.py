@@ -137,3 +137,13 @@ def paused(worker: subprocess.Popen[bytes]) -> Iterator[None]:
         yield
     finally:
         worker.send_signal(signal.SIGCONT)
+
+
+async def lifelines(shop: Shop, number: int) -> None:
+    """Returns once so many workers hold their lock."""
+    held = """
+        select count(distinct objid) = $1 from pg_locks
+        where locktype = 'advisory' and objsubid = 2 and granted
+          and database = (select oid from pg_database where datname = current_database())
+    """
+    await eventually(lambda: shop.value(held, number), seconds=30)

@@ -17,7 +17,7 @@ from erp_service.db.servers.leaders import NotLeading
 from erp_service.queue.connector import WorkerConnector
 from erp_service.settings import Settings
 from erp_service.standalone.postgres import Cluster
-from tests.queue.shop import Shop, keeping_shop, paused
+from tests.queue.shop import Shop, keeping_shop, lifelines, paused
 from tests.support.clusters import frozen
 from tests.support.databases import as_owner, connected, value_of
 from tests.support.failover import Pair, pair_of
@@ -59,16 +59,6 @@ async def shop(pair: Pair, name: str, settings: Settings, tmp_path: Path) -> Asy
 def move(shop: Shop, pair: Pair, name: str) -> None:
     """What the test reads from now on, it reads from the new primary."""
     shop.settings = msgspec.structs.replace(shop.settings, migration_database_url=pair.standby.owner_url(name))
-
-
-async def lifelines(shop: Shop, number: int) -> None:
-    """Returns once so many workers hold their lock."""
-    held = """
-        select count(distinct objid) = $1 from pg_locks
-        where locktype = 'advisory' and objsubid = 2 and granted
-          and database = (select oid from pg_database where datname = current_database())
-    """
-    await eventually(lambda: shop.value(held, number), seconds=30)
 
 
 async def test_worker_that_comes_back_late_after_a_failover_is_not_taken_for_dead(

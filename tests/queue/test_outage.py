@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from erp_service.standalone.postgres import Cluster
-from tests.queue.shop import Shop, paused
+from tests.queue.shop import Shop, lifelines, paused
 from tests.support.waiting import eventually
 
 
@@ -139,13 +139,3 @@ async def test_terminated_listener_hears_again_and_of_what_it_missed(shop: Shop)
                 "select from pg_stat_activity where datname = current_database() and query like 'LISTEN%'"
             )
         )
-
-
-async def lifelines(shop: Shop, number: int) -> None:
-    """Returns once so many workers hold their lock."""
-    held = """
-        select count(distinct objid) = $1 from pg_locks
-        where locktype = 'advisory' and objsubid = 2 and granted
-          and database = (select oid from pg_database where datname = current_database())
-    """
-    await eventually(lambda: shop.value(held, number), seconds=30)
