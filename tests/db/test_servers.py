@@ -223,6 +223,7 @@ async def test_commit_that_no_standby_confirmed_is_no_acknowledgement(pair: Pair
     async with database_of(pair) as database:
         await write(database, "create table done (n int)")
         await as_owner(pair.first, "alter system set synchronous_standby_names = 'none'", "select pg_reload_conf()")
+        await eventually(lambda: a_commit_waits(pair.first))
         async with cancelled_while_it_waits(pair.first):
             with pytest.raises(NotReplicated):
                 await write(database, "insert into done values (1)")
@@ -233,10 +234,26 @@ async def test_commit_that_no_standby_confirmed_is_no_acknowledgement(pair: Pair
                 await confirm(database)
         await as_owner(pair.first, "alter system set synchronous_standby_names = '*'", "select pg_reload_conf()")
         await confirm(database)
-        assert await value_of(pair.second, "select count(*) from done", "erp") == 1
+
+        async def replayed() -> bool:
+            return await value_of(pair.second, "select count(*) from done", "erp") == 1
+
+        await eventually(replayed)
 
 
 CANCEL = "select coalesce(bool_or(pg_cancel_backend(pid)), false) from pg_stat_activity where wait_event = 'SyncRep'"
+
+
+async def a_commit_waits(server: Cluster) -> bool:
+    """Whether the setting that was reloaded has reached all processes of the server."""
+    writing = asyncio.create_task(as_owner(server, "select pg_logical_emit_message(true, 'test', '')"))
+    await asyncio.wait([writing], timeout=0.5)
+    waits = not writing.done()
+    while not writing.done():
+        await value_of(server, CANCEL)
+        await asyncio.wait([writing], timeout=0.05)
+    await writing
+    return waits
 
 
 @contextlib.asynccontextmanager

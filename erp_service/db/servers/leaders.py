@@ -88,10 +88,6 @@ class Leaders:
                 telemetry.leader_changes.inc()
                 self._leave_older(standing)
 
-    def is_noted(self, hosts: tuple[Host, ...]) -> bool:
-        """Whether it is known which of them led last."""
-        return hosts in self._last
-
     def note_host(self, hosts: tuple[Host, ...], host: Host) -> None:
         """This one of the hosts led just now."""
         self._missing_since = None

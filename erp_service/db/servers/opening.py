@@ -61,7 +61,7 @@ async def open_leader(address: Address, **arguments: Any) -> asyncpg.Connection:
             LEADERS.admit(connection, standing, _terminate)
             return Opened(connection, host)
 
-    if len(address.hosts) > 1 and not LEADERS.is_noted(address.hosts):
+    if len(address.hosts) > 1 and LEADERS.last(address.hosts) is None:
         await _meet(address.hosts, open_one)
     try:
         connection, host = await _race(LEADERS.in_order(address.hosts), open_one)
