@@ -61,6 +61,16 @@ class _Pool(psycopg_pool.AsyncConnectionPool):
         with _answered_within(CHECK_SECONDS, connection):
             await psycopg_pool.AsyncConnectionPool.check_connection(connection)
 
+    async def wait(self, timeout: float = 0) -> None:
+        """Return once a connection is open, whatever the `timeout`.
+
+        Upstream's fails after 30 s, and waits for the attempts that the opening has started, which soon give up
+        (`reconnect_timeout`). Each request starts new ones."""
+        while True:
+            with suppress(psycopg_pool.PoolTimeout):
+                async with self.connection():
+                    return
+
 
 def _pool(**arguments: Any) -> _Pool:
     # upstream passes psycopg_pool's own check, which waits for ever for a server that hangs

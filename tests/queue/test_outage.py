@@ -104,6 +104,22 @@ async def test_job_that_ends_during_an_outage_is_ended_once(own_shop: Shop, own_
     assert len(await shop.traces(job, "started")) == 1
 
 
+async def test_worker_that_starts_during_an_outage_waits_and_then_works(own_shop: Shop, own_cluster: Cluster) -> None:
+    """psycopg's pool gives up its first attempts, and then nobody tried again: after 30 s the worker ended."""
+    shop = own_shop
+    await asyncio.to_thread(own_cluster.stop, "fast")
+    worker = await shop.start(ready=False)
+
+    async def has_given_up() -> bool:
+        return "reconnection attempt in pool" in shop.log_of(worker)
+
+    await eventually(has_given_up)
+    await asyncio.to_thread(own_cluster.start)
+    await lifelines(shop, 1)
+    await shop.traced(await shop.defer("quick"), "done")
+    assert worker.poll() is None
+
+
 async def test_every_backend_terminated_at_once_stops_no_worker(shop: Shop, gate: Path) -> None:
     """Upstream dies when a pooled connection ends between its check and its use."""
     workers = [await shop.start("--fetch-job-polling-interval=600") for _ in range(2)]
