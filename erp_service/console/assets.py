@@ -1,23 +1,27 @@
 """The files of the console as they are served: named by their content, and compressed once.
 
-A module imports others by their plain names, such as `"./api.js"`, in the checkout and in an editor alike. Here each of
-these names gets the hash of what it stands for, innermost first: a name changes with anything that it reaches."""
+A module imports others by their paths, such as `"../core/api.js"`, in the checkout and in an editor alike. Here each of
+these gets a name with the hash of what it stands for, innermost first: a name changes with anything that it reaches.
+All are served from one directory, so `core/api.js` becomes `core-api.HASH.js`."""
 
 import gzip
 import hashlib
+import posixpath
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 # a static import, an export from, or an import(); the file names no module in any other way
-_IMPORT = re.compile(r"""(?P<before>\bfrom\s*|\bimport\s*\(\s*|^import\s+)"\./(?P<name>[\w.-]+\.js)\"""", re.MULTILINE)
+_IMPORT = re.compile(
+    r"""(?P<before>\bfrom\s*|\bimport\s*\(\s*|^import\s+)"(?P<path>\.{1,2}/[\w./-]+\.js)\"""", re.MULTILINE
+)
 _HASH_DIGITS = 12
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 class Asset(NamedTuple):
-    """`name` is that of the file, `served_as` has the hash in it."""
+    """`name` is the path of the file below the directory, `served_as` has the hash in it."""
 
     name: str
     served_as: str
@@ -32,11 +36,12 @@ class Asset(NamedTuple):
 
 
 class Assets:
-    """All files of a directory. Raises ValueError if modules import each other in a circle, KeyError if one imports a
-    file that is not there."""
+    """All files of a directory and of those below it. Raises ValueError if modules import each other in a circle,
+    KeyError if one imports a file that is not there."""
 
     def __init__(self, directory: Path) -> None:
-        self._sources = {path.name: path.read_bytes() for path in sorted(directory.iterdir()) if path.is_file()}
+        paths = sorted(path for path in directory.rglob("*") if path.is_file())
+        self._sources = {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths}
         self._by_name: dict[str, Asset] = {}
         for name in self._sources:
             self._load(name, ())
@@ -50,7 +55,7 @@ class Assets:
         return self._by_served.get(served_as)
 
     def of_another_version(self, served_as: str) -> Asset | None:
-        """The file that has this name without its hash."""
+        """The file at the top of the directory that has this name without its hash."""
         stem, _, rest = served_as.partition(".")
         return self._by_name.get(f"{stem}.{rest.rpartition('.')[2]}")
 
@@ -78,13 +83,14 @@ class Assets:
         if name.endswith(".js"):
 
             def hashed(match: re.Match[str]) -> str:
-                imported = self._load(match["name"], (*importers, name))
+                path = posixpath.normpath(posixpath.join(posixpath.dirname(name), match["path"]))
+                imported = self._load(path, (*importers, name))
                 if "(" not in match["before"]:
                     at_once.append(imported.name)
                 return f'{match["before"]}"./{imported.served_as}"'
 
             body = _IMPORT.sub(hashed, body.decode()).encode()
-        stem, suffix = Path(name).stem, Path(name).suffix
+        stem, suffix = posixpath.splitext(name.replace("/", "-"))
         served_as = f"{stem}.{hashlib.sha256(body).hexdigest()[:_HASH_DIGITS]}{suffix}"
         # the same bytes from every instance: no time in the head of the file
         asset = Asset(name, served_as, body, gzip.compress(body, 9, mtime=0), tuple(at_once))

@@ -37,7 +37,7 @@ async def test_numbers_are_exact_in_each_language(service: Process, tmp_path: Pa
     def walk(language: str, page: ConsolePage) -> None:
         page.open()
         page.one("[name=username]")
-        url = f"{page.url}/console/assets/{ASSETS.named('format.js').served_as}"
+        url = f"{page.url}/console/assets/{ASSETS.named('core/format.js').served_as}"
         call = """const [url, name, text, options, done] = arguments
         import(url).then(format => done(format[name](text, options ?? undefined)))"""
         for wanted, name, text, options, expected in NUMBERS:

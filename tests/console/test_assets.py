@@ -26,7 +26,7 @@ def written(directory: Path, **files: str) -> Path:
 
 def test_all_of_it_is_small() -> None:
     assert sum(len(asset.body) for asset in EACH) < MOST_BYTES
-    first = [*ASSETS.closure(APP), ASSETS.named(ENTRY), ASSETS.named(STYLE), ASSETS.named("text-de.js")]
+    first = [*ASSETS.closure(APP), ASSETS.named(ENTRY), ASSETS.named(STYLE), ASSETS.named("texts/de.js")]
     assert sum(len(asset.gzipped) for asset in first) < MOST_OF_TODAY
 
 
@@ -81,7 +81,7 @@ def test_nothing_is_made_of_text_and_nothing_comes_from_elsewhere(asset) -> None
 
 
 def test_both_languages_say_everything() -> None:
-    languages = {name: texts_of(name) for name in ("text-en.js", "text-de.js")}
+    languages = {name: texts_of(name) for name in ("texts/en.js", "texts/de.js")}
     english, german = languages.values()
     # of the problems, English has the service's own words
     assert {key for key in german if not key.startswith("problem.")} == set(english)
@@ -90,7 +90,7 @@ def test_both_languages_say_everything() -> None:
 
 
 def test_each_text_that_a_module_names_is_there() -> None:
-    english = texts_of("text-en.js")
+    english = texts_of("texts/en.js")
     named = set()
     for asset in SCRIPTS:
         source = asset.body.decode()

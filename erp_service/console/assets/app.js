@@ -1,28 +1,45 @@
 // Which view stands at which address, and what is shown while nobody is signed in.
 
-import { get, onGate } from "./api.js";
-import { h } from "./dom.js";
-import { base, Offline, Problem, wordsOf } from "./problem.js";
-import { onSignedOut, refresh } from "./session.js";
+import { get, onGate } from "./core/api.js";
+import { h } from "./core/dom.js";
+import { base, Offline, Problem, wordsOf } from "./core/problem.js";
+import { onSignedOut, refresh } from "./core/session.js";
 import { applyTheme, frame, may } from "./shell.js";
-import { loadTexts, t } from "./texts.js";
-import { heading, notice } from "./ui.js";
-import * as today from "./today.js";
+import { loadTexts, t } from "./core/texts.js";
+import { heading, notice } from "./core/ui.js";
+import * as today from "./today/today.js";
 
 // A view is loaded when it is first opened; Today with the page.
 const VIEWS = [
   [/^$/, "VIEWER", async () => today],
-  [/^\/stock$/, "VIEWER", () => import("./search.js")],
-  [/^\/stock\/low$/, "VIEWER", () => import("./low.js")],
-  [/^\/stock\/ledger$/, "VIEWER", () => import("./ledger.js")],
-  [/^\/stock\/items\/(\d+)$/, "VIEWER", () => import("./item.js")],
-  [/^\/stock\/post\/(in|out|transfer)$/, "STAFF", () => import("./posting.js")],
-  [/^\/stock\/post\/(adjustment)$/, "ADMIN", () => import("./posting.js")],
+  [/^\/stock$/, "VIEWER", () => import("./stock/search.js")],
+  [/^\/stock\/low$/, "VIEWER", () => import("./stock/low.js")],
+  [/^\/stock\/ledger$/, "VIEWER", () => import("./stock/ledger.js")],
+  [/^\/stock\/items\/(\d+)$/, "VIEWER", () => import("./stock/item.js")],
+  [/^\/stock\/post\/(in|out|transfer)$/, "STAFF", () => import("./stock/posting.js")],
+  [/^\/stock\/post\/(adjustment)$/, "ADMIN", () => import("./stock/posting.js")],
+  [/^\/stock\/counts$/, "STAFF", () => import("./stock/counts.js")],
+  [/^\/stock\/counts\/(\d+)$/, "STAFF", () => import("./stock/count.js")],
+  [/^\/exports$/, "VIEWER", () => import("./exports/exports.js")],
+  [/^\/exports\/schedules$/, "VIEWER", () => import("./exports/schedules.js")],
+  [/^\/imports$/, "STAFF", () => import("./imports/imports.js")],
+  [/^\/imports\/([\w-]+)$/, "STAFF", () => import("./imports/import.js")],
+  [/^\/account$/, "VIEWER", () => import("./people/account.js")],
+  [/^\/people$/, "ADMIN", () => import("./people/people.js")],
+  [/^\/people\/(\d+)$/, "ADMIN", () => import("./people/person.js")],
+  [/^\/keys$/, "ADMIN", () => import("./people/keys.js")],
+  [/^\/settings$/, "ADMIN", () => import("./settings/settings.js")],
+  [/^\/audit$/, "ADMIN", () => import("./audit/audit.js")],
+  [/^\/audit\/seals$/, "ADMIN", () => import("./audit/seals.js")],
+  [/^\/webhooks$/, "ADMIN", () => import("./webhooks/webhooks.js")],
+  [/^\/webhooks\/([\w-]+)$/, "ADMIN", () => import("./webhooks/webhook.js")],
+  [/^\/operations$/, "ADMIN", () => import("./operations/operations.js")],
+  [/^\/operations\/jobs$/, "ADMIN", () => import("./operations/jobs.js")],
 ];
 
 const GATES = {
-  "password-change-required": () => import("./password.js"),
-  "second-factor-required": () => import("./second-factor.js"),
+  "password-change-required": () => import("./sign-in/password.js"),
+  "second-factor-required": () => import("./sign-in/second-factor.js"),
 };
 
 const RELOADED = "erp.console.reloaded";
@@ -162,7 +179,7 @@ async function loaded(load, main, signal) {
 async function show(message) {
   const signal = leave();
   if (me === null) {
-    const { view } = await import("./sign-in.js");
+    const { view } = await import("./sign-in/sign-in.js");
     view({ app, message, done: enter, redraw: () => show(message) });
     return;
   }

@@ -1,11 +1,11 @@
 // The cluster in one line, for those who may see it.
 
-import { get } from "./api.js";
-import { h } from "./dom.js";
-import { count, duration } from "./format.js";
-import { Offline, wordsOf } from "./problem.js";
-import { plural, t } from "./texts.js";
-import { every, loading } from "./ui.js";
+import { get } from "../core/api.js";
+import { h } from "../core/dom.js";
+import { count, duration } from "../core/format.js";
+import { Offline, wordsOf } from "../core/problem.js";
+import { plural, t } from "../core/texts.js";
+import { every, loading } from "../core/ui.js";
 
 const SECONDS = 10;
 const LATE_SECONDS = 60;

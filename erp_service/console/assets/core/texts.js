@@ -1,8 +1,8 @@
 // The texts of one language at a time. A further language is one file beside the others and one line here.
 
 const LANGUAGES = {
-  en: { name: "English", load: () => import("./text-en.js") },
-  de: { name: "Deutsch", load: () => import("./text-de.js") },
+  en: { name: "English", load: () => import("../texts/en.js") },
+  de: { name: "Deutsch", load: () => import("../texts/de.js") },
 };
 
 const CHOICE = "erp.console.language";

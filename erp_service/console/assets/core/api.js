@@ -74,10 +74,19 @@ export async function put(path, body) {
   return (await send("PUT", path, { body })).json();
 }
 
+export async function patch(path, body) {
+  return (await send("PATCH", path, { body })).json();
+}
+
+export async function remove(path) {
+  await send("DELETE", path);
+}
+
 // Without a key, for what changes nothing, such as a look-up.
 export async function post(path, body, { key, signal } = {}) {
   const headers = key ? { "Idempotency-Key": key } : {};
-  return (await send("POST", path, { body, headers, signal })).json();
+  const answer = await send("POST", path, { body, headers, signal });
+  return answer.status === 204 ? null : answer.json();
 }
 
 // Server-sent events with a token, which an EventSource cannot send. Calls `listener(event, data)`; ends when the

@@ -2,6 +2,7 @@ export default {
   "loading": "Loading …",
   "again": "Try again",
   "more": "Show more",
+  "no": "No",
   "all": "All",
   "filter": "Filter",
   "offline": "No network. What you see may be old; it goes on by itself.",
@@ -21,6 +22,21 @@ export default {
   "nav.post": "Post",
   "nav.ledger": "Ledger",
   "nav.low": "Reorder",
+  "nav.search": "Search",
+  "nav.counts": "Counts",
+  "nav.exports": "Exports",
+  "nav.schedules": "Schedules",
+  "nav.imports": "Imports",
+  "nav.operations": "Operations",
+  "nav.cluster": "Cluster",
+  "nav.jobs": "Jobs",
+  "nav.company": "Company",
+  "nav.people": "People",
+  "nav.keys": "API keys",
+  "nav.settings": "Settings",
+  "nav.audit": "Audit",
+  "nav.seals": "Seals",
+  "nav.webhooks": "Webhooks",
   "skip": "Skip to content",
   "signout": "Sign out",
   "signout.failed": "You are still signed in: {error}",
@@ -187,4 +203,36 @@ export default {
   "scan.onemore": "One more",
   "scan.no": "No",
   "scan.other": "You scanned {code}. Finish this item first: its quantity.",
+
+  // counts
+
+  // end of counts
+
+  // exports and schedules
+
+  // end of exports and schedules
+
+  // imports
+
+  // end of imports
+
+  // people, keys and the own account
+
+  // end of people, keys and the own account
+
+  // settings
+
+  // end of settings
+
+  // audit and seals
+
+  // end of audit and seals
+
+  // webhooks
+
+  // end of webhooks
+
+  // operations
+
+  // end of operations
 };

@@ -1,7 +1,7 @@
 // A posting on its way. It keeps its key until it is answered, also over a reload: sent again, it is booked once.
 
-import { newKey, post } from "./api.js";
-import { Offline, Problem } from "./problem.js";
+import { newKey, post } from "../core/api.js";
+import { Offline, Problem } from "../core/problem.js";
 
 const STORED = "erp.console.pending";
 

@@ -1,6 +1,6 @@
 // What a code stands for that was typed or scanned: an item by its sku or barcode, or a location by its code.
 
-import { get, post } from "./api.js";
+import { get, post } from "../core/api.js";
 
 export async function itemOf(code, signal) {
   const { items } = await post("/inventory/items/lookup", { skus: [code], barcodes: [code] }, { signal });

@@ -1,12 +1,12 @@
 // Items at or below their reorder point.
 
-import { get } from "./api.js";
-import { h } from "./dom.js";
-import { decimal } from "./format.js";
-import { address } from "./shell.js";
-import { t } from "./texts.js";
-import { empty, heading, loading, table } from "./ui.js";
-import { pages } from "./pages.js";
+import { get } from "../core/api.js";
+import { h } from "../core/dom.js";
+import { decimal } from "../core/format.js";
+import { address } from "../shell.js";
+import { t } from "../core/texts.js";
+import { empty, heading, loading, table } from "../core/ui.js";
+import { pages } from "../core/pages.js";
 
 export async function view({ main, signal }) {
   const place = h("div");

@@ -2,6 +2,7 @@ export default {
   "loading": "Lädt …",
   "again": "Noch einmal versuchen",
   "more": "Mehr zeigen",
+  "no": "Nein",
   "all": "Alle",
   "filter": "Filtern",
   "offline": "Kein Netz. Was Sie sehen, ist vielleicht alt; es geht von selbst weiter.",
@@ -21,6 +22,21 @@ export default {
   "nav.post": "Buchen",
   "nav.ledger": "Journal",
   "nav.low": "Nachbestellen",
+  "nav.search": "Suche",
+  "nav.counts": "Zählungen",
+  "nav.exports": "Exporte",
+  "nav.schedules": "Zeitpläne",
+  "nav.imports": "Importe",
+  "nav.operations": "Betrieb",
+  "nav.cluster": "Verbund",
+  "nav.jobs": "Aufträge",
+  "nav.company": "Firma",
+  "nav.people": "Personen",
+  "nav.keys": "API-Schlüssel",
+  "nav.settings": "Einstellungen",
+  "nav.audit": "Protokoll",
+  "nav.seals": "Siegel",
+  "nav.webhooks": "Webhooks",
   "skip": "Zum Inhalt",
   "signout": "Abmelden",
   "signout.failed": "Sie sind noch angemeldet: {error}",
@@ -202,4 +218,36 @@ export default {
   "problem.invalid": "So geht es nicht: Bitte prüfen Sie die Felder",
   "problem.insufficient-stock": "Davon ist nicht genug verfügbar",
   "problem.second-factor-required": "Ihre Rolle braucht einen zweiten Faktor",
+
+  // counts
+
+  // end of counts
+
+  // exports and schedules
+
+  // end of exports and schedules
+
+  // imports
+
+  // end of imports
+
+  // people, keys and the own account
+
+  // end of people, keys and the own account
+
+  // settings
+
+  // end of settings
+
+  // audit and seals
+
+  // end of audit and seals
+
+  // webhooks
+
+  // end of webhooks
+
+  // operations
+
+  // end of operations
 };

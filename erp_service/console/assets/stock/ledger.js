@@ -1,12 +1,12 @@
 // The ledger, filtered. The address keeps the filters, so that it can be sent to somebody.
 
-import { get } from "./api.js";
-import { h } from "./dom.js";
+import { get } from "../core/api.js";
+import { h } from "../core/dom.js";
 import { entryTable } from "./entries.js";
-import { pages } from "./pages.js";
-import { Problem } from "./problem.js";
-import { t } from "./texts.js";
-import { empty, field, heading, loading } from "./ui.js";
+import { pages } from "../core/pages.js";
+import { Problem } from "../core/problem.js";
+import { t } from "../core/texts.js";
+import { empty, field, heading, loading } from "../core/ui.js";
 
 const PATH = "/inventory/stock/ledger";
 const KINDS = ["IN", "OUT", "TRANSFER_IN", "TRANSFER_OUT", "ADJUSTMENT"];

@@ -1,13 +1,13 @@
 // One item: what there is of it, where, for whom, and how it came so.
 
-import { get, post } from "./api.js";
-import { stepChart } from "./chart.js";
-import { h } from "./dom.js";
+import { get, post } from "../core/api.js";
+import { stepChart } from "../core/chart.js";
+import { h } from "../core/dom.js";
 import { entryTable } from "./entries.js";
-import { day, decimal, moment, money } from "./format.js";
-import { address, may } from "./shell.js";
-import { t } from "./texts.js";
-import { card, empty, heading, loading, table } from "./ui.js";
+import { day, decimal, moment, money } from "../core/format.js";
+import { address, may } from "../shell.js";
+import { t } from "../core/texts.js";
+import { card, empty, heading, loading, table } from "../core/ui.js";
 
 const DAYS = 90;
 const DAY_MILLISECONDS = 86_400_000;

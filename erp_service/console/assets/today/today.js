@@ -1,14 +1,14 @@
 // What an owner looks at in the morning.
 
-import { get } from "./api.js";
-import { barChart } from "./chart.js";
-import { clusterLine } from "./cluster.js";
-import { h } from "./dom.js";
-import { exportList } from "./exports.js";
-import { clock, count, day, forDrawing, money, weekday, zone } from "./format.js";
-import { address, may } from "./shell.js";
-import { t } from "./texts.js";
-import { card, every, heading, loading, table } from "./ui.js";
+import { get } from "../core/api.js";
+import { barChart } from "../core/chart.js";
+import { clusterLine } from "../operations/cluster.js";
+import { h } from "../core/dom.js";
+import { exportList } from "../exports/running.js";
+import { clock, count, day, forDrawing, money, weekday, zone } from "../core/format.js";
+import { address, may } from "../shell.js";
+import { t } from "../core/texts.js";
+import { card, every, heading, loading, table } from "../core/ui.js";
 
 const SECONDS = 60;
 

@@ -1,10 +1,10 @@
 // Ledger entries as rows of a table.
 
-import { h } from "./dom.js";
-import { decimal, moment } from "./format.js";
-import { address } from "./shell.js";
-import { t } from "./texts.js";
-import { table } from "./ui.js";
+import { h } from "../core/dom.js";
+import { decimal, moment } from "../core/format.js";
+import { address } from "../shell.js";
+import { t } from "../core/texts.js";
+import { table } from "../core/ui.js";
 
 export function entryTable(entries, { withItem = true } = {}) {
   const columns = [[t("when"), ""], withItem && [t("sku"), ""], [t("kind"), ""], [t("location"), ""],

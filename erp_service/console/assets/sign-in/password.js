@@ -1,12 +1,12 @@
 // A password that somebody else has set must be changed before anything else.
 
-import { put } from "./api.js";
-import { h } from "./dom.js";
-import { Problem, wordsOf } from "./problem.js";
-import { signOut, takeToken } from "./session.js";
-import { preferences } from "./shell.js";
-import { t } from "./texts.js";
-import { field, notice, placeFaults } from "./ui.js";
+import { put } from "../core/api.js";
+import { h } from "../core/dom.js";
+import { Problem, wordsOf } from "../core/problem.js";
+import { signOut, takeToken } from "../core/session.js";
+import { preferences } from "../shell.js";
+import { t } from "../core/texts.js";
+import { field, notice, placeFaults } from "../core/ui.js";
 
 export function view({ app, done, redraw }) {
   const old = field(t("password.old"), h("input", { type: "password", autocomplete: "current-password" }));

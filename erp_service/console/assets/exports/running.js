@@ -1,12 +1,12 @@
 // Exports in motion: each one that has not ended is followed by its events, from whichever instance answers.
 
-import { follow, get, newKey, post } from "./api.js";
-import { h } from "./dom.js";
-import { bytes, clock, count, duration, moment } from "./format.js";
-import { wordsOf } from "./problem.js";
-import { may } from "./shell.js";
-import { t } from "./texts.js";
-import { empty, every, loading, notice } from "./ui.js";
+import { follow, get, newKey, post } from "../core/api.js";
+import { h } from "../core/dom.js";
+import { bytes, clock, count, duration, moment } from "../core/format.js";
+import { wordsOf } from "../core/problem.js";
+import { may } from "../shell.js";
+import { t } from "../core/texts.js";
+import { empty, every, loading, notice } from "../core/ui.js";
 
 const ENDED = new Set(["succeeded", "failed", "canceled", "expired"]);
 const SHOWN = 6;

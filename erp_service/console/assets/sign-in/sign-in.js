@@ -1,11 +1,11 @@
 // Signing in, with the second factor if the user has one.
 
-import { h } from "./dom.js";
-import { Problem, wordsOf } from "./problem.js";
-import { signIn } from "./session.js";
-import { preferences } from "./shell.js";
-import { t } from "./texts.js";
-import { field, notice, placeFaults } from "./ui.js";
+import { h } from "../core/dom.js";
+import { Problem, wordsOf } from "../core/problem.js";
+import { signIn } from "../core/session.js";
+import { preferences } from "../shell.js";
+import { t } from "../core/texts.js";
+import { field, notice, placeFaults } from "../core/ui.js";
 
 export function view({ app, message, done, redraw }) {
   const email = field(t("signin.email"), h("input", { type: "email", name: "username", required: true, autocomplete: "username" }));

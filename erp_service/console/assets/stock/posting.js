@@ -1,15 +1,15 @@
 // Posting stock by keyboard and scanner. Enter goes on, and posts at the end; then the next item can be scanned at once.
 // What stays the same for the next one, location and reference, stays.
 
-import { announce, h } from "./dom.js";
+import { announce, h } from "../core/dom.js";
 import { entryTable } from "./entries.js";
-import { decimal, typedDecimal } from "./format.js";
+import { decimal, typedDecimal } from "../core/format.js";
 import { openPosting, send, unanswered, Unanswered } from "./pending.js";
-import { Problem, wordsOf } from "./problem.js";
+import { Problem, wordsOf } from "../core/problem.js";
 import { itemOf, itemsLike, locationOf, locationsLike, looksScanned } from "./scan.js";
-import { address, may } from "./shell.js";
-import { t } from "./texts.js";
-import { field, heading, notice, placeFaults } from "./ui.js";
+import { address, may } from "../shell.js";
+import { t } from "../core/texts.js";
+import { field, heading, notice, placeFaults } from "../core/ui.js";
 
 const KINDS = [["in", "STAFF"], ["out", "STAFF"], ["transfer", "STAFF"], ["adjustment", "ADMIN"]];
 const PLACES = { transfer: ["from_location", "to_location"] };

@@ -1,12 +1,12 @@
 // Finding an item as one types, or by a scan.
 
-import { get, post } from "./api.js";
-import { announce, h } from "./dom.js";
-import { decimal } from "./format.js";
-import { wordsOf } from "./problem.js";
-import { address } from "./shell.js";
-import { plural, t } from "./texts.js";
-import { empty, heading, notice, table } from "./ui.js";
+import { get, post } from "../core/api.js";
+import { announce, h } from "../core/dom.js";
+import { decimal } from "../core/format.js";
+import { wordsOf } from "../core/problem.js";
+import { address } from "../shell.js";
+import { plural, t } from "../core/texts.js";
+import { empty, heading, notice, table } from "../core/ui.js";
 
 const PAUSE_MILLISECONDS = 200;
 const SHOWN = 50;

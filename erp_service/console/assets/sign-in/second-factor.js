@@ -1,12 +1,12 @@
 // A role that must have a second factor sets it up before anything else: password, secret, code, recovery codes.
 
-import { post } from "./api.js";
-import { h } from "./dom.js";
-import { Problem, wordsOf } from "./problem.js";
-import { signOut } from "./session.js";
-import { preferences } from "./shell.js";
-import { t } from "./texts.js";
-import { field, notice, placeFaults } from "./ui.js";
+import { post } from "../core/api.js";
+import { h } from "../core/dom.js";
+import { Problem, wordsOf } from "../core/problem.js";
+import { signOut } from "../core/session.js";
+import { preferences } from "../shell.js";
+import { t } from "../core/texts.js";
+import { field, notice, placeFaults } from "../core/ui.js";
 
 const PATH = "/auth/me/totp";
 

@@ -1,7 +1,7 @@
 // The few building blocks that all views share.
 
 import { h, newId } from "./dom.js";
-import { Offline, wordsOf } from "./problem.js";
+import { Offline, Problem, wordsOf } from "./problem.js";
 import { t } from "./texts.js";
 
 export function heading(text, ...aside) {
@@ -97,4 +97,74 @@ export async function loading(container, load, render, { signal, quiet = false }
 export function every(seconds, work, signal) {
   const timer = setInterval(() => document.visibilityState === "visible" && work(), seconds * 1000);
   signal.addEventListener("abort", () => clearInterval(timer));
+}
+
+// A button that does something and can fail: it waits for `work`, and says below itself what went wrong. With `confirm`,
+// {title, text}, it asks first; `kind` is a class of buttons.
+export function action(label, work, { kind = "", confirm, name } = {}) {
+  const said = h("div");
+  const button = h("button", { type: "button", class: kind, "aria-label": name && `${label}: ${name}`, onclick: async () => {
+    if (confirm && !await asked(confirm.title, confirm.text, label)) {
+      return;
+    }
+    button.disabled = true;
+    said.replaceChildren();
+    try {
+      await work();
+    } catch (error) {
+      if (error.name !== "AbortError") {
+        said.replaceChildren(notice("bad", wordsOf(error)));
+      }
+    } finally {
+      button.disabled = false;
+    }
+  } }, label);
+  return h("div", { class: "action" }, button, said);
+}
+
+// Asks before something that cannot be taken back. True if the answer is yes.
+export function asked(title, text, yes) {
+  return new Promise((resolve) => {
+    const id = newId("asked");
+    const dialog = h("dialog", { "aria-labelledby": id, onclose: () => {
+      dialog.remove();
+      resolve(dialog.returnValue === "yes");
+    } },
+    h("form", { method: "dialog" }, h("h2", { id }, title), h("p", null, text),
+      h("div", { class: "actions" }, h("button", { value: "yes", class: "primary" }, yes),
+        h("button", { value: "no", autofocus: true }, t("no")))));
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+// `options`: [value, text]. For `field`.
+export function select(name, options, chosen, properties = {}) {
+  return h("select", { name, ...properties }, options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)));
+}
+
+// A form that sends: `work` gets nothing and returns when it is done. A refusal stands at the fields that it names,
+// by the name that the API has for them; the rest stands above the button.
+export function sendingForm(fields, label, work, ...children) {
+  const said = h("div");
+  const button = h("button", { type: "submit", class: "primary" }, label);
+  return h("form", { class: "sending", novalidate: true, onsubmit: async (event) => {
+    event.preventDefault();
+    if (button.disabled) {
+      return;
+    }
+    button.disabled = true;
+    said.replaceChildren();
+    Object.values(fields).forEach((each) => each.say(""));
+    try {
+      await work();
+    } catch (error) {
+      if (error.name !== "AbortError") {
+        const rest = error instanceof Problem ? placeFaults(error, fields) : [];
+        said.replaceChildren(notice("bad", h("p", null, wordsOf(error)), rest.map((text) => h("p", null, text))));
+      }
+    } finally {
+      button.disabled = false;
+    }
+  } }, children, said, h("div", { class: "actions" }, button));
 }

@@ -1,0 +1,5 @@
+import { heading } from "../core/ui.js";
+
+export async function view({ main }) {
+  main.append(heading("jobs"));
+}
