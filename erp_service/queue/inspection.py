@@ -155,6 +155,15 @@ class Ended(errors.Conflict):
     slug, title = "job-ended", "The job has ended"
 
 
+class TwinWaits(errors.Conflict):
+    """Of this kind of job, at most one waits at a time, and one waits already: it will do the same."""
+
+    slug, title = "same-job-waits", "The same job waits already"
+
+
+errors.constraint("procrastinate_jobs_queueing_lock_idx_v1", TwinWaits)
+
+
 async def workers(db: Session) -> list[WorkerNow]:
     rows = await db.execute(_WORKERS, {"most": MOST})
     return [WorkerNow(**row) for row in rows]
