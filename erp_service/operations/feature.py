@@ -18,5 +18,6 @@ FEATURE = Feature(
     tasks=("erp_service.operations.tasks:TASKS",),
     figures=("erp_service.operations.standbys:FIGURES", "erp_service.operations.state.figures:FIGURES"),
     housekeeping=("erp_service.operations.seal_head:HOUSEKEEPING",),
+    enums=("erp_service.operations.jobs.schemas:Makes", "erp_service.operations.jobs.schemas:OpenStatus"),
     queues=("erp_service.operations.tasks:QUEUES",),
 )

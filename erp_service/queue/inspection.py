@@ -32,9 +32,9 @@ class WorkerNow(Struct, frozen=True):
 class Depth(Struct, frozen=True):
     """How many jobs of a queue have this status. A job that succeeds is deleted at once."""
 
-    queue: str
-    status: str
-    jobs: int
+    queue: Annotated[str, Meta(description="the name of the queue")]
+    status: Annotated[str, Meta(description="of these jobs: `todo`, `doing`, `failed`, `cancelled` or `aborted`")]
+    jobs: Annotated[int, Meta(description="how many there are")]
 
 
 class JobNow(Struct, frozen=True):

@@ -11,7 +11,7 @@ from erp_service.db.pagination import Page
 MOST_AT_ONCE = 500
 
 OpenStatus = Literal["running", "waiting", "scheduled"]
-_Makes = Literal["export", "import"]
+Makes = Literal["export", "import"]
 
 _REFERENCE = "[1-9][0-9]{0,14}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
@@ -34,7 +34,7 @@ class OpenJob(Struct, frozen=True):
     stalled: Annotated[
         Literal["gone", "silent"] | None, Meta(description="why it will be taken from its worker; null if it is not")
     ]
-    makes: Annotated[_Makes | None, Meta(description="null for a job that makes neither")]
+    makes: Annotated[Makes | None, Meta(description="null for a job that makes neither")]
     makes_id: Annotated[UUID | None, Meta(description="the id of that export or import")]
     dataset: Annotated[str | None, Meta(description="what is exported or imported")]
     owner: Annotated[str | None, Meta(description="the e-mail address of whose it is")]
@@ -58,7 +58,7 @@ class FailedJob(Struct, frozen=True):
     at: Annotated[datetime, Meta(description="when it failed")]
     attempts: Annotated[int, Meta(description="how often it was begun")]
     deaths: Annotated[int, Meta(description="how many workers died or fell silent while they ran it")]
-    makes: Annotated[_Makes | None, Meta(description="null for a job that makes neither")]
+    makes: Annotated[Makes | None, Meta(description="null for a job that makes neither")]
     dataset: Annotated[str | None, Meta(description="what was to be exported or imported")]
     owner: Annotated[str | None, Meta(description="the e-mail address of whose it is")]
     problem: Annotated[str | None, Meta(description="the type of the problem; null if the queue knows none")]

@@ -68,7 +68,7 @@ async def last_runs(db: Session) -> list[LastRuns]:
     return [LastRuns(kind, runs.get((kind, True)), runs.get((kind, False))) for kind in get_args(RunKind)]
 
 
-async def state(db: ReadSession, database: Database, notifications: NotificationListener) -> OperationsState:
+async def read_state(db: ReadSession, database: Database, notifications: NotificationListener) -> OperationsState:
     cluster = await cluster_now(db)
     return OperationsState(
         now=await db.scalar(_NOW),

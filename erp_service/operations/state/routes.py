@@ -31,7 +31,7 @@ async def get_state(
 
     A backup or a verification is known here if it could leave a record in this database: one that could not, did its
     work all the same, and said so where it ran. After a restore these are the records of the time of the backup."""
-    return ApiResponse(await queries.state(read, database, notifications))
+    return ApiResponse(await queries.read_state(read, database, notifications))
 
 
 ROUTES = [get_state]

@@ -1,0 +1,49 @@
+// Makes what is shown equal to what was drawn anew, in the elements that are there: the focus stays, and what is chosen.
+// Lines with a data-key are the same line wherever they stand.
+
+const KEPT = new Set(["id", "aria-labelledby"]);
+
+export function patch(shown, drawn) {
+  if (shown.nodeName !== drawn.nodeName) {
+    shown.replaceWith(drawn);
+  } else if (shown.nodeType === Node.TEXT_NODE) {
+    shown.data = drawn.data;
+  } else {
+    attributes(shown, drawn);
+    children(shown, [...drawn.childNodes]);
+  }
+}
+
+function attributes(shown, drawn) {
+  for (const name of new Set([...shown.getAttributeNames(), ...drawn.getAttributeNames()])) {
+    const value = drawn.getAttribute(name);
+    if (!KEPT.has(name)) {
+      value === null ? shown.removeAttribute(name) : shown.setAttribute(name, value);
+    }
+  }
+}
+
+function children(parent, drawn) {
+  const keyOf = (node) => node.dataset?.key;
+  const keys = drawn.map(keyOf);
+  [...parent.children].filter((child) => keyOf(child) && !keys.includes(keyOf(child))).forEach((child) => child.remove());
+  drawn.forEach((child, index) => {
+    const there = parent.childNodes[index] ?? null;
+    const same = keys[index] ? [...parent.children].find((each) => keyOf(each) === keys[index]) : there;
+    if (same !== there || !same) {
+      parent.insertBefore(same ?? child, there);
+    }
+    if (same) {
+      patch(same, child);
+    }
+  });
+  while (parent.childNodes.length > drawn.length) {
+    parent.lastChild.remove();
+  }
+}
+
+// `keys` tell the lines of a table apart.
+export function keyed(element, keys) {
+  element.querySelectorAll("tbody tr").forEach((line, index) => { line.dataset.key = keys[index]; });
+  return element;
+}
