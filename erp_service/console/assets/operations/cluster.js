@@ -3,28 +3,16 @@
 import { get } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { count } from "../core/format.js";
-import { wordsOf } from "../core/problem.js";
 import { plural, t } from "../core/texts.js";
-import { every, loading } from "../core/ui.js";
 import { alive, lastBackup, queue, replica, seal, verify } from "./judge.js";
+import { live } from "./patch.js";
 
 const SECONDS = 10;
 
 export function clusterLine(signal) {
   const place = h("div", { class: "cluster" });
-  const load = () => get("/operations/state", {}, { signal });
-  loading(place, load, render, { signal });
-  every(SECONDS, async () => {
-    try {
-      const now = await load();
-      place.replaceChildren(render(now));
-    } catch (error) {
-      if (!signal.aborted) {
-        place.replaceChildren(h("p", { class: "worry" }, wordsOf(error)));
-      }
-    }
-  }, signal);
-  return place;
+  const { said } = live(place, () => get("/operations/state", {}, { signal }), render, SECONDS, signal);
+  return h("div", null, said, place);
 }
 
 function render(state) {

@@ -4,10 +4,10 @@ import { get } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { count, duration, moment } from "../core/format.js";
 import { pages } from "../core/pages.js";
-import { Problem, wordsOf } from "../core/problem.js";
+import { Problem } from "../core/problem.js";
 import { t } from "../core/texts.js";
-import { card, empty, every, field, heading, loading, notice } from "../core/ui.js";
-import { patch } from "./patch.js";
+import { card, empty, field, heading, loading } from "../core/ui.js";
+import { live } from "./patch.js";
 import { picks, pickTable } from "./picks.js";
 
 const PATH = "/operations/jobs";
@@ -15,31 +15,12 @@ const SECONDS = 5;
 const MOST_OPEN = 100;
 
 export async function view({ main, query, signal, navigate }) {
-  const now = open(signal);
-  const before = failed(query, signal, navigate, now.again);
-  main.append(heading(t("nav.jobs")), card(t("jobs.open"), now.parts), card(t("jobs.failed"), before.parts));
-  await Promise.all([now.load(), before.load()]);
-}
-
-function open(signal) {
-  const said = h("div");
   const place = h("div");
-  const load = () => get(PATH, { limit: MOST_OPEN }, { signal });
-
-  async function again() {
-    try {
-      const page = await load();
-      said.replaceChildren();
-      patch(place, h("div", { "aria-busy": "false" }, drawOpen(page)));
-    } catch (error) {
-      if (!signal.aborted) {
-        said.replaceChildren(notice("bad", wordsOf(error)));
-      }
-    }
-  }
-
-  every(SECONDS, again, signal);
-  return { again, load: () => loading(place, load, drawOpen, { signal }), parts: h("div", { class: "stack" }, said, place, picks(place, "cancel", again)) };
+  const { said, again, shown } = live(place, () => get(PATH, { limit: MOST_OPEN }, { signal }), drawOpen, SECONDS, signal);
+  const { load, parts } = failed(query, signal, navigate, again);
+  main.append(heading(t("nav.jobs")), card(t("jobs.open"), h("div", { class: "stack" }, said, place, picks(place, "cancel", again))),
+    card(t("jobs.failed"), h("div", { class: "stack" }, parts)));
+  await Promise.all([shown, load()]);
 }
 
 function drawOpen({ items, next_cursor: more }) {
@@ -84,10 +65,10 @@ function failed(query, signal, navigate, openAgain) {
     navigate(`${PATH}?${new URLSearchParams(entered())}`);
   }
 
-  return { load, parts: h("div", { class: "stack" },
+  return { load, parts: [
     h("form", { class: "filters", onsubmit: submit, novalidate: true }, Object.values(fields).map(({ element }) => element),
       h("button", { type: "submit" }, t("filter"))),
-    place, picks(place, "retry", () => Promise.all([load(true), openAgain()]))) };
+    place, picks(place, "retry", () => Promise.all([load(true), openAgain()]))] };
 }
 
 function drawFailed(lines) {

@@ -3,33 +3,19 @@
 import { get } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { bytes, clock, count, duration } from "../core/format.js";
-import { wordsOf } from "../core/problem.js";
 import { t } from "../core/texts.js";
-import { card, empty, every, heading, loading, notice, table } from "../core/ui.js";
+import { card, empty, heading, table } from "../core/ui.js";
 import { address } from "../shell.js";
 import { alive, backup, last, LATE_SECONDS, replica, seal, verify } from "./judge.js";
-import { keyed, patch } from "./patch.js";
+import { keyed, live } from "./patch.js";
 
 const SECONDS = 5;
 
 export async function view({ main, signal }) {
-  const said = h("div");
-  const shown = h("div", { class: "stack" });
-  const load = () => get("/operations/state", {}, { signal });
-  main.append(heading(t("nav.cluster")), said, shown);
-  await loading(shown, load, draw, { signal });
-  every(SECONDS, async () => {
-    try {
-      const state = await load();
-      said.replaceChildren();
-      patch(shown, h("div", { class: "stack", "aria-busy": "false" }, draw(state)));
-    } catch (error) {
-      // what was seen last stays, with its time
-      if (!signal.aborted) {
-        said.replaceChildren(notice("bad", wordsOf(error)));
-      }
-    }
-  }, signal);
+  const place = h("div", { class: "stack" });
+  const { said, shown } = live(place, () => get("/operations/state", {}, { signal }), draw, SECONDS, signal);
+  main.append(heading(t("nav.cluster")), said, place);
+  await shown;
 }
 
 function draw(state) {
@@ -43,7 +29,7 @@ function draw(state) {
 
 function figures(state) {
   const { instances, queue_depth: depth, oldest_waiting: oldest, running_exports: running, waiting_exports: held } = state.scaling;
-  return h("dl", { class: "figures even" }, [
+  return h("dl", { class: "figures" }, [
     [t("ops.instances"), instances],
     [t("ops.workers"), alive(state), "", alive(state) === 0],
     [t("ops.todo"), depth, oldest !== null && t("ops.oldest", { time: duration(oldest) }), oldest > LATE_SECONDS],
@@ -65,8 +51,8 @@ function queues(depths) {
   const names = [...new Set(depths.map(({ queue }) => queue))];
   const states = ["todo", "doing", "failed"];
   const cell = (queue, status) => {
-    const jobs = count(depths.find((each) => each.queue === queue && each.status === status)?.jobs ?? 0);
-    return status === "failed" ? h("a", { href: `${address("/operations/jobs")}?queue=${queue}` }, jobs) : jobs;
+    const jobs = depths.find((each) => each.queue === queue && each.status === status)?.jobs ?? 0;
+    return jobs && status === "failed" ? h("a", { href: `${address("/operations/jobs")}?queue=${queue}` }, count(jobs)) : count(jobs);
   };
   return names.length === 0 ? empty(t("cluster.queue.empty")) : keyed(table(t("ops.queues"),
     [[t("ops.queue"), ""], ...states.map((status) => [t(`ops.${status}`), "number"])],

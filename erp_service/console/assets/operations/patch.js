@@ -1,6 +1,10 @@
 // Makes what is shown equal to what was drawn anew, in the elements that are there: the focus stays, and what is chosen.
 // Lines with a data-key are the same line wherever they stand.
 
+import { h } from "../core/dom.js";
+import { wordsOf } from "../core/problem.js";
+import { every, loading, notice } from "../core/ui.js";
+
 const KEPT = new Set(["id", "aria-labelledby"]);
 
 export function patch(shown, drawn) {
@@ -46,4 +50,23 @@ function children(parent, drawn) {
 export function keyed(element, keys) {
   element.querySelectorAll("tbody tr").forEach((line, index) => { line.dataset.key = keys[index]; });
   return element;
+}
+
+// Shows in `place` what `load` gives, and again every few seconds. If that fails, `said` says so, and what was seen last
+// stays. `again` does it at once.
+export function live(place, load, draw, seconds, signal) {
+  const said = h("div");
+  const again = async () => {
+    try {
+      const data = await load();
+      said.replaceChildren();
+      patch(place, h("div", { class: place.className, "aria-busy": "false" }, draw(data)));
+    } catch (error) {
+      if (!signal.aborted) {
+        said.replaceChildren(notice("bad", wordsOf(error)));
+      }
+    }
+  };
+  every(seconds, again, signal);
+  return { said, again, shown: loading(place, load, draw, { signal }) };
 }

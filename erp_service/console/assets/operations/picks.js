@@ -18,8 +18,9 @@ export function pickTable(caption, columns, names, rows) {
 // For a `place` that holds such a table. `act` is "retry" or "cancel"; `done` is called after it.
 export function picks(place, act, done) {
   const chosen = new Set();
-  const said = h("div", { "aria-live": "polite" });
+  const said = h("div");
   const button = h("button", { type: "button", class: "primary", onclick: send });
+  const bar = h("div", { class: "actions" }, button);
   const boxes = () => [...place.querySelectorAll("tbody input")];
   let key = newKey();
 
@@ -31,7 +32,7 @@ export function picks(place, act, done) {
     if (all) {
       all.checked = chosen.size === there.length;
     }
-    button.hidden = there.length === 0;
+    bar.hidden = there.length === 0;
     button.disabled = chosen.size === 0;
     button.textContent = t(`jobs.${act}`, { count: count(chosen.size) });
   }
@@ -71,5 +72,5 @@ export function picks(place, act, done) {
       h("li", { class: isDone ? "fine" : "worry" }, `${job}: `, isDone ? t(`jobs.${act}.done`) : wordsOf(new Problem(problem.status, problem))))));
   }
 
-  return h("div", { class: "stack" }, button, said);
+  return [bar, said];
 }
