@@ -60,10 +60,13 @@ def command(heads: tuple[str, ...]) -> None:
 
 
 async def _record(settings: Settings, seconds: float, proofs: int, failed: int) -> None:
+    why = "it is a copy that follows another one"
     try:
-        await record_verification(settings, seconds=seconds, proofs=proofs, failed=failed)
+        if await record_verification(settings, seconds=seconds, proofs=proofs, failed=failed):
+            return
     except DATABASE_ERRORS as exc:
-        say(f"No record of this run was left in the database: {reason(exc)}")
+        why = reason(exc)
+    say(f"No record of this run was left in the database: {why}")
 
 
 async def _verify(settings: Settings, heads: Sequence[str], checked: list[Checked]) -> list[Finding]:

@@ -9,11 +9,14 @@ from .programs import Failure, Server, run
 _SECONDS = 60.0
 """Longer than it takes to find out that none of several hosts answers."""
 
-# Not to wait for a standby that is away, nor for others. The values are psql's variables, which it quotes.
+# Not to wait for a standby that is away, nor for others. Not in a copy that follows another database, whose replication
+# a row of its own would stop. The values are psql's variables, which it quotes.
 _RECORD = """
 set synchronous_commit = local; set lock_timeout = '5s'; set statement_timeout = '10s';
-insert into operation_runs (kind, ok, seconds, bytes, place) values
-  (:'kind', :'ok', :'seconds', nullif(:'bytes', '')::bigint, :'place')
+insert into operation_runs (kind, ok, seconds, bytes, place)
+select :'kind', :'ok'::boolean, :'seconds'::float8, nullif(:'bytes', '')::bigint, :'place'
+where not exists (
+  select from pg_subscription where subdbid = (select oid from pg_database where datname = current_database()))
 on conflict (kind, ok) do update set ended_at = clock_timestamp(), seconds = excluded.seconds, bytes = excluded.bytes,
   place = excluded.place;
 """

@@ -94,7 +94,8 @@ async def test_failed_jobs_are_filtered_and_two_tried_again_at_once_and_one_of_t
     statuses = await owner.fetch("select status::text from procrastinate_jobs where task_name = 'count' order by id")
     assert [row["status"] for row in statuses] == ["todo", "cancelled", "failed"]
     entries = await owner.fetch(
-        "select action, entity_id, email from audit_log join users u on u.id = user_id where entity = 'job' order by 1, 2"
+        "select action, entity_id, email from audit_log join users u on u.id = user_id where entity = 'job'"
+        " order by action, entity_id"
     )
     assert [tuple(entry) for entry in entries] == [
         ("job.canceled", str(two), EMAIL),

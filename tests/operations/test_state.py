@@ -94,6 +94,21 @@ async def test_verify_that_may_leave_no_record_says_so_and_ends_as_it_would(
     assert (await state(admin))["runs"][2]["succeeded"] is None
 
 
+async def test_copy_that_follows_another_database_takes_no_record(
+    settings: Settings, owner: asyncpg.Connection
+) -> None:
+    """A row of its own would stop its replication: the same row comes from the original one day."""
+    await owner.execute(
+        "create subscription follows connection 'dbname=nowhere' publication p with (connect = false, slot_name = none)"
+    )
+    done = await verified(as_role(settings, "erp_api"))
+    assert done.returncode == 0
+    assert "it is a copy that follows another one" in done.stderr
+    assert await owner.fetchval("select count(*) from operation_runs") == 0
+    await owner.execute("drop subscription follows")
+    assert await record_verification(as_role(settings, "erp_api"), seconds=1, proofs=1, failed=0)
+
+
 async def test_metrics_tell_nothing_of_a_verification_that_never_was(database: Database) -> None:
     async with database.read() as db:
         assert all(math.isnan(value) for value in (await FIGURES[0].read(db)).values())
