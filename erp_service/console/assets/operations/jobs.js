@@ -27,8 +27,13 @@ function drawOpen({ items, next_cursor: more }) {
   const columns = [[t("jobs.job"), ""], [t("jobs.what"), ""], [t("jobs.owner"), ""], [t("status"), ""], [t("jobs.since"), "number"]];
   return items.length === 0 ? empty(t("jobs.none")) : [
     pickTable(t("jobs.open"), columns, items.map(({ id }) => String(id)), items.map((job) =>
-      [String(job.id), what(job), job.owner ?? "", state(job), job.since ? duration(Math.abs(Date.now() - Date.parse(job.since)) / 1000) : "–"])),
+      [String(job.id), what(job), job.owner ?? "", state(job), age(job)])),
     more !== null && h("p", { class: "hint" }, t("jobs.first", { count: count(MOST_OPEN) }))].filter(Boolean);
+}
+
+function age({ status, since }) {
+  const time = since && duration(Math.abs(Date.now() - Date.parse(since)) / 1000);
+  return status === "scheduled" ? t("jobs.in", { time }) : time ?? "–";
 }
 
 function what({ makes, dataset, task, queue }) {
@@ -36,7 +41,7 @@ function what({ makes, dataset, task, queue }) {
 }
 
 function state({ status, cancel_asked: asked, stalled, rows_done: rows }) {
-  return [h("span", { class: `state ${stalled ? "failed" : status}` }, t(stalled ? "ops.gone" : asked ? "export.canceling" : `jobs.${status}`)),
+  return [h("span", { class: `state ${stalled ? "failed" : status}` }, t(stalled ? "jobs.gone" : asked ? "export.canceling" : `jobs.${status}`)),
     h("small", null, rows ? ` ${t("exports.rows", { rows: count(rows) })}` : "")];
 }
 

@@ -11,7 +11,10 @@ export function patch(shown, drawn) {
   if (shown.nodeName !== drawn.nodeName) {
     shown.replaceWith(drawn);
   } else if (shown.nodeType === Node.TEXT_NODE) {
-    shown.data = drawn.data;
+    // to set it again would undo the viewer's selection
+    if (shown.data !== drawn.data) {
+      shown.data = drawn.data;
+    }
   } else {
     attributes(shown, drawn);
     children(shown, [...drawn.childNodes]);

@@ -302,10 +302,12 @@ export default {
   "jobs.running": "running",
   "jobs.waiting": "waiting",
   "jobs.scheduled": "scheduled",
+  "jobs.gone": "worker gone",
+  "jobs.in": "in {time}",
   "jobs.retry": "Retry selected ({count})",
   "jobs.retry.done": "tried again",
   "jobs.cancel": "Cancel selected ({count})",
-  "jobs.cancel.done": "cancelled",
+  "jobs.cancel.done": "cancelled, or stops in a second",
   "jobs.cancel.text": "One that runs stops within a second. This cannot be taken back.",
   // end of operations
 };
