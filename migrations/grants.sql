@@ -46,6 +46,7 @@ declare
     "items":               {"api": "raw",  "worker": "raw",  "reader": "r"},
     "locations":           {"api": "raw",  "worker": "raw",  "reader": "r"},
     "login_networks":      {"api": "rawd", "worker": "rd",   "reader": ""},
+    "operation_runs":      {"api": "raw",  "worker": "r",    "reader": "r"},
     "procrastinate_events":          {"api": "ra",   "worker": "rawd", "reader": ""},
     "procrastinate_jobs":            {"api": "rawd", "worker": "rawd", "reader": ""},
     "procrastinate_periodic_defers": {"api": "rw",   "worker": "rawd", "reader": ""},
@@ -189,6 +190,11 @@ begin
       execute format('grant execute on function public.erp_password_hash(bigint) to %I', grantee);
     end if;
   end loop;
+  -- base backups connect as a role that may do nothing here but leave a record of their runs
+  if exists (select from pg_roles where rolname = 'erp_backup') and to_regclass('public.operation_runs') is not null then
+    grant usage on schema public to erp_backup;
+    grant select, insert, update on public.operation_runs to erp_backup;
+  end if;
   -- temporary tables are left to the owner
   if exists (
     select from pg_database where datname = current_database() and pg_has_role(datdba, 'usage')

@@ -25,6 +25,7 @@ class Scope(StrEnum):
     SETTINGS_READ = "settings:read"
     SETTINGS_WRITE = "settings:write"
     OPERATIONS_READ = "operations:read"
+    OPERATIONS_WRITE = "operations:write"
 
 
 class Keys(StrEnum):

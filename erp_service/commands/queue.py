@@ -2,7 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -16,15 +15,19 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from erp_service.access.principals import command as command_of
 from erp_service.commands.database import exit_on_error, open_database
 from erp_service.commands.terminal import WholeSentences
-from erp_service.db.sessions import WriteSession
 from erp_service.operations import queue_overview
+from erp_service.operations.jobs import service
 from erp_service.operations.queue_overview import ExportNow, Overview
 from erp_service.queue.inspection import JobNow, WorkerNow
 from erp_service.settings import Settings, load
 
 WATCH_SECONDS = 1.0
+
+OPERATOR = "erp queue"
+"""Whoever runs the command, in the audit log: they have access to the database, and are no user of the service."""
 
 _CONNECTION = "erp queue"
 _ANY_WIDTH = 10_000
@@ -76,7 +79,7 @@ def command(context: click.Context, *, as_json: bool, watch: bool) -> None:
 def retry(job: UUID | int) -> None:
     """Try again what failed. An export becomes a new export of the same owner; another job is tried as it is."""
     with exit_on_error():
-        click.echo(asyncio.run(_write(load(), lambda db: queue_overview.retry_job(db, job))))
+        click.echo(asyncio.run(_write(load(), service.retry_job, job)))
 
 
 @command.command("cancel")
@@ -84,7 +87,7 @@ def retry(job: UUID | int) -> None:
 def cancel(job: UUID | int) -> None:
     """Cancel a job: at once if it waits, within a second if it runs."""
     with exit_on_error():
-        click.echo(asyncio.run(_write(load(), lambda db: queue_overview.cancel_job(db, job))))
+        click.echo(asyncio.run(_write(load(), service.cancel_job, job)))
 
 
 async def _read_overview(settings: Settings) -> Overview:
@@ -92,9 +95,9 @@ async def _read_overview(settings: Settings) -> Overview:
         return await queue_overview.read_overview(db, settings)
 
 
-async def _write(settings: Settings, change: Callable[[WriteSession], Awaitable[str]]) -> str:
+async def _write(settings: Settings, work: service.Work, job: UUID | int) -> str:
     async with open_database(settings, _CONNECTION) as database, database.write() as db:
-        return await change(db)
+        return (await work(db, command_of(OPERATOR), job)).said
 
 
 async def _watch(settings: Settings) -> None:

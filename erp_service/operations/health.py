@@ -12,14 +12,10 @@ from erp_service.access.roles import Role
 from erp_service.access.scopes import Keys, Scope
 from erp_service.db.engine import Database
 from erp_service.db.notifications import NotificationListener
-from erp_service.db.replicas.replica import ReplicaNow
 from erp_service.db.sessions import ReadSession
-from erp_service.exports import admission
-from erp_service.operations import queries
 from erp_service.operations.readiness import NotReady, Readiness
-from erp_service.operations.standbys import Standby, cluster_now
-from erp_service.queue import inspection as queue
-from erp_service.queue.inspection import WorkerNow
+from erp_service.operations.state import queries
+from erp_service.operations.state.schemas import DatabaseHealth, Scaling
 from erp_service.web.exception_handlers import answer
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import PUBLIC, get
@@ -104,17 +100,6 @@ async def startup(request: Request[Any, Any, Any], readiness: NamedDependency[Re
     return await _readiness(request, readiness)
 
 
-class DatabaseHealth(msgspec.Struct):
-    """The pool and the notifications are those of the instance that answers."""
-
-    server_version: Annotated[str, Meta(description="of Postgres")]
-    in_recovery: Annotated[bool, Meta(description="true: the database is a replica, so nothing can be written")]
-    migration: Annotated[str, Meta(description="the revision of the schema")]
-    pool_size: Annotated[int, Meta(description="the connections that the instance may have")]
-    pool_in_use: Annotated[int, Meta(description="those that requests have now")]
-    hears_notices: Annotated[bool, Meta(description="whether the instance hears of changed roles at once")]
-
-
 @get(
     "/health/database",
     role=Role.ADMIN,
@@ -129,45 +114,7 @@ async def database_health(
     notifications: NamedDependency[NotificationListener],
 ) -> ApiResponse[DatabaseHealth]:
     """Version, role and migration of the database, and how this instance is connected to it."""
-    state, pool = await queries.database_state(read), database.pool()
-    return ApiResponse(
-        DatabaseHealth(
-            server_version=state.server_version,
-            in_recovery=state.in_recovery,
-            migration=state.migration,
-            pool_size=pool["size"],
-            pool_in_use=pool["in_use"],
-            hears_notices=notifications.is_current,
-        )
-    )
-
-
-class DatabaseServers(msgspec.Struct):
-    """Without standbys there is one server, which leads."""
-
-    leader: Annotated[
-        str | None, Meta(description="the host that leads, as the answering instance found it; null before the first")
-    ]
-    timeline: Annotated[int | None, Meta(description="the leader's: a greater one after each failover")]
-    standbys: Annotated[list[Standby], Meta(description="those that are connected to the leader")]
-
-
-class Scaling(msgspec.Struct):
-    """What shows whether there are too few or too many instances or workers. All times are in seconds."""
-
-    instances: Annotated[int, Meta(description="instances of the API that are connected to the database")]
-    workers: Annotated[list[WorkerNow], Meta(description="the registered workers")]
-    queue_depth: Annotated[int, Meta(description="jobs that could start if a worker had a free slot")]
-    oldest_waiting: Annotated[float | None, Meta(description="how long the first of these has waited")]
-    running_exports: Annotated[int, Meta(description="exports that run now")]
-    waiting_exports: Annotated[
-        int, Meta(description="not in the queue yet: their owners have as many running as they may")
-    ]
-    oldest_export: Annotated[
-        float | None, Meta(description="how long the first export has waited, in the queue or not")
-    ]
-    replica: Annotated[ReplicaNow | None, Meta(description="null if none is configured")]
-    database: Annotated[DatabaseServers, Meta(description="which server leads, and which would take over")]
+    return ApiResponse(await queries.database_health(read, database, notifications))
 
 
 @get(
@@ -185,21 +132,7 @@ async def scaling_health(
 
     If jobs wait while every worker is busy, more workers help. Exports that wait for admission need none: their owners
     have as many running as they may. A worker that does not hold its lock is gone, and its jobs are being rescued."""
-    exports, cluster = await admission.counts(read), await cluster_now(read)
-    waiting, oldest = await queue.waiting(read)
-    return ApiResponse(
-        Scaling(
-            instances=cluster.instances,
-            workers=await queue.workers(read),
-            queue_depth=waiting,
-            oldest_waiting=oldest,
-            running_exports=exports.running,
-            waiting_exports=exports.waiting,
-            oldest_export=exports.oldest,
-            replica=database.replica(),
-            database=DatabaseServers(database.leader(), cluster.timeline, cluster.standbys),
-        )
-    )
+    return ApiResponse(await queries.scaling(read, database))
 
 
 ROUTES = [live, ready, reading, startup, database_health, scaling_health]

@@ -4,21 +4,11 @@ from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct
-from sqlalchemy import select, text
+from sqlalchemy import text
 
-from erp_service import errors
-from erp_service.access.principals import Principal, command
-from erp_service.audit.record import record
-from erp_service.auth import queries as auth_queries
-from erp_service.company.settings import company_settings
-from erp_service.db.sessions import Session, WriteSession
-from erp_service.exports import service
-from erp_service.exports.models import ExportJob
+from erp_service.db.sessions import Session
 from erp_service.queue import inspection as queue
 from erp_service.settings import Settings
-
-OPERATOR = "erp queue"
-"""Whoever runs the command, in the audit log: they have access to the database, and are no user of the service."""
 
 
 class ExportNow(Struct, frozen=True):
@@ -106,60 +96,3 @@ async def read_overview(db: Session, settings: Settings) -> Overview:
         failed_exports=[FailedExport(**row) for row in await db.execute(_FAILED, most)],
         deaths=await queue.deaths(db),
     )
-
-
-async def retry_job(db: WriteSession, job: UUID | int) -> str:
-    """Try again what failed: an export as a new export of the same owner, a job of another kind as it is.
-
-    `job` is the id of an export, or the number of a job in the queue. Returns a sentence that says what was done.
-
-    Raises errors.NotFound, errors.Forbidden, errors.Conflict, TooManyExports."""
-    target = await _resolve(db, job)
-    if isinstance(target, int):
-        await queue.retry(db, target)
-        await record(db, command(OPERATOR), "job.retried", target)
-        return f"Job {target} waits again."
-    owner = await _owner_as_principal(db, target)
-    export = await service.retry(db, owner, await company_settings(db), target)
-    await record(
-        db,
-        command(OPERATOR),
-        "export.retried",
-        target,
-        after={"id": str(export.job.id)},
-        on_behalf_of=owner.user_id,
-    )
-    return f"Export {export.job.id} tries {target} again."
-
-
-async def cancel_job(db: WriteSession, job: UUID | int) -> str:
-    """Cancel an export or another job. `job` and the result are as in `retry_job`.
-
-    Raises errors.NotFound, errors.Conflict."""
-    target = await _resolve(db, job)
-    if isinstance(target, int):
-        await queue.cancel(db, target)
-        await record(db, command(OPERATOR), "job.canceled", target)
-        return f"Job {target} is canceled, or stops within a second."
-    export = await service.cancel(db, command(OPERATOR), target)
-    return f"Export {target} is {export.job.status}."
-
-
-async def _resolve(db: Session, job: UUID | int) -> UUID | int:
-    """The id of the export that a job of the queue makes, or the job's own number if it makes none."""
-    if isinstance(job, UUID):
-        return job
-    export_id: UUID | None = await db.scalar(select(ExportJob.id).where(ExportJob.queue_job_id == job))
-    return export_id or job
-
-
-async def _owner_as_principal(db: Session, export_id: UUID) -> Principal:
-    """The principal that the new export runs for: its owner with the role that they have now, in a request of the
-    operator's. Raises errors.NotFound, or errors.Forbidden if the owner is no longer active."""
-    user_id = await db.scalar(select(ExportJob.user_id).where(ExportJob.id == export_id))
-    if user_id is None:
-        raise errors.NotFound(f"There is no export {export_id}.")
-    authority = await auth_queries.authority(db, user_id)
-    if authority is None or not authority.active:
-        raise errors.Forbidden(f"The owner of export {export_id} is no longer active.")
-    return Principal(user_id, authority.role, request_id=OPERATOR, actor=command(OPERATOR).actor)

@@ -32,9 +32,9 @@ class WorkerNow(Struct, frozen=True):
 class Depth(Struct, frozen=True):
     """How many jobs of a queue have this status. A job that succeeds is deleted at once."""
 
-    queue: str
-    status: str
-    jobs: int
+    queue: Annotated[str, Meta(description="the name of the queue")]
+    status: Annotated[str, Meta(description="of these jobs: `todo`, `doing`, `failed`, `cancelled` or `aborted`")]
+    jobs: Annotated[int, Meta(description="how many there are")]
 
 
 class JobNow(Struct, frozen=True):
@@ -153,6 +153,15 @@ class Ended(errors.Conflict):
     """The job has ended, so there is nothing to cancel."""
 
     slug, title = "job-ended", "The job has ended"
+
+
+class TwinWaits(errors.Conflict):
+    """Of this kind of job, at most one waits at a time, and one waits already: it will do the same."""
+
+    slug, title = "same-job-waits", "The same job waits already"
+
+
+errors.constraint("procrastinate_jobs_queueing_lock_idx_v1", TwinWaits)
 
 
 async def workers(db: Session) -> list[WorkerNow]:

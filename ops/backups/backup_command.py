@@ -1,15 +1,17 @@
 """ops/backup"""
 
 import argparse
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from . import base_backup, catalogue, dump, metrics, options, verification, wal_archive, wal_receiver
-from .catalogue import KINDS, Backup, Kind
+from .catalogue import KINDS, Backup, Busy, Kind
 from .encryption import Keys
 from .programs import Failure, Server, query, system_identifier, wait_until_available
+from .record import record
 from .retention import Retention
 
 _ABOUT = """\
@@ -112,8 +114,24 @@ def _base(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _take(given: argparse.Namespace, kind: Kind, write: Callable[[Server, Path], dict[str, Any]]) -> dict[str, Any]:
+    """The backup, and its record in the database."""
+    server, began = options.database(given), time.monotonic()
+    try:
+        result = _taken(given, server, kind, write)
+    except Busy:
+        raise
+    except (Failure, OSError):
+        record(server, kind, time.monotonic() - began, given.to, None)
+        raise
+    record(server, kind, time.monotonic() - began, given.to / result["backup"], result["bytes"])
+    return result
+
+
+def _taken(
+    given: argparse.Namespace, server: Server, kind: Kind, write: Callable[[Server, Path], dict[str, Any]]
+) -> dict[str, Any]:
     """Writes, reads back, gives the name; only then it removes older backups."""
-    server, keys = options.database(given), options.keys(given)
+    keys = options.keys(given)
     wait_until_available(server, given.wait)
     with catalogue.locked(given.to), catalogue.incomplete(given.to, kind) as (hidden, name):
         manifest = {**_begun(server, kind, keys), **write(server, hidden)}

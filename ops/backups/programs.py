@@ -65,17 +65,22 @@ def command(server: Server, name: str, *arguments: str) -> list[str]:
     return [program(name, server.programs), *arguments]
 
 
-def run(server: Server, name: str, *arguments: str, stdin: str | None = None) -> str:
-    """Returns the program's standard output. Raises Failure with the end of its standard error."""
-    done = subprocess.run(
-        command(server, name, *arguments),
-        env=server.environment(),
-        input=stdin,
-        stdin=subprocess.DEVNULL if stdin is None else None,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run(server: Server, name: str, *arguments: str, stdin: str | None = None, seconds: float | None = None) -> str:
+    """Returns the program's standard output. Raises Failure with the end of its standard error, or if it has not ended
+    after `seconds`."""
+    try:
+        done = subprocess.run(
+            command(server, name, *arguments),
+            env=server.environment(),
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failure(f"{name} did not end within {seconds:.0f} s") from None
     if done.returncode:
         raise Failure(failure_message(name, done.stderr, done.returncode, server.hosts))
     return done.stdout

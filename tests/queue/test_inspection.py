@@ -9,9 +9,11 @@ import httpx
 import pytest
 
 from erp_service import errors
+from erp_service.access.principals import command
 from erp_service.db import locks
 from erp_service.db.engine import Database
 from erp_service.operations import queue_overview as operators
+from erp_service.operations.jobs.service import cancel_job, retry_job
 from erp_service.queue import inspection
 from erp_service.queue.jobs import defer
 from erp_service.queue.rescue import beat
@@ -20,6 +22,7 @@ from tests.queue.shop import Shop
 from tests.support.clients import SignIn, UserClient
 from tests.support.waiting import eventually
 
+OPERATOR = command("erp queue")
 JOBS = "/api/v1/exports/jobs"
 
 
@@ -103,13 +106,13 @@ async def test_job_that_failed_is_shown_with_its_deaths_and_tried_again(
     assert (failed.id, failed.deaths, death.job_id, death.last_reason) == (job_id, 5, job_id, "gone")
     assert failed.at is not None
     async with database.write() as db:
-        assert "waits again" in await operators.retry_job(db, job_id)
+        assert "waits again" in (await retry_job(db, OPERATOR, job_id)).said
     assert await owner.fetchval("select status from procrastinate_jobs") == "todo"
     entry = await owner.fetchrow("select user_id, action, request_id from audit_log")
     assert tuple(entry) == (None, "job.retried", "erp queue")
     async with database.write() as db:
         with pytest.raises(inspection.NotFailed, match="todo"):
-            await operators.retry_job(db, job_id)
+            await retry_job(db, OPERATOR, job_id)
 
 
 async def test_jobs_that_cannot_be_canceled_are_refused_with_a_reason(
@@ -117,14 +120,14 @@ async def test_jobs_that_cannot_be_canceled_are_refused_with_a_reason(
 ) -> None:
     job_id = await deferred(database)
     async with database.write() as db:
-        assert "canceled" in await operators.cancel_job(db, job_id)
+        assert "canceled" in (await cancel_job(db, OPERATOR, job_id)).said
         with pytest.raises(inspection.Ended, match="cancelled"):
-            await operators.cancel_job(db, job_id)
+            await cancel_job(db, OPERATOR, job_id)
         for unknown in (job_id + 1, uuid4()):
             with pytest.raises(errors.NotFound, match=str(unknown)):
-                await operators.cancel_job(db, unknown)
+                await cancel_job(db, OPERATOR, unknown)
             with pytest.raises(errors.NotFound, match=str(unknown)):
-                await operators.retry_job(db, unknown)
+                await retry_job(db, OPERATOR, unknown)
 
 
 async def test_export_is_canceled_by_either_name_and_tried_again_for_its_owner(
@@ -139,10 +142,10 @@ async def test_export_is_canceled_by_either_name_and_tried_again_for_its_owner(
     number = await owner.fetchval("select queue_job_id from export_jobs where id = $1", ids[0])
     for name in (number, ids[1], ids[2]):
         async with database.write() as db:
-            assert "canceled" in await operators.cancel_job(db, name)
+            assert "canceled" in (await cancel_job(db, OPERATOR, name)).said
     assert {row["status"] for row in await owner.fetch("select status from export_jobs")} == {"canceled"}
     async with database.write() as db:
-        said = await operators.retry_job(db, number)
+        said = (await retry_job(db, OPERATOR, number)).said
     new = (await viewer.get(JOBS)).json()["items"][0]
     assert new["id"] in said
     assert (new["status"], new["retry_of"]) == ("queued", str(ids[0]))
@@ -162,11 +165,11 @@ async def test_export_of_somebody_who_has_left_is_not_tried_again(
 ) -> None:
     export_id = UUID((await viewer.post(JOBS, json={"dataset": "items"})).json()["id"])
     async with database.write() as db:
-        await operators.cancel_job(db, export_id)
+        await cancel_job(db, OPERATOR, export_id)
     await owner.execute("update users set is_active = false")
     async with database.write() as db:
         with pytest.raises(errors.Forbidden, match="no longer active"):
-            await operators.retry_job(db, export_id)
+            await retry_job(db, OPERATOR, export_id)
 
 
 async def test_failed_exports_are_shown_with_their_reason(

@@ -27,6 +27,12 @@ _GAUGES = {
 }
 
 
+async def oldest_waiting(db: Session) -> float | None:
+    """For how many seconds the first audit entry without a position has waited; None if all have one."""
+    _, waiting, oldest = (await db.execute(_BEHIND)).one()
+    return oldest if waiting else None
+
+
 async def _figures(db: Session) -> dict[str, float]:
     return dict(zip(_GAUGES, (await db.execute(_BEHIND)).one(), strict=True))
 

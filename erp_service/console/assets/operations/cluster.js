@@ -2,54 +2,28 @@
 
 import { get } from "../core/api.js";
 import { h } from "../core/dom.js";
-import { count, duration } from "../core/format.js";
-import { Offline, wordsOf } from "../core/problem.js";
+import { count } from "../core/format.js";
 import { plural, t } from "../core/texts.js";
-import { every, loading } from "../core/ui.js";
+import { alive, lastBackup, queue, replica, seal, verify } from "./judge.js";
+import { live } from "./patch.js";
 
 const SECONDS = 10;
-const LATE_SECONDS = 60;
 
 export function clusterLine(signal) {
   const place = h("div", { class: "cluster" });
-  const load = () => get("/health/scaling", {}, { signal });
-  loading(place, load, render, { signal });
-  every(SECONDS, async () => {
-    try {
-      const now = await load();
-      place.replaceChildren(render(now));
-    } catch (error) {
-      if (!signal.aborted) {
-        const words = error instanceof Offline ? t("error.offline") : wordsOf(error);
-        place.replaceChildren(h("p", { class: "worry" }, words));
-      }
-    }
-  }, signal);
-  return place;
+  const { said } = live(place, () => get("/operations/state", {}, { signal }), render, SECONDS, signal);
+  return h("div", null, said, place);
 }
 
-function render(now) {
-  const alive = now.workers.filter((worker) => worker.holds_lock && !worker.draining).length;
-  const lost = now.workers.filter((worker) => !worker.holds_lock).length;
-  const waits = now.oldest_waiting ?? 0;
+function render(state) {
+  const { instances, workers } = state.scaling;
+  const lost = workers.filter((worker) => !worker.holds_lock).length;
   const facts = [
-    [plural("cluster.instances", now.instances, { count: count(now.instances) }), false],
-    [plural("cluster.workers", alive, { count: count(alive) }), alive === 0],
+    [plural("cluster.instances", instances, { count: count(instances) }), false],
+    [plural("cluster.workers", alive(state), { count: count(alive(state)) }), alive(state) === 0],
     lost > 0 && [plural("cluster.lost", lost, { count: count(lost) }), true],
-    [now.queue_depth === 0 ? t("cluster.queue.empty")
-      : plural("cluster.queue", now.queue_depth, { count: count(now.queue_depth), time: duration(waits) }), waits > LATE_SECONDS],
-    replica(now.replica),
+    queue(state), replica(state), lastBackup(state), seal(state), verify(state),
   ].filter(Boolean);
   return h("ul", { class: "facts" }, facts.map(([text, worry]) =>
-    h("li", { class: worry ? "worry" : "fine" }, worry && h("span", { class: "hidden" }, `${t("worry")}: `), text)));
-}
-
-function replica(state) {
-  if (state === null) {
-    return [t("cluster.replica.none"), false];
-  }
-  if (!state.in_use) {
-    return [t("cluster.replica.out"), true];
-  }
-  return [t("cluster.replica", { time: duration(state.lag_seconds ?? 0) }), false];
+    h("li", { class: worry ? "worry" : worry === null ? "unknown" : "fine" }, worry && h("span", { class: "hidden" }, `${t("worry")}: `), text)));
 }
