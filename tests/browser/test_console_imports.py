@@ -1,24 +1,21 @@
-"""The console in headless Chromium: a file is checked, its bad lines are read beside their reasons, then it is loaded, and
-undone."""
+"""The console in headless Chromium: a file is checked, its bad lines stand beside their reasons, then it is loaded, and
+taken back."""
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import asyncpg
-import httpx
 from selenium.webdriver import Chrome
-from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
+from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from tests.acceptance.instances import Process, worker
+from tests.auth.people import PASSWORD as THEIR_PASSWORD
 from tests.browser.chromium import console_errors
 from tests.browser.console_page import ConsolePage
 from tests.browser.people import EMAIL, PASSWORD
-from tests.browser.walking import walked
+from tests.browser.walking import person, walked
 
-JOBS = "/api/v1/imports/jobs"
-QUEUES = ("--queues", "imports,imports-small")
 SKU, PLACE = "BEAN-ESP-1K", "MAIN-A-01"
 BAD = f"""occurred_at;type;sku;location;quantity;unit_cost
 2026-03-01 10:00;IN;{SKU};{PLACE};2,5;9,85
@@ -71,7 +68,9 @@ async def test_movements_are_checked_mended_loaded_and_taken_back(
         page.until(lambda: "NO-SUCH-BEAN;" in page.text())
         rows = [row.text for row in page.all("main tbody tr")]
         assert [("sku" in row, BAD.splitlines()[2] in row) for row in rows if row.startswith("3 ")] == [(True, True)]
-        assert [("quantity" in row, BAD.splitlines()[3] in row) for row in rows if row.startswith("4 ")] == [(True, True)]
+        assert [("quantity" in row, BAD.splitlines()[3] in row) for row in rows if row.startswith("4 ")] == [
+            (True, True)
+        ]
         assert len(rows) == 2
         page.save(tmp_path / "screenshots" / "bad.png")
 
@@ -112,7 +111,71 @@ async def test_movements_are_checked_mended_loaded_and_taken_back(
     assert console_errors(browser) == []
 
 
+async def test_items_are_loaded_by_whoever_chooses_the_file_again_after_a_reload(
+    stocked: Settings, service: Process, browser: Chrome, owner: asyncpg.Connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "items.csv"
+    file.write_text(ITEMS)
+
+    def canceled(page: ConsolePage) -> None:
+        page.open("/imports")
+        page.sign_in(EMAIL, PASSWORD)
+        check(page, file, "items")
+        choose(page, "mode", "upsert")
+        press(page, "Check")
+        page.heading("items.csv")
+        press(page, "Cancel")
+        ended(page, "canceled")
+        press(page, "Delete")
+        page.one("dialog[open] button[value=yes]").click()
+        page.until_text("No file yet.")
+
+    def loaded(page: ConsolePage) -> None:
+        check(page, file, "items")
+        choose(page, "mode", "upsert")
+        press(page, "Check")
+        page.until_text("Nothing is loaded yet")
+        page.chrome.refresh()
+        page.until_text("no longer has the file")
+        assert not [each for each in page.all("button") if each.text.startswith("Load")]
+        page.one("main .card a").click()
+        check(page, file, "items")
+        assert page.field("mode").get_attribute("value") == "upsert"
+        # a spreadsheet saves it once more, after it was chosen
+        file.write_text(ITEMS + "FILE-3,Third,PCS,\n")
+        press(page, "Check")
+        page.until_text("was changed meanwhile")
+        page.field("file").send_keys(str(file))
+        press(page, "Check")
+        press(page, "Load 3 rows")
+        page.until(lambda: [each for each in page.all("dd") if each.text == "Load"])
+        ended(page, "succeeded")
+
+    await walked(browser, service.url, tmp_path, canceled)
+    async with worker(stocked, tmp_path / "worker"):
+        await walked(browser, service.url, tmp_path, loaded)
+    rows = await owner.fetch("select sku, name from items where sku like 'FILE-%' order by sku")
+    assert [tuple(row) for row in rows] == [("FILE-1", "<i>From a file</i>"), ("FILE-2", "Second"), ("FILE-3", "Third")]
+
+
+async def test_staff_import_movements_only(
+    service: Process, browser: Chrome, database: Database, tmp_path: Path
+) -> None:
+    staff = await person(database)
+
+    def walk(page: ConsolePage) -> None:
+        page.open("/imports")
+        page.sign_in(staff.email, THEIR_PASSWORD)
+        page.heading("Imports")
+        assert [each.text for each in Select(page.field("dataset")).options] == ["Movements"]
+        assert not page.all("[name=history]")
+        press(page, "Check")
+        page.until_text("Choose a file that is not empty")
+
+    await walked(browser, service.url, tmp_path, walk)
+
+
 async def stock(owner: asyncpg.Connection) -> int:
-    query = """select b.quantity from stock_balances b join items i on i.id = b.item_id
+    query = """select b.on_hand from stock_balances b join items i on i.id = b.item_id
     join locations l on l.id = b.location_id where i.sku = $1 and l.code = $2"""
     return int(await owner.fetchval(query, SKU, PLACE))

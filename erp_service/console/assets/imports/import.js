@@ -94,7 +94,7 @@ function outcome(job, path, room) {
   const isUndone = isDone && !isDry && !job.undo_of && dataset === "movements" && !links.undo;
   const isGood = isDone && isDry;
   return [
-    error && notice("bad", h("strong", null, wordsOf(new Problem(error.status, error))), !job.undo_of && again(job, room.query)),
+    error && notice("bad", h("strong", null, reasonOf(job)), !job.undo_of && again(job, room.query)),
     job.faults && faults(job, path, room),
     isGood && notice("good", t("imports.good")),
     isUndone && notice("", t("imports.undone")),
@@ -103,6 +103,12 @@ function outcome(job, path, room) {
     isGood && may(room.me, ROLES[dataset]) && loadCard(job, room),
     links.undo && may(room.me, "ADMIN") && undoCard(job, path, room),
   ].filter(Boolean);
+}
+
+// Without the first fault, which the table has too.
+function reasonOf({ error, faults: found }) {
+  const problem = new Problem(error.status, error);
+  return found ? problem.title : wordsOf(problem);
 }
 
 // To a check with the options of this one.
