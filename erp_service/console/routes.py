@@ -12,8 +12,9 @@ from litestar.params import FromPath
 from erp_service import errors
 from erp_service.access.scopes import Keys
 from erp_service.console.assets import Asset, Assets
-from erp_service.console.page import CONTENT_POLICY, ENTRY, STYLE, base_of, render
+from erp_service.console.page import CONTENT_POLICY, ENTRY, STYLE, render
 from erp_service.settings import Settings
+from erp_service.web.pages.frame import base_of
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import PUBLIC, get
 
