@@ -48,7 +48,7 @@ def index(words: str = "", base: str = "") -> str:
         title = f'<h2><code class="status">{status}</code> {_phrase(status)}</h2>'
         sections += f"<section{_hidden(chosen.isdisjoint(same))}>{title}<ul>{rows}</ul></section>"
     body = (
-        f'<h1>What can go wrong</h1><p class="soft" id="count" role="status">{len(chosen)} problems</p>'
+        f'<h1>What can go wrong</h1><p class="soft" id="count" role="status">{_counted(len(chosen))}</p>'
         f'<div id="list" class="problems">{sections}</div>'
         f'<p id="none"{_hidden(bool(chosen))}>No problem has these words.</p>'
     )
@@ -56,22 +56,28 @@ def index(words: str = "", base: str = "") -> str:
     return framed(shown, base=base, words=words)
 
 
+def _counted(number: int) -> str:
+    return f"{number} problem{'' if number == 1 else 's'}"
+
+
 def _hidden(is_hidden: bool) -> str:
     return " hidden" if is_hidden else ""
 
 
 def _row(kind: type[Refused], *, is_seen: bool) -> str:
-    first, *more = _paragraphs(kind)
     # the search finds the words of the whole explanation, of which the list shows the beginning
+    first, *more = _paragraphs(kind)
+    unseen = html.escape(" ".join([str(kind.status), HTTPStatus(kind.status).phrase, *more]).replace("`", ""))
     return (
-        f'<li data-more="{html.escape(" ".join([str(kind.status), *more]).replace("`", ""))}"{_hidden(not is_seen)}>'
+        f'<li data-more="{unseen}"{_hidden(not is_seen)}>'
         f'<a href="{{base}}/problems/{kind.slug}">{html.escape(kind.title)}</a> <code>{kind.slug}</code>'
         f"<p>{_marked(first)}</p></li>"
     )
 
 
 def _texts(kind: type[Refused]) -> tuple[str, ...]:
-    return (str(kind.status), kind.title, kind.slug, *(p.replace("`", "") for p in _paragraphs(kind)))
+    explanation = " ".join(_paragraphs(kind)).replace("`", "")
+    return (str(kind.status), HTTPStatus(kind.status).phrase, kind.title, kind.slug, explanation)
 
 
 def _paragraphs(kind: type[Refused]) -> list[str]:

@@ -104,7 +104,7 @@ const ErpPlugin = () => ({
 });
 
 window.ui = SwaggerUIBundle({url: `${base}/schema/openapi.json`, dom_id: "#swagger", deepLinking: true, validatorUrl: null,
-  persistAuthorization: false, tryItOutEnabled: true, docExpansion: "list", plugins: [ErpPlugin],
+  persistAuthorization: false, tryItOutEnabled: true, docExpansion: "list", syntaxHighlight: false, plugins: [ErpPlugin],
   responseInterceptor: remember, onComplete: search});
 
 const box = document.getElementById("q");

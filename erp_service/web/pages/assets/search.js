@@ -16,7 +16,7 @@ function search() {
   for (const section of list.querySelectorAll("section")) {
     section.hidden = !section.querySelector("li:not([hidden])");
   }
-  count.textContent = `${found} problems`;
+  count.textContent = `${found} ${found === 1 ? "problem" : "problems"}`;
   document.getElementById("none").hidden = found > 0;
 }
 
