@@ -28,6 +28,16 @@ GOOD = f"""occurred_at;type;sku;location;quantity;unit_cost;reference_no
 """
 ITEMS = "sku,name,unit,shelf_life\nFILE-1,<i>From a file</i>,PCS,90 days\nFILE-2,Second,KGM,\n"
 
+LOSE = """const send = window.fetch
+window.fetch = async (...all) => {
+  const answer = await send(...all)
+  if (String(all[0]).includes('/imports/jobs?')) { window.fetch = send; throw new TypeError('lost') }
+  return answer
+}"""
+DROP = """const dropped = new DataTransfer()
+dropped.items.add(new File([arguments[0]], 'dropped.csv'))
+document.querySelector('.drop').dispatchEvent(new DragEvent('drop', {dataTransfer: dropped, bubbles: true}))"""
+
 
 def press(page: ConsolePage, label: str) -> None:
     page.until(lambda: [each for each in page.all("button") if each.text == label])[0].click()
@@ -82,6 +92,10 @@ async def test_movements_are_checked_mended_loaded_and_taken_back(
         page.heading("good.csv")
         page.until_text("Nothing is loaded yet")
         page.save(tmp_path / "screenshots" / "good.png")
+        # the service takes it, and its answer never arrives
+        page.chrome.execute_script(LOSE)
+        press(page, "Load 2 rows")
+        page.until_text("does not answer")
         press(page, "Load 2 rows")
         page.until(lambda: [each for each in page.all("dd") if each.text == "Load"])
         ended(page, "succeeded")
@@ -104,6 +118,8 @@ async def test_movements_are_checked_mended_loaded_and_taken_back(
         assert await stock(owner) == before
         await walked(browser, service.url, tmp_path, loaded)
         assert await stock(owner) == before + 5
+        loads = "select count(*) from import_jobs where not coalesce((spec->>'dry_run')::boolean, false)"
+        assert await owner.fetchval(loads) == 1
         at = await owner.fetchval("select min(occurred_at) from stock_ledger where reference_no = 'FILE-7'")
         assert at.isoformat() == "2026-03-01T09:00:00+00:00"
         await walked(browser, service.url, tmp_path, taken_back)
@@ -171,6 +187,10 @@ async def test_staff_import_movements_only(
         assert not page.all("[name=history]")
         press(page, "Check")
         page.until_text("Choose a file that is not empty")
+        page.chrome.execute_script(DROP, GOOD)
+        press(page, "Check")
+        page.heading("dropped.csv")
+        page.one("main progress")
 
     await walked(browser, service.url, tmp_path, walk)
 

@@ -32,7 +32,7 @@ function makeFields(me, query) {
     decimal_comma: choice("decimal_comma", [["", "12.5"], ["true", "12,5"]]),
     encoding: choice("encoding", [recognise, ...same(["cp1252", "cp1250", "iso-8859-15"])]),
     keep_codes: choice("keep_codes", [refuse, take]),
-    timezone: choice("timezone", [refuse, ...same([zone(), ...Intl.supportedValuesOf("timeZone")])]),
+    timezone: choice("timezone", [refuse, ...same([zone(), "UTC", ...Intl.supportedValuesOf("timeZone")])]),
     sort: choice("sort", [["", t("imports.asis")], ["occurred_at", t("imports.bytime")]]),
     ...may(me, "ADMIN") && { history: choice("history", [refuse, take]) },
   };
