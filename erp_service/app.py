@@ -33,7 +33,8 @@ from erp_service.settings import Settings
 from erp_service.web import exception_handlers, idempotency
 from erp_service.web.dependencies import principal, read_session, service, services_of
 from erp_service.web.middleware import NormalisedQuery, RequestContext, WholeBody
-from erp_service.web.openapi import config, page, schema_plugins
+from erp_service.web.openapi import config, schema_plugins
+from erp_service.web.pages import docs
 from erp_service.web.requests import ApiRequest
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import AsDeclared, RolesDeclared
@@ -43,7 +44,7 @@ def create_app(services: Services) -> Litestar:
     """One instance. Connects to nothing before its lifespan."""
     load_models(FEATURES)
     return Litestar(
-        [*load(FEATURES, "routes", HTTPRouteHandler), page.static_files()],
+        [*load(FEATURES, "routes", HTTPRouteHandler), docs.static_files()],
         state=State({"services": services}),
         lifespan=[_running],
         middleware=[

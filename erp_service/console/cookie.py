@@ -1,7 +1,7 @@
 """The cookie that keeps the refresh token where no script can read it."""
 
-from erp_service.console.page import base_of
 from erp_service.settings import Settings
+from erp_service.web.pages.frame import base_of
 
 _NAME = "erp_console"
 PATH = "/console/session"

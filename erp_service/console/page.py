@@ -1,7 +1,6 @@
 """The one page of the console. It names the files that it needs by their hashes, and holds no script or style."""
 
 import html
-from urllib.parse import urlsplit
 
 from erp_service.console.assets import Assets
 
@@ -35,11 +34,6 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-
-
-def base_of(public_url: str | None) -> str:
-    """The path before `/console`, as browsers see it: that of ERP_PUBLIC_URL, else none."""
-    return urlsplit(public_url or "").path.rstrip("/")
 
 
 def render(assets: Assets, base: str) -> str:

@@ -12,8 +12,9 @@ from litestar.params import FromPath
 from erp_service import errors
 from erp_service.access.scopes import Keys
 from erp_service.console.assets import Asset, Assets
-from erp_service.console.page import CONTENT_POLICY, ENTRY, STYLE, base_of, render
+from erp_service.console.page import CONTENT_POLICY, ENTRY, STYLE, render
 from erp_service.settings import Settings
+from erp_service.web.pages.frame import base_of
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import PUBLIC, get
 
@@ -30,12 +31,19 @@ def _page(base: str) -> tuple[str, str]:
     return page, f'"{sha256(page.encode()).hexdigest()[:16]}"'
 
 
-@get("/console", role=PUBLIC, scope=Keys.NONE, include_in_schema=False, media_type=MediaType.HTML)
+@get("/console", role=PUBLIC, scope=Keys.NONE, any_query=True, include_in_schema=False, media_type=MediaType.HTML)
 async def console(settings: NamedDependency[Settings]) -> ApiResponse[str]:
     return _page_response(settings)
 
 
-@get("/console/{view:path}", role=PUBLIC, scope=Keys.NONE, include_in_schema=False, media_type=MediaType.HTML)
+@get(
+    "/console/{view:path}",
+    role=PUBLIC,
+    scope=Keys.NONE,
+    any_query=True,
+    include_in_schema=False,
+    media_type=MediaType.HTML,
+)
 async def console_view(settings: NamedDependency[Settings], view: FromPath[str]) -> ApiResponse[str]:
     """Which view it is, the page itself finds out: a reload or a bookmark leads to the same one."""
     return _page_response(settings)

@@ -5,6 +5,6 @@ from erp_service.registry.feature import Feature
 FEATURE = Feature(
     name="web",
     models=("erp_service.web.idempotency_models", "erp_service.web.rate_limits"),
-    routes=("erp_service.web.problem_pages:ROUTES", "erp_service.web.openapi.page:ROUTES"),
+    routes=("erp_service.web.pages.problems:ROUTES", "erp_service.web.pages.docs:ROUTES"),
     housekeeping=("erp_service.web.idempotency_models:HOUSEKEEPING", "erp_service.web.rate_limits:HOUSEKEEPING"),
 )

@@ -17,7 +17,7 @@ from erp_service.db.base import Base
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.features import FEATURES
 from erp_service.services import build_services
-from erp_service.web.problem_pages import index, page
+from erp_service.web.pages.problems import index, page
 from erp_service.web.routing import PUBLIC, post
 from tests.architecture.assembled import APP, HANDLERS, IDS, SETTINGS
 

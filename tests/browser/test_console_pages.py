@@ -62,6 +62,7 @@ VIEWS = {
     "/nothing": "h1",
     "/operations": ".verdict",
     "/operations/jobs": "form.filters",
+    "/imports": "[name=file]",
 }
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from erp_service.console.assets import Assets
-from erp_service.console.page import APP, ENTRY, STYLE, base_of, render
+from erp_service.console.page import APP, ENTRY, STYLE, render
 from erp_service.console.routes import ASSETS
+from erp_service.web.pages.frame import base_of
 
 MOST_BYTES = 200_000
 MOST_OF_TODAY = 60_000

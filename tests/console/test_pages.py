@@ -19,7 +19,7 @@ async def client(shared_app: Litestar) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.mark.parametrize("path", ["", "/", "/stock", "/stock/items/7", "/no/such/view"])
+@pytest.mark.parametrize("path", ["", "/", "/stock", "/stock/items/7", "/stock/ledger?sku=A&sku=null", "/no/such/view"])
 async def test_each_address_has_the_page(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.get(f"/console{path}")
     assert answer.status_code == 200

@@ -16,7 +16,7 @@ export function onGate(listener) {
 const API = `${base}/api/v1`;
 
 // `path` below /api/v1, or a whole one such as "/health/scaling". Raises Problem, Offline, or AbortError if `signal`
-// says that the answer is not wanted any more.
+// says that the answer is not wanted any more. A file is sent as it is.
 async function send(method, path, { query, body, headers = {}, signal } = {}) {
   const url = new URL((path.startsWith("/health") ? base : API) + path, location.origin);
   for (const [name, value] of Object.entries(query ?? {})) {
@@ -24,13 +24,14 @@ async function send(method, path, { query, body, headers = {}, signal } = {}) {
       url.searchParams.set(name, value);
     }
   }
+  const isFile = body instanceof Blob;
   const once = async () => {
     const all = { ...headers, Authorization: `Bearer ${accessToken()}` };
     if (body !== undefined) {
-      all["Content-Type"] = "application/json";
+      all["Content-Type"] = isFile ? "application/octet-stream" : "application/json";
     }
     try {
-      const content = body === undefined ? undefined : JSON.stringify(body);
+      const content = body === undefined || isFile ? body : JSON.stringify(body);
       return await fetch(url, { method, headers: all, body: content, signal, cache: "no-store" });
     } catch (error) {
       if (error.name === "AbortError") {
@@ -70,6 +71,14 @@ async function refreshed() {
 
 export async function get(path, query, options = {}) {
   return (await send("GET", path, { query, ...options })).json();
+}
+
+export async function getFile(path, { signal } = {}) {
+  return (await send("GET", path, { signal })).blob();
+}
+
+export async function postFile(path, file, options) {
+  return (await send("POST", path, { ...options, body: file })).json();
 }
 
 export async function put(path, body) {

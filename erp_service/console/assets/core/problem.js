@@ -27,10 +27,10 @@ export class Problem extends Error {
     return hasText(`problem.${this.slug}`) && languageCode() !== "en" ? "" : this.document.detail ?? "";
   }
 
-  // What is wrong with each field, by its name.
+  // What is wrong with each field or parameter, by its name.
   get fields() {
-    const faults = (this.document.errors ?? []).filter(({ pointer }) => pointer);
-    return new Map(faults.map(({ pointer, detail }) => [pointer.slice(1), detail]));
+    const faults = (this.document.errors ?? []).filter(({ pointer, parameter }) => pointer || parameter);
+    return new Map(faults.map(({ pointer, parameter, detail }) => [pointer?.slice(1) ?? parameter, detail]));
   }
 
   // Whether the same request, later, may find another answer, or was done although this says no.

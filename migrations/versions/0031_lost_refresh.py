@@ -4,8 +4,8 @@ from alembic import op
 
 from erp_service.db.migrate import script
 
-revision = "0030"
-down_revision = "0029"
+revision = "0031"
+down_revision = "0030"
 
 STATEMENTS = """
 alter table refresh_tokens add used_with bytea;

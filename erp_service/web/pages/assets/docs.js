@@ -1,32 +1,12 @@
-"""The page at /docs, which shows the document with no network."""
+// /docs: Swagger UI with our sign-in, and our search.
 
-from pathlib import Path
+const base = document.documentElement.dataset.base;
 
-import litestar_offline_docs
-from litestar import MediaType, Router
-from litestar.static_files import create_static_files_router
-
-from erp_service.access.scopes import Keys
-from erp_service.web.openapi.config import PUBLIC_OPT
-from erp_service.web.responses import ApiResponse, html_page
-from erp_service.web.routing import PUBLIC, get
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>erp_service API</title>
-<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
-<link rel="stylesheet" href="/docs/static/swagger-ui.css">
-<style>
-.scope-def, .info__license { display: none }
-.auth-container label { display: block; margin-bottom: .2em }
-</style></head>
-<body><div id="swagger"></div>
-<script src="/docs/static/swagger-ui-bundle.js"></script>
-<script>
 // what the last refused sign-in said
 let refusal = "";
 
 function remember(answer) {
-  if (answer.url && new URL(answer.url, location).pathname === "/api/v1/auth/login") {
+  if (answer.url && new URL(answer.url, location).pathname.endsWith("/api/v1/auth/login")) {
     refusal = "";
     if (!answer.ok) {
       try {
@@ -80,8 +60,41 @@ function signIn(_original, {React}) {
 // The signature is a part of an address that the service makes: nobody types it.
 const typed = (scheme) => scheme.get("type") !== "apiKey" || scheme.get("in") !== "query";
 
+const wordsOf = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
+
+// What the search finds: endpoints with each word in method, path, name, tag, summary or description.
+function opsFilter(tagged, phrase) {
+  const words = wordsOf(phrase);
+  const isFound = (tag) => (each) => {
+    const operation = each.get("operation");
+    const texts = ["operationId", "summary", "description"].map((name) => operation.get(name) ?? "");
+    const text = [tag, each.get("method"), each.get("path"), ...texts].join(" ").toLowerCase();
+    return words.every((word) => text.includes(word));
+  };
+  return tagged.map((group, tag) => group.update("operations", (all) => all.filter(isFound(tag))))
+    .filter((group) => group.get("operations").size > 0);
+}
+
+// An element of Swagger UI, and what is amended in it each time that it was drawn.
+const amended = (selector, amend) => (Original, {React}) => (properties) => {
+  const place = React.useRef();
+  React.useEffect(() => place.current.querySelectorAll(selector).forEach(amend));
+  return React.createElement("div", {ref: place}, React.createElement(Original, properties));
+};
+
 const ErpPlugin = () => ({
-  wrapComponents: {oauth2: signIn},
+  fn: {opsFilter},
+  wrapComponents: {
+    oauth2: signIn,
+    // our search and this one host stand in their place
+    FilterContainer: () => () => null,
+    ServersContainer: () => () => null,
+    // a link inside a button, and a name of the button that is not what it shows
+    DeepLink: (Original, {React}) => (properties) =>
+      React.createElement(properties.path.includes("/") ? "span" : Original, properties.path.includes("/") ? null : properties, properties.text),
+    OperationSummary: amended(".opblock-summary-control", (button) => button.removeAttribute("aria-label")),
+    authorizationPopup: amended(".close-modal", (button) => button.setAttribute("aria-label", "Close")),
+  },
   statePlugins: {
     auth: {wrapSelectors: {definitionsToAuthorize: (original) => (...all) =>
       original(...all).map((definition) => definition.filter(typed)).filter((definition) => definition.size)}},
@@ -90,24 +103,28 @@ const ErpPlugin = () => ({
   },
 });
 
-window.ui = SwaggerUIBundle({url: "/schema/openapi.json", dom_id: "#swagger", deepLinking: true, validatorUrl: null,
-  persistAuthorization: false, tryItOutEnabled: true, docExpansion: "list", plugins: [ErpPlugin],
-  responseInterceptor: remember});
-</script></body></html>"""
+window.ui = SwaggerUIBundle({url: `${base}/schema/openapi.json`, dom_id: "#swagger", deepLinking: true, validatorUrl: null,
+  persistAuthorization: false, tryItOutEnabled: true, docExpansion: "list", syntaxHighlight: false, plugins: [ErpPlugin],
+  responseInterceptor: remember, onComplete: search});
 
+const box = document.getElementById("q");
 
-@get("/docs", role=PUBLIC, scope=Keys.NONE, include_in_schema=False, media_type=MediaType.HTML)
-async def page() -> ApiResponse[str]:
-    """`validatorUrl` is null, or Swagger UI would load an image from its makers' server."""
-    return html_page(_PAGE, style_attributes=True)
+function search() {
+  const words = box.value.trim();
+  ui.layoutActions.updateFilter(words);
+  const groups = ui.specSelectors.taggedOperations().valueSeq();
+  const count = groups.reduce((sum, group) => sum + group.get("operations").size, 0);
+  document.getElementById("count").textContent = words ? `${count} ${count === 1 ? "endpoint" : "endpoints"} found` : "";
+  document.getElementById("swagger").classList.toggle("searched", words !== "");
+  document.getElementById("none").hidden = count > 0;
+}
 
-
-ROUTES = [page]
-
-
-def static_files() -> Router:
-    """Swagger UI from a Python package, so that the page needs no network."""
-    scripts = Path(litestar_offline_docs.__file__).parent / "static"
-    return create_static_files_router(
-        path="/docs/static", directories=[scripts], include_in_schema=False, opt=PUBLIC_OPT, name="docs-static"
-    )
+let waiting;
+box.addEventListener("input", () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(search, 150);
+});
+box.form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  search();
+});
