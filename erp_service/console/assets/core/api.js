@@ -3,6 +3,8 @@
 import { base, Offline, Problem, problemOf } from "./problem.js";
 import { accessToken, refresh, sessionEnded } from "./session.js";
 
+export { newKey } from "./key.js";
+
 const GATES = new Set(["password-change-required", "second-factor-required"]);
 const gates = new Set();
 
@@ -120,10 +122,4 @@ export async function follow(path, listener, { signal, after } = {}) {
       }
     }
   }
-}
-
-// A key for one posting; made when its form is opened.
-export function newKey() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
