@@ -60,6 +60,11 @@ VIEWS = {
     "/stock/post/transfer": "[name=to_location]",
     "/stock/post/adjustment": "[name=reason]",
     "/nothing": "h1",
+    "/people": "tbody tr",
+    "/people/2": "[name=reason]",
+    "/keys": "[name=networks]",
+    "/account": "tbody tr",
+    "/settings": "[name=closed_through]",
 }
 
 

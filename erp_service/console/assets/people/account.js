@@ -1,7 +1,7 @@
 // What everybody may do with their own account.
 
 import { get, post, remove } from "../core/api.js";
-import { announce, h } from "../core/dom.js";
+import { h } from "../core/dom.js";
 import { moment } from "../core/format.js";
 import { facts } from "./person.js";
 import { address } from "../shell.js";
@@ -13,28 +13,33 @@ import { card, heading, loading, notice } from "../core/ui.js";
 
 export async function view({ main, me, signal }) {
   const devices = h("div", null, signIns(signal));
-  const password = h("div");
-  // to change either ends all other sign-ins
-  const others = () => devices.replaceChildren(signIns(signal));
-  const fresh = (said) => password.replaceChildren(...[said, passwordForm(() => {
-    fresh(notice("good", t("account.password.done")));
-    announce(t("account.password.done"));
-    others();
-  })].filter(Boolean));
-  fresh();
+  const password = h("div", { class: "stack" });
+
+  // a new password or second factor ends all other sign-ins
+  async function changed() {
+    devices.replaceChildren(signIns(signal));
+    Object.assign(me, await get("/auth/me", {}, { signal }));
+    main.querySelector("dl").replaceWith(facts(me));
+  }
+
+  function draw(...said) {
+    password.replaceChildren(...said, passwordForm(() => {
+      draw(notice("good", t("account.password.done")));
+      return changed();
+    }));
+  }
+
+  draw();
   const edit = me.role === "SUPER_ADMIN" && h("a", { class: "button", href: address(`/people/${me.id}`) }, t("people.data"));
   main.append(heading(t("account"), edit), facts(me),
-    h("div", { class: "columns" }, card(t("password.change"), password), card(t("people.factor"), factor(others, signal))),
+    h("div", { class: "columns" }, card(t("password.change"), password), card(t("people.factor"), factor(changed, signal))),
     card(t("signins"), devices));
 }
 
 function factor(changed, signal) {
   const place = h("div");
   const load = () => get(TOTP, {}, { signal });
-  const again = () => {
-    changed();
-    return loading(place, load, draw, { signal, quiet: true });
-  };
+  const again = () => Promise.all([changed(), loading(place, load, draw, { signal, quiet: true })]);
 
   function draw({ since, recovery_codes: left, required }) {
     const steps = h("div");

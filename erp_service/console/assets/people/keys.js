@@ -6,7 +6,7 @@ import { elements, input, values } from "./fields.js";
 import { moment } from "../core/format.js";
 import { pages } from "../core/pages.js";
 import { Offline } from "../core/problem.js";
-import { may } from "../shell.js";
+import { address, may } from "../shell.js";
 import { reaches, ROLES } from "./ranks.js";
 import { showSecret } from "./secret.js";
 import { t } from "../core/texts.js";
@@ -17,7 +17,7 @@ const READ_ONLY = ["reports", "audit", "operations"];
 const AREAS = ["items", "locations", "stock", "exports", "imports", "users", "webhooks", "settings", ...READ_ONLY];
 const MOST_NETWORKS = 50;
 
-export async function view({ main, me, query, signal, navigate }) {
+export async function view({ main, me, query, signal }) {
   const filter = { is_active: query.has("all") ? undefined : true, limit: 50 };
   const place = h("div");
   const load = async () => {
@@ -27,32 +27,31 @@ export async function view({ main, me, query, signal, navigate }) {
   const again = () => loading(place, load, draw, { signal, quiet: true });
   const draw = ({ first, makers }) => (first.items.length === 0 ? empty(t("keys.none"))
     : pages(PATH, first, { ...filter, signal }, (keys) => list(me, keys, makers, again)));
-  const which = select("all", [["", t("keys.active")], ["all", t("all")]], query.has("all") ? "all" : "",
-    { onchange: ({ target }) => navigate(`/keys${target.value && "?all"}`) });
-  main.append(heading(t("nav.keys")), newApiKey(me, again), h("div", { class: "filters" }, field(t("keys.which"), which).element), place);
+  const tab = (name, search, here) => h("a", { href: address("/keys") + search, "aria-current": here && "page" }, t(name));
+  main.append(heading(t("nav.keys"), h("nav", { class: "tabs", "aria-label": t("filter") },
+    tab("keys.active", "", !query.has("all")), tab("all", "?all", query.has("all")))), newApiKey(me, again), place);
   await loading(place, load, draw, { signal });
 }
 
 function list(me, keys, makers, again) {
-  const columns = [t("name"), t("keys.hint"), t("keys.maker"), t("people.role"), t("keys.scopes"), t("keys.networks"), t("keys.used"), t("until"), ""];
-  return table(t("nav.keys"), columns.map((title) => [title, title === t("keys.scopes") ? "wide" : ""]), keys.map((key) => {
+  const columns = ["name", "keys.hint", "keys.maker", "people.role", "keys.scopes", "keys.networks", "signins.used", "keys.expires", "status"];
+  return table(t("nav.keys"), columns.map((name) => [t(name), name === "keys.scopes" ? "wide" : ""]), keys.map((key) => {
     const maker = makers.get(key.user_id);
-    const mine = key.user_id === me.id || reaches(me, maker?.role ?? "ADMIN");
     return [key.name, h("code", null, `${key.hint}…`), maker?.full_name ?? `#${key.user_id}`, t(`role.${key.role}`),
       key.scopes.join(", "), key.networks?.join(", ") ?? t("keys.any"),
-      key.last_used_at ? moment(key.last_used_at) : t("people.never"), until(key),
-      key.is_active && mine && action(t("keys.revoke"), async () => {
-        await remove(`${PATH}/${key.id}`);
-        await again();
-      }, { kind: "small", name: key.name, confirm: { title: t("keys.revoke"), text: t("keys.revoke.ask", { name: key.name }) } })];
+      key.last_used_at ? moment(key.last_used_at) : t("people.never"), key.expires_at ? moment(key.expires_at) : t("people.never"),
+      status(key, key.user_id === me.id || reaches(me, maker?.role ?? "ADMIN"), again)];
   }));
 }
 
-function until(key) {
-  if (key.revoked_at) {
-    return h("span", { class: "state failed" }, t("keys.revoked", { when: moment(key.revoked_at) }));
+function status(key, mine, again) {
+  if (!key.is_active) {
+    return h("span", { class: "state failed" }, key.revoked_at ? t("keys.revoked", { when: moment(key.revoked_at) }) : t("keys.expired"));
   }
-  return key.expires_at ? moment(key.expires_at) : t("keys.ever");
+  return mine ? action(t("keys.revoke"), async () => {
+    await remove(`${PATH}/${key.id}`);
+    await again();
+  }, { kind: "small", name: key.name, confirm: { title: t("keys.revoke"), text: t("keys.revoke.ask", { name: key.name }) } }) : t("people.active");
 }
 
 // A row for each area, and a column each for reading and writing.

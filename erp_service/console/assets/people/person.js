@@ -31,7 +31,7 @@ export async function view({ main, me, params: [id], signal }) {
       facts(person),
       own || reached ? "" : notice("info", t("people.out")),
       h("div", { class: "columns" },
-        reached && h("div", { class: "stack" }, card(t("people.data"), data(path, known, place)),
+        reached && h("div", { class: "stack" }, card(t("people.data"), data(path, known, place, own ? me : {})),
           !own && card(t("people.newrole"), role(me, path, person, again))) || "",
         reached && !own && h("div", { class: "stack" }, access(me, path, person, again),
           card(t("signins"), signIns(signal, person.id))) || ""),
@@ -54,9 +54,11 @@ export function facts(person) {
   ].map(fact));
 }
 
-function data(path, known, place) {
+// `me` is told what others call them, if it is them.
+function data(path, known, place, me) {
   const fields = { full_name: input("full_name", t("name")), email: input("email", t("signin.email"), { type: "email" }) };
   return editForm(path, known, fields, { done: (person) => {
+    Object.assign(me, person);
     place.querySelector("h1").textContent = person.full_name;
     place.querySelector("dl").replaceWith(facts(person));
   } });

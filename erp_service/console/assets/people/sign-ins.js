@@ -25,8 +25,8 @@ export function signIns(signal, userId) {
       await again();
     }, { confirm: { title: t(userId ? "signins.all" : "signins.others"), text: t("signins.ask") } })));
 
-  const list = (each) => table(t("signins"), ["device", "address", "since", "used"].map((name) => [t(`signins.${name}`), ""])
-    .concat([["", ""]]), each.map((one) => [
+  const list = (each) => table(t("signins"), ["signins.device", "signins.address", "signins.since", "signins.used", "status"]
+    .map((name) => [t(name), ""]), each.map((one) => [
     h("span", { title: one.user_agent ?? "" }, deviceOf(one.user_agent)), one.address ?? "–", moment(one.created_at), moment(one.last_used_at),
     one.current ? h("strong", null, t("signins.this")) : action(t("signins.end"), async () => {
       await remove(`${PATH}/${one.id}`);

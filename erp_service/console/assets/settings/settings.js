@@ -32,10 +32,14 @@ export async function view({ main, me, signal }) {
 function form(me, known, settings) {
   const kinds = Object.fromEntries(settings.map((setting) => [setting.name, kindOf(setting)]));
   const fields = Object.fromEntries(settings.map((setting) => [setting.name, fieldOf(me, setting)]));
-  return editForm(PATH, known, fields, {
+  const made = editForm(PATH, known, fields, {
     toText: (value, name) => (value === null ? "" : (kinds[name].toText ?? String)(value)),
     toValue: (text, name) => (text === "" ? null : (kinds[name].toValue ?? String)(text)),
   });
+  if (!settings.some(({ role }) => may(me, role))) {
+    made.querySelector(".actions").remove();
+  }
+  return made;
 }
 
 const point = () => decimal("0.5")[1];
