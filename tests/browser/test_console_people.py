@@ -169,11 +169,11 @@ async def test_a_key_is_shown_once_works_as_far_as_its_scopes_reach_and_is_revok
         write(page, "name", "label printer")
         scopes["items:read"].click()
         write(page, "networks", "127.0.0.1 10.0.0.1/24")
-        button(page, "Make the key").click()
+        button(page, "Create").click()
         page.until_text("did you mean 10.0.0.0/24")
         assert page.field("networks").get_attribute("aria-invalid") == "true"
         write(page, "networks", "127.0.0.1")
-        button(page, "Make the key").click()
+        button(page, "Create").click()
         key = page.one(".secret").text
         with httpx.Client(base_url=f"{service.url}/api/v1", headers={"Authorization": f"Bearer {key}"}) as program:
             assert program.get("/inventory/items").status_code == 200
@@ -220,17 +220,17 @@ async def test_settings_are_changed_beside_others_and_days_are_closed(
         assert now["export_bytes_per_user"] == 1_500_000_000
 
         set_date(page, "closed_through", yesterday)
-        button(page, "Set the period").click()
+        page.field("reason").send_keys(Keys.ENTER)
         answer_yes(page)
         page.until_text("Nothing is posted to days up to")
         assert api.get("/settings")["closed_through"] == yesterday
         set_date(page, "closed_through", "")
-        button(page, "Set the period").click()
+        page.field("reason").send_keys(Keys.ENTER)
         page.until_text("Closed days open again")
         answer_yes(page)
         page.until(lambda: page.all("[name='reason'][aria-invalid='true']"))
         write(page, "reason", "an invoice came late")
-        button(page, "Set the period").click()
+        page.field("reason").send_keys(Keys.ENTER)
         answer_yes(page)
         page.until_text("All days are open.")
         assert api.get("/settings")["closed_through"] is None

@@ -8,8 +8,7 @@ import { notice, sendingForm } from "../core/ui.js";
 
 // `known` is what `read` has answered for `path`, and is kept up to date. `toText(value, name)` is how a control shows a
 // value, `toValue` the reverse, undefined for what is no number. Only what was changed is sent, if `ask` says yes to it.
-export function editForm(path, known, fields, { label = t("people.save"), toText = (value) => value ?? "", toValue = (text) => text,
-  ask = () => true, done = () => {} } = {}) {
+export function editForm(path, known, fields, { toText = (value) => value ?? "", toValue = (text) => text, ask = () => true, done = () => {} } = {}) {
   const said = h("div");
   const shown = {};
   const isChanged = (name) => fields[name].control.value !== shown[name];
@@ -35,7 +34,7 @@ export function editForm(path, known, fields, { label = t("people.save"), toText
   }
 
   names.forEach(show);
-  return sendingForm(fields, label, async () => {
+  return sendingForm(fields, t("people.save"), async () => {
     said.replaceChildren();
     const body = Object.fromEntries(names.filter(isChanged).map((name) => [name, toValue(fields[name].control.value.trim(), name)]));
     const unread = names.find((name) => name in body && body[name] === undefined);

@@ -2,19 +2,19 @@
 
 import { get, post, remove } from "../core/api.js";
 import { h, newId } from "../core/dom.js";
-import { elements, input, values } from "./fields.js";
+import { choice, elements, input, opening, reaches, roleOptions, ROLES, values } from "./fields.js";
 import { moment } from "../core/format.js";
 import { pages } from "../core/pages.js";
 import { Offline } from "../core/problem.js";
 import { address, may } from "../shell.js";
-import { reaches, ROLES } from "./ranks.js";
 import { showSecret } from "./secret.js";
 import { t } from "../core/texts.js";
-import { action, empty, field, heading, loading, select, sendingForm, table } from "../core/ui.js";
+import { action, empty, heading, loading, sendingForm, table } from "../core/ui.js";
 
 const PATH = "/api-keys";
+const AREAS = { items: "scope.items", locations: "locations", stock: "scope.stock", exports: "scope.exports", imports: "nav.imports",
+  users: "nav.people", webhooks: "nav.webhooks", settings: "nav.settings", reports: "scope.reports", audit: "scope.audit", operations: "nav.operations" };
 const READ_ONLY = ["reports", "audit", "operations"];
-const AREAS = ["items", "locations", "stock", "exports", "imports", "users", "webhooks", "settings", ...READ_ONLY];
 const MOST_NETWORKS = 50;
 
 export async function view({ main, me, query, signal }) {
@@ -59,8 +59,8 @@ function scopeMatrix() {
   const id = newId("scopes");
   const fault = h("p", { class: "fault", id });
   const box = (area, how) => h("input", { type: "checkbox", name: "scopes", value: `${area}:${how}`, "aria-describedby": id,
-    "aria-label": `${t(`keys.${how}`)}: ${t(`scope.${area}`)}` });
-  const rows = AREAS.map((area) => [t(`scope.${area}`), box(area, "read"), READ_ONLY.includes(area) ? "" : box(area, "write")]);
+    "aria-label": `${t(`keys.${how}`)}: ${t(AREAS[area])}` });
+  const rows = Object.entries(AREAS).map(([area, name]) => [t(name), box(area, "read"), READ_ONLY.includes(area) ? "" : box(area, "write")]);
   const matrix = table(t("keys.scopes"), [[t("keys.scopes"), "wide"], [t("keys.read"), ""], [t("keys.write"), ""]], rows);
   return {
     element: h("div", { class: "scopes" }, matrix, fault),
@@ -73,14 +73,14 @@ function scopeMatrix() {
 function newApiKey(me, done) {
   const fields = {
     name: input("name", t("name"), { maxlength: "100", hint: t("keys.name.hint") }),
-    role: field(t("people.role"), select("role", ROLES.filter((role) => may(me, role)).map((role) => [role, t(`role.${role}`)]))),
+    role: choice("role", t("people.role"), roleOptions(ROLES.filter((role) => may(me, role)))),
     expires_at: input("expires_at", t("keys.last"), { type: "date", hint: t("keys.last.hint") }),
     networks: input("networks", t("keys.networks"), { maxlength: "2000", hint: t("keys.networks.hint") }),
   };
   const scopes = scopeMatrix();
   const each = Array.from({ length: MOST_NETWORKS }, (_, index) => [`networks/${index}`, fields.networks]);
   const shown = h("div");
-  const form = sendingForm({ ...fields, ...Object.fromEntries(each), scopes }, t("keys.create"), async () => {
+  const form = sendingForm({ ...fields, ...Object.fromEntries(each), scopes }, t("people.create"), async () => {
     const { name, role, expires_at: last, networks } = values(fields);
     const all = networks.split(/[\s,]+/).filter(Boolean);
     try {
@@ -98,5 +98,5 @@ function newApiKey(me, done) {
       done();
     }
   }, h("div", { class: "columns" }, h("div", { class: "sending" }, elements(fields)), scopes.element));
-  return h("details", { class: "card" }, h("summary", null, t("keys.new")), h("div", { class: "stack" }, form, shown));
+  return opening(t("keys.new"), form, shown);
 }

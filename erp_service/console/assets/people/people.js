@@ -2,17 +2,15 @@
 
 import { get, newKey, post } from "../core/api.js";
 import { h } from "../core/dom.js";
-import { elements, input, values } from "./fields.js";
+import { choice, elements, input, opening, reaches, roleOptions, ROLES, values } from "./fields.js";
 import { moment } from "../core/format.js";
 import { pages } from "../core/pages.js";
 import { address } from "../shell.js";
-import { reaches, ROLES } from "./ranks.js";
 import { newPassword, showSecret } from "./secret.js";
 import { t } from "../core/texts.js";
-import { empty, field, heading, loading, select, sendingForm, table } from "../core/ui.js";
+import { empty, heading, loading, sendingForm, table } from "../core/ui.js";
 
 const PATH = "/users";
-const roleOptions = (roles) => roles.map((role) => [role, t(`role.${role}`)]);
 
 export async function view({ main, me, query, signal, navigate }) {
   const filter = { ...Object.fromEntries(query), sort: "email", limit: 50 };
@@ -27,10 +25,10 @@ export async function view({ main, me, query, signal, navigate }) {
 function filters(query, navigate) {
   const chosen = (name) => query.get(name) ?? "";
   const fields = {
-    q: input("q", t("people.search"), { type: "search", value: chosen("q") }),
-    role: field(t("people.role"), select("role", [["", t("all")], ...roleOptions(ROLES)], chosen("role"))),
-    is_active: field(t("status"), select("is_active",
-      [["", t("all")], ["true", t("people.active")], ["false", t("people.inactive")]], chosen("is_active"))),
+    q: input("q", t("people.data"), { type: "search", value: chosen("q") }),
+    role: choice("role", t("people.role"), [["", t("all")], ...roleOptions()], chosen("role")),
+    is_active: choice("is_active", t("status"),
+      [["", t("all")], ["true", t("people.active")], ["false", t("people.inactive")]], chosen("is_active")),
   };
   return h("form", { class: "filters", novalidate: true, onsubmit: (event) => {
     event.preventDefault();
@@ -54,7 +52,7 @@ function newPerson(me, done) {
   const fields = {
     full_name: input("full_name", t("name")),
     email: input("email", t("signin.email"), { type: "email" }),
-    role: field(t("people.role"), select("new_role", roleOptions(ROLES.filter((role) => reaches(me, role))), "STAFF")),
+    role: choice("new_role", t("people.role"), roleOptions(ROLES.filter((role) => reaches(me, role))), "STAFF"),
   };
   const shown = h("div");
   // both stay the same until it is known that the person is there
@@ -66,5 +64,5 @@ function newPerson(me, done) {
     form.reset();
     done();
   }, h("div", { class: "filters" }, elements(fields)));
-  return h("details", { class: "card" }, h("summary", null, t("people.new")), h("div", { class: "stack" }, form, shown));
+  return opening(t("people.new"), form, shown);
 }

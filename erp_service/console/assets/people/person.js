@@ -3,14 +3,13 @@
 import { newKey, post, read, remove } from "../core/api.js";
 import { announce, h } from "../core/dom.js";
 import { editForm } from "./edit.js";
-import { elements, input, reason, values } from "./fields.js";
+import { choice, elements, input, reaches, reason, roleOptions, ROLES, values } from "./fields.js";
 import { moment } from "../core/format.js";
-import { reaches, ROLES } from "./ranks.js";
 import { newPassword, showSecret } from "./secret.js";
 import { address } from "../shell.js";
 import { signIns } from "./sign-ins.js";
 import { t } from "../core/texts.js";
-import { action, asked, card, field, heading, loading, notice, select, sendingForm } from "../core/ui.js";
+import { action, asked, card, heading, loading, notice, sendingForm } from "../core/ui.js";
 
 export async function view({ main, me, params: [id], signal }) {
   const place = h("div", { class: "stack" });
@@ -65,8 +64,8 @@ function data(path, known, place, me) {
 }
 
 function role(me, path, person, again) {
-  const others = ROLES.filter((each) => each !== person.role && reaches(me, each)).map((each) => [each, t(`role.${each}`)]);
-  const fields = { role: field(t("people.role"), select("role", others)), reason: reason() };
+  const others = ROLES.filter((each) => each !== person.role && reaches(me, each));
+  const fields = { role: choice("role", t("people.role"), roleOptions(others)), reason: reason() };
   const key = newKey();
   return sendingForm(fields, t("people.newrole"), async () => {
     const wanted = values(fields);
@@ -81,8 +80,8 @@ function role(me, path, person, again) {
 function access(me, path, person, again) {
   const shown = h("div");
   const key = newKey();
-  const ask = (name) => [t(name), t(`${name}.ask`, { name: person.full_name })];
-  const act = (name, work) => action(t(name), work, { confirm: { title: ask(name)[0], text: ask(name)[1] } });
+  const ask = (name) => ({ title: t(name), text: t(`${name}.ask`, { name: person.full_name }) });
+  const act = (name, work) => action(t(name), work, { confirm: ask(name) });
   const owner = me.role === "SUPER_ADMIN";
   const fields = { reason: reason() };
   return card(t("people.access"), h("div", { class: "stack" }, h("div", { class: "actions" },
@@ -99,7 +98,8 @@ function access(me, path, person, again) {
       showSecret(shown, t("people.password", { name: person.full_name }), password);
     })), shown,
   owner && person.second_factor && sendingForm(fields, t("people.lost"), async () => {
-    if (await asked(...ask("people.lost"), t("people.lost"))) {
+    const { title, text } = ask("people.lost");
+    if (await asked(title, text, title)) {
       await post(`${path}/reset-totp`, values(fields), { key });
       await again();
     }

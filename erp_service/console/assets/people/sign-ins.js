@@ -8,8 +8,9 @@ import { t } from "../core/texts.js";
 import { action, empty, loading, table } from "../core/ui.js";
 
 const PATH = "/auth/sessions";
-const BROWSERS = [["Edg/", "Edge"], ["OPR/", "Opera"], ["Firefox/", "Firefox"], ["Chrome/", "Chrome"], ["Safari/", "Safari"]];
-const SYSTEMS = [["Android", "Android"], ["iPhone", "iPhone"], ["iPad", "iPad"], ["Windows", "Windows"], ["Mac OS", "macOS"], ["Linux", "Linux"]];
+// the first that stands in what the browser calls itself
+const BROWSERS = ["Edg", "Firefox", "Chrome", "Safari"];
+const SYSTEMS = ["Android", "iPhone", "iPad", "Windows", "Mac", "Linux"];
 
 // Of another person's, `userId` says whose.
 export function signIns(signal, userId) {
@@ -18,12 +19,15 @@ export function signIns(signal, userId) {
   const load = () => get(PATH, query, { signal });
   const again = () => loading(place, load, draw, { signal, quiet: true });
 
-  const draw = (first) => (first.items.length === 0 ? empty(t("signins.none")) : h("div", { class: "stack" },
-    pages(PATH, first, { ...query, signal }, list),
-    (userId || first.items.length > 1) && action(t(userId ? "signins.all" : "signins.others"), async () => {
+  function draw(first) {
+    const title = t(userId ? "signins.all" : "signins.others");
+    const end = async () => {
       await remove(userId ? `${PATH}?user_id=${userId}` : PATH);
       await again();
-    }, { confirm: { title: t(userId ? "signins.all" : "signins.others"), text: t("signins.ask") } })));
+    };
+    return first.items.length === 0 ? empty(t("signins.none")) : h("div", { class: "stack" }, pages(PATH, first, { ...query, signal }, list),
+      (userId || first.items.length > 1) && action(title, end, { confirm: { title, text: t("signins.ask") } }));
+  }
 
   const list = (each) => table(t("signins"), ["signins.device", "signins.address", "signins.since", "signins.used", "status"]
     .map((name) => [t(name), ""]), each.map((one) => [
@@ -39,6 +43,6 @@ export function signIns(signal, userId) {
 }
 
 function deviceOf(agent) {
-  const named = (names) => names.find(([mark]) => agent?.includes(mark))?.[1];
-  return [named(BROWSERS), named(SYSTEMS)].filter(Boolean).join(", ") || agent || "–";
+  const named = (names) => names.find((name) => agent?.includes(name));
+  return [named(BROWSERS)?.replace("Edg", "Edge"), named(SYSTEMS)].filter(Boolean).join(", ") || agent || "–";
 }

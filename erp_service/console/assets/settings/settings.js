@@ -4,29 +4,23 @@ import { get, read } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { bytes, count, day, decimal, moment, typedDecimal } from "../core/format.js";
 import { editForm } from "../people/edit.js";
-import { input, reason } from "../people/fields.js";
+import { choice, input, reason, roleOptions } from "../people/fields.js";
 import { may } from "../shell.js";
 import { hasText, language, t } from "../core/texts.js";
-import { asked, card, field, heading, loading, select } from "../core/ui.js";
+import { asked, card, heading, loading } from "../core/ui.js";
 
 const PATH = "/settings";
 // each setting stands in the first that fits
-const GROUPS = [["company", /^(company|currency|timezone|low)/], ["safety", /^(second|audit)/],
-  ["exports", /^(export|signed)/], ["imports", /^import/], ["others", /./]];
+const GROUPS = [["nav.company", /^(company|currency|timezone|low)/], ["settings.safety", /^(second|audit)/], ["settings.period", /^closed/],
+  ["nav.exports", /^(export|signed)/], ["nav.imports", /^import/], ["settings.others", /./]];
+const groupOf = ({ name }) => GROUPS.find(([, pattern]) => pattern.test(name))[0];
 
 export async function view({ main, me, signal }) {
   const place = h("div", { class: "columns" });
   main.append(heading(t("nav.settings")), place);
-  await loading(place, () => Promise.all([read(PATH, { signal }), get(`${PATH}/catalogue`, {}, { signal })]), ([known, { items }]) => {
-    const left = items.filter(({ name }) => name !== "closed_through");
-    const cards = GROUPS.map(([group, pattern]) => {
-      const settings = left.filter(({ name }) => pattern.test(name));
-      settings.forEach((each) => left.splice(left.indexOf(each), 1));
-      return settings.length > 0 && card(t(`settings.${group}`), form(me, known, settings));
-    });
-    cards.splice(2, 0, card(t("settings.period"), period(me, known)));
-    return cards.filter(Boolean);
-  }, { signal });
+  const load = () => Promise.all([read(PATH, { signal }), get(`${PATH}/catalogue`, {}, { signal })]);
+  await loading(place, load, ([known, { items }]) => GROUPS.map(([group]) => card(t(group),
+    group === "settings.period" ? period(me, known) : form(me, known, items.filter((each) => groupOf(each) === group)))), { signal });
 }
 
 function form(me, known, settings) {
@@ -42,8 +36,8 @@ function form(me, known, settings) {
   return made;
 }
 
-const point = () => decimal("0.5")[1];
-const local = (text) => text.replace(".", point());
+// with the decimal sign of the language
+const local = (text) => text.replace(".", decimal("0.5")[1]);
 
 // Bytes, shown and typed as gigabytes, exactly.
 const SIZE = {
@@ -63,22 +57,19 @@ const kindOf = ({ name, kind }) => (name.includes("_bytes_") ? SIZE : KINDS[kind
 function fieldOf(me, setting) {
   const { name, meaning, kind, choices, nullable, default: usual, role } = setting;
   const label = hasText(`setting.${name}`) ? t(`setting.${name}`) : meaning;
-  const hint = [usual && t("settings.default", { value: (kindOf(setting).usual ?? String)(usual) }), role === "SUPER_ADMIN" && t("settings.owner")]
-    .filter(Boolean).join(" ");
-  const disabled = !may(me, role);
+  const hints = [usual && t("settings.default", { value: (kindOf(setting).usual ?? String)(usual) }), role === "SUPER_ADMIN" && t("settings.owner")];
+  const more = { disabled: !may(me, role), hint: hints.filter(Boolean).join(" ") };
   if (choices) {
-    const options = choices.map((value) => [value, kind === "choice" && hasText(`role.${value}`) ? t(`role.${value}`) : currency(value)]);
-    return field(label, select(name, nullable ? [["", t("settings.nobody")], ...options] : options, "", { disabled }), { hint });
+    const options = name === "currency" ? choices.map(currency) : roleOptions(choices);
+    return choice(name, label, nullable ? [["", t("settings.nobody")], ...options] : options, "", more);
   }
   const zones = name === "timezone" && h("datalist", { id: "zones" }, Intl.supportedValuesOf("timeZone").map((value) => h("option", { value })));
-  const made = input(name, label, { disabled, hint, list: zones && "zones", inputmode: kind === "text" ? "text" : "decimal" });
+  const made = input(name, label, { ...more, list: zones && "zones", inputmode: kind === "text" ? "text" : "decimal" });
   made.element.append(zones || "");
   return made;
 }
 
-function currency(code) {
-  return `${code} · ${new Intl.DisplayNames(language(), { type: "currency" }).of(code)}`;
-}
+const currency = (code) => [code, `${code} · ${new Intl.DisplayNames(language(), { type: "currency" }).of(code)}`];
 
 // The days to which nothing is posted any more. Only an owner opens them again.
 function period(me, known) {
@@ -92,12 +83,11 @@ function period(me, known) {
   };
   say(known.data);
   return h("div", { class: "stack" }, state, editForm(PATH, known, fields, {
-    label: t("settings.period.set"),
     toValue: (text) => text || null,
     ask: ({ closed_through: last }) => {
       const opens = known.data.closed_through && (!last || last < known.data.closed_through);
       const text = opens ? t("settings.opens") : t("settings.closes", { day: last && long(last) });
-      return last === undefined || asked(t("settings.period"), text, t("settings.period.set"));
+      return last === undefined || asked(t("settings.period"), text, t("people.save"));
     },
     done: say,
   }));
