@@ -122,7 +122,7 @@ async def test_a_person_is_changed_by_two_at_once_gets_a_role_with_a_reason_and_
         api.change(path, full_name="Grace Brewster", email="grace@example.com")
         write(page, "full_name", "Grace Hopper")
         button(page, "Save").click()
-        page.until_text("Somebody else has set this to: Grace Brewster")
+        page.until_text("Somebody else has set this to “Grace Brewster”")
         assert page.field("email").get_attribute("value") == "grace@example.com", "was not touched here"
         button(page, "Save").click()
         page.heading("Grace Hopper")
@@ -167,6 +167,8 @@ async def test_a_key_is_shown_once_works_as_far_as_its_scopes_reach_and_is_revok
         scopes = {box.get_attribute("value"): box for box in page.all("[name='scopes']")}
         assert {*scopes} == {*Scope}
         write(page, "name", "label printer")
+        button(page, "Create").click()
+        page.until_text("This is needed.")
         scopes["items:read"].click()
         write(page, "networks", "127.0.0.1 10.0.0.1/24")
         button(page, "Create").click()

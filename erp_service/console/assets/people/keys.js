@@ -82,9 +82,14 @@ function newApiKey(me, done) {
   const shown = h("div");
   const form = sendingForm({ ...fields, ...Object.fromEntries(each), scopes }, t("people.create"), async () => {
     const { name, role, expires_at: last, networks } = values(fields);
-    const all = networks.split(/[\s,]+/).filter(Boolean);
+    const [chosen, all] = [scopes.chosen(), networks.split(/[\s,]+/).filter(Boolean)];
+    if (chosen.length === 0) {
+      scopes.say(t("field.needed"));
+      scopes.control.focus();
+      return;
+    }
     try {
-      const made = await post(PATH, { name, role, scopes: scopes.chosen(), networks: all.length ? all : null,
+      const made = await post(PATH, { name, role, scopes: chosen, networks: all.length ? all : null,
         expires_at: last ? new Date(`${last}T23:59:59`).toISOString() : null });
       showSecret(shown, t("keys.shown"), made.key);
       form.reset();

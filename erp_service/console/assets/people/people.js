@@ -55,12 +55,17 @@ function newPerson(me, done) {
     role: choice("new_role", t("people.role"), roleOptions(ROLES.filter((role) => reaches(me, role))), "STAFF"),
   };
   const shown = h("div");
-  // both stay the same until it is known that the person is there
-  let [key, password] = [newKey(), newPassword()];
+  // stays the same for the same content until it is known that the person is there
+  let attempt = {};
   const form = sendingForm(fields, t("people.create"), async () => {
+    const content = JSON.stringify(values(fields));
+    if (attempt.content !== content) {
+      attempt = { content, key: newKey(), password: newPassword() };
+    }
+    const { key, password } = attempt;
     const person = await post(PATH, { ...values(fields), password, must_change_password: true }, { key });
     showSecret(shown, t("people.password", { name: person.full_name }), password);
-    [key, password] = [newKey(), newPassword()];
+    attempt = {};
     form.reset();
     done();
   }, h("div", { class: "filters" }, elements(fields)));

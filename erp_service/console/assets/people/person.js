@@ -1,6 +1,6 @@
 // One person: their data, their role, and their access.
 
-import { newKey, post, read, remove } from "../core/api.js";
+import { post, read, remove } from "../core/api.js";
 import { announce, h } from "../core/dom.js";
 import { editForm } from "./edit.js";
 import { choice, elements, input, reaches, reason, roleOptions, ROLES, values } from "./fields.js";
@@ -66,12 +66,11 @@ function data(path, known, place, me) {
 function role(me, path, person, again) {
   const others = ROLES.filter((each) => each !== person.role && reaches(me, each));
   const fields = { role: choice("role", t("people.role"), roleOptions(others)), reason: reason() };
-  const key = newKey();
   return sendingForm(fields, t("people.newrole"), async () => {
     const wanted = values(fields);
     const text = t("people.newrole.ask", { name: person.full_name, role: t(`role.${wanted.role}`) });
     if (await asked(t("people.newrole"), text, t("people.newrole"))) {
-      await post(`${path}/role`, wanted, { key });
+      await post(`${path}/role`, wanted);
       await again();
     }
   }, elements(fields));
@@ -79,7 +78,6 @@ function role(me, path, person, again) {
 
 function access(me, path, person, again) {
   const shown = h("div");
-  const key = newKey();
   const ask = (name) => ({ title: t(name), text: t(`${name}.ask`, { name: person.full_name }) });
   const act = (name, work) => action(t(name), work, { confirm: ask(name) });
   const owner = me.role === "SUPER_ADMIN";
@@ -89,7 +87,7 @@ function access(me, path, person, again) {
       await remove(path);
       await again();
     }) : act("people.reactivate", async () => {
-      await post(`${path}/reactivate`, undefined, { key });
+      await post(`${path}/reactivate`);
       await again();
     }),
     owner && act("people.reset", async () => {
@@ -100,7 +98,7 @@ function access(me, path, person, again) {
   owner && person.second_factor && sendingForm(fields, t("people.lost"), async () => {
     const { title, text } = ask("people.lost");
     if (await asked(title, text, title)) {
-      await post(`${path}/reset-totp`, values(fields), { key });
+      await post(`${path}/reset-totp`, values(fields));
       await again();
     }
   }, elements(fields))));

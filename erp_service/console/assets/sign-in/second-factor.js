@@ -42,7 +42,7 @@ function askCode(place, done, { secret, uri }) {
 export function showCodes(place, done, codes) {
   const go = h("button", { type: "button", class: "primary", onclick: done }, t("factor.written"));
   place.replaceChildren(h("div", { class: "stack" }, h("p", null, t("factor.codes")),
-    h("ul", { class: "codes" }, codes.map((code) => h("li", null, h("code", null, code)))), go));
+    h("ul", { class: "codes" }, codes.map((code) => h("li", null, h("code", null, code)))), h("div", { class: "actions" }, go)));
   go.focus();
 }
 

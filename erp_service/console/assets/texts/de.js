@@ -272,7 +272,7 @@ export default {
   "people.data": "Name, E-Mail",
   "people.save": "Speichern",
   "people.saved": "Gespeichert.",
-  "people.meanwhile": "Jemand anderes hat inzwischen gesetzt: {value}. Erneut speichern ersetzt das.",
+  "people.meanwhile": "Jemand anderes hat inzwischen „{value}“ gesetzt. Erneut speichern ersetzt das.",
   "people.newrole": "Rolle ändern",
   "people.newrole.ask": "{name} wird: {role}. Alle Anmeldungen dieser Person enden.",
   "people.access": "Zugang",

@@ -257,7 +257,7 @@ export default {
   "people.data": "Name, e-mail",
   "people.save": "Save",
   "people.saved": "Saved.",
-  "people.meanwhile": "Somebody else has set this to: {value}. Save again to replace it.",
+  "people.meanwhile": "Somebody else has set this to “{value}”. Save again to replace it.",
   "people.newrole": "Change the role",
   "people.newrole.ask": "{name} becomes: {role}. All sign-ins of this person end.",
   "people.access": "Access",
