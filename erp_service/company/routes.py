@@ -6,10 +6,10 @@ from litestar.params import JSONBody
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
-from erp_service.company import service
+from erp_service.company import catalogue, service
 from erp_service.company.problems import CurrencyInUse
 from erp_service.company.queries import lock_for_update, settings_out
-from erp_service.company.schemas import SettingsChange, SettingsOut
+from erp_service.company.schemas import SettingList, SettingsChange, SettingsOut
 from erp_service.db.sessions import ReadSession, WriteSession
 from erp_service.web.responses import ApiResponse, require_match, tagged
 from erp_service.web.routing import IfMatch, get, patch
@@ -26,6 +26,20 @@ async def get_settings(read: NamedDependency[ReadSession]) -> ApiResponse[Settin
     process: `erp settings` lists it."""
     settings = await settings_out(read)
     return tagged(settings, settings.version)
+
+
+@get(
+    f"{_PATH}/catalogue",
+    role=Role.ADMIN,
+    scope=Scope.SETTINGS_READ,
+    summary="What can be set",
+    tags=_TAGS,
+    operation_id="list_settings",
+)
+async def list_settings() -> ApiResponse[SettingList]:
+    """Each setting with its meaning, its default and its limits, and the role that may change it: enough to draw a
+    form."""
+    return ApiResponse(SettingList([*catalogue.settings()]))
 
 
 @patch(
@@ -56,4 +70,4 @@ async def change_settings(
     return tagged(settings, settings.version)
 
 
-ROUTES = [get_settings, change_settings]
+ROUTES = [get_settings, list_settings, change_settings]

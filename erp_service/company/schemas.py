@@ -1,10 +1,12 @@
 """What clients send and get about the company's settings."""
 
 from datetime import date, datetime
+from enum import StrEnum
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from erp_service.access.roles import Role
 from erp_service.company.settings import (
     AuditRetentionDays,
     CompanyName,
@@ -101,3 +103,33 @@ class SettingsChange(Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 READ_ONLY = ("closed_at", "version", "updated_at")
+
+
+class SettingKind(StrEnum):
+    """How a value is written."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    DECIMAL = "decimal"
+    DATE = "date"
+    CHOICE = "choice"
+
+
+class SettingOut(Struct, frozen=True, kw_only=True):
+    """What one setting is, whatever it is set to."""
+
+    name: Annotated[str, Meta(description="its name", examples=["low_stock_threshold"])]
+    meaning: Annotated[str, Meta(description="what it is for")]
+    kind: Annotated[SettingKind, Meta(description="how its value is written")]
+    choices: Annotated[list[str] | None, Meta(description="the only values of a `choice`; null: no list")]
+    least: Annotated[int | None, Meta(description="the smallest number; null: no such limit")]
+    most: Annotated[int | None, Meta(description="the largest number; null: no such limit")]
+    nullable: Annotated[bool, Meta(description="true: null is a value of its own; false: null gives it the default")]
+    default: Annotated[str | None, Meta(description="its value until somebody sets one, written as text")]
+    role: Annotated[Role, Meta(description="the least role that may change it")]
+
+
+class SettingList(Struct, frozen=True):
+    """All settings."""
+
+    items: Annotated[list[SettingOut], Meta(description="the settings")]

@@ -24,7 +24,7 @@ from erp_service.decimals import Number, trimmed
 from erp_service.errors import Fault
 from erp_service.timestamps import day_begins, parse_zone, postgres_zone
 
-_FOR_SUPER_ADMIN = frozenset({"second_factor_from", "audit_retention_days"})
+FOR_SUPER_ADMIN = frozenset({"second_factor_from", "audit_retention_days"})
 _DEFAULTS: Mapping[str, Any] = {**msgspec.structs.asdict(CompanySettings()), "timezone": "UTC", "closed_through": None}
 _NULLABLE = {field.name for field in msgspec.structs.fields(CompanySettings) if NoneType in get_args(field.type)}
 _NULLABLE.add("closed_through")
@@ -46,7 +46,7 @@ async def change(
         raise errors.Invalid(None, *faults)
     if not values:
         return before
-    for name in sorted(_FOR_SUPER_ADMIN & values.keys()):
+    for name in sorted(FOR_SUPER_ADMIN & values.keys()):
         if not who.role.includes(Role.SUPER_ADMIN):
             raise errors.Forbidden(f"Changing {name} needs the role SUPER_ADMIN.")
     opens = _require_period(who, before, values, reason)

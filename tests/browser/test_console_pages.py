@@ -63,6 +63,11 @@ VIEWS = {
     "/operations": ".verdict",
     "/operations/jobs": "form.filters",
     "/imports": "[name=file]",
+    "/people": "tbody tr",
+    "/people/2": "[name=reason]",
+    "/keys": "[name=networks]",
+    "/account": "tbody tr",
+    "/settings": "[name=closed_through]",
 }
 
 

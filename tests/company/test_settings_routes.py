@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 
+from erp_service.company.catalogue import NAMES, text_of
 from erp_service.company.schemas import READ_ONLY, SettingsChange, SettingsOut
 from erp_service.company.settings import CompanySettings
 from tests.company.settings_api import SETTINGS, changed, entries, refused
@@ -41,6 +42,49 @@ async def test_what_nobody_has_set_has_its_default(admin: UserClient) -> None:
     }
     assert answer.headers["ETag"] == '"1"'
     assert (await admin.get(SETTINGS, headers={"If-None-Match": '"1"'})).status_code == 304
+
+
+async def test_the_catalogue_says_of_each_setting_what_it_takes(admin: UserClient, super_admin: UserClient) -> None:
+    """What a form draws from it is taken: each default, and the ends of each range."""
+    answer = await admin.get(f"{SETTINGS}/catalogue")
+    assert answer.status_code == 200, answer.text
+    listed = {setting.pop("name"): setting for setting in answer.json()["items"]}
+    assert [*listed] == [*NAMES]
+    assert listed["export_retention_hours"] == {
+        "meaning": "for how many hours the file of a new export is kept, and the most for one",
+        "kind": "integer",
+        "choices": None,
+        "least": 1,
+        "most": 8760,
+        "nullable": False,
+        "default": "72",
+        "role": "ADMIN",
+    }
+    kinds = {name: setting["kind"] for name, setting in listed.items() if setting["kind"] != "integer"}
+    assert kinds == {
+        "company_name": "text",
+        "currency": "choice",
+        "low_stock_threshold": "decimal",
+        "second_factor_from": "choice",
+        "timezone": "text",
+        "closed_through": "date",
+    }
+    assert {name for name, setting in listed.items() if setting["role"] == "SUPER_ADMIN"} == {
+        "second_factor_from",
+        "audit_retention_days",
+    }
+    for end in ("least", "most"):
+        values = {name: setting[end] for name, setting in listed.items() if setting[end] is not None}
+        assert len(values) == 15
+        assert (await changed(super_admin, **values)).items() >= values.items()
+        for name, value in values.items():
+            beyond = {name: value - 1 if end == "least" else value + 1}
+            assert await refused(super_admin, **beyond) == (422, [f"/{name}"])
+    after = await changed(super_admin, **dict.fromkeys(listed))
+    assert {name: text_of(after[name]) for name in listed} == {
+        name: None if name == "company_name" or setting["nullable"] else setting["default"]
+        for name, setting in listed.items()
+    }
 
 
 async def test_a_change_is_stored_audited_and_answered(admin: UserClient, owner: asyncpg.Connection) -> None:
@@ -225,6 +269,7 @@ async def test_members_that_stand_twice_count_once(admin: UserClient) -> None:
 async def test_who_may_not(staff: UserClient, viewer: UserClient, client: httpx.AsyncClient) -> None:
     for who, status in ((staff, 403), (viewer, 403), (client, 401)):
         assert (await who.get(SETTINGS)).status_code == status
+        assert (await who.get(f"{SETTINGS}/catalogue")).status_code == status
         assert (await who.patch(SETTINGS, json={"company_name": "Mine"})).status_code == status
 
 

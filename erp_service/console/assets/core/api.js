@@ -89,8 +89,22 @@ export async function patch(path, body) {
   return (await send("PATCH", path, { body })).json();
 }
 
-export async function remove(path) {
-  await send("DELETE", path);
+export async function remove(path, body) {
+  await send("DELETE", path, { body });
+}
+
+async function tagged(answer) {
+  return { data: await answer.json(), etag: answer.headers.get("ETag") };
+}
+
+// {data, etag}: what is there, and what `change` says of it.
+export async function read(path, { signal } = {}) {
+  return tagged(await send("GET", path, { signal }));
+}
+
+// As `read`, after a PATCH that is refused as "stale" if it is not the one with this `etag` any more.
+export async function change(path, body, etag) {
+  return tagged(await send("PATCH", path, { body, headers: { "If-Match": etag } }));
 }
 
 // Without a key, for what changes nothing, such as a look-up.
