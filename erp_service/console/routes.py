@@ -30,12 +30,19 @@ def _page(base: str) -> tuple[str, str]:
     return page, f'"{sha256(page.encode()).hexdigest()[:16]}"'
 
 
-@get("/console", role=PUBLIC, scope=Keys.NONE, include_in_schema=False, media_type=MediaType.HTML)
+@get("/console", role=PUBLIC, scope=Keys.NONE, any_query=True, include_in_schema=False, media_type=MediaType.HTML)
 async def console(settings: NamedDependency[Settings]) -> ApiResponse[str]:
     return _page_response(settings)
 
 
-@get("/console/{view:path}", role=PUBLIC, scope=Keys.NONE, include_in_schema=False, media_type=MediaType.HTML)
+@get(
+    "/console/{view:path}",
+    role=PUBLIC,
+    scope=Keys.NONE,
+    any_query=True,
+    include_in_schema=False,
+    media_type=MediaType.HTML,
+)
 async def console_view(settings: NamedDependency[Settings], view: FromPath[str]) -> ApiResponse[str]:
     """Which view it is, the page itself finds out: a reload or a bookmark leads to the same one."""
     return _page_response(settings)

@@ -49,7 +49,8 @@ def get(
 ) -> Register:
     """With `signed=True`, a signature in the query may replace the token. `without_primary=True` is for a handler that
     reads through `Database.reading` alone, and passes `as_of` on: it answers from a replica while no primary can be
-    reached, and so do the look-ups of what its caller may do (auth/authority/without_primary.py).
+    reached, and so do the look-ups of what its caller may do (auth/authority/without_primary.py). `any_query=True` is
+    for pages for people: their query is for the page's scripts, or was put there by whoever passed on the link.
 
     For the document, every kind of route takes `operation_id` (else it is made from the handler's name), `example`, a
     body that works on the demo data, and `headers`, the names of further headers by status."""
@@ -102,6 +103,7 @@ def _route(
 ) -> Register:
     idempotent = options.pop("idempotent", method is litestar.post and role is not PUBLIC)
     signed = options.pop("signed", False)
+    any_query = options.pop("any_query", False)
     while_password_expired = options.pop("while_password_expired", False)
     without_second_factor = options.pop("without_second_factor", False)
     small = BODY_BEFORE_SIGN_IN if role is PUBLIC else SMALL_BODY
@@ -138,6 +140,7 @@ def _route(
                 "scope": scope,
                 "idempotent": idempotent,
                 "signed": signed,
+                "any_query": any_query,
                 "without_primary": _without_primary(method, options),
                 "while_password_expired": while_password_expired,
                 "without_second_factor": without_second_factor,
@@ -233,7 +236,7 @@ class AsDeclared:
 
 
 def _faults_of_query(scope: Scope) -> list[Fault]:
-    # the framework's own handlers, which answer OPTIONS, declare nothing
+    # the framework's own handlers, which answer OPTIONS, declare nothing, and neither do pages for people
     takes_text: Mapping[str, bool] | None = scope["route_handler"].opt.get("query")
     faults: list[Fault] = []
     if takes_text is None:
@@ -275,6 +278,8 @@ class RolesDeclared(ReceiveRoutePlugin):
                 continue
             if missing := [name for name in ("role", "scope") if name not in handler.opt]:
                 raise ImproperlyConfiguredException(f"{route.path} declares no {missing[0]}: {handler.handler_name}")
+            if handler.opt.get("any_query"):
+                continue
             model = handler.create_kwargs_model(path_parameters=getattr(route, "path_parameters", {}))
             fields = handler.parsed_fn_signature.parameters
             handler.opt["query"] = {

@@ -3,6 +3,8 @@
 import { base, Offline, Problem, problemOf } from "./problem.js";
 import { accessToken, refresh, sessionEnded } from "./session.js";
 
+export { newKey } from "./key.js";
+
 const GATES = new Set(["password-change-required", "second-factor-required"]);
 const gates = new Set();
 
@@ -78,8 +80,22 @@ export async function patch(path, body) {
   return (await send("PATCH", path, { body })).json();
 }
 
-export async function remove(path) {
-  await send("DELETE", path);
+export async function remove(path, body) {
+  await send("DELETE", path, { body });
+}
+
+async function tagged(answer) {
+  return { data: await answer.json(), etag: answer.headers.get("ETag") };
+}
+
+// {data, etag}: what is there, and what `change` says of it.
+export async function read(path, { signal } = {}) {
+  return tagged(await send("GET", path, { signal }));
+}
+
+// As `read`, after a PATCH that is refused as "stale" if it is not the one with this `etag` any more.
+export async function change(path, body, etag) {
+  return tagged(await send("PATCH", path, { body, headers: { "If-Match": etag } }));
 }
 
 // Without a key, for what changes nothing, such as a look-up.
@@ -120,10 +136,4 @@ export async function follow(path, listener, { signal, after } = {}) {
       }
     }
   }
-}
-
-// A key for one posting; made when its form is opened.
-export function newKey() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
