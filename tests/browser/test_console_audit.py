@@ -1,4 +1,4 @@
-"""The console in headless Chromium: who changed what, seen side by side, and the head of the chain, to keep elsewhere."""
+"""The console in headless Chromium: who changed what, side by side, and the head of the chain, to keep elsewhere."""
 
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,21 @@ from tests.support.trail import seal_all
 SKU = "BEAN-ESP-1K"
 
 
+def got(client: httpx.Client, path: str, **query: str) -> dict[str, Any]:
+    return dict(client.get(path, params=query).json())
+
+
 def cells(page: ConsolePage) -> dict[str, list[str]]:
     """The values side by side, by the name of the field."""
-    script = "return [...document.querySelectorAll('.entry[open] tbody tr')].map(row => [...row.cells].map(c => c.innerText))"
+    script = """return [...document.querySelectorAll('.entry[open] tbody tr')].map(
+        row => [...row.cells].map(cell => cell.innerText))"""
     return {name: values for name, *values in page.chrome.execute_script(script)}
 
 
 async def test_a_change_is_seen_side_by_side_and_the_filter_survives_a_reload(
     service: Process, client: httpx.Client, browser: Chrome, tmp_path: Path
 ) -> None:
-    item = client.get("/inventory/items", params={"q": SKU}).json()["items"][0]
+    item = got(client, "/inventory/items", q=SKU)["items"][0]
 
     def change(**body: Any) -> dict[str, Any]:
         answer = client.patch(f"/inventory/items/{item['id']}", json=body)
@@ -93,7 +98,7 @@ async def test_the_head_of_the_chain_is_that_of_the_api_and_its_file_is_one_that
         return page.one("code.secret").text
 
     shown = await walked(browser, service.url, tmp_path, walk)
-    head = client.get("/audit/seals/head").json()
+    head = got(client, "/audit/seals/head")
     assert shown == f"{head['position']}:{head['link']}"
     (file,) = files.glob("*.txt")
     assert str(KnownHead.read(file.read_text())) == shown

@@ -60,6 +60,9 @@ VIEWS = {
     "/stock/post/transfer": "[name=to_location]",
     "/stock/post/adjustment": "[name=reason]",
     "/nothing": "h1",
+    "/audit": ".entry",
+    "/audit/seals": "h1",
+    "/webhooks": "h1",
 }
 
 

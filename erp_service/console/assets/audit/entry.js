@@ -67,9 +67,9 @@ function difference({ before, after }) {
   const [old, now] = [before, after].map((values) => new Map(flat(values)));
   const names = [...new Set([...old.keys(), ...now.keys()])];
   const changed = names.filter((name) => !ALWAYS.includes(name) && old.get(name) !== now.get(name));
-  const columns = [["", ""], [t("audit.before"), "wide"], [t("audit.after"), "wide"]];
-  const cell = (tag, name) => h(old.get(name) === now.get(name) ? "span" : tag, { class: "exact" }, (tag === "del" ? old : now).get(name));
-  const draw = (each) => (each.length ? table(t("audit.values"), columns, each.map((name) => [name, cell("del", name), cell("ins", name)])) : empty(t("audit.same")));
+  const columns = [[t("name"), ""], [t("audit.before"), "wide"], [t("audit.after"), "wide"]];
+  const cell = (tag, values, name) => values.has(name) && h(old.get(name) === now.get(name) ? "span" : tag, { class: "exact" }, values.get(name));
+  const draw = (each) => (each.length ? table(t("audit.values"), columns, each.map((name) => [name, cell("del", old, name), cell("ins", now, name)])) : empty(t("audit.same")));
   const place = h("div", null, draw(changed));
   const all = h("button", { type: "button", class: "small", onclick: () => {
     place.replaceChildren(draw(names));

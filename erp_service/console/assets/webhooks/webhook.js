@@ -19,9 +19,8 @@ export async function view({ main, params: [id], signal, navigate }) {
   await loading(place, () => Promise.all([get(path, {}, { signal }), typeNames(signal)]), ([webhook, types]) => {
     const one = watched(path, webhook, signal);
     const again = replaying(one);
-    return [heading(webhook.url), card(t("status"), h("div", { class: "sending" }, one.state, actions(one, navigate))),
-      card(t("hook.deliveries"), deliveries(one, again.from)),
-      card(t("hook.replay"), again.form), card(t("hook.edit"), editing(one, types))];
+    return [heading(webhook.url), h("div", { class: "columns" }, card(t("status"), h("div", { class: "sending" }, one.state, actions(one, navigate))),
+      card(t("hook.replay"), again.form)), card(t("hook.deliveries"), deliveries(one, again.from)), card(t("hook.edit"), editing(one, types))];
   }, { signal });
 }
 
@@ -139,7 +138,7 @@ function deliveries(one, from) {
 
 function deliveryTable(items, from) {
   const columns = [[t("when"), ""], [t("seals.position"), "number"], [t("hook.event"), ""], [t("hook.attempt"), "number"],
-    [t("hook.answer"), ""], [t("hook.took"), "number"], [t("hook.said"), "wide"], ["", ""]];
+    [t("hook.answer"), ""], [t("hook.took"), "number"], [t("hook.said"), "wide"], [t("hook.here"), ""]];
   return table(t("hook.deliveries"), columns, items.map(({ at, position, type, attempt, status, error, milliseconds, response }) => [
     h("time", { datetime: at, title: at }, moment(at)), count(position), type, attempt,
     h("span", { class: `state ${status >= 200 && status < 300 ? "running" : "failed"}` }, status ?? error), `${count(milliseconds)} ms`,

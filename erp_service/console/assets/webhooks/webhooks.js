@@ -76,5 +76,5 @@ export function webhookForm(types, webhook, label, work, ...more) {
     const chosen = [...some.querySelectorAll(":checked")].map(({ name }) => name);
     const value = (name) => fields[name].control.value.trim();
     await work({ url: value("url"), description: value("description") || null, types: all.firstChild.checked ? null : chosen });
-  }, Object.values(fields).map(({ element }) => element), more);
+  }, h("div", { class: "columns" }, fields.url.element, fields.description.element), fields.types.element, more);
 }
