@@ -37,7 +37,7 @@ def press(page: ConsolePage, label: str) -> None:
 def rows(page: ConsolePage) -> list[str]:
     """The deliveries, newest first."""
     script = """return [...document.querySelectorAll('tbody tr')].map(
-        row => [2, 3, 4, 6].map(number => row.cells[number].innerText).join(' ').trim())"""
+        row => [2, 3, 4, 5].map(number => row.cells[number].innerText.split(' · ')[0]).join(' ').trim())"""
     return list(page.chrome.execute_script(script))
 
 
@@ -83,7 +83,7 @@ async def test_a_webhook_from_its_first_test_to_the_event_that_was_not_taken_and
         receiver.answer = lambda _: Reply(500, {}, b"no more\nshelves")
         happens(client, 2)
         page.until(lambda: "item.updated 1 500 no more shelves" in rows(page))
-        page.until_text("refused (")
+        page.until_text("not taken (")
         page.save(tmp_path / "screenshots" / "refused.png")
 
     def replay(page: ConsolePage) -> None:
@@ -92,7 +92,7 @@ async def test_a_webhook_from_its_first_test_to_the_event_that_was_not_taken_and
         page.until_text("Deliver from position")
         page.one("dialog .primary").click()
         page.until(lambda: rows(page)[0] == "item.updated 1 204")
-        page.until(lambda: "refused (" not in page.text())
+        page.until(lambda: "not taken (" not in page.text())
 
     async with worker(settings, tmp_path / "worker.log"):
         await walked(browser, service.url, tmp_path, refuse)
@@ -107,7 +107,8 @@ async def test_a_webhook_from_its_first_test_to_the_event_that_was_not_taken_and
         client.patch(f"/webhooks/{made['id']}", json={"description": "The shop"}).raise_for_status()
         page.field("description").send_keys("mine")
         press(page, "Save")
-        page.until_text("changed after you read it")
+        page.until_text("The shop · item.updated · active. Save again")
+        assert page.field("description").get_attribute("value") == "mine"
         press(page, "New secret")
         page.one("dialog .primary").click()
         page.until_text("The one before it is valid until")
@@ -115,7 +116,7 @@ async def test_a_webhook_from_its_first_test_to_the_event_that_was_not_taken_and
         second = page.one("code.secret").text
         press(page, "Delete")
         page.one("dialog .primary").click()
-        page.until_text("No webhooks yet")
+        page.until_text("Nothing here yet")
         return second
 
     assert await walked(browser, service.url, tmp_path, rotate) != secret

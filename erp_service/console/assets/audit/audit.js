@@ -67,7 +67,7 @@ async function entries(place, fields, people, signal, navigate) {
       button.hidden = fresh === 0;
       button.textContent = t("audit.new", { count: fresh === LIMIT ? `${LIMIT}+` : fresh });
     }, signal);
-    return [h("div", { role: "status" }, button), first.items.length === 0 ? empty(t("ledger.none"))
+    return [h("div", { role: "status" }, button), first.items.length === 0 ? empty(t("audit.none"))
       : pages("/audit", first, { ...query, signal }, (items) => h("div", { class: "entries" }, items.map((each) => entryOf(each, people))))];
   }, { signal });
 }

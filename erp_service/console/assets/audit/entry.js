@@ -25,7 +25,7 @@ export function entryOf(entry, people) {
       h("span", null, wordsOf(entry.action)), h("span", null, nameOf(entry, people))), body);
 }
 
-const person = (id, people) => people.get(id) ?? `${t("audit.user")} ${id}`;
+const person = (id, people) => people.get(id) ?? `${wordsOf("user")} ${id}`;
 
 function doer({ user_id: id, actor }, people) {
   return id === null ? actor ?? t("audit.nobody") : person(id, people);
@@ -60,16 +60,16 @@ function opened(entry, people) {
 // Each value by the path to it. A list is one value.
 function flat(value, path = "") {
   return Object.entries(value ?? {}).flatMap(([name, part]) => (part && !Array.isArray(part) && typeof part === "object"
-    ? flat(part, `${path}${name}.`) : [[path + name, typeof part === "string" && part ? part : JSON.stringify(part, null, 1)]]));
+    ? flat(part, `${path}${name}.`) : [[path + name, typeof part === "string" && part ? part : JSON.stringify(part, null, part?.[0]?.constructor === Object ? 1 : 0)]]));
 }
 
 function difference({ before, after }) {
   const [old, now] = [before, after].map((values) => new Map(flat(values)));
   const names = [...new Set([...old.keys(), ...now.keys()])];
   const changed = names.filter((name) => !ALWAYS.includes(name) && old.get(name) !== now.get(name));
-  const columns = [[t("name"), ""], [t("audit.before"), "wide"], [t("audit.after"), "wide"]];
+  const columns = [[t("name"), ""], before && [t("audit.before"), "wide"], after && [t("audit.after"), "wide"]].filter(Boolean);
   const cell = (tag, values, name) => values.has(name) && h(old.get(name) === now.get(name) ? "span" : tag, { class: "exact" }, values.get(name));
-  const draw = (each) => (each.length ? table(t("audit.values"), columns, each.map((name) => [name, cell("del", old, name), cell("ins", now, name)])) : empty(t("audit.same")));
+  const draw = (each) => (each.length ? table(t("audit.object"), columns, each.map((name) => [name, before && cell("del", old, name), after && cell("ins", now, name)].filter((each) => each !== null))) : empty(t("audit.same")));
   const place = h("div", null, draw(changed));
   const all = h("button", { type: "button", class: "small", onclick: () => {
     place.replaceChildren(draw(names));

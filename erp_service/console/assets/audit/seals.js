@@ -14,7 +14,7 @@ export async function view({ main, signal }) {
   const place = h("div", { class: "stack" });
   main.append(heading(t("nav.seals")), h("p", null, t("seals.what")), place);
   await loading(place, () => Promise.all([get(`${PATH}/head`, {}, { signal }), get(PATH, {}, { signal })]), ([head, first]) =>
-    (head.position === 0 ? empty(t("seals.none")) : [keeping(head), card(t("seals.last"), pages(PATH, first, { signal }, sealTable))]), { signal });
+    (head.position === 0 ? empty(t("audit.none")) : [keeping(head), card(t("seals.last"), pages(PATH, first, { signal }, sealTable))]), { signal });
 }
 
 // The file is as `erp verify --head` reads it.

@@ -19,19 +19,21 @@ export async function view({ main, params: [id], signal, navigate }) {
   await loading(place, () => Promise.all([get(path, {}, { signal }), typeNames(signal)]), ([webhook, types]) => {
     const one = watched(path, webhook, signal);
     const again = replaying(one);
-    return [heading(webhook.url), h("div", { class: "columns" }, card(t("status"), h("div", { class: "sending" }, one.state, actions(one, navigate))),
-      card(t("hook.replay"), again.form)), card(t("hook.deliveries"), deliveries(one, again.from)), card(t("hook.edit"), editing(one, types))];
+    const status = h("div", { class: "sending" }, one.state, actions(one, navigate));
+    return [heading(webhook.url), h("div", { class: "columns" }, card(t("status"), status), card(t("hook.replay"), again.form)),
+      card(t("hook.deliveries"), deliveries(one, again.from)), card(t("hook.edit"), editing(one, types))];
   }, { signal });
 }
 
-// What it is now. `version` is the one that was read or made here: what somebody else writes meanwhile is not lost.
+// What it is now, looked at again and again. `version` is the one that the form was filled with, or that was made here: what
+// somebody else writes meanwhile is not lost.
 function watched(path, now, signal) {
   const state = h("div");
-  const listeners = [() => state.replaceChildren(stateFacts(one.now))];
-  const one = { path, state, signal, now, version: now.version, listeners,
+  const one = { path, state, signal, version: now.version, listeners: [],
     see(webhook) {
       one.now = webhook;
-      listeners.forEach((each) => each());
+      state.replaceChildren(stateFacts(webhook));
+      one.listeners.forEach((each) => each());
     },
     made(webhook) {
       one.version = webhook.version;
@@ -46,11 +48,11 @@ function watched(path, now, signal) {
 
 function stateFacts(webhook) {
   const blocked = webhook.blocked_position;
-  const wait = (Date.parse(webhook.next_attempt_at) - Date.now()) / 1000;
+  const wait = Math.max(0, Date.parse(webhook.next_attempt_at) - Date.now() || 0);
   return facts([[t("status"), stateOf(webhook)], [t("hook.taken"), lastTaken(webhook)], [t("hook.cursor"), count(webhook.cursor)],
     [t("hook.behind"), count(webhook.lag)], [t("hook.events"), eventsOf(webhook)],
     blocked !== null && [t("hook.blocked"), `${count(blocked)} · ${moment(webhook.blocked_since)}`],
-    blocked !== null && webhook.is_active && [t("hook.next"), wait > 0 ? t("hook.in", { time: duration(wait) }) : t("hook.now")],
+    blocked !== null && webhook.is_active && [t("hook.next"), duration(wait / 1000)],
     webhook.last_error && [t("hook.error"), webhook.last_error]]);
 }
 
@@ -80,16 +82,26 @@ function actions(one, navigate) {
 }
 
 function tested({ delivered, status, error, milliseconds, response }) {
-  return notice(delivered ? "good" : "bad", `${t(delivered ? "hook.test.good" : "hook.test.bad")} ${status ?? error} · ${count(milliseconds)} ms`,
+  return notice(delivered ? "good" : "bad", `${t(delivered ? "hook.good" : "hook.bad")} ${status ?? error} · ${count(milliseconds)} ms`,
     response && h("code", { class: "exact" }, response));
 }
 
 function editing(one, types) {
   const said = h("div");
+  const say = (kind, words) => said.replaceChildren(notice(kind, words));
   return webhookForm(types, one.now, t("hook.save"), async (body) => {
     said.replaceChildren();
-    await one.change(body);
-    said.append(notice("good", t("hook.saved")));
+    try {
+      await one.change(body);
+      say("good", t("hook.saved"));
+    } catch (error) {
+      if (error.slug === "stale") {
+        one.made(await get(one.path));
+        const { url, description, is_active: isActive } = one.now;
+        say("", t("hook.meanwhile", { values: [url, description, eventsOf(one.now), t(isActive ? "hook.on" : "hook.off")].filter(Boolean).join(" · ") }));
+      }
+      throw error;
+    }
   }, said);
 }
 
@@ -119,13 +131,14 @@ function replaying(one) {
 // Those that come are shown at once, unless somebody is further down the list or on one of its buttons.
 function deliveries(one, from) {
   const place = h("div");
-  let newest = null;
+  const path = `${one.path}/deliveries`;
+  const query = { limit: LIMIT, signal: one.signal };
+  const load = () => get(path, { limit: LIMIT }, { signal: one.signal });
+  let newest;
   const render = (first) => {
     newest = first.items[0]?.id;
-    return first.items.length === 0 ? empty(t("hook.undelivered"))
-      : pages(`${one.path}/deliveries`, first, { limit: LIMIT, signal: one.signal }, (items) => deliveryTable(items, from));
+    return first.items.length === 0 ? empty(t("audit.none")) : pages(path, first, query, (items) => deliveryTable(items, from));
   };
-  const load = () => get(`${one.path}/deliveries`, { limit: LIMIT }, { signal: one.signal });
   one.listeners.push(async () => {
     const first = await load().catch(() => null);
     if (first && first.items[0]?.id !== newest && place.querySelectorAll("tbody tr").length <= LIMIT && !place.querySelector("button:focus")) {
@@ -138,10 +151,10 @@ function deliveries(one, from) {
 
 function deliveryTable(items, from) {
   const columns = [[t("when"), ""], [t("seals.position"), "number"], [t("hook.event"), ""], [t("hook.attempt"), "number"],
-    [t("hook.answer"), ""], [t("hook.took"), "number"], [t("hook.said"), "wide"], [t("hook.here"), ""]];
+    [t("hook.answer"), ""], [t("hook.said"), "wide"], [t("hook.here"), ""]];
   return table(t("hook.deliveries"), columns, items.map(({ at, position, type, attempt, status, error, milliseconds, response }) => [
     h("time", { datetime: at, title: at }, moment(at)), count(position), type, attempt,
-    h("span", { class: `state ${status >= 200 && status < 300 ? "running" : "failed"}` }, status ?? error), `${count(milliseconds)} ms`,
+    [h("span", { class: `state ${status >= 200 && status < 300 ? "running" : "failed"}` }, status ?? error), ` · ${count(milliseconds)} ms`],
     h("span", { class: "exact" }, response),
     h("button", { type: "button", class: "small", "aria-label": `${t("hook.here")}: ${position}`, onclick: () => from(position) }, t("hook.here"))]));
 }

@@ -16,7 +16,7 @@ export async function view({ main, signal }) {
   const place = h("div");
   const list = (quiet) => loading(place, () => get("/webhooks", { limit: 100 }, { signal }), listed, { signal, quiet });
   main.append(heading(t("nav.webhooks"), h("button", { type: "button", class: "primary", onclick: () => creating(made, signal, list) }, t("hook.new"))),
-    h("p", { class: "hint" }, t("hook.what")), made, place);
+    made, place);
   every(SECONDS, () => place.querySelector(":focus") ?? list(true), signal);
   await list();
 }
@@ -25,8 +25,8 @@ const link = (id, text) => h("a", { href: address(`/webhooks/${id}`) }, text);
 
 function listed({ items }) {
   const columns = [[t("hook.url"), "wide"], [t("hook.events"), "wide"], [t("status"), ""], [t("hook.taken"), ""]];
-  return items.length === 0 ? empty(t("hook.none")) : table(t("nav.webhooks"), columns, items.map((webhook) => [
-    [link(webhook.id, webhook.url), " ", h("small", null, webhook.description)], eventsOf(webhook), stateOf(webhook), lastTaken(webhook)]));
+  return items.length === 0 ? empty(t("audit.none")) : table(t("nav.webhooks"), columns, items.map((webhook) => [
+    [link(webhook.id, webhook.url), h("br"), h("small", null, webhook.description)], eventsOf(webhook), stateOf(webhook), lastTaken(webhook)]));
 }
 
 export const eventsOf = ({ types }) => types?.join(", ") ?? t("all");
@@ -52,7 +52,7 @@ async function creating(place, signal, list) {
         present.append(other ? link(other, t("hook.open")) : "");
         throw error;
       });
-      place.replaceChildren(notice("good", h("p", null, t("hook.made", { url })), t("hook.secret"), copied(secret, link(id, t("hook.open")))));
+      place.replaceChildren(notice("good", h("p", null, url), t("hook.secret"), copied(secret, h("a", { class: "button", href: address(`/webhooks/${id}`) }, t("hook.open")))));
       list(true);
     }, present));
   }, { signal });
