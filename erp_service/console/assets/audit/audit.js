@@ -33,8 +33,9 @@ function makeFields(query, people, types) {
     return control;
   };
   const kinds = [...new Set(types.map((name) => name.split(".")[0]))];
-  const who = [["", t("all")], ...[...people].map(([id, name]) => [String(id), name])];
-  return Object.fromEntries([["user_id", t("audit.who"), select("user_id", who, given("user_id"))], ["action", t("audit.action"), text("action", types)],
+  const user = given("user_id");
+  const who = [["", t("all")], ...[...people].map(([id, name]) => [String(id), name]), ...people.has(Number(user)) || !user ? [] : [[user, user]]];
+  return Object.fromEntries([["user_id", t("audit.who"), select("user_id", who, user)], ["action", t("audit.action"), text("action", types)],
     ["entity", t("audit.object"), text("entity", kinds)], ["entity_id", t("audit.id"), text("entity_id")],
     ...TIMES.map((name) => [name, t(name), text(name, [], "datetime-local")]),
     ["request_id", t("audit.request"), text("request_id")]].map(([name, label, control]) => [name, field(label, control)]));
@@ -51,9 +52,8 @@ function form(fields, navigate) {
 
 async function entries(place, fields, people, signal, navigate) {
   const filter = Object.fromEntries(valuesOf(fields).map(([name, value]) => [name, TIMES.includes(name) ? new Date(value).toISOString() : value]));
-  const query = { ...filter, limit: LIMIT };
-  const load = () => get("/audit", query, { signal });
-  await loading(place, () => load().catch((error) => {
+  const load = (limit) => get("/audit", { ...filter, limit }, { signal });
+  await loading(place, () => load(LIMIT).catch((error) => {
     // each at the field that it names
     for (const { parameter, detail } of error instanceof Problem ? error.document.errors ?? [] : []) {
       fields[parameter]?.say(detail);
@@ -63,11 +63,16 @@ async function entries(place, fields, people, signal, navigate) {
     const button = h("button", { type: "button", class: "primary", hidden: true, onclick: () => navigate(`/audit${location.search}`, { replace: true }) });
     const known = new Set(first.items.map(({ id }) => id));
     every(SECONDS, async () => {
-      const fresh = (await load().catch(() => first)).items.filter(({ id }) => !known.has(id)).length;
-      button.hidden = fresh === 0;
-      button.textContent = t("audit.new", { count: fresh === LIMIT ? `${LIMIT}+` : fresh });
+      const isNew = ({ id }) => !known.has(id);
+      // without an answer the next look may have one
+      const [last] = await load(1).then(({ items }) => items.filter(isNew), () => []);
+      const fresh = last ? await load(LIMIT).then(({ items }) => items.filter(isNew).length, () => 0) : 0;
+      if (fresh > 0) {
+        button.hidden = false;
+        button.textContent = t("audit.new", { count: fresh === LIMIT ? `${LIMIT}+` : fresh });
+      }
     }, signal);
     return [h("div", { role: "status" }, button), first.items.length === 0 ? empty(t("audit.none"))
-      : pages("/audit", first, { ...query, signal }, (items) => h("div", { class: "entries" }, items.map((each) => entryOf(each, people))))];
+      : pages("/audit", first, { ...filter, limit: LIMIT, signal }, (items) => h("div", { class: "entries" }, items.map((each) => entryOf(each, people))))];
   }, { signal });
 }

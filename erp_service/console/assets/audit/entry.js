@@ -7,10 +7,9 @@ import { t } from "../core/texts.js";
 import { empty, facts, table } from "../core/ui.js";
 import { wordsOf } from "./words.js";
 
-// Where the console shows it: people and items have numbers there, imports and webhooks UUIDs.
-const PAGES = { item: "/stock/items/", user: "/people/", count: "/stock/counts/", import: "/imports/", webhook: "/webhooks/" };
-const LISTS = { export: "/exports", schedule: "/exports/schedules", api_key: "/keys", company: "/settings", job: "/operations/jobs" };
-const ID = { import: /-/ };
+// Where the console shows it, by its kind; with a slash at the end, under its id.
+const PAGES = { item: "/stock/items/", user: "/people/", count: "/stock/counts/", import: "/imports/", webhook: "/webhooks/", export: "/exports",
+  schedule: "/exports/schedules", api_key: "/keys", company: "/settings", job: "/operations/jobs" };
 const NAMES = ["sku", "code", "name", "full_name", "email", "url", "filename", "dataset"];
 // in every change of what has a version
 const ALWAYS = ["version", "updated_at"];
@@ -38,8 +37,10 @@ function nameOf({ entity, entity_id: id, before, after }, people) {
 
 function objectOf(entity, id) {
   const text = `${wordsOf(entity)} ${id}`;
-  const path = PAGES[entity] && (ID[entity] ?? /^[\w-]+$/).test(id) ? PAGES[entity] + id : LISTS[entity];
-  return path ? link(path, text) : text;
+  const path = PAGES[entity];
+  // what a command imported has a number, and no page
+  const hasPage = path && !(entity === "import" && /^\d+$/.test(id));
+  return hasPage ? link(path.endsWith("/") ? path + encodeURIComponent(id) : path, text) : text;
 }
 
 function opened(entry, people) {

@@ -25,8 +25,8 @@ export async function view({ main, params: [id], signal, navigate }) {
   }, { signal });
 }
 
-// What it is now, looked at again and again. `version` is the one that the form was filled with, or that was made here: what
-// somebody else writes meanwhile is not lost.
+// What it is now, looked at again and again. `version` is that of the form: it goes on with what is done here, and with
+// nothing else, so that what somebody else writes meanwhile is not lost.
 function watched(path, now, signal) {
   const state = h("div");
   const one = { path, state, signal, version: now.version, listeners: [],
@@ -36,10 +36,10 @@ function watched(path, now, signal) {
       one.listeners.forEach((each) => each());
     },
     made(webhook) {
-      one.version = webhook.version;
+      one.version += webhook.version === one.version + 1 ? 1 : 0;
       one.see(webhook);
     },
-    change: async (body) => one.made((await change(path, body, `"${one.version}"`)).data) };
+    change: async (body, version) => one.made((await change(path, body, `"${version}"`)).data) };
   one.see(now);
   // without an answer the next look may have one
   every(SECONDS, () => get(path, {}, { signal }).then(one.see, () => {}), signal);
@@ -64,7 +64,7 @@ function actions(one, navigate) {
   const show = () => {
     const label = t(one.now.is_active ? "hook.disable" : "hook.enable");
     if (onOff.textContent !== label) {
-      onOff.replaceChildren(action(label, () => one.change({ is_active: !one.now.is_active })));
+      onOff.replaceChildren(action(label, () => one.change({ is_active: !one.now.is_active }, one.now.version)));
     }
   };
   one.listeners.push(show);
@@ -92,11 +92,12 @@ function editing(one, types) {
   return webhookForm(types, one.now, t("hook.save"), async (body) => {
     said.replaceChildren();
     try {
-      await one.change(body);
+      await one.change(body, one.version);
       say("good", t("hook.saved"));
     } catch (error) {
       if (error.slug === "stale") {
-        one.made(await get(one.path));
+        one.see(await get(one.path));
+        one.version = one.now.version;
         const { url, description, is_active: isActive } = one.now;
         say("", t("hook.meanwhile", { values: [url, description, eventsOf(one.now), t(isActive ? "hook.on" : "hook.off")].filter(Boolean).join(" · ") }));
       }
@@ -112,12 +113,12 @@ function replaying(one) {
   let sent = {};
   const form = sendingForm(fields, t("hook.again"), async () => {
     const text = control.value.trim();
-    const position = text && Number(text);
-    if (text && !/^\d+$/.test(text)) {
+    const position = text === "" ? null : Number(text);
+    if (!/^\d*$/.test(text)) {
       fields.from_position.say(t("hook.whole"));
-    } else if (await asked(t("hook.asked", { position: count(position || one.now.cursor + 1) }), t("hook.asked.text"), t("hook.again"))) {
+    } else if (await asked(t("hook.asked", { position: count(position ?? one.now.cursor + 1) }), t("hook.asked.text"), t("hook.again"))) {
       sent = sent.text === text ? sent : { text, key: newKey() };
-      one.made(await post(`${one.path}/replay`, { from_position: position || null }, { key: sent.key }));
+      one.made(await post(`${one.path}/replay`, { from_position: position }, { key: sent.key }));
       sent = {};
     }
   }, fields.from_position.element);
