@@ -91,6 +91,8 @@ class RefreshToken(Base):
     issued_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(index=True)
     used_at: Mapped[datetime | None] = mapped_column()
+    # the SHA-256 of the key that its use came with, if it came with one
+    used_with: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 # A used token is kept until it expires, so that its reuse is recognised. A family is deleted after its tokens, and not

@@ -5,7 +5,7 @@ What a refused request must leave behind, an audit entry or a revocation, is com
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import BigInteger, Text, bindparam, func, select, update
+from sqlalchemy import BigInteger, LargeBinary, Text, bindparam, case, cast, func, select, update
 
 from erp_service import errors
 from erp_service.access.principals import Principal
@@ -134,12 +134,16 @@ _LOCK = Prepared(
 )
 
 
-async def refresh(login: LoginContext, anonymous: Principal, token: str) -> TokenPair:
+async def refresh(login: LoginContext, anonymous: Principal, token: str, key: str | None = None) -> TokenPair:
     """A new pair for a refresh token, which works once; a second use revokes its family.
+
+    `key` is a random text of the client's for this one use. With the same key, a second use asks again for an answer
+    that was lost: as long as nothing that came of the first was used, it gets a new pair, and that of the first counts
+    as used. Whoever has only a copy of the token does not know the key.
 
     Raises RefreshRefused, errors.TooMany after too many of one sign-in in a minute."""
     async with login.database.write() as db:
-        outcome = await _rotate(db, login, anonymous, token)
+        outcome = await _rotate(db, login, anonymous, token, families.digest(key) if key else None)
     if isinstance(outcome, UUID):
         login.revocations.add(outcome)
         raise RefreshRefused("It was used before, so its whole sign-in has been ended.")
@@ -150,7 +154,7 @@ async def refresh(login: LoginContext, anonymous: Principal, token: str) -> Toke
 
 
 async def _rotate(
-    db: WriteSession, login: LoginContext, anonymous: Principal, token: str
+    db: WriteSession, login: LoginContext, anonymous: Principal, token: str, key: bytes | None
 ) -> TokenPair | Refused | UUID:
     """The UUID is that of a family that was revoked for the reuse of the token."""
     # of two requests with the same token, the second waits here for the lock and then sees the token as used
@@ -161,6 +165,7 @@ async def _rotate(
                 RefreshFamily.user_id,
                 RefreshFamily.revoked_at,
                 RefreshToken.used_at,
+                RefreshToken.used_with,
                 (RefreshToken.expires_at <= func.now()).label("expired"),
             )
             .join(RefreshToken, RefreshToken.family_id == RefreshFamily.id)
@@ -170,7 +175,8 @@ async def _rotate(
     ).one_or_none()
     if row is None or row.revoked_at is not None:
         return RefreshRefused()
-    if row.used_at is not None:
+    is_repeat = key is not None and row.used_with == key and not await families.used_since(db, row.id, row.used_at)
+    if row.used_at is not None and not is_repeat:
         await families.revoke(db, "reuse", RefreshFamily.id == row.id)
         await record(db, anonymous, "user.refresh_token_reused", row.user_id, after={"family": str(row.id)})
         return UUID(bytes=row.id.bytes)
@@ -182,10 +188,12 @@ async def _rotate(
         # the token is not used up
         return rate_limits.too_many(seconds)
     # every unused token and not just this one: a change of password leaves two, and a copy of either must be recognised
+    used = RefreshToken.digest == families.digest(token)
     await db.execute(
         update(RefreshToken)
         .where(RefreshToken.family_id == row.id, RefreshToken.used_at.is_(None))
-        .values(used_at=func.now())
+        # a lost answer's token counts as used with the one that it was given for, so that the answer may be lost again
+        .values(used_at=row.used_at or func.now(), used_with=case((used, cast(key, LargeBinary))))
     )
     return await families.issue(db, login.settings, login.tokens, Claims(row.user_id, authority.version, row.id))
 

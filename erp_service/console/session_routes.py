@@ -1,11 +1,13 @@
 """/console/session: the sign-in of the console. The same as at /api/v1/auth, by the same functions and limits, but the
 refresh token is in a cookie that no script can read and that no other address gets."""
 
+import re
 from typing import Any
 
 from litestar import Request
 from litestar.di import NamedDependency
 
+from erp_service import errors
 from erp_service.access.principals import Principal
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Keys
@@ -17,10 +19,13 @@ from erp_service.auth.tokens import TokenClaims
 from erp_service.console import cookie
 from erp_service.console.origin import require_own
 from erp_service.console.schemas import ConsoleToken
+from erp_service.errors import Fault
 from erp_service.settings import Settings
 from erp_service.web.dependencies import anonymous
 from erp_service.web.responses import ApiResponse
 from erp_service.web.routing import PUBLIC, delete, post
+
+_RANDOM_KEY = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 def _signed_in(settings: Settings, pair: TokenPair) -> ApiResponse[ConsoleToken]:
@@ -45,13 +50,17 @@ async def refresh_session(
 ) -> ApiResponse[ConsoleToken] | ApiResponse[None]:
     """Takes no body. 204 if there is no cookie: nobody is signed in, and nothing is wrong.
 
-    The token in the cookie works once: the page sees to it that of two tabs one asks at a time."""
+    The token in the cookie works once: the page sees to it that of two tabs one asks at a time. If an answer is lost,
+    the page asks again with the same `Idempotency-Key`, and gets a new token. The key must be random."""
     require_own(request.headers, settings.public_url)
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _RANDOM_KEY.fullmatch(key):
+        raise errors.Invalid(None, Fault("must be 32 hexadecimal digits", parameter="Idempotency-Key"))
     token = request.cookies.get(cookie.name(settings))
     if not token:
         return ApiResponse(None, status_code=204)
     try:
-        return _signed_in(settings, await sessions.refresh(login, anonymous(request), token))
+        return _signed_in(settings, await sessions.refresh(login, anonymous(request), token, key))
     except RefreshRefused as refusal:
         refusal.headers["Set-Cookie"] = cookie.removed(settings)
         raise

@@ -21,6 +21,7 @@ from tests.support.users import make_user
 SESSION = "/console/session"
 OWN = {"Origin": "http://test"}
 COOKIE = "erp_console"
+KEY = {"Idempotency-Key": "0123456789abcdef" * 2}
 
 
 @pytest.fixture
@@ -135,6 +136,58 @@ async def test_each_cookie_works_once_and_a_second_use_ends_the_session(
     assert (await refresh_session(client, second)).status_code == 401
     assert (await me(client, renewed.json())).status_code == 401
     assert "user.refresh_token_reused" in await actions(owner)
+
+
+async def test_an_answer_that_was_lost_may_be_asked_for_again_however_often_it_is_lost(
+    client: httpx.AsyncClient, grace: Person, owner: asyncpg.Connection
+) -> None:
+    token = cookie_of(await open_session(client, grace)).value
+    client.cookies.clear()
+    lost = [await refresh_session(client, token, **KEY) for _ in range(3)]
+    arrived = await refresh_session(client, token, **KEY)
+    assert [answer.status_code for answer in (*lost, arrived)] == [200] * 4
+    assert (await me(client, arrived.json())).status_code == 200
+    assert (await refresh_session(client, cookie_of(arrived).value, **KEY)).status_code == 200
+    assert "user.refresh_token_reused" not in await actions(owner)
+
+
+async def test_whoever_copies_the_cookie_does_not_know_the_key(client: httpx.AsyncClient, grace: Person) -> None:
+    for copied in ({}, {"Idempotency-Key": "1" * 32}):
+        token = cookie_of(await open_session(client, grace)).value
+        client.cookies.clear()
+        renewed = await refresh_session(client, token, **KEY)
+        assert (await refresh_session(client, token, **copied)).status_code == 401
+        assert (await me(client, renewed.json())).status_code == 401, "the whole sign-in has ended"
+
+
+async def test_of_an_answer_that_came_or_comes_late_a_second_use_ends_the_session(
+    client: httpx.AsyncClient, grace: Person, owner: asyncpg.Connection
+) -> None:
+    first = cookie_of(await open_session(client, grace)).value
+    client.cookies.clear()
+    second = cookie_of(await refresh_session(client, first, **KEY)).value
+    third = cookie_of(await refresh_session(client, second)).value
+    assert (await refresh_session(client, first, **KEY)).status_code == 401, "its answer was used, so it came"
+    assert (await refresh_session(client, third)).status_code == 401
+
+    first = cookie_of(await open_session(client, grace)).value
+    client.cookies.clear()
+    late = cookie_of(await refresh_session(client, first, **KEY)).value
+    again = cookie_of(await refresh_session(client, first, **KEY)).value
+    assert (await refresh_session(client, late)).status_code == 401
+    assert (await refresh_session(client, again)).status_code == 401
+    assert (await actions(owner)).count("user.refresh_token_reused") == 2
+
+
+@pytest.mark.parametrize("key", ["1", "g" * 32, "A" * 32, "0" * 33, ""])
+async def test_a_key_that_may_be_guessed_is_refused_and_uses_nothing_up(
+    client: httpx.AsyncClient, grace: Person, key: str
+) -> None:
+    token = cookie_of(await open_session(client, grace)).value
+    client.cookies.clear()
+    refused = await refresh_session(client, token, **{"Idempotency-Key": key})
+    assert (refused.status_code, slug(refused)) == (422, "invalid")
+    assert (await refresh_session(client, token)).status_code == 200
 
 
 async def test_without_a_cookie_nobody_is_signed_in_and_nothing_is_wrong(client: httpx.AsyncClient) -> None:

@@ -2,9 +2,10 @@
 
 import hashlib
 import secrets
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Double, cast, func, insert, select, update
+from sqlalchemy import ColumnElement, Double, cast, exists, func, insert, select, update
 from uuid_utils.compat import uuid7
 
 from erp_service.auth.models import RefreshFamily, RefreshToken
@@ -60,6 +61,12 @@ async def issue(db: WriteSession, settings: Settings, tokens: Tokens, claims: Cl
     return TokenPair(
         access_token=tokens.issue(claims), refresh_token=refresh_token, expires_in=settings.access_token_seconds
     )
+
+
+async def used_since(db: WriteSession, family_id: UUID, moment: datetime) -> bool:
+    """Whether a token of the family was used after that moment."""
+    used = (RefreshToken.family_id == family_id, RefreshToken.used_at > moment)
+    return bool(await db.scalar(select(exists().where(*used))))
 
 
 async def seconds_until_refresh(db: WriteSession, family_id: UUID, most: int) -> float:

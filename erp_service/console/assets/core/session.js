@@ -1,10 +1,12 @@
 // The sign-in. The access token is in this module's memory alone; the refresh token is in a cookie that scripts cannot
 // read, so a reload begins with a refresh.
 
+import { newKey } from "./key.js";
 import { base, Problem, problemOf, Offline } from "./problem.js";
 
 const ADDRESS = `${base}/console/session`;
 const LOCK = "erp.console.refresh";
+const KEY = "erp.console.refresh-key";
 const LEASE_MILLISECONDS = 10_000;
 
 let token = null;
@@ -59,18 +61,34 @@ export function takeToken(accessToken) {
 }
 
 // A refresh token works once, and a second use ends the sign-in: of all tabs one asks at a time, and each gets the
-// cookie that the one before has left. Within a tab, whoever comes meanwhile waits for the same answer.
+// cookie that the one before has left. Within a tab, whoever comes meanwhile waits for the same answer. If it is lost on
+// the way, the next one asks with the same key, in whichever tab, and gets another.
 //
 // Raises Problem if there is no session, Offline if there is no answer.
 export function refresh() {
   refreshing ??= alone(async () => {
-    const answer = await ask("/refresh", { method: "POST" });
+    const answer = await askWithKey("/refresh");
     if (answer.status === 204) {
       throw new Problem(401, { type: "/problems/no-session", title: "" });
     }
     token = (await answer.json()).access_token;
   }).finally(() => { refreshing = null; });
   return refreshing;
+}
+
+async function askWithKey(path) {
+  const key = localStorage.getItem(KEY) ?? newKey();
+  localStorage.setItem(KEY, key);
+  try {
+    const answer = await ask(path, { method: "POST", headers: { "Idempotency-Key": key } });
+    localStorage.removeItem(KEY);
+    return answer;
+  } catch (error) {
+    if (error instanceof Problem && !error.isUncertain) {
+      localStorage.removeItem(KEY);
+    }
+    throw error;
+  }
 }
 
 function alone(work) {
