@@ -11,7 +11,11 @@ FEATURE = Feature(
         ("events", "What happened, in one order that misses nothing and never changes"),
         ("webhooks", "Endpoints that are told of events"),
     ),
-    routes=("erp_service.events.routes:ROUTES", "erp_service.events.webhooks.routes:ROUTES"),
+    routes=(
+        "erp_service.events.routes:ROUTES",
+        "erp_service.events.type_routes:ROUTES",
+        "erp_service.events.webhooks.routes:ROUTES",
+    ),
     tasks=("erp_service.events.webhooks.tasks:TASKS",),
     queues=("erp_service.events.webhooks.tasks:QUEUES",),
     background=("erp_service.events.webhooks.delivery:BACKGROUND",),

@@ -1,9 +1,10 @@
-"""The response of the feed."""
+"""The responses of the feed."""
 
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from erp_service.access.roles import Role
 from erp_service.audit.schemas import Event
 
 
@@ -26,3 +27,17 @@ class EventPage(Struct):
             pattern="^[0-9a-f]{64}$",
         ),
     ]
+
+
+class EventTypeOut(Struct, frozen=True):
+    """A type of events, and who may hear of it."""
+
+    name: Annotated[str, Meta(description="what happened, as `kind.verb`", examples=["item.updated"])]
+    role: Annotated[Role, Meta(description="the least role that may hear of it")]
+    scope: Annotated[str, Meta(description="the scope that an API key needs for it", examples=["items:read"])]
+
+
+class EventTypeList(Struct):
+    """The types of events."""
+
+    items: Annotated[list[EventTypeOut], Meta(description="each type that you may hear of, by name")]

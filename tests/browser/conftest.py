@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from selenium.webdriver import Chrome
 
@@ -34,3 +35,12 @@ async def stocked(settings: Settings, database: Database) -> Settings:
 async def service(stocked: Settings, tmp_path: Path) -> AsyncIterator[Process]:
     async with instance(stocked, tmp_path / "log") as process:
         yield process
+
+
+@pytest.fixture
+def client(service: Process) -> Iterator[httpx.Client]:
+    """Of the API, signed in as the owner."""
+    with httpx.Client(base_url=f"{service.url}/api/v1", timeout=20) as client:
+        pair = client.post("/auth/login", data={"username": EMAIL, "password": PASSWORD}).json()
+        client.headers["Authorization"] = f"Bearer {pair['access_token']}"
+        yield client

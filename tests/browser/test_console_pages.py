@@ -68,6 +68,9 @@ VIEWS = {
     "/keys": "[name=networks]",
     "/account": "tbody tr",
     "/settings": "[name=closed_through]",
+    "/audit": ".entry",
+    "/audit/seals": "h1",
+    "/webhooks": "h1",
 }
 
 

@@ -74,6 +74,15 @@ def test_a_key_hears_of_what_its_scopes_and_its_role_both_allow() -> None:
     assert readable_types(Role.SUPER_ADMIN, Principal(1, Role.SUPER_ADMIN).has_scope) == known_types()
 
 
+async def test_the_types_are_listed_to_whoever_may_hear_of_them(viewer: UserClient, super_admin: UserClient) -> None:
+    listed = (await super_admin.get(f"{URL}/types")).json()["items"]
+    assert [each["name"] for each in listed] == sorted(known_types())
+    assert {"name": "stock.posted", "role": "VIEWER", "scope": "stock:read"} in listed
+    few = (await viewer.get(f"{URL}/types")).json()["items"]
+    assert {each["name"] for each in few} == readable_types(Role.VIEWER, lambda _scope: True)
+    assert {each["role"] for each in few} == {"VIEWER"}
+
+
 async def test_an_event_has_ids_versions_and_the_names_of_what_changed(
     viewer: UserClient, database: Database, settings: Settings
 ) -> None:

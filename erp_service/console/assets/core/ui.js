@@ -21,6 +21,11 @@ export function empty(text) {
   return h("p", { class: "empty" }, text);
 }
 
+// `pairs`: [name, value]. Those that are false are left out.
+export function facts(pairs) {
+  return h("dl", { class: "facts-of" }, pairs.filter(Boolean).map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+}
+
 // `columns`: [title, "number" or "" or "wide"]; `rows` of cells. It scrolls by itself where it is too wide.
 export function table(caption, columns, rows) {
   const head = columns.map(([title, kind]) => h("th", { scope: "col", class: kind }, title));
