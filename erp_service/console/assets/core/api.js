@@ -72,16 +72,32 @@ export async function get(path, query, options = {}) {
   return (await send("GET", path, { query, ...options })).json();
 }
 
-export async function put(path, body) {
-  return (await send("PUT", path, { body })).json();
+// With the `etag` that `read` gave, it is refused as "stale" if that has changed since.
+export async function put(path, body, { key, etag } = {}) {
+  const headers = { ...(key && { "Idempotency-Key": key }), ...(etag && { "If-Match": etag }) };
+  return (await send("PUT", path, { body, headers })).json();
 }
 
 export async function patch(path, body) {
   return (await send("PATCH", path, { body })).json();
 }
 
-export async function remove(path) {
-  await send("DELETE", path);
+export async function remove(path, body) {
+  await send("DELETE", path, { body });
+}
+
+async function tagged(answer) {
+  return { data: await answer.json(), etag: answer.headers.get("ETag") };
+}
+
+// {data, etag}: what is there, and what `change` says of it.
+export async function read(path, { signal } = {}) {
+  return tagged(await send("GET", path, { signal }));
+}
+
+// As `read`, after a PATCH that is refused as "stale" if it is not the one with this `etag` any more.
+export async function change(path, body, etag) {
+  return tagged(await send("PATCH", path, { body, headers: { "If-Match": etag } }));
 }
 
 // Without a key, for what changes nothing, such as a look-up.

@@ -54,6 +54,18 @@ export function decimal(text, { least = 0, most = Infinity, ...options } = {}) {
   }).join("");
 }
 
+// Of two numbers as the API writes them.
+export function sum(one, other) {
+  const digits = Math.max(...[one, other].map((text) => (text.split(".")[1] ?? "").length));
+  const [first, second] = [one, other].map((text) => {
+    const [whole, fraction = ""] = text.split(".");
+    return BigInt(whole + fraction.padEnd(digits, "0"));
+  });
+  const [, sign, all] = /^(-?)(\d+)$/.exec(String(first + second));
+  const padded = all.padStart(digits + 1, "0");
+  return sign + (digits ? `${padded.slice(0, -digits)}.${padded.slice(-digits)}` : padded);
+}
+
 export function money(text, currency, { most = Infinity } = {}) {
   return decimal(text, { least: 2, most, style: "currency", currency });
 }

@@ -1,18 +1,20 @@
 // Posting stock by keyboard and scanner. Enter goes on, and posts at the end; then the next item can be scanned at once.
 // What stays the same for the next one, location and reference, stays.
 
+import { newKey } from "../core/api.js";
 import { announce, h } from "../core/dom.js";
 import { entryTable } from "./entries.js";
-import { decimal, typedDecimal } from "../core/format.js";
-import { openPosting, send, unanswered, Unanswered } from "./pending.js";
+import { decimal, sum, typedDecimal } from "../core/format.js";
+import { again, persistently, send, unanswered } from "./pending.js";
 import { Problem, wordsOf } from "../core/problem.js";
-import { itemOf, itemsLike, locationOf, locationsLike, looksScanned } from "./scan.js";
+import { found, keysOf, looksScanned, offers, onceMore, takenApart } from "./scan.js";
 import { address, may } from "../shell.js";
 import { t } from "../core/texts.js";
 import { field, heading, notice, placeFaults } from "../core/ui.js";
 
 const KINDS = [["in", "STAFF"], ["out", "STAFF"], ["transfer", "STAFF"], ["adjustment", "ADMIN"]];
 const PLACES = { transfer: ["from_location", "to_location"] };
+const PENDING = "posting";
 
 export async function view({ main, me, params: [kind], query, signal }) {
   const places = PLACES[kind] ?? ["location"];
@@ -22,13 +24,19 @@ export async function view({ main, me, params: [kind], query, signal }) {
   const posted = [];
   const list = h("div");
   const chosen = h("p", { class: "chosen" });
-  let item = null;
-  let quantity = "";
-  let posting = openPosting();
-  // what was entered is looked up one after the other: a fast scanner is ahead of the answers
-  let queue = Promise.resolve();
   const resolved = new Map();
+  let item = null;
+  let key = newKey();
+  let sending = false;
+  // how often the item was scanned again, while nobody has said what that means
+  let more = 0;
+  // codes of what comes after this item: its quantity was not there yet when they were scanned
+  const later = [];
 
+  const submit = (event) => {
+    event?.preventDefault();
+    return keys.during(book);
+  };
   const form = h("form", { class: "posting", onsubmit: submit, novalidate: true },
     h("fieldset", null, h("legend", null, t("post.stays")), [...places, "reference_no", "reason"].map((name) => fields[name]?.element)),
     h("fieldset", null, h("legend", null, t("post.next")), fields.item.element, chosen,
@@ -37,8 +45,11 @@ export async function view({ main, me, params: [kind], query, signal }) {
 
   const control = (name) => fields[name].control;
   const value = (name) => fields[name]?.control.value.trim() ?? "";
+  const home = () => control(places.find((name) => value(name) === "") ?? (item === null ? "item" : "quantity"));
+  const keys = keysOf(form, { enter, home, signal });
 
   function clear() {
+    more = 0;
     Object.values(fields).forEach((each) => each.say(""));
     said.replaceChildren();
   }
@@ -46,21 +57,26 @@ export async function view({ main, me, params: [kind], query, signal }) {
   // Enter in a field: the next one that is still empty, or the posting itself.
   function goOn(from) {
     const order = [...places, "item", "quantity", ...(from === "quantity" && kind === "in" ? ["unit_cost"] : []), ...(fields.reason ? ["reason"] : [])];
-    const next = order.find((name) => value(name) === "" && name !== from) ?? null;
-    if (next === null || (from === "unit_cost" && next === "unit_cost")) {
-      form.requestSubmit();
-    } else {
+    const next = order.find((name) => value(name) === "" && name !== from);
+    if (next) {
       control(next).focus();
+      return null;
     }
+    return submit();
   }
 
-  function setItem(found) {
-    item = found;
-    control("item").value = found.sku;
-    chosen.textContent = found.name;
-    const units = [found.unit, ...found.units.map(({ unit }) => unit)];
+  function setItem(one) {
+    item = one;
+    control("item").value = one.sku;
+    chosen.textContent = one.name;
+    const units = [one.unit, ...one.units.map(({ unit }) => unit)];
     control("unit").replaceChildren(...units.map((unit) => h("option", { value: unit }, unit)));
-    announce(found.name);
+    announce(one.name);
+  }
+
+  function setPlace(name, one) {
+    control(name).value = one.code;
+    resolved.set(name, one.code);
   }
 
   // A scan of either kind is taken in every field of codes. Returns whether the field has what belongs there.
@@ -71,23 +87,21 @@ export async function view({ main, me, params: [kind], query, signal }) {
       return code !== "";
     }
     clear();
-    const place = isPlace ? await locationOf(code, signal) : null;
-    const found = place ? null : await itemOf(code, signal);
-    const elsewhere = place ?? (found ? null : await locationOf(code, signal));
-    if (found) {
-      setItem(found);
+    const { item: one, place } = await persistently(() => found(code, isPlace, signal), said, signal, t("again"));
+    if (one) {
+      setItem(one);
       if (isPlace) {
         control(name).value = "";
       }
       return !isPlace;
     }
-    if (elsewhere) {
+    if (place) {
       const target = isPlace ? name : places.find((each) => value(each) === "") ?? places[places.length - 1];
-      control(target).value = elsewhere.code;
-      resolved.set(target, elsewhere.code);
+      setPlace(target, place);
       if (!isPlace) {
         control("item").value = item?.sku ?? "";
-        announce(`${t(target)}: ${elsewhere.name}`);
+        control("item").select();
+        announce(`${t(target)}: ${place.name}`);
       }
       return isPlace;
     }
@@ -97,82 +111,73 @@ export async function view({ main, me, params: [kind], query, signal }) {
 
   // Nothing has exactly this code: what is like it, to choose from.
   async function offer(name, words, isPlace) {
-    const like = isPlace ? await locationsLike(words, signal) : await itemsLike(words, signal);
-    fields[name].say(t(like.length ? "scan.choose" : "scan.unknown", { code: words }));
-    if (like.length === 0) {
-      control(name).select();
-      return;
-    }
-    const take = (one) => {
-      if (isPlace) {
-        control(name).value = one.code;
-        resolved.set(name, one.code);
-      } else {
-        setItem(one);
-      }
+    const like = await offers(words, isPlace, (one) => {
+      isPlace ? setPlace(name, one) : setItem(one);
       clear();
       goOn(name);
-    };
-    const buttons = like.map((one) => h("button", { type: "button", onclick: () => take(one) }, `${one.code ?? one.sku} · ${one.name}`));
-    said.replaceChildren(h("div", { class: "offers", role: "group", "aria-label": t("scan.offers") }, buttons));
-    buttons[0].focus();
+    }, signal);
+    fields[name].say(t(like ? "scan.choose" : "scan.unknown", { code: words }));
+    if (like) {
+      said.replaceChildren(like);
+      like.querySelector("button").focus();
+    } else {
+      control(name).select();
+    }
   }
 
-  // A scanner that types into the quantity must not become one: the same item once more is asked about.
+  // A scanner that types into the quantity must not become one: the same item once more is asked about, and anything
+  // else waits until this item is done.
   async function scannedInto(text) {
-    const codes = [item?.sku, item?.barcode].filter(Boolean);
-    const code = codes.find((each) => text.endsWith(each) && text !== "" && !(each.length < 4)) ?? /\d{8,}$/.exec(text)[0];
-    const same = codes.includes(code);
-    // what was typed before the scan; of another code nobody knows where it begins
-    const before = same ? text.slice(0, -code.length) : quantity;
+    const { before, code, item: one, place } = await persistently(() => takenApart(text, item, signal), said, signal, t("again"));
     control("quantity").value = before;
-    const found = same ? item : await itemOf(code, signal);
-    if (!same) {
-      fields.quantity.say(t("scan.other", { code: found?.name ?? code }));
-      return;
+    if (one && one.sku === item?.sku) {
+      more += 1;
+      askOnceMore(before);
+    } else if (item === null) {
+      control("item").value = code;
+      await enter(control("item"));
+    } else if (one || place) {
+      later.push(code);
+      fields.quantity.say(t("scan.later", { name: (one ?? place).name }));
+    } else {
+      fields.quantity.say(t("scan.unknown", { code }));
     }
-    const one = h("button", { type: "button", class: "primary", onclick: () => {
-      quantity = (BigInt(/^\d+$/.test(before) ? before : "1") + 1n).toString();
-      control("quantity").value = quantity;
-      clear();
-      control("quantity").focus();
-    } }, t("scan.onemore"));
-    const no = h("button", { type: "button", onclick: () => { clear(); control("quantity").focus(); } }, t("scan.no"));
-    said.replaceChildren(notice("info", h("p", null, t("scan.again", { name: item.name })), h("div", { class: "actions" }, one, no)));
-    one.focus();
   }
 
-  async function enter(event) {
-    const name = Object.keys(fields).find((each) => control(each) === event.target);
-    if (event.key !== "Enter" || !name) {
-      return;
-    }
-    event.preventDefault();
-    await guarded(async () => {
+  function askOnceMore(before) {
+    const times = more;
+    const answered = (quantity) => {
+      clear();
+      control("quantity").value = quantity;
+      control("quantity").focus();
+    };
+    const counted = before.trim() === "" ? "1" : typedDecimal(before);
+    const yes = () => answered(counted === null ? before : sum(counted, (counted.startsWith("-") ? "-" : "") + times));
+    said.replaceChildren(notice("info", onceMore(item.name, times, yes, () => answered(before))));
+    said.querySelector("button").focus();
+  }
+
+  async function enter(target) {
+    const name = Object.keys(fields).find((each) => control(each) === target);
+    try {
       if (name === "item" || places.includes(name)) {
         if (await resolve(name)) {
-          goOn(name);
+          await goOn(name);
         }
-      } else if (name === "quantity" && isScan(value(name))) {
+      } else if (name === "quantity" && looksScanned(value(name), item)) {
         await scannedInto(value(name));
       } else {
-        quantity = value("quantity");
-        goOn(name);
+        await goOn(name);
       }
-    });
+    } catch (error) {
+      tell(error);
+    }
   }
 
-  function isScan(text) {
-    return looksScanned(text) || (item !== null && [item.sku, item.barcode].some((code) => code && code.length >= 4 && text.endsWith(code)));
-  }
-
-  function guarded(work) {
-    queue = queue.then(work).catch((error) => {
-      if (error.name !== "AbortError") {
-        said.replaceChildren(notice("bad", wordsOf(error)));
-      }
-    });
-    return queue;
+  function tell(error) {
+    if (error.name !== "AbortError") {
+      said.replaceChildren(notice("bad", wordsOf(error)));
+    }
   }
 
   // Names each field that is not complete, and returns what is to be sent, or null.
@@ -194,63 +199,68 @@ export async function view({ main, me, params: [kind], query, signal }) {
       ...Object.fromEntries(Object.entries(optional).filter(([, text]) => text)) };
   }
 
-  async function submit(event) {
-    event.preventDefault();
-    if (posting.body !== null) {
+  async function book() {
+    if (sending) {
       return;
     }
-    clear();
-    if (value("item") && item?.sku !== value("item") && !(await resolve("item").catch(() => false))) {
-      return;
-    }
-    const content = body();
-    if (content !== null && posting.body === null) {
-      await sendNow({ ...posting, kind, body: content });
+    sending = true;
+    try {
+      clear();
+      if (value("item") && item?.sku !== value("item") && !(await resolve("item"))) {
+        return;
+      }
+      const content = body();
+      if (content !== null) {
+        await sendNow({ key, path: `/inventory/stock/${kind}`, body: content });
+      }
+    } catch (error) {
+      tell(error);
+    } finally {
+      sending = false;
     }
   }
 
   function freeze(frozen) {
     form.querySelectorAll("input, select, button").forEach((each) => { each.disabled = frozen; });
+    button.textContent = t(frozen ? "post.sending" : "post.do");
   }
 
+  // Until it is answered nothing may change: the same with the same key is booked at most once.
   async function sendNow(sent) {
-    posting = sent;
     freeze(true);
-    button.textContent = t("post.sending");
+    let answer;
     try {
-      const answer = await send(sent, me);
-      done(answer);
+      answer = await send(PENDING, sent, me, said, signal, summary(sent.body));
     } catch (error) {
-      if (error instanceof Unanswered) {
-        lost(sent, error.reason);
-      } else {
+      if (error.name !== "AbortError") {
+        freeze(false);
+        key = newKey();
         refused(error);
       }
-    } finally {
-      button.textContent = t("post.do");
+      return;
     }
+    freeze(false);
+    key = newKey();
+    done(answer);
   }
 
   function done(answer) {
     const entries = answer.entries ?? [answer];
-    posting = openPosting();
-    freeze(false);
+    const [{ quantity, unit, sku }] = entries;
     clear();
     posted.unshift(...entries);
     list.replaceChildren(h("h2", null, t("post.done")), entryTable(posted));
-    announce(t("post.booked", { quantity: decimal(entries[0].quantity), unit: entries[0].unit, sku: entries[0].sku }));
-    said.replaceChildren(notice("good", t("post.booked", { quantity: decimal(entries[0].quantity, { signDisplay: "exceptZero" }), unit: entries[0].unit, sku: entries[0].sku })));
+    announce(t("post.booked", { quantity: decimal(quantity), unit, sku }));
+    said.replaceChildren(notice("good", t("post.booked", { quantity: decimal(quantity, { signDisplay: "exceptZero" }), unit, sku })));
     item = null;
-    quantity = "";
     chosen.textContent = "";
     ["item", "quantity", "unit_cost"].forEach((name) => { if (fields[name]) { control(name).value = ""; } });
     control("unit").replaceChildren();
     control("item").focus();
+    keys.type(later.splice(0).map((code) => `${code}\n`).join(""));
   }
 
   function refused(error) {
-    posting = openPosting();
-    freeze(false);
     const named = { ...fields, sku: fields.item };
     const rest = error instanceof Problem ? placeFaults(error, named) : [];
     if (error instanceof Problem && error.slug === "insufficient-stock") {
@@ -262,36 +272,20 @@ export async function view({ main, me, params: [kind], query, signal }) {
     }
   }
 
-  // It may have been booked. The same with the same key is booked at most once, so nothing may change before that.
-  function lost(sent, reason) {
-    const again = h("button", { type: "button", class: "primary", onclick: () => resend(sent) }, t("post.again"));
-    said.replaceChildren(notice("bad", h("p", null, wordsOf(reason)), h("p", null, t("post.lost")),
-      h("p", null, summary(sent.body)), again));
-    again.focus();
-    addEventListener("online", () => resend(sent), { once: true, signal });
-  }
-
-  function resend(sent) {
-    if (posting.key === sent.key) {
-      said.replaceChildren();
-      sendNow(sent);
-    }
-  }
-
-  form.addEventListener("keydown", enter);
   // who leaves a field by Tab has it looked up, too
-  ["item", ...places].forEach((name) => control(name).addEventListener("change", () => guarded(() => resolve(name))));
-  control("quantity").addEventListener("focus", () => { quantity = value("quantity"); });
-  const before = unanswered(me);
+  ["item", ...places].forEach((name) => control(name).addEventListener("change", () => keys.during(() => resolve(name).catch(tell))));
+  const before = unanswered(PENDING, me);
   if (before) {
     freeze(true);
-    posting = before;
-    lost(before, new Error(t("post.unanswered")));
+    keys.during(async () => {
+      await again(t("post.unanswered"), said, signal, t("post.again"), [t("post.lost"), summary(before.body)]);
+      await sendNow(before);
+    }).catch(tell);
     return;
   }
   if (query.get("sku")) {
     control("item").value = query.get("sku");
-    await guarded(() => resolve("item"));
+    await keys.during(() => resolve("item").catch(tell));
   }
   control(places[0]).focus();
 }

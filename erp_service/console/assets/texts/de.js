@@ -199,10 +199,11 @@ export default {
   "scan.choose": "Nichts hat genau den Code {code}. Wählen Sie:",
   "scan.unknown": "Kein Artikel und kein Lagerort hat den Code {code}.",
   "scan.offers": "Ähnliche",
-  "scan.again": "{name} wurde noch einmal gescannt. Eins mehr?",
+  "scan.again": "{name} wurde noch einmal gescannt. {times} mehr?",
   "scan.onemore": "Eins mehr",
+  "scan.more": "{times} mehr",
   "scan.no": "Nein",
-  "scan.other": "Gescannt wurde {code}. Schließen Sie erst diesen Artikel ab: seine Menge.",
+  "scan.later": "Danach kommt {name}. Erst die Menge von diesem.",
 
   "problem.wrong-credentials": "E-Mail oder Passwort ist falsch",
   "problem.second-factor-needed": "Der Code Ihres zweiten Faktors fehlt",

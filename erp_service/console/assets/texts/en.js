@@ -199,10 +199,11 @@ export default {
   "scan.choose": "Nothing has exactly the code {code}. Choose:",
   "scan.unknown": "No item and no location has the code {code}.",
   "scan.offers": "What is like it",
-  "scan.again": "{name} was scanned again. One more?",
+  "scan.again": "{name} was scanned again. {times} more?",
   "scan.onemore": "One more",
+  "scan.more": "{times} more",
   "scan.no": "No",
-  "scan.other": "You scanned {code}. Finish this item first: its quantity.",
+  "scan.later": "{name} comes next. First the quantity of this one.",
 
   // counts
 
