@@ -4,10 +4,11 @@
 import { newKey } from "../core/api.js";
 import { announce, h } from "../core/dom.js";
 import { entryTable } from "./entries.js";
-import { decimal, sum, typedDecimal } from "../core/format.js";
-import { again, persistently, send, unanswered } from "./pending.js";
+import { decimal, typedDecimal } from "../core/format.js";
+import { input, itemEntry, itemFields } from "./item-entry.js";
+import { again, send, unanswered } from "./pending.js";
 import { Problem, wordsOf } from "../core/problem.js";
-import { found, keysOf, looksScanned, offers, onceMore, takenApart } from "./scan.js";
+import { found } from "./scan.js";
 import { address, may } from "../shell.js";
 import { t } from "../core/texts.js";
 import { field, heading, notice, placeFaults } from "../core/ui.js";
@@ -23,55 +24,36 @@ export async function view({ main, me, params: [kind], query, signal }) {
   const button = h("button", { type: "submit", class: "primary" }, t("post.do"));
   const posted = [];
   const list = h("div");
-  const chosen = h("p", { class: "chosen" });
   const resolved = new Map();
-  let item = null;
   let key = newKey();
   let sending = false;
-  // how often the item was scanned again, while nobody has said what that means
-  let more = 0;
-  // codes of what comes after this item: its quantity was not there yet when they were scanned
-  const later = [];
 
-  const submit = (event) => {
-    event?.preventDefault();
-    return keys.during(book);
-  };
-  const form = h("form", { class: "posting", onsubmit: submit, novalidate: true },
+  const form = h("form", { class: "posting", novalidate: true, onsubmit: (event) => {
+    event.preventDefault();
+    if (!sending) {
+      sending = true;
+      entry.during(() => entry.guarded(book));
+    }
+  } });
+  const control = (name) => fields[name].control;
+  const value = (name) => fields[name]?.control.value.trim() ?? "";
+  const home = () => control(places.find((name) => value(name) === "") ?? (entry.item === null ? "item" : "quantity"));
+  const entry = itemEntry(form, fields, { said, signal, home, enter, goOn, onPlace, onItem: () => {} });
+  form.append(
     h("fieldset", null, h("legend", null, t("post.stays")), [...places, "reference_no", "reason"].map((name) => fields[name]?.element)),
-    h("fieldset", null, h("legend", null, t("post.next")), fields.item.element, chosen,
+    h("fieldset", null, h("legend", null, t("post.next")), fields.item.element, entry.chosen,
       h("div", { class: "pair" }, ["quantity", "unit"].map((name) => fields[name].element)), fields.unit_cost?.element, button));
   main.append(heading(t(`post.${kind}`), tabs(kind, me)), said, form, list);
 
-  const control = (name) => fields[name].control;
-  const value = (name) => fields[name]?.control.value.trim() ?? "";
-  const home = () => control(places.find((name) => value(name) === "") ?? (item === null ? "item" : "quantity"));
-  const keys = keysOf(form, { enter, home, signal });
-
-  function clear() {
-    more = 0;
-    Object.values(fields).forEach((each) => each.say(""));
-    said.replaceChildren();
-  }
-
   // Enter in a field: the next one that is still empty, or the posting itself.
-  function goOn(from) {
+  async function goOn(from) {
     const order = [...places, "item", "quantity", ...(from === "quantity" && kind === "in" ? ["unit_cost"] : []), ...(fields.reason ? ["reason"] : [])];
     const next = order.find((name) => value(name) === "" && name !== from);
     if (next) {
       control(next).focus();
-      return null;
+    } else {
+      await book();
     }
-    return submit();
-  }
-
-  function setItem(one) {
-    item = one;
-    control("item").value = one.sku;
-    chosen.textContent = one.name;
-    const units = [one.unit, ...one.units.map(({ unit }) => unit)];
-    control("unit").replaceChildren(...units.map((unit) => h("option", { value: unit }, unit)));
-    announce(one.name);
   }
 
   function setPlace(name, one) {
@@ -79,104 +61,35 @@ export async function view({ main, me, params: [kind], query, signal }) {
     resolved.set(name, one.code);
   }
 
-  // A scan of either kind is taken in every field of codes. Returns whether the field has what belongs there.
+  function onPlace(place) {
+    const target = places.find((each) => value(each) === "") ?? places[places.length - 1];
+    setPlace(target, place);
+    announce(`${t(target)}: ${place.name}`);
+  }
+
+  // A scan of either kind is taken in every field of codes. Returns whether this one has its location.
   async function resolve(name) {
     const code = value(name);
-    const isPlace = name !== "item";
-    if (!code || (isPlace ? resolved.get(name) === code : item?.sku === code)) {
+    if (!code || resolved.get(name) === code) {
       return code !== "";
     }
-    clear();
-    const { item: one, place } = await persistently(() => found(code, isPlace, signal), said, signal, t("again"));
-    if (one) {
-      setItem(one);
-      if (isPlace) {
-        control(name).value = "";
-      }
-      return !isPlace;
-    }
+    entry.clear();
+    const { item, place } = await entry.ask(() => found(code, true, signal));
     if (place) {
-      const target = isPlace ? name : places.find((each) => value(each) === "") ?? places[places.length - 1];
-      setPlace(target, place);
-      if (!isPlace) {
-        control("item").value = item?.sku ?? "";
-        control("item").select();
-        announce(`${t(target)}: ${place.name}`);
-      }
-      return isPlace;
-    }
-    await offer(name, code, isPlace);
-    return false;
-  }
-
-  // Nothing has exactly this code: what is like it, to choose from.
-  async function offer(name, words, isPlace) {
-    const like = await offers(words, isPlace, (one) => {
-      isPlace ? setPlace(name, one) : setItem(one);
-      clear();
-      goOn(name);
-    }, signal);
-    fields[name].say(t(like ? "scan.choose" : "scan.unknown", { code: words }));
-    if (like) {
-      said.replaceChildren(like);
-      like.querySelector("button").focus();
+      setPlace(name, place);
+    } else if (item) {
+      await entry.set(item);
+      control(name).value = "";
     } else {
-      control(name).select();
+      await entry.offer(name, code, (one) => setPlace(name, one));
     }
-  }
-
-  // A scanner that types into the quantity must not become one: the same item once more is asked about, and anything
-  // else waits until this item is done.
-  async function scannedInto(text) {
-    const { before, code, item: one, place } = await persistently(() => takenApart(text, item, signal), said, signal, t("again"));
-    control("quantity").value = before;
-    if (one && one.sku === item?.sku) {
-      more += 1;
-      askOnceMore(before);
-    } else if (item === null) {
-      control("item").value = code;
-      await enter(control("item"));
-    } else if (one || place) {
-      later.push(code);
-      fields.quantity.say(t("scan.later", { name: (one ?? place).name }));
-    } else {
-      fields.quantity.say(t("scan.unknown", { code }));
-    }
-  }
-
-  function askOnceMore(before) {
-    const times = more;
-    const answered = (quantity) => {
-      clear();
-      control("quantity").value = quantity;
-      control("quantity").focus();
-    };
-    const counted = before.trim() === "" ? "1" : typedDecimal(before);
-    const yes = () => answered(counted === null ? before : sum(counted, (counted.startsWith("-") ? "-" : "") + times));
-    said.replaceChildren(notice("info", onceMore(item.name, times, yes, () => answered(before))));
-    said.querySelector("button").focus();
+    return Boolean(place);
   }
 
   async function enter(target) {
     const name = Object.keys(fields).find((each) => control(each) === target);
-    try {
-      if (name === "item" || places.includes(name)) {
-        if (await resolve(name)) {
-          await goOn(name);
-        }
-      } else if (name === "quantity" && looksScanned(value(name), item)) {
-        await scannedInto(value(name));
-      } else {
-        await goOn(name);
-      }
-    } catch (error) {
-      tell(error);
-    }
-  }
-
-  function tell(error) {
-    if (error.name !== "AbortError") {
-      said.replaceChildren(notice("bad", wordsOf(error)));
+    if (!places.includes(name) || await resolve(name)) {
+      await goOn(name);
     }
   }
 
@@ -194,27 +107,19 @@ export async function view({ main, me, params: [kind], query, signal }) {
     }
     const optional = { reference_no: value("reference_no"), reason: value("reason"), unit: value("unit"),
       unit_cost: value("unit_cost") && typedDecimal(value("unit_cost")) };
-    return { sku: item.sku, quantity: typedDecimal(value("quantity")),
+    return { sku: entry.item.sku, quantity: typedDecimal(value("quantity")),
       ...Object.fromEntries(places.map((name) => [name, value(name)])),
       ...Object.fromEntries(Object.entries(optional).filter(([, text]) => text)) };
   }
 
   async function book() {
-    if (sending) {
-      return;
-    }
     sending = true;
     try {
-      clear();
-      if (value("item") && item?.sku !== value("item") && !(await resolve("item"))) {
-        return;
-      }
-      const content = body();
+      entry.clear();
+      const content = value("item") && !(await entry.take()) ? null : body();
       if (content !== null) {
         await sendNow({ key, path: `/inventory/stock/${kind}`, body: content });
       }
-    } catch (error) {
-      tell(error);
     } finally {
       sending = false;
     }
@@ -247,17 +152,15 @@ export async function view({ main, me, params: [kind], query, signal }) {
   function done(answer) {
     const entries = answer.entries ?? [answer];
     const [{ quantity, unit, sku }] = entries;
-    clear();
+    entry.clear();
     posted.unshift(...entries);
     list.replaceChildren(h("h2", null, t("post.done")), entryTable(posted));
     announce(t("post.booked", { quantity: decimal(quantity), unit, sku }));
     said.replaceChildren(notice("good", t("post.booked", { quantity: decimal(quantity, { signDisplay: "exceptZero" }), unit, sku })));
-    item = null;
-    chosen.textContent = "";
-    ["item", "quantity", "unit_cost"].forEach((name) => { if (fields[name]) { control(name).value = ""; } });
-    control("unit").replaceChildren();
-    control("item").focus();
-    keys.type(later.splice(0).map((code) => `${code}\n`).join(""));
+    if (fields.unit_cost) {
+      control("unit_cost").value = "";
+    }
+    entry.reset();
   }
 
   function refused(error) {
@@ -272,40 +175,35 @@ export async function view({ main, me, params: [kind], query, signal }) {
     }
   }
 
-  // who leaves a field by Tab has it looked up, too
-  ["item", ...places].forEach((name) => control(name).addEventListener("change", () => keys.during(() => resolve(name).catch(tell))));
+  places.forEach((name) => control(name).addEventListener("change", () => entry.aside(() => entry.guarded(() => resolve(name)))));
   const before = unanswered(PENDING, me);
   if (before) {
     freeze(true);
-    keys.during(async () => {
+    entry.during(() => entry.guarded(async () => {
       await again(t("post.unanswered"), said, signal, t("post.again"), [t("post.lost"), summary(before.body)]);
       await sendNow(before);
-    }).catch(tell);
+    }));
     return;
   }
   if (query.get("sku")) {
     control("item").value = query.get("sku");
-    await keys.during(() => resolve("item").catch(tell));
+    await entry.during(() => entry.guarded(entry.take));
   }
   control(places[0]).focus();
 }
 
 function makeFields(kind, places) {
-  const text = (name, more) => h("input", { type: "text", name, autocomplete: "off", spellcheck: "false", maxlength: "100", ...more });
   const fields = {};
   for (const name of places) {
-    fields[name] = field(t(name), text(name));
+    fields[name] = field(t(name), input(name));
   }
-  fields.reference_no = field(t("reference"), text("reference_no"));
+  fields.reference_no = field(t("reference"), input("reference_no"));
   if (kind === "adjustment") {
-    fields.reason = field(t("reason"), text("reason", { maxlength: "500" }));
+    fields.reason = field(t("reason"), input("reason", { maxlength: "500" }));
   }
-  fields.item = field(t("post.item"), text("item"));
-  const hint = kind === "adjustment" ? t("post.signed") : undefined;
-  fields.quantity = field(t("quantity"), text("quantity", { inputmode: kind === "adjustment" ? "text" : "decimal" }), { hint });
-  fields.unit = field(t("unit"), h("select", { name: "unit" }));
+  Object.assign(fields, kind === "adjustment" ? itemFields(undefined, t("post.signed"), "text") : itemFields());
   if (kind === "in" || kind === "adjustment") {
-    fields.unit_cost = field(t("post.cost"), text("unit_cost", { inputmode: "decimal" }), { hint: t("post.cost.hint") });
+    fields.unit_cost = field(t("post.cost"), input("unit_cost", { inputmode: "decimal" }), { hint: t("post.cost.hint") });
   }
   return fields;
 }

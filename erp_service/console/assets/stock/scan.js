@@ -69,20 +69,33 @@ export async function takenApart(text, item, signal) {
   return { before: "", code: text };
 }
 
+// What still waits when a view is left, for the next one.
+let carried = "";
+
 // The keys of a form, in their order: while something is done, what is typed waits, and goes to the field that has the
 // focus after it. `enter` gets the element in which Enter was pressed, and returns a promise; `home` says which field
 // takes what is typed where nothing else takes it.
 export function keysOf(form, { enter, home, signal }) {
   let busy = 0;
-  let waiting = "";
+  let queue = Promise.resolve();
+  let waiting = carried;
+  carried = "";
+  signal.addEventListener("abort", () => { carried = waiting; });
 
   const isField = (element) => element.type === "text" && form.contains(element);
   const isElsewhere = (element) => element !== document.body && !element.closest("main, dialog");
 
+  // One after the other, in the order in which it was begun. What is typed meanwhile does not wait.
+  function aside(work) {
+    const mine = queue.then(work);
+    queue = mine.catch(() => {});
+    return mine;
+  }
+
   async function during(work) {
     busy += 1;
     try {
-      return await work();
+      return await aside(work);
     } finally {
       busy -= 1;
       replay();
@@ -90,6 +103,9 @@ export function keysOf(form, { enter, home, signal }) {
   }
 
   function replay() {
+    if (!form.isConnected && !signal.aborted) {
+      waiting = "";
+    }
     while (waiting !== "" && busy === 0 && !signal.aborted) {
       const [, text, ended] = /^([^\n]*)(\n?)/.exec(waiting);
       waiting = waiting.slice(text.length + ended.length);
@@ -114,7 +130,7 @@ export function keysOf(form, { enter, home, signal }) {
     const { key, target } = event;
     const printable = key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey;
     const button = target instanceof HTMLButtonElement || target instanceof HTMLAnchorElement;
-    if (isElsewhere(target) || target.closest("dialog") || event.isComposing) {
+    if (isElsewhere(target) || target.closest("dialog") || event.isComposing || !(busy || form.isConnected)) {
       return;
     }
     if (busy > 0 && (printable || key === "Enter") && !(button && key === "Enter" && /(^|\n)$/.test(waiting))) {
@@ -135,11 +151,5 @@ export function keysOf(form, { enter, home, signal }) {
     waiting = text + waiting;
     replay();
   };
-  return { during, type };
-}
-
-// The same item once more, or several times: asked about, and answered by a button.
-export function onceMore(name, times, yes, no) {
-  const one = h("button", { type: "button", class: "primary", onclick: yes }, times === 1 ? t("scan.onemore") : t("scan.more", { times }));
-  return [h("p", null, t("scan.again", { name, times })), h("div", { class: "actions" }, one, h("button", { type: "button", onclick: no }, t("scan.no")))];
+  return { during, aside, type };
 }
