@@ -171,10 +171,10 @@ function ending(path, again, signal) {
     }
     again();
   }, fields.reason.element, moved, zero, named);
-  return card(t("count.end"), h("div", { class: "stack" }, form, action(t("count.cancel"), async () => {
+  return card(t("count.end"), h("div", { class: "stack" }, form, h("div", { class: "actions" }, action(t("count.cancel"), async () => {
     await post(`${path}/cancel`, undefined, { key: newKey(), signal });
     again();
-  }, { confirm: { title: t("count.cancel"), text: t("count.cancel.text") } })));
+  }, { confirm: { title: t("count.cancel"), text: t("count.cancel.text") } }))));
 }
 
 function movedLines(lines) {

@@ -129,17 +129,17 @@ export function keysOf(form, { enter, home, signal }) {
   addEventListener("keydown", (event) => {
     const { key, target } = event;
     const printable = key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey;
-    const button = target instanceof HTMLButtonElement || target instanceof HTMLAnchorElement;
+    const takesText = target.matches("input:not([type=checkbox]), select, textarea");
     if (isElsewhere(target) || target.closest("dialog") || event.isComposing || !(busy || form.isConnected)) {
       return;
     }
-    if (busy > 0 && (printable || key === "Enter") && !(button && key === "Enter" && /(^|\n)$/.test(waiting))) {
+    if (busy > 0 && (printable || key === "Enter") && !(key === "Enter" && target.matches("button, a") && /(^|\n)$/.test(waiting))) {
       event.preventDefault();
       waiting += printable ? key : "\n";
     } else if (key === "Enter" && isField(target)) {
       event.preventDefault();
       during(() => enter(target));
-    } else if (printable && key !== " " && (button || target === document.body)) {
+    } else if (printable && key !== " " && !takesText) {
       const field = home();
       field.focus();
       field.select();
