@@ -1,5 +1,7 @@
 """The console in headless Chromium: counting by scanner, alone and by two, and scans that are faster than answers."""
 
+import itertools
+import os
 from pathlib import Path
 
 import asyncpg
@@ -58,7 +60,7 @@ async def test_three_items_are_counted_by_scanner_alone_and_what_differs_is_post
         page.one("a[href='?show=differences']").click()
         page.until(lambda: len(page.all("section[aria-label=Counts] tbody tr")) == 3)
         page.settle()
-        page.save(tmp_path / "screenshots" / "differences.png")
+        assert looked_at(page, tmp_path) == []
         page.field("reason").send_keys("January", Keys.ENTER)
         page.one("dialog")
         assert "3 counted, 3 of them differ" in page.text()
@@ -82,6 +84,21 @@ async def test_three_items_are_counted_by_scanner_alone_and_what_differs_is_post
         count["transaction_id"],
     )
     assert [tuple(row) for row in booked] == [(sku, difference, "January") for sku, _, difference in lines]
+
+
+def looked_at(page: ConsolePage, tmp_path: Path) -> list[str]:
+    """What is wrong with the page in both widths and themes; it leaves a screenshot of each."""
+    axe = os.environ.get("ERP_TEST_AXE")
+    faults = []
+    for width, theme in itertools.product((1920, 360), ("light", "dark")):
+        page.resize(width)
+        page.prefer(theme)
+        page.drawn()
+        page.save(tmp_path / "screenshots" / f"count-{width}-{theme}.png")
+        faults += page.faults_of_access(Path(axe)) if axe else []
+        faults += [f"too wide at {width}"] if page.overflow() > 0 else []
+    page.resize(1400, 2400)
+    return faults
 
 
 async def test_two_people_in_one_count_see_each_other_and_lose_nothing(

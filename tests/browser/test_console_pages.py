@@ -60,6 +60,7 @@ VIEWS = {
     "/stock/post/transfer": "[name=to_location]",
     "/stock/post/adjustment": "[name=reason]",
     "/nothing": "h1",
+    "/stock/counts": "datalist option",
 }
 
 

@@ -13,7 +13,11 @@ import { input } from "./item-entry.js";
 
 const SECONDS = 5;
 const LIMIT = 50;
+const MONEY = { least: 2, most: 2 };
 const KINDS = { todo: {}, lines: {}, differences: { differing: true }, moved: { moved: true } };
+
+// "–" for what is not known.
+const signed = (value, more) => decimal(value, { signDisplay: "exceptZero", ...more });
 
 export async function view({ main, me, params: [id], query, signal, navigate }) {
   const path = `${PATH}/${id}`;
@@ -57,20 +61,20 @@ function lists(first, { path, me, query, signal, entry, again }) {
   const kinds = Object.keys(KINDS).filter((kind) => isOpen || kind === "lines" || kind === "differences");
   let shown = kinds.find((kind) => kind === query.get("show")) ?? kinds[0];
   let newest = null;
-  const tabs = h("nav", { class: "tabs", "aria-label": t("nav.counts") });
-  const place = h("div");
+  const links = kinds.map((kind) => h("a", { href: `?show=${kind}`, onclick: (event) => choose(event, kind) }, t(`count.${kind}`)));
+  const tabs = h("nav", { class: "tabs", "aria-label": t("nav.counts") }, links);
+  const place = h("div", { class: "stack" });
   const room = { count: first, element: h("section", { class: "card stack", "aria-label": t("nav.counts") }, tabs, place), refresh };
 
   function choose(event, kind) {
     event.preventDefault();
     shown = kind;
     draw();
-    tabs.querySelector("[aria-current]").focus();
   }
 
   function draw({ quiet = false } = {}) {
-    tabs.replaceChildren(...kinds.map((kind) => h("a", { href: `?show=${kind}`, "aria-current": kind === shown && "page",
-      onclick: (event) => choose(event, kind) }, t(`count.${kind}`))));
+    links.forEach((link) => link.removeAttribute("aria-current"));
+    links[kinds.indexOf(shown)].setAttribute("aria-current", "page");
     newest?.abort();
     newest = new AbortController();
     const mine = newest.signal;
@@ -92,19 +96,18 @@ function lists(first, { path, me, query, signal, entry, again }) {
     const button = (line, label, work) => h("button", { type: "button", class: "small", "aria-label": `${label}: ${line.sku}`, onclick: work }, label);
     const count = (line, label) => open && button(line, label, () => entry.again(line.sku));
     if (shown === "todo") {
-      return table(t("count.todo"), [...name, [t("barcode"), ""], ["", ""]], lines.map((line) =>
+      return table(t("count.todo"), [...name, [t("barcode"), ""], [h("span", { class: "hidden" }, t("count.do")), ""]], lines.map((line) =>
         [line.sku, line.name, line.barcode ?? "", count(line, t("count.do"))]));
     }
     if (shown === "lines") {
-      return table(t("count.lines"), [...name, [t("count.lines"), "number"], [t("unit"), ""], ...who, ["", ""]], lines.map((line) =>
+      return table(t("count.lines"), [...name, [t("count.lines"), "number"], [t("unit"), ""], ...who, [h("span", { class: "hidden" }, t("count.do")), ""]], lines.map((line) =>
         [line.sku, line.name, decimal(line.counted), line.unit, ...of(line),
           [count(line, t("count.again")), " ", open && button(line, t("count.out"), () => takeOut(line))]]));
     }
-    const signed = (value, more) => (value === null ? "–" : decimal(value, { signDisplay: "exceptZero", ...more }));
     return table(t("count.differences"), [...name, [t("count.expected"), "number"], [t("count.lines"), "number"], [t("count.difference"), "number"],
-      [t("unit"), ""], [t("value"), "number"], ...who, ["", ""]], lines.map((line) =>
+      [t("unit"), ""], [t("value"), "number"], ...who, [h("span", { class: "hidden" }, t("count.do")), ""]], lines.map((line) =>
       [h("a", { href: address(`/stock/items/${line.item_id}`) }, line.sku), line.name, decimal(line.expected), decimal(line.counted),
-        signed(line.difference), line.unit, signed(line.value, { least: 2 }), ...of(line), count(line, t("count.again"))]));
+        signed(line.difference), line.unit, signed(line.value, MONEY), ...of(line), count(line, t("count.again"))]));
   }
 
   async function takeOut({ sku, name }) {
@@ -137,9 +140,8 @@ function lists(first, { path, me, query, signal, entry, again }) {
 }
 
 function figures({ lines, differing, moved, found_value: found, missing_value: missing }) {
-  const value = (text) => decimal(text, { least: 2, signDisplay: "exceptZero" });
-  const all = [[t("count.lines"), number(lines)], [t("count.differences"), number(differing)], [t("count.found"), value(found)],
-    [t("count.missing"), value(missing)], moved !== null && [t("count.moved"), number(moved)]].filter(Boolean);
+  const all = [[t("count.lines"), number(lines)], [t("count.differences"), number(differing)], [t("count.found"), signed(found, MONEY)],
+    [t("count.missing"), signed(missing, MONEY)], moved !== null && [t("count.moved"), number(moved)]].filter(Boolean);
   return h("dl", { class: "figures" }, all.map(([name, text]) => h("div", null, h("dt", null, name), h("dd", null, text))));
 }
 
@@ -153,8 +155,7 @@ function ending(path, again, signal) {
   const form = sendingForm(fields, t("count.post"), async () => {
     named.replaceChildren();
     const { lines, differing, found_value: found, missing_value: missing } = await get(path, {}, { signal });
-    const value = (text) => decimal(text, { least: 2, signDisplay: "exceptZero" });
-    const question = t("count.post.text", { lines: number(lines), differing: number(differing), found: value(found), missing: value(missing) });
+      const question = t("count.post.text", { lines: number(lines), differing: number(differing), found: signed(found, MONEY), missing: signed(missing, MONEY) });
     if (!await asked(t("count.post"), zero.firstChild.checked ? `${question} ${t("count.zero.text")}` : question, t("count.post"))) {
       return;
     }
@@ -178,6 +179,6 @@ function ending(path, again, signal) {
 }
 
 function movedLines(lines) {
-  return table(t("count.moved"), [[t("sku"), ""], [t("count.expected"), "number"], [t("count.lines"), "number"], [t("onhand"), "number"], ["", ""]],
+  return table(t("count.moved"), [[t("sku"), ""], [t("count.expected"), "number"], [t("count.lines"), "number"], [t("onhand"), "number"], [h("span", { class: "hidden" }, t("count.do")), ""]],
     lines.map((line) => [line.sku, decimal(line.expected), decimal(line.counted ?? ""), decimal(line.on_hand), line.count_again ? t("count.must") : ""]));
 }

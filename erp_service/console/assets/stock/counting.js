@@ -4,7 +4,7 @@ import { get, newKey, read } from "../core/api.js";
 import { announce, h } from "../core/dom.js";
 import { decimal, moment, sum, typedDecimal, unpacked } from "../core/format.js";
 import { t } from "../core/texts.js";
-import { notice, table } from "../core/ui.js";
+import { card, notice, table } from "../core/ui.js";
 import { itemEntry, itemFields } from "./item-entry.js";
 import { send, unanswered } from "./pending.js";
 import { found } from "./scan.js";
@@ -18,7 +18,6 @@ export function counting(path, { me, signal, elsewhere, changed }) {
   const said = h("div");
   const sofar = h("p");
   const recent = h("div");
-  const saved = [];
   const fields = itemFields(t("count.blind"));
   const quantity = fields.quantity.control;
   const tick = (name) => h("label", { class: "tick" }, h("input", { type: "checkbox", name }), t(`count.${name}`));
@@ -37,6 +36,7 @@ export function counting(path, { me, signal, elsewhere, changed }) {
   // the line that the item has in the count, as it was when the item was scanned
   let seen = null;
   let saving = false;
+  let saved = [];
   form.append(h("fieldset", null, h("legend", null, t("post.next")), each, fields.item.element, entry.chosen, earlier,
     h("div", { class: "pair" }, fields.quantity.element, fields.unit.element), button), h("div", { class: "stack" }, said, recent));
 
@@ -142,14 +142,13 @@ export function counting(path, { me, signal, elsewhere, changed }) {
 
   function done({ sku, name, unit }, counted) {
     const words = t("count.saved", { name, counted: decimal(counted), unit });
-    saved.unshift([sku, name, decimal(counted), unit]);
-    saved.splice(SHOWN);
+    saved = [[sku, name, decimal(counted), unit], ...saved.filter(([other]) => other !== sku)].slice(0, SHOWN);
     setSeen(null);
     entry.clear();
     said.replaceChildren(notice("good", words));
     announce(words);
-    recent.replaceChildren(h("h3", null, t("count.recent")),
-      table(t("count.recent"), [[t("sku"), ""], [t("name"), "wide"], [t("count.lines"), "number"], [t("unit"), ""]], saved));
+    recent.replaceChildren(card(t("count.recent"),
+      table(t("count.recent"), [[t("sku"), ""], [t("name"), "wide"], [t("count.lines"), "number"], [t("unit"), ""]], saved)));
     entry.reset();
     changed();
   }
