@@ -71,6 +71,7 @@ VIEWS = {
     "/audit": ".entry",
     "/audit/seals": "h1",
     "/webhooks": "h1",
+    "/stock/counts": "datalist option",
 }
 
 

@@ -14,7 +14,7 @@ from erp_service.errors import INTEGER_LIMIT
 from erp_service.inventory.counts import service
 from erp_service.inventory.counts.posting import post_count
 from erp_service.inventory.counts.problems import CountEnded, StockMoved, TooManyDifferences
-from erp_service.inventory.counts.queries import count_by_id, count_line_page, count_page
+from erp_service.inventory.counts.queries import count_by_id, count_line_page, count_page, uncounted_page
 from erp_service.inventory.counts.schemas import (
     CountBody,
     CountLinePage,
@@ -23,6 +23,7 @@ from erp_service.inventory.counts.schemas import (
     CountPosting,
     CountStatus,
     CountWithTotals,
+    UncountedPage,
 )
 from erp_service.inventory.problems import CostUnknown, InsufficientStock, PeriodClosed
 from erp_service.web.query_params import DEFAULT_LIMIT, Cursor, Limit
@@ -113,6 +114,15 @@ async def list_count_lines(
     return ApiResponse(page)
 
 
+@get(f"{_ONE}/uncounted", role=Role.STAFF, scope=Scope.STOCK_READ, summary="What was not counted yet", tags=_TAGS)
+async def list_uncounted(
+    read: NamedDependency[ReadSession], count_id: CountId, limit: Limit = DEFAULT_LIMIT, cursor: Cursor = None
+) -> ApiResponse[UncountedPage]:
+    """Items that are on hand at the location by the books and have no line, by id: what `uncounted: zero` would book to
+    zero. Empty when the count has ended. Keyset pages: follow `next_cursor`, or the `Link` header, until it is null."""
+    return ApiResponse(await uncounted_page(read, count_id, limit=limit, cursor=cursor))
+
+
 @put(
     f"{_ONE}/lines",
     role=Role.STAFF,
@@ -190,4 +200,13 @@ async def cancel(
     return tagged(count, count.tag)
 
 
-ROUTES = [list_counts, open_count, get_count, list_count_lines, record_lines, post_differences, cancel]
+ROUTES = [
+    list_counts,
+    open_count,
+    get_count,
+    list_count_lines,
+    list_uncounted,
+    record_lines,
+    post_differences,
+    cancel,
+]

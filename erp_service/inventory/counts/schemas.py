@@ -102,6 +102,7 @@ class CountOut(Struct):
     reference_no: Annotated[str | None, Meta(description="the number of the paper behind it")]
     notes: Annotated[str | None, Meta(description="free text")]
     user_id: Annotated[int | None, Meta(description="who opened it; null for the service itself")]
+    user_name: Annotated[str | None, Meta(description="their name")]
     created_at: Annotated[datetime, Meta(description="when it was opened")]
     ended_at: Annotated[datetime | None, Meta(description="when it was posted or canceled; null while it is open")]
     transaction_id: Annotated[
@@ -119,6 +120,8 @@ class CountWithTotals(CountOut):
         int | None,
         Meta(description="of these, whose stock moved after they were counted; null when the count has ended"),
     ]
+    found_value: Annotated[Decimal, Meta(description="the sum of each `value` of its lines that is above zero")]
+    missing_value: Annotated[Decimal, Meta(description="the sum of each that is below zero")]
 
     @property
     def tag(self) -> str:
@@ -136,6 +139,14 @@ class CountLineOut(Struct):
     counted: Annotated[Decimal, Meta(description="what was counted")]
     expected: Annotated[Decimal, Meta(description="what was on hand by the books when it was counted")]
     difference: Annotated[Decimal, Meta(description="`counted` - `expected`: above zero was found, below is missing")]
+    value: Annotated[
+        Decimal | None,
+        Meta(
+            description="what the difference is worth: while the count is open, at the cost that the line states, else"
+            " at moving average, else at the cost that was last paid; when it was posted, as it was booked. Null if no"
+            " cost was ever stated, and when the count was canceled"
+        ),
+    ]
     moved: Annotated[
         bool | None,
         Meta(description="whether its stock moved after it was counted; null when the count has ended"),
@@ -149,6 +160,18 @@ class CountLineOut(Struct):
         datetime | None, Meta(description="when; null if posting set the item to zero since nobody had counted it")
     ]
     user_id: Annotated[int | None, Meta(description="who counted; null for the service itself")]
+    user_name: Annotated[str | None, Meta(description="their name")]
+
+
+class Uncounted(Struct):
+    """An item that is on hand at the location of a count, and that nobody has counted there."""
+
+    item_id: Annotated[int, Meta(description="the id of the item")]
+    sku: Annotated[str, Meta(description="its sku")]
+    name: Annotated[str, Meta(description="its name")]
+    unit: Annotated[str, Meta(description="the unit of the item, which its quantity is in")]
+    barcode: Annotated[str | None, Meta(description="what a scanner reads")]
+    on_hand: Annotated[Decimal, Meta(description="what is on hand by the books now")]
 
 
 class CountPage(Page[CountOut]):
@@ -161,3 +184,9 @@ class CountLinePage(Page[CountLineOut]):
     """Lines of a count."""
 
     items: Annotated[list[CountLineOut], Meta(description="lines, by the id of the item")]
+
+
+class UncountedPage(Page[Uncounted]):
+    """What was not counted yet."""
+
+    items: Annotated[list[Uncounted], Meta(description="items, by id")]

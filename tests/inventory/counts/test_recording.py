@@ -6,7 +6,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.inventory.books import BOLT, post
+from tests.inventory.books import BOLT, post, stocked
 from tests.inventory.counts.counting import COUNTS, lines, lines_of, open_count, posted, recorded
 
 
@@ -219,3 +219,60 @@ async def test_database_refuses_a_posted_count_whose_document_is_missing(
     ):
         with pytest.raises(asyncpg.CheckViolationError):
             await shelves.execute(f"update stock_counts set {values}")
+
+
+async def test_each_difference_has_its_value_and_the_count_their_sums(
+    admin: httpx.AsyncClient, shelves: asyncpg.Connection
+) -> None:
+    """At the moving average, at the cost that a line states, at the last cost; and as it was booked in the end."""
+    await stocked(shelves, "PIN", "CAP", "RING", free=False)
+    await post(admin, "in", **BOLT, quantity="3", unit_cost="1")
+    await post(admin, "in", **BOLT, quantity="3", unit_cost="2.01")
+    await post(admin, "in", sku="PIN", location="MAIN", quantity="1", unit_cost="7")
+    await post(admin, "out", sku="PIN", location="MAIN", quantity="1")
+    count = await open_count(admin, BOLT="4", PIN="2", NUT="0", RING="1")
+    said = {"sku": "CAP", "counted": "3", "total_cost": "10"}
+    seen = await recorded(admin, count, said)
+    values = {sku: line["value"] for sku, line in (await lines(admin, count)).items()}
+    assert values == {"BOLT": "-3.01", "PIN": "14", "NUT": "0", "RING": None, "CAP": "10"}
+    assert (seen["found_value"], seen["missing_value"]) == ("24", "-3.01")
+    who = await shelves.fetchval("select full_name from users where id = $1", seen["user_id"])
+    assert {line["user_name"] for line in (await lines(admin, count)).values()} == {seen["user_name"]} == {who}
+    await recorded(admin, count, {"sku": "RING", "counted": None})
+    done = await posted(admin, count)
+    assert (done["found_value"], done["missing_value"]) == ("24", "-3.01")
+    booked = await shelves.fetch(
+        "select trim_scale(value)::text from stock_ledger where origin = 'COUNT' order by line"
+    )
+    assert sorted(row[0] for row in booked) == ["-3.01", "10", "14"]
+    other = await open_count(admin, BOLT="1")
+    assert (await admin.post(f"{COUNTS}/{other}/cancel")).status_code == 200
+    assert (await lines(admin, other))["BOLT"]["value"] is None
+
+
+async def test_what_is_on_hand_and_has_no_line_is_listed_until_the_count_ends(
+    admin: httpx.AsyncClient, shelves: asyncpg.Connection
+) -> None:
+    await post(admin, "in", **BOLT, quantity="3")
+    await post(admin, "in", sku="NUT", location="MAIN", quantity="2")
+    await post(admin, "in", sku="NUT", location="SHOP", quantity="2")
+    await post(admin, "out", **BOLT, quantity="3")
+    count = await open_count(admin)
+
+    async def uncounted() -> list[tuple[str, str]]:
+        answer = await admin.get(f"{COUNTS}/{count}/uncounted")
+        return [(one["sku"], one["on_hand"]) for one in answer.json()["items"]]
+
+    assert await uncounted() == [("NUT", "2")]
+    await post(admin, "in", **BOLT, quantity="1")
+    first = (await admin.get(f"{COUNTS}/{count}/uncounted", params={"limit": 1})).json()
+    assert [one["sku"] for one in first["items"]] == ["BOLT"]
+    after = {"limit": 1, "cursor": first["next_cursor"]}
+    rest = (await admin.get(f"{COUNTS}/{count}/uncounted", params=after)).json()
+    assert ([one["sku"] for one in rest["items"]], rest["next_cursor"]) == (["NUT"], None)
+    await recorded(admin, count, {"sku": "NUT", "counted": "0"})
+    assert await uncounted() == [("BOLT", "1")]
+    await posted(admin, count)
+    assert await uncounted() == []
+    nobodys = COUNTS + "/01890000-0000-7000-8000-000000000000/uncounted"
+    assert (await admin.get(nobodys)).status_code == 404

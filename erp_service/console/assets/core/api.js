@@ -81,8 +81,10 @@ export async function postFile(path, file, options) {
   return (await send("POST", path, { ...options, body: file })).json();
 }
 
-export async function put(path, body) {
-  return (await send("PUT", path, { body })).json();
+// With the `etag` that `read` gave, it is refused as "stale" if that has changed since.
+export async function put(path, body, { key, etag } = {}) {
+  const headers = { ...(key && { "Idempotency-Key": key }), ...(etag && { "If-Match": etag }) };
+  return (await send("PUT", path, { body, headers })).json();
 }
 
 export async function patch(path, body) {

@@ -54,6 +54,34 @@ export function decimal(text, { least = 0, most = Infinity, ...options } = {}) {
   }).join("");
 }
 
+// A decimal as an integer with so many of its digits after the point, and back.
+function scaled(text, digits) {
+  const [whole, fraction = ""] = text.split(".");
+  return BigInt(whole + fraction.padEnd(digits, "0"));
+}
+
+function unscaled(number, digits) {
+  const [, sign, all] = /^(-?)(\d+)$/.exec(String(number));
+  const padded = all.padStart(digits + 1, "0");
+  const fraction = padded.slice(padded.length - digits).replace(/0+$/, "");
+  return sign + padded.slice(0, padded.length - digits) + (fraction && `.${fraction}`);
+}
+
+const fractionOf = (text) => (text.split(".")[1] ?? "").length;
+
+// Of two decimals as the API writes them.
+export function sum(one, other) {
+  const digits = Math.max(fractionOf(one), fractionOf(other));
+  return unscaled(scaled(one, digits) + scaled(other, digits), digits);
+}
+
+// So many packs in the unit of the item; null if that has more than six decimals.
+export function unpacked(text, { numerator, denominator }) {
+  const digits = Math.max(6, fractionOf(text));
+  const all = scaled(text, digits) * BigInt(numerator);
+  return all % BigInt(denominator) === 0n ? unscaled(all / BigInt(denominator), digits) : null;
+}
+
 export function money(text, currency, { most = Infinity } = {}) {
   return decimal(text, { least: 2, most, style: "currency", currency });
 }

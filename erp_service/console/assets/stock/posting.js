@@ -1,18 +1,21 @@
 // Posting stock by keyboard and scanner. Enter goes on, and posts at the end; then the next item can be scanned at once.
 // What stays the same for the next one, location and reference, stays.
 
+import { newKey } from "../core/api.js";
 import { announce, h } from "../core/dom.js";
 import { entryTable } from "./entries.js";
 import { decimal, typedDecimal } from "../core/format.js";
-import { openPosting, send, unanswered, Unanswered } from "./pending.js";
+import { input, itemEntry, itemFields } from "./item-entry.js";
+import { again, send, unanswered } from "./pending.js";
 import { Problem, wordsOf } from "../core/problem.js";
-import { itemOf, itemsLike, locationOf, locationsLike, looksScanned } from "./scan.js";
+import { found } from "./scan.js";
 import { address, may } from "../shell.js";
 import { t } from "../core/texts.js";
 import { field, heading, notice, placeFaults } from "../core/ui.js";
 
 const KINDS = [["in", "STAFF"], ["out", "STAFF"], ["transfer", "STAFF"], ["adjustment", "ADMIN"]];
 const PLACES = { transfer: ["from_location", "to_location"] };
+const PENDING = "posting";
 
 export async function view({ main, me, params: [kind], query, signal }) {
   const places = PLACES[kind] ?? ["location"];
@@ -21,158 +24,73 @@ export async function view({ main, me, params: [kind], query, signal }) {
   const button = h("button", { type: "submit", class: "primary" }, t("post.do"));
   const posted = [];
   const list = h("div");
-  const chosen = h("p", { class: "chosen" });
-  let item = null;
-  let quantity = "";
-  let posting = openPosting();
-  // what was entered is looked up one after the other: a fast scanner is ahead of the answers
-  let queue = Promise.resolve();
   const resolved = new Map();
+  let key = newKey();
+  let sending = false;
 
-  const form = h("form", { class: "posting", onsubmit: submit, novalidate: true },
+  const form = h("form", { class: "posting", novalidate: true, onsubmit: (event) => {
+    event.preventDefault();
+    if (!sending) {
+      sending = true;
+      entry.during(() => entry.guarded(book));
+    }
+  } });
+  const control = (name) => fields[name].control;
+  const value = (name) => fields[name]?.control.value.trim() ?? "";
+  const home = () => control(places.find((name) => value(name) === "") ?? (entry.item === null ? "item" : "quantity"));
+  const entry = itemEntry(form, fields, { said, signal, home, enter, goOn, onPlace, onItem: () => {} });
+  form.append(
     h("fieldset", null, h("legend", null, t("post.stays")), [...places, "reference_no", "reason"].map((name) => fields[name]?.element)),
-    h("fieldset", null, h("legend", null, t("post.next")), fields.item.element, chosen,
+    h("fieldset", null, h("legend", null, t("post.next")), fields.item.element, entry.chosen,
       h("div", { class: "pair" }, ["quantity", "unit"].map((name) => fields[name].element)), fields.unit_cost?.element, button));
   main.append(heading(t(`post.${kind}`), tabs(kind, me)), said, form, list);
 
-  const control = (name) => fields[name].control;
-  const value = (name) => fields[name]?.control.value.trim() ?? "";
-
-  function clear() {
-    Object.values(fields).forEach((each) => each.say(""));
-    said.replaceChildren();
-  }
-
   // Enter in a field: the next one that is still empty, or the posting itself.
-  function goOn(from) {
+  async function goOn(from) {
     const order = [...places, "item", "quantity", ...(from === "quantity" && kind === "in" ? ["unit_cost"] : []), ...(fields.reason ? ["reason"] : [])];
-    const next = order.find((name) => value(name) === "" && name !== from) ?? null;
-    if (next === null || (from === "unit_cost" && next === "unit_cost")) {
-      form.requestSubmit();
-    } else {
+    const next = order.find((name) => value(name) === "" && name !== from);
+    if (next) {
       control(next).focus();
+    } else {
+      await book();
     }
   }
 
-  function setItem(found) {
-    item = found;
-    control("item").value = found.sku;
-    chosen.textContent = found.name;
-    const units = [found.unit, ...found.units.map(({ unit }) => unit)];
-    control("unit").replaceChildren(...units.map((unit) => h("option", { value: unit }, unit)));
-    announce(found.name);
+  function setPlace(name, one) {
+    control(name).value = one.code;
+    resolved.set(name, one.code);
   }
 
-  // A scan of either kind is taken in every field of codes. Returns whether the field has what belongs there.
+  function onPlace(place) {
+    const target = places.find((each) => value(each) === "") ?? places[places.length - 1];
+    setPlace(target, place);
+    announce(`${t(target)}: ${place.name}`);
+  }
+
+  // A scan of either kind is taken in every field of codes. Returns whether this one has its location.
   async function resolve(name) {
     const code = value(name);
-    const isPlace = name !== "item";
-    if (!code || (isPlace ? resolved.get(name) === code : item?.sku === code)) {
+    if (!code || resolved.get(name) === code) {
       return code !== "";
     }
-    clear();
-    const place = isPlace ? await locationOf(code, signal) : null;
-    const found = place ? null : await itemOf(code, signal);
-    const elsewhere = place ?? (found ? null : await locationOf(code, signal));
-    if (found) {
-      setItem(found);
-      if (isPlace) {
-        control(name).value = "";
-      }
-      return !isPlace;
+    entry.clear();
+    const { item, place } = await entry.ask(() => found(code, true, signal));
+    if (place) {
+      setPlace(name, place);
+    } else if (item) {
+      await entry.set(item);
+      control(name).value = "";
+    } else {
+      await entry.offer(name, code, (one) => setPlace(name, one));
     }
-    if (elsewhere) {
-      const target = isPlace ? name : places.find((each) => value(each) === "") ?? places[places.length - 1];
-      control(target).value = elsewhere.code;
-      resolved.set(target, elsewhere.code);
-      if (!isPlace) {
-        control("item").value = item?.sku ?? "";
-        announce(`${t(target)}: ${elsewhere.name}`);
-      }
-      return isPlace;
-    }
-    await offer(name, code, isPlace);
-    return false;
+    return Boolean(place);
   }
 
-  // Nothing has exactly this code: what is like it, to choose from.
-  async function offer(name, words, isPlace) {
-    const like = isPlace ? await locationsLike(words, signal) : await itemsLike(words, signal);
-    fields[name].say(t(like.length ? "scan.choose" : "scan.unknown", { code: words }));
-    if (like.length === 0) {
-      control(name).select();
-      return;
+  async function enter(target) {
+    const name = Object.keys(fields).find((each) => control(each) === target);
+    if (!places.includes(name) || await resolve(name)) {
+      await goOn(name);
     }
-    const take = (one) => {
-      if (isPlace) {
-        control(name).value = one.code;
-        resolved.set(name, one.code);
-      } else {
-        setItem(one);
-      }
-      clear();
-      goOn(name);
-    };
-    const buttons = like.map((one) => h("button", { type: "button", onclick: () => take(one) }, `${one.code ?? one.sku} · ${one.name}`));
-    said.replaceChildren(h("div", { class: "offers", role: "group", "aria-label": t("scan.offers") }, buttons));
-    buttons[0].focus();
-  }
-
-  // A scanner that types into the quantity must not become one: the same item once more is asked about.
-  async function scannedInto(text) {
-    const codes = [item?.sku, item?.barcode].filter(Boolean);
-    const code = codes.find((each) => text.endsWith(each) && text !== "" && !(each.length < 4)) ?? /\d{8,}$/.exec(text)[0];
-    const same = codes.includes(code);
-    // what was typed before the scan; of another code nobody knows where it begins
-    const before = same ? text.slice(0, -code.length) : quantity;
-    control("quantity").value = before;
-    const found = same ? item : await itemOf(code, signal);
-    if (!same) {
-      fields.quantity.say(t("scan.other", { code: found?.name ?? code }));
-      return;
-    }
-    const one = h("button", { type: "button", class: "primary", onclick: () => {
-      quantity = (BigInt(/^\d+$/.test(before) ? before : "1") + 1n).toString();
-      control("quantity").value = quantity;
-      clear();
-      control("quantity").focus();
-    } }, t("scan.onemore"));
-    const no = h("button", { type: "button", onclick: () => { clear(); control("quantity").focus(); } }, t("scan.no"));
-    said.replaceChildren(notice("info", h("p", null, t("scan.again", { name: item.name })), h("div", { class: "actions" }, one, no)));
-    one.focus();
-  }
-
-  async function enter(event) {
-    const name = Object.keys(fields).find((each) => control(each) === event.target);
-    if (event.key !== "Enter" || !name) {
-      return;
-    }
-    event.preventDefault();
-    await guarded(async () => {
-      if (name === "item" || places.includes(name)) {
-        if (await resolve(name)) {
-          goOn(name);
-        }
-      } else if (name === "quantity" && isScan(value(name))) {
-        await scannedInto(value(name));
-      } else {
-        quantity = value("quantity");
-        goOn(name);
-      }
-    });
-  }
-
-  function isScan(text) {
-    return looksScanned(text) || (item !== null && [item.sku, item.barcode].some((code) => code && code.length >= 4 && text.endsWith(code)));
-  }
-
-  function guarded(work) {
-    queue = queue.then(work).catch((error) => {
-      if (error.name !== "AbortError") {
-        said.replaceChildren(notice("bad", wordsOf(error)));
-      }
-    });
-    return queue;
   }
 
   // Names each field that is not complete, and returns what is to be sent, or null.
@@ -189,68 +107,63 @@ export async function view({ main, me, params: [kind], query, signal }) {
     }
     const optional = { reference_no: value("reference_no"), reason: value("reason"), unit: value("unit"),
       unit_cost: value("unit_cost") && typedDecimal(value("unit_cost")) };
-    return { sku: item.sku, quantity: typedDecimal(value("quantity")),
+    return { sku: entry.item.sku, quantity: typedDecimal(value("quantity")),
       ...Object.fromEntries(places.map((name) => [name, value(name)])),
       ...Object.fromEntries(Object.entries(optional).filter(([, text]) => text)) };
   }
 
-  async function submit(event) {
-    event.preventDefault();
-    if (posting.body !== null) {
-      return;
-    }
-    clear();
-    if (value("item") && item?.sku !== value("item") && !(await resolve("item").catch(() => false))) {
-      return;
-    }
-    const content = body();
-    if (content !== null && posting.body === null) {
-      await sendNow({ ...posting, kind, body: content });
+  async function book() {
+    sending = true;
+    try {
+      entry.clear();
+      const content = value("item") && !(await entry.take()) ? null : body();
+      if (content !== null) {
+        await sendNow({ key, path: `/inventory/stock/${kind}`, body: content });
+      }
+    } finally {
+      sending = false;
     }
   }
 
   function freeze(frozen) {
     form.querySelectorAll("input, select, button").forEach((each) => { each.disabled = frozen; });
+    button.textContent = t(frozen ? "post.sending" : "post.do");
   }
 
+  // Until it is answered nothing may change: the same with the same key is booked at most once.
   async function sendNow(sent) {
-    posting = sent;
     freeze(true);
-    button.textContent = t("post.sending");
+    let answer;
     try {
-      const answer = await send(sent, me);
-      done(answer);
+      answer = await send(PENDING, sent, me, said, signal, summary(sent.body));
     } catch (error) {
-      if (error instanceof Unanswered) {
-        lost(sent, error.reason);
-      } else {
+      if (error.name !== "AbortError") {
+        freeze(false);
+        key = newKey();
         refused(error);
       }
-    } finally {
-      button.textContent = t("post.do");
+      return;
     }
+    freeze(false);
+    key = newKey();
+    done(answer);
   }
 
   function done(answer) {
     const entries = answer.entries ?? [answer];
-    posting = openPosting();
-    freeze(false);
-    clear();
+    const [{ quantity, unit, sku }] = entries;
+    entry.clear();
     posted.unshift(...entries);
     list.replaceChildren(h("h2", null, t("post.done")), entryTable(posted));
-    announce(t("post.booked", { quantity: decimal(entries[0].quantity), unit: entries[0].unit, sku: entries[0].sku }));
-    said.replaceChildren(notice("good", t("post.booked", { quantity: decimal(entries[0].quantity, { signDisplay: "exceptZero" }), unit: entries[0].unit, sku: entries[0].sku })));
-    item = null;
-    quantity = "";
-    chosen.textContent = "";
-    ["item", "quantity", "unit_cost"].forEach((name) => { if (fields[name]) { control(name).value = ""; } });
-    control("unit").replaceChildren();
-    control("item").focus();
+    announce(t("post.booked", { quantity: decimal(quantity), unit, sku }));
+    said.replaceChildren(notice("good", t("post.booked", { quantity: decimal(quantity, { signDisplay: "exceptZero" }), unit, sku })));
+    if (fields.unit_cost) {
+      control("unit_cost").value = "";
+    }
+    entry.reset();
   }
 
   function refused(error) {
-    posting = openPosting();
-    freeze(false);
     const named = { ...fields, sku: fields.item };
     const rest = error instanceof Problem ? placeFaults(error, named) : [];
     if (error instanceof Problem && error.slug === "insufficient-stock") {
@@ -262,56 +175,35 @@ export async function view({ main, me, params: [kind], query, signal }) {
     }
   }
 
-  // It may have been booked. The same with the same key is booked at most once, so nothing may change before that.
-  function lost(sent, reason) {
-    const again = h("button", { type: "button", class: "primary", onclick: () => resend(sent) }, t("post.again"));
-    said.replaceChildren(notice("bad", h("p", null, wordsOf(reason)), h("p", null, t("post.lost")),
-      h("p", null, summary(sent.body)), again));
-    again.focus();
-    addEventListener("online", () => resend(sent), { once: true, signal });
-  }
-
-  function resend(sent) {
-    if (posting.key === sent.key) {
-      said.replaceChildren();
-      sendNow(sent);
-    }
-  }
-
-  form.addEventListener("keydown", enter);
-  // who leaves a field by Tab has it looked up, too
-  ["item", ...places].forEach((name) => control(name).addEventListener("change", () => guarded(() => resolve(name))));
-  control("quantity").addEventListener("focus", () => { quantity = value("quantity"); });
-  const before = unanswered(me);
+  places.forEach((name) => control(name).addEventListener("change", () => entry.aside(() => entry.guarded(() => resolve(name)))));
+  const before = unanswered(PENDING, me);
   if (before) {
     freeze(true);
-    posting = before;
-    lost(before, new Error(t("post.unanswered")));
+    entry.during(() => entry.guarded(async () => {
+      await again(t("post.unanswered"), said, signal, t("post.again"), [t("post.lost"), summary(before.body)]);
+      await sendNow(before);
+    }));
     return;
   }
   if (query.get("sku")) {
     control("item").value = query.get("sku");
-    await guarded(() => resolve("item"));
+    await entry.during(() => entry.guarded(entry.take));
   }
   control(places[0]).focus();
 }
 
 function makeFields(kind, places) {
-  const text = (name, more) => h("input", { type: "text", name, autocomplete: "off", spellcheck: "false", maxlength: "100", ...more });
   const fields = {};
   for (const name of places) {
-    fields[name] = field(t(name), text(name));
+    fields[name] = field(t(name), input(name));
   }
-  fields.reference_no = field(t("reference"), text("reference_no"));
+  fields.reference_no = field(t("reference"), input("reference_no"));
   if (kind === "adjustment") {
-    fields.reason = field(t("reason"), text("reason", { maxlength: "500" }));
+    fields.reason = field(t("reason"), input("reason", { maxlength: "500" }));
   }
-  fields.item = field(t("post.item"), text("item"));
-  const hint = kind === "adjustment" ? t("post.signed") : undefined;
-  fields.quantity = field(t("quantity"), text("quantity", { inputmode: kind === "adjustment" ? "text" : "decimal" }), { hint });
-  fields.unit = field(t("unit"), h("select", { name: "unit" }));
+  Object.assign(fields, kind === "adjustment" ? itemFields(undefined, t("post.signed"), "text") : itemFields());
   if (kind === "in" || kind === "adjustment") {
-    fields.unit_cost = field(t("post.cost"), text("unit_cost", { inputmode: "decimal" }), { hint: t("post.cost.hint") });
+    fields.unit_cost = field(t("post.cost"), input("unit_cost", { inputmode: "decimal" }), { hint: t("post.cost.hint") });
   }
   return fields;
 }
