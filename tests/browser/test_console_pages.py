@@ -60,6 +60,8 @@ VIEWS = {
     "/stock/post/transfer": "[name=to_location]",
     "/stock/post/adjustment": "[name=reason]",
     "/nothing": "h1",
+    "/exports": "[name=format]",
+    "/exports/schedules": "main .primary",
 }
 
 

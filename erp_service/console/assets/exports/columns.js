@@ -34,5 +34,5 @@ export function columnList(columns, chosen) {
   count();
   const buttons = h("div", { class: "actions" }, all(true, t("all")), all(false, t("columns.none")));
   return { control, element: h("details", { open: Boolean(chosen) }, control, buttons, list, fault),
-    say(text) { fault.textContent = text; }, value: () => (picked().join() === names.join() ? undefined : picked()) };
+    say(text) { fault.textContent = text && (picked().length ? text : t("field.needed")); }, value: () => (picked().join() === names.join() ? undefined : picked()) };
 }

@@ -11,7 +11,7 @@ import { card, heading, loading, notice, sendingForm } from "../core/ui.js";
 export async function view({ main, me, signal }) {
   const place = h("div");
   const list = exportList(me, signal, true);
-  main.append(heading(t("exports")), h("p", { class: "hint" }, t("exports.hint", { zone: zone() })), card(t("exports.new"), place), card(t("exports.list"), list.element));
+  main.append(heading(t("exports")), h("p", { class: "hint" }, t("exports.hint", { zone: zone() })), card(t("exports.new"), place), card(t("exports"), list.element));
   await loading(place, () => get("/exports/datasets", {}, { signal }), ({ items }) =>
     form(items.filter(({ allowed }) => allowed), list, signal), { signal });
 }

@@ -42,9 +42,11 @@ function typed(text, type) {
 // A part of a form: `element`, `fields` by the names of the API behind `prefix`, and `body()`. `spec` is what it begins with.
 export function requestForm(datasets, { spec = {}, prefix = "", signal }) {
   const fields = {};
-  const element = h("div", { class: "stack" });
+  const place = h("div", { class: "stack" });
   const said = h("div", { class: "estimate", role: "status" });
-  const which = field(t("exports.dataset"), select("dataset", datasets.map(({ name }) => [name, datasetName(name)]), spec.dataset));
+  const which = field(t("exports.dataset"), select("dataset", datasets.map(({ name }) => [name, datasetName(name)]), spec.dataset ?? "stock_movements"));
+  const grid = (each) => h("div", { class: "filters" }, each.map((one) => one.element));
+  const element = h("div", { class: "stack" }, grid([which]), place, said);
   let own = {};
   let filters;
   let given;
@@ -52,7 +54,7 @@ export function requestForm(datasets, { spec = {}, prefix = "", signal }) {
   let timer;
 
   function build() {
-    const { name, description, columns, formats, compressions, filters: all } = datasets.find((each) => each.name === which.control.value);
+    const { name, columns, formats, compressions, filters: all } = datasets.find((each) => each.name === which.control.value);
     given = name === spec.dataset ? spec : {};
     const before = given.filter ?? {};
     const forms = formats.flatMap((each) => [[each, each.toUpperCase()], ...(each === "csv" ? [["excel", t("exports.excel")]] : [])]);
@@ -60,6 +62,8 @@ export function requestForm(datasets, { spec = {}, prefix = "", signal }) {
     filters = all.filter((each) => !/^(item|location)_id$/.test(each.name) || before[each.name])
       .map((each) => ({ ...each, made: filterField(each, before[each.name], prefix) }));
     Object.keys(own).forEach((each) => delete fields[prefix + each]);
+    // the control in which somebody types stays where it is
+    [own.format, own.compression].forEach((each) => each?.element.remove());
     own = {
       dataset: which,
       format: field(t("exports.format"), select("format", forms, given.for && given.format === "csv" ? "excel" : given.format)),
@@ -68,9 +72,9 @@ export function requestForm(datasets, { spec = {}, prefix = "", signal }) {
       ...Object.fromEntries(filters.map((each) => [`filter/${each.name}`, each.made])),
     };
     Object.keys(own).forEach((each) => { fields[prefix + each] = own[each]; });
-    const grid = (each) => h("div", { class: "filters" }, each.map((one) => one.element));
-    element.replaceChildren(grid([which, own.format, own.compression]), h("p", { class: "hint" }, description), own.columns?.element ?? "",
-      filters.length ? h("details", { open: given.filter }, h("summary", null, t("exports.filter")), grid(filters.map(({ made }) => made))) : "", said);
+    which.element.after(own.format.element, own.compression.element);
+    place.replaceChildren(own.columns?.element ?? "",
+      filters.length ? h("details", { open: given.filter }, h("summary", null, t("exports.filter")), grid(filters.map(({ made }) => made))) : "");
   }
 
   function body() {
@@ -109,7 +113,6 @@ export function requestForm(datasets, { spec = {}, prefix = "", signal }) {
   element.addEventListener("input", ({ target }) => {
     if (target === which.control) {
       build();
-      target.focus();
     }
     estimate();
   });

@@ -53,7 +53,7 @@ export async function view({ main, me, signal }) {
   }
 
   main.append(heading(t("nav.schedules"), action(t("schedules.new"), () => open(), { kind: "primary" })),
-    h("p", { class: "hint" }, t("exports.hint", { zone: zone() })), place, card(t("schedules.list"), list.element));
+    h("p", { class: "hint" }, t("exports.hint", { zone: zone() })), place, card(t("nav.schedules"), list.element));
 }
 
 function parts({ spec, cron, timezone, is_active: active, next_run_at: next, last_run_at: last, last_job: job, last_error: error, owner }, me) {
