@@ -10,7 +10,7 @@ const MOST_TIMES = 4;
 function numbers(field) {
   const found = field.split(",").flatMap((part) => {
     const [low, high = low] = part.split("-").map((word) => (/^\d+$/.test(word) ? Number(word) : WEEKDAYS.indexOf(word)));
-    return low >= 0 ? Array.from({ length: high - low + 1 }, (_, index) => low + index) : [-1];
+    return low >= 0 && high >= low ? Array.from({ length: high - low + 1 }, (_, index) => low + index) : [-1];
   });
   return found.includes(-1) ? [] : [...new Set(found)].sort((a, b) => a - b);
 }

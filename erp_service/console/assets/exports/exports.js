@@ -1,6 +1,6 @@
 // Exports: a new one, and all that there are.
 
-import { get, newKey, post } from "../core/api.js";
+import { get } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { zone } from "../core/format.js";
 import { requestForm } from "./request.js";
@@ -19,16 +19,9 @@ export async function view({ main, me, signal }) {
 function form(datasets, list, signal) {
   const request = requestForm(datasets, { signal });
   const said = h("div");
-  let sent = {};
   return sendingForm(request.fields, t("exports.submit"), async () => {
     said.replaceChildren();
-    const body = request.body();
-    const text = JSON.stringify(body);
-    if (sent.text !== text) {
-      sent = { text, key: newKey() };
-    }
-    const job = await post("/exports/jobs", body, { key: sent.key });
-    sent = {};
+    const job = await request.send("/exports/jobs", request.body());
     said.replaceChildren(notice("good", t(job.deduplicated ? "exports.twin" : "exports.submitted")));
     await list.renew();
   }, request.element, said);

@@ -30,7 +30,7 @@ export function liveList(path, query, { none, seconds, whole, signal, show, afte
   }
 
   function drop(id) {
-    rows.get(id).element.remove();
+    rows.get(id)?.element.remove();
     rows.delete(id);
     nothing.hidden = rows.size > 0;
   }
@@ -75,33 +75,24 @@ export function liveList(path, query, { none, seconds, whole, signal, show, afte
 }
 
 function newRow() {
-  const row = { facts: h("div"), actions: h("div", { class: "actions" }), said: h("div", { class: "said" }) };
-  row.element = h("li", { class: "export" }, row.facts, row.actions, row.said);
+  const row = { facts: h("div"), actions: h("div", { class: "actions" }) };
+  row.element = h("li", { class: "export" }, row.facts, row.actions);
   return row;
 }
 
-// [label, work] of what can be done now. Buttons that stay the same keep the focus. `work` gets the item and an
-// Idempotency-Key, which is another one after success.
+// [label, work, what to ask before] of what can be done now. Buttons that stay the same keep the focus. `work` gets the
+// item and an Idempotency-Key, which is another one after success.
 export function offer(row, name, offers) {
   const labels = offers.map(([label]) => label).join();
   if (row.labels === labels) {
     return;
   }
   row.labels = labels;
-  row.actions.replaceChildren(...offers.map(([label, work]) => {
+  row.actions.replaceChildren(...offers.map(([label, work, text]) => {
     let key = newKey();
-    const button = h("button", { type: "button", class: "small", "aria-label": `${label}: ${name}`, onclick: async () => {
-      button.disabled = true;
-      row.said.replaceChildren();
-      try {
-        await work(row.item, key);
-        key = newKey();
-      } catch (error) {
-        row.said.replaceChildren(notice("bad", wordsOf(error)));
-      } finally {
-        button.disabled = false;
-      }
-    } }, label);
-    return button;
+    return action(label, async () => {
+      await work(row.item, key);
+      key = newKey();
+    }, { kind: "small", name, confirm: text && { title: `${label}: ${name}`, text } });
   }));
 }

@@ -1,11 +1,11 @@
 // What an export holds, and in which format; with an estimate that follows what is chosen.
 
-import { post } from "../core/api.js";
+import { newKey, post } from "../core/api.js";
 import { columnList } from "./columns.js";
 import { h, newId } from "../core/dom.js";
-import { bytes, count, duration, zone } from "../core/format.js";
+import { bytes, duration, zone } from "../core/format.js";
 import { Problem, wordsOf } from "../core/problem.js";
-import { datasetName } from "./running.js";
+import { datasetName, rowCount } from "./running.js";
 import { hasText, language, t } from "../core/texts.js";
 import { field, notice, select } from "../core/ui.js";
 
@@ -39,7 +39,7 @@ function typed(text, type) {
   return type === "boolean" ? text === "true" : type === "integer" && /^\d{1,15}$/.test(text) ? Number(text) : text;
 }
 
-// A part of a form: `element`, `fields` by the names of the API behind `prefix`, and `body()`. `spec` is what it begins with.
+// A part of a form: `element`, `fields` by the names of the API behind `prefix`, `body()` and `send()`. `spec` is what it begins with.
 export function requestForm(datasets, { spec = {}, prefix = "", signal }) {
   const fields = {};
   const place = h("div", { class: "stack" });
@@ -50,6 +50,7 @@ export function requestForm(datasets, { spec = {}, prefix = "", signal }) {
   let own = {};
   let filters;
   let given;
+  let sent = {};
   let asked = 0;
   let timer;
 
@@ -84,7 +85,7 @@ export function requestForm(datasets, { spec = {}, prefix = "", signal }) {
     return { timezone: prefix ? undefined : zone(), ...given, dataset: which.control.value, format: excel ? "csv" : format,
       for: excel ? given.for ?? `excel-${language()}` : undefined, csv: format === "csv" ? given.csv : undefined,
       compression: own.compression.control.value, columns: own.columns?.value(),
-      filter: Object.fromEntries(filter.map(([name, type, text]) => [name, typed(text, type)])) };
+      filter: filter.length ? Object.fromEntries(filter.map(([name, type, text]) => [name, typed(text, type)])) : undefined };
   }
 
   // At the fields that it names, without taking the focus.
@@ -110,6 +111,15 @@ export function requestForm(datasets, { spec = {}, prefix = "", signal }) {
     }, PAUSE_MILLISECONDS);
   }
 
+  // The same once more, after an answer that was lost, is done once.
+  async function send(path, content) {
+    const text = JSON.stringify(content);
+    sent = sent.text === text ? sent : { text, key: newKey() };
+    const answer = await post(path, content, { key: sent.key });
+    sent = {};
+    return answer;
+  }
+
   element.addEventListener("input", ({ target }) => {
     if (target === which.control) {
       build();
@@ -118,11 +128,10 @@ export function requestForm(datasets, { spec = {}, prefix = "", signal }) {
   });
   build();
   estimate();
-  return { element, fields, body };
+  return { element, fields, body, send };
 }
 
 function words({ rows, rows_is_estimate: isEstimate, bytes: size, seconds }) {
   const about = (what) => t("exports.about", { what });
-  const number = t("exports.rows", { rows: count(rows) });
-  return [isEstimate ? about(number) : number, about(bytes(size)), about(duration(seconds))].join(" · ");
+  return [isEstimate ? about(rowCount(rows)) : rowCount(rows), about(bytes(size)), about(duration(seconds))].join(" · ");
 }

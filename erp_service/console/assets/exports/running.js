@@ -6,8 +6,7 @@ import { bytes, clock, count, duration, moment } from "../core/format.js";
 import { liveList, offer } from "./live.js";
 import { Problem, wordsOf } from "../core/problem.js";
 import { may } from "../shell.js";
-import { hasText, t } from "../core/texts.js";
-import { asked } from "../core/ui.js";
+import { hasText, plural, t } from "../core/texts.js";
 
 const ENDED = new Set(["succeeded", "failed", "canceled", "expired"]);
 // a user may have a few streams at once, and another tab may want some of them
@@ -16,6 +15,10 @@ const LIST_SECONDS = 10;
 
 export function datasetName(name) {
   return hasText(`dataset.${name}`) ? t(`dataset.${name}`) : name;
+}
+
+export function rowCount(rows) {
+  return plural("exports.rows", rows, { rows: count(rows) });
 }
 
 // The last few, with what is needed most; or the `whole` list, with all that can be done.
@@ -32,25 +35,23 @@ export function exportList(me, signal, whole = false) {
     after: (jobs) => jobs.filter((job) => !ENDED.has(job.status)).forEach(watch),
   });
 
+  async function drop({ id }) {
+    await remove(`/exports/jobs/${id}`);
+    list.drop(id);
+  }
+
   function offers({ links, status }) {
     const send = (what) => async ({ id }, key) => {
       await post(`/exports/jobs/${id}/${what}`, undefined, { key });
       await list.renew();
     };
     return [links.download && [t("exports.download"), download], links.cancel && [t("exports.cancel"), send("cancel")],
-      whole && links.retry && [t("exports.retry"), send("retry")], whole && ENDED.has(status) && [t("exports.delete"), drop]].filter(Boolean);
+      whole && links.retry && [t("exports.retry"), send("retry")], whole && ENDED.has(status) && [t("exports.delete"), drop, t("exports.delete.text")]].filter(Boolean);
   }
 
   // By an address that needs no token, since the browser itself fetches the file; it is valid for five minutes.
   async function download({ id }) {
     location.assign((await post(`/exports/jobs/${id}/download-url`, undefined, { signal })).url);
-  }
-
-  async function drop({ id, dataset }) {
-    if (await asked(`${t("exports.delete")}: ${datasetName(dataset)}`, t("exports.delete.text"), t("exports.delete"))) {
-      await remove(`/exports/jobs/${id}`);
-      list.drop(id);
-    }
   }
 
   async function watch({ id }) {
@@ -92,14 +93,14 @@ function parts(job) {
   const again = attempt > 1 && t("exports.attempt", { attempt });
   if (status === "running" || status === "canceling") {
     const bar = h("progress", { max: 100, value: progress.percent ?? undefined, "aria-label": t("exports.progress", { dataset }) });
-    return [line, bar, small([t("exports.rows", { rows: count(progress.rows_done) }),
+    return [line, bar, small([rowCount(progress.rows_done),
       progress.eta_seconds !== null && t("exports.left", { time: duration(progress.eta_seconds) }), again])];
   }
   if (status === "queued") {
     return [line, small([t("exports.since", { time: clock(job.created_at) }), again])];
   }
   const why = error ? [small([wordsOf(new Problem(error.status, error))], "fault")] : [];
-  return [line, small([moment(job.finished_at ?? job.created_at), result && t("exports.rows", { rows: count(result.rows) }),
+  return [line, small([moment(job.finished_at ?? job.created_at), result && rowCount(result.rows),
     result && bytes(result.bytes), again]), ...why];
 }
 

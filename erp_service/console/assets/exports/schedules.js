@@ -1,6 +1,6 @@
 // Exports that come by themselves: when each runs next, how it went last, and what can be changed.
 
-import { get, newKey, patch, post, put, remove } from "../core/api.js";
+import { get, patch, post, put, remove } from "../core/api.js";
 import { cadence, daysInWords } from "./cadence.js";
 import { h } from "../core/dom.js";
 import { moment, zone } from "../core/format.js";
@@ -10,7 +10,7 @@ import { requestForm, textField } from "./request.js";
 import { datasetName } from "./running.js";
 import { may } from "../shell.js";
 import { t } from "../core/texts.js";
-import { action, asked, card, field, heading, notice, select, sendingForm } from "../core/ui.js";
+import { action, card, field, heading, notice, select, sendingForm } from "../core/ui.js";
 
 const PATH = "/exports/schedules";
 const SECONDS = 15;
@@ -32,12 +32,10 @@ export async function view({ main, me, signal }) {
     }],
     [t(active ? "schedules.pause" : "schedules.resume"), async ({ id }) => list.put(await patch(`${PATH}/${id}`, { is_active: !active }))],
     [t("schedules.edit"), open],
-    [t("exports.delete"), async ({ id, spec }) => {
-      if (await asked(`${t("exports.delete")}: ${datasetName(spec.dataset)}`, t("schedules.delete.text"), t("exports.delete"))) {
-        await remove(`${PATH}/${id}`);
-        list.drop(id);
-      }
-    }],
+    [t("exports.delete"), async ({ id }) => {
+      await remove(`${PATH}/${id}`);
+      list.drop(id);
+    }, t("schedules.delete.text")],
   ];
 
   async function open(schedule) {
@@ -71,7 +69,6 @@ function form(schedule, datasets, signal, done) {
   const request = requestForm(datasets, { spec: schedule?.spec, prefix: "spec/", signal });
   const when = timing(schedule?.cron ?? "0 6 * * *", schedule?.timezone ?? zone());
   const conflict = h("div");
-  let sent = {};
   Object.assign(request.fields, when.fields, {
     updated_at: { control: conflict, say: (text) => conflict.replaceChildren(text ? notice("bad", t("schedules.conflict")) : "") },
   });
@@ -81,9 +78,7 @@ function form(schedule, datasets, signal, done) {
       // is refused if somebody has changed it meanwhile; a run changes no `updated_at`
       await put(`${PATH}/${schedule.id}`, { ...body, is_active: schedule.is_active, updated_at: schedule.updated_at });
     } else {
-      const text = JSON.stringify(body);
-      sent = sent.text === text ? sent : { text, key: newKey() };
-      await post(PATH, body, { key: sent.key });
+      await request.send(PATH, body);
     }
     await done();
   }, when.element, request.element, conflict);

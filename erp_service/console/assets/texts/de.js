@@ -247,6 +247,8 @@ export default {
   "exports.compression": "Komprimiert",
   "exports.zone": "Zeitzone",
   "exports.filter": "Filter",
+  "exports.rows.one": "{rows} Zeile",
+  "exports.rows.other": "{rows} Zeilen",
   "exports.yes": "Ja",
   "exports.about": "etwa {what}",
   "exports.submit": "Exportieren",

@@ -232,6 +232,8 @@ export default {
   "exports.compression": "Compressed",
   "exports.zone": "Time zone",
   "exports.filter": "Filters",
+  "exports.rows.one": "{rows} row",
+  "exports.rows.other": "{rows} rows",
   "exports.yes": "Yes",
   "exports.about": "about {what}",
   "exports.submit": "Export",
