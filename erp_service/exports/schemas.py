@@ -202,6 +202,7 @@ class DatasetFilter(Struct):
     name: Annotated[str, Meta(description="for `filter`")]
     type: Annotated[str, Meta(description="the type of its value")]
     description: Annotated[str, Meta(description="what it selects")]
+    choices: Annotated[list[str] | None, Meta(description="what a text must be one of; null if it can be any")]
 
 
 class FormatOut(Struct):

@@ -41,7 +41,7 @@ from erp_service.exports.storage.base import FileKey
 from erp_service.observability import tracing
 from erp_service.queue.jobs import cancel as cancel_queue_job
 from erp_service.queue.jobs import is_doing
-from erp_service.registry.datasets import kind_of
+from erp_service.registry.datasets import choices_of, kind_of
 from erp_service.timestamps import UTC_ZONE
 
 WAIT_SECONDS = 30
@@ -71,7 +71,9 @@ def catalogue(who: Principal) -> list[DatasetOut]:
             scope=dataset.scope,
             allowed=may_read(who, dataset),
             columns=[DatasetColumn(c.name, c.type, c.description) for c in dataset.columns],
-            filters=[DatasetFilter(f.name, kind_of(f.read), f.description) for f in dataset.filters],
+            filters=[
+                DatasetFilter(f.name, kind_of(f.read), f.description, choices_of(f.read)) for f in dataset.filters
+            ],
             sorts=[sort for name in dataset.sorts for sort in (name, f"-{name}")],
             formats=[known.name for known in formats if known.unavailable is None],
             compressions=["none", *COMPRESSIONS],

@@ -95,19 +95,28 @@ def a_time(value: FilterValue) -> datetime:
 _Time = Annotated[datetime, Meta(tz=True)]
 
 
-def one_of(*choices: str) -> Callable[[FilterValue], str]:
-    def read(value: FilterValue) -> str:
-        if value not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}")
+class OneOf(NamedTuple):
+    choices: tuple[str, ...]
+
+    def __call__(self, value: FilterValue) -> str:
+        if value not in self.choices:
+            raise ValueError(f"must be one of {', '.join(self.choices)}")
         return str(value)
 
-    return read
+
+def one_of(*choices: str) -> OneOf:
+    return OneOf(choices)
 
 
 def kind_of(read: Callable[[FilterValue], Any]) -> str:
     """The type of a filter's value, as the catalogue names it."""
     kinds: dict[Any, str] = {an_id: "integer", a_flag: "boolean", a_time: "timestamp"}
     return kinds.get(read, "text")
+
+
+def choices_of(read: Callable[[FilterValue], Any]) -> list[str] | None:
+    """What a filter of one of some texts can be; None for every other."""
+    return list(read.choices) if isinstance(read, OneOf) else None
 
 
 def deleted_filter(condition: str) -> Filter:

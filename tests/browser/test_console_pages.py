@@ -72,6 +72,8 @@ VIEWS = {
     "/audit/seals": "h1",
     "/webhooks": "h1",
     "/stock/counts": "datalist option",
+    "/exports": "[name=format]",
+    "/exports/schedules": "main .primary",
 }
 
 

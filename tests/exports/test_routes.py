@@ -74,6 +74,9 @@ async def test_catalogue_says_what_there_is_and_what_is_allowed(viewer: httpx.As
     ]["columns"]
     assert found["items"]["formats"] == ["csv", "jsonl", "xlsx", "parquet"]
     assert "-sku" in found["items"]["sorts"]
+    filters = {one["name"]: one for one in found["items"]["filters"]}
+    assert filters["status"]["choices"] == ["ACTIVE", "INACTIVE", "DISCONTINUED"]
+    assert filters["sku"]["choices"] is None
 
 
 async def test_dataset_of_a_higher_role_is_403(staff: httpx.AsyncClient) -> None:

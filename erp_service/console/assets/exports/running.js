@@ -1,80 +1,57 @@
-// Exports in motion: each one that has not ended is followed by its events, from whichever instance answers.
+// Exports: each one that has not ended is followed by its events, from whichever instance answers.
 
-import { follow, get, newKey, post } from "../core/api.js";
+import { follow, post, remove } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { bytes, clock, count, duration, moment } from "../core/format.js";
-import { wordsOf } from "../core/problem.js";
+import { liveList, offer } from "./live.js";
+import { Problem, wordsOf } from "../core/problem.js";
 import { may } from "../shell.js";
-import { t } from "../core/texts.js";
-import { empty, every, loading, notice } from "../core/ui.js";
+import { hasText, plural, t } from "../core/texts.js";
 
 const ENDED = new Set(["succeeded", "failed", "canceled", "expired"]);
-const SHOWN = 6;
 // a user may have a few streams at once, and another tab may want some of them
 const MOST_FOLLOWED = 3;
 const LIST_SECONDS = 10;
 
-export function exportList(me, signal) {
-  const place = h("div");
-  const rows = new Map();
+export function datasetName(name) {
+  return hasText(`dataset.${name}`) ? t(`dataset.${name}`) : name;
+}
+
+export function rowCount(rows) {
+  return plural("exports.rows", rows, { rows: count(rows) });
+}
+
+// The last few, with what is needed most; or the `whole` list, with all that can be done.
+export function exportList(me, signal, whole = false) {
   const followed = new Set();
+  const query = { limit: whole ? 20 : 6, mine: may(me, "ADMIN") ? "false" : undefined };
+  const list = liveList("/exports/jobs", query, {
+    none: t("exports.none"), seconds: LIST_SECONDS, whole, signal,
+    show(row, job) {
+      row.facts.replaceChildren(...parts(job), ...(whole ? further(job, me) : []));
+      offer(row, datasetName(job.dataset), offers(job));
+    },
+    keep: (id) => followed.has(id),
+    after: (jobs) => jobs.filter((job) => !ENDED.has(job.status)).forEach(watch),
+  });
 
-  async function load() {
-    const query = { limit: SHOWN, mine: may(me, "ADMIN") ? "false" : undefined };
-    return (await get("/exports/jobs", query, { signal })).items;
+  async function drop({ id }) {
+    await remove(`/exports/jobs/${id}`);
+    list.drop(id);
   }
 
-  function render(jobs) {
-    rows.clear();
-    for (const job of jobs) {
-      const row = h("li", { class: "export" }, h("div"), h("div", { class: "actions" }));
-      rows.set(job.id, row);
-      show(job);
-    }
-    jobs.filter((job) => !ENDED.has(job.status)).forEach(watch);
-    return jobs.length ? h("ul", { class: "plain" }, [...rows.values()]) : empty(t("exports.none"));
-  }
-
-  function show(job) {
-    const row = rows.get(job.id);
-    if (row) {
-      row.firstChild.replaceChildren(...parts(job));
-      offer(job, row);
-    }
-  }
-
-  // What can be done with it now: get the file, or stop it. A button that stays the same keeps the focus.
-  function offer(job, row) {
-    const [label, work] = job.links.download ? [t("exports.download"), download]
-      : job.links.cancel ? [t("exports.cancel"), cancel] : ["", null];
-    const place = row.lastChild;
-    if (place.textContent === label) {
-      return;
-    }
-    place.replaceChildren();
-    if (work === null) {
-      return;
-    }
-    const button = h("button", { type: "button", class: "small", "aria-label": `${label}: ${job.dataset}`, onclick: async () => {
-      button.disabled = true;
-      try {
-        await work(job);
-      } catch (error) {
-        row.firstChild.append(notice("bad", wordsOf(error)));
-      } finally {
-        button.disabled = false;
-      }
-    } }, label);
-    place.append(button);
+  function offers({ links, status }) {
+    const send = (what) => async ({ id }, key) => {
+      await post(`/exports/jobs/${id}/${what}`, undefined, { key });
+      await list.renew();
+    };
+    return [links.download && [t("exports.download"), download], links.cancel && [t("exports.cancel"), send("cancel")],
+      whole && links.retry && [t("exports.retry"), send("retry")], whole && ENDED.has(status) && [t("exports.delete"), drop, t("exports.delete.text")]].filter(Boolean);
   }
 
   // By an address that needs no token, since the browser itself fetches the file; it is valid for five minutes.
   async function download({ id }) {
     location.assign((await post(`/exports/jobs/${id}/download-url`, undefined, { signal })).url);
-  }
-
-  async function cancel({ id }) {
-    await post(`/exports/jobs/${id}/cancel`, undefined, { signal, key: newKey() });
   }
 
   async function watch({ id }) {
@@ -84,61 +61,50 @@ export function exportList(me, signal) {
     followed.add(id);
     let after;
     let ended = false;
-    try {
-      while (!ended && !signal.aborted) {
+    while (!ended && !signal.aborted) {
+      try {
         await follow(`/exports/jobs/${id}/events`, (_, job, position) => {
           after = position;
           ended = ENDED.has(job.status);
-          show(job);
+          list.put(job);
         }, { signal, after });
-        // the instance stops: another goes on from here
-        await new Promise((resolve) => { setTimeout(resolve, ended ? 0 : 1000); });
+      } catch (error) {
+        if (error instanceof Problem) {
+          // too many streams, or it was deleted: the list is read again in a moment
+          break;
+        }
       }
-    } catch {
-      // too many streams, or no answer: the list is read again in a moment, and says what is wrong if that fails
-    } finally {
-      followed.delete(id);
+      // the instance stops, or is gone: another goes on from here
+      await new Promise((resolve) => { setTimeout(resolve, ended ? 0 : 1000); });
     }
+    followed.delete(id);
   }
 
-  async function again() {
-    try {
-      const jobs = await load();
-      if (jobs.some(({ id }) => !rows.has(id)) || jobs.length !== rows.size) {
-        place.replaceChildren(render(jobs));
-      } else {
-        jobs.filter(({ id }) => !followed.has(id)).forEach(show);
-        jobs.filter((job) => !ENDED.has(job.status)).forEach(watch);
-      }
-    } catch (error) {
-      if (!signal.aborted) {
-        place.replaceChildren(notice("bad", wordsOf(error)));
-        rows.clear();
-      }
-    }
-  }
-
-  loading(place, load, render, { signal });
-  every(LIST_SECONDS, again, signal);
-  return place;
+  return list;
 }
 
+const small = (texts, kind) => h("small", { class: kind }, texts.filter(Boolean).join(" · "));
+
 function parts(job) {
-  const { progress, result } = job;
-  const running = job.status === "running" || job.status === "canceling";
-  const name = [h("strong", null, job.dataset), ` ${job.format.toUpperCase()}`];
-  const state = h("span", { class: `state ${job.status}` }, t(`export.${job.status}`));
-  const line = h("div", { class: "line" }, h("span", null, name), state);
-  if (running) {
-    const bar = h("progress", { max: 100, value: progress.percent ?? undefined, "aria-label": t("exports.progress", { dataset: job.dataset }) });
-    const rowsDone = t("exports.rows", { rows: count(progress.rows_done) });
-    const left = progress.eta_seconds === null ? "" : ` · ${t("exports.left", { time: duration(progress.eta_seconds) })}`;
-    return [line, bar, h("small", null, rowsDone + left)];
+  const { progress, result, error, status, attempt } = job;
+  const dataset = datasetName(job.dataset);
+  const line = h("div", { class: "line" }, h("span", null, h("strong", null, dataset), ` ${job.format.toUpperCase()}`),
+    h("span", { class: `state ${status}` }, t(`export.${status}`)));
+  const again = attempt > 1 && t("exports.attempt", { attempt });
+  if (status === "running" || status === "canceling") {
+    const bar = h("progress", { max: 100, value: progress.percent ?? undefined, "aria-label": t("exports.progress", { dataset }) });
+    return [line, bar, small([rowCount(progress.rows_done),
+      progress.eta_seconds !== null && t("exports.left", { time: duration(progress.eta_seconds) }), again])];
   }
-  if (job.status === "queued") {
-    return [line, h("small", null, t("exports.since", { time: clock(job.created_at) }))];
+  if (status === "queued") {
+    return [line, small([t("exports.since", { time: clock(job.created_at) }), again])];
   }
-  const size = result ? ` · ${t("exports.rows", { rows: count(result.rows) })} · ${bytes(result.bytes)}` : "";
-  const why = job.error ? ` · ${job.error.title}` : "";
-  return [line, h("small", null, moment(job.finished_at ?? job.created_at) + size + why)];
+  const why = error ? [small([wordsOf(new Problem(error.status, error))], "fault")] : [];
+  return [line, small([moment(job.finished_at ?? job.created_at), result && rowCount(result.rows),
+    result && bytes(result.bytes), again]), ...why];
+}
+
+function further({ filter = {}, status, expires_at: until, created_by: id }, me) {
+  const texts = Object.entries(filter).map(([name, value]) => `${name} ${/^\d{4}-.*T/.test(value) ? moment(value) : value}`);
+  return [small([...texts, status === "succeeded" && until && t("exports.expires", { time: moment(until) }), id !== me.id && t("exports.by", { id })])];
 }

@@ -17,7 +17,7 @@ export async function view({ main, me, signal }) {
   const load = () => get("/inventory/reports/summary", {}, { signal });
   main.append(heading(t("today")), figures,
     h("div", { class: "columns" },
-      card(t("exports"), exportList(me, signal)),
+      card(t("exports"), exportList(me, signal).element),
       may(me, "ADMIN") && card(t("cluster"), clusterLine(signal)) || ""));
   loading(figures, load, render, { signal });
   every(SECONDS, () => loading(figures, load, render, { signal, quiet: true }), signal);
