@@ -73,14 +73,6 @@ export async function get(path, query, options = {}) {
   return (await send("GET", path, { query, ...options })).json();
 }
 
-export async function getFile(path, { signal } = {}) {
-  return (await send("GET", path, { signal })).blob();
-}
-
-export async function postFile(path, file, options) {
-  return (await send("POST", path, { ...options, body: file })).json();
-}
-
 // With the `etag` that `read` gave, it is refused as "stale" if that has changed since.
 export async function put(path, body, { key, etag } = {}) {
   const headers = { ...(key && { "Idempotency-Key": key }), ...(etag && { "If-Match": etag }) };
@@ -114,6 +106,14 @@ export async function post(path, body, { key, signal } = {}) {
   const headers = key ? { "Idempotency-Key": key } : {};
   const answer = await send("POST", path, { body, headers, signal });
   return answer.status === 204 ? null : answer.json();
+}
+
+export async function getFile(path, { signal } = {}) {
+  return (await send("GET", path, { signal })).blob();
+}
+
+export async function postFile(path, file, options) {
+  return (await send("POST", path, { ...options, body: file })).json();
 }
 
 // Server-sent events with a token, which an EventSource cannot send. Calls `listener(event, data)`; ends when the
