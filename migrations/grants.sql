@@ -190,11 +190,6 @@ begin
       execute format('grant execute on function public.erp_password_hash(bigint) to %I', grantee);
     end if;
   end loop;
-  -- base backups connect as a role that may do nothing here but leave a record of their runs
-  if exists (select from pg_roles where rolname = 'erp_backup') and to_regclass('public.operation_runs') is not null then
-    grant usage on schema public to erp_backup;
-    grant select, insert, update on public.operation_runs to erp_backup;
-  end if;
   -- temporary tables are left to the owner
   if exists (
     select from pg_database where datname = current_database() and pg_has_role(datdba, 'usage')

@@ -26,7 +26,8 @@ Back up the database of erp_service, and prove that the backup can be read.
 The address comes from --database or ERP_MIGRATION_DATABASE_URL. With --recipients, files are encrypted by age, and
 the host that makes them cannot read them; by hand: age -d -i KEY database.dump.age | pg_restore -d erp
 A backup gets its name only when it is complete and was read back. Export files can be made again, and are left out
-by default. The result is one line of JSON on standard output.
+by default. The result is one line of JSON on standard output; dump and base also leave a record in the database, by
+ERP_BACKUP_RECORD_URL (also ..._FILE) if the role that takes the backup may not write there.
 
 exit status: 0 done, 1 failed and nothing was made, 2 wrong command line, 75 another backup is being taken
 """

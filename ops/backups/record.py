@@ -4,7 +4,7 @@ import socket
 from pathlib import Path
 
 from . import options
-from .programs import Failure, Server, run
+from .programs import Failure, Server, run, server_of
 
 _SECONDS = 60.0
 """Longer than it takes to find out that none of several hosts answers."""
@@ -35,13 +35,16 @@ def record(server: Server, kind: str, seconds: float, path: Path, size: int | No
     arguments = [argument for name, value in values.items() for argument in ("-v", f"{name}={value}")]
     try:
         arguments = ["-Xqw", "-v", "ON_ERROR_STOP=1", *arguments, "-f", "-"]
-        run(_leader(server), "psql", *arguments, stdin=_RECORD, seconds=_SECONDS)
+        run(_recorder(server), "psql", *arguments, stdin=_RECORD, seconds=_SECONDS)
     except (Failure, OSError) as exc:
         options.log(f"backup: no record of this run was left in the database: {exc}")
 
 
-def _leader(server: Server) -> Server:
-    """A backup may be taken from a standby, which takes no record: of several hosts, the one that leads."""
+def _recorder(server: Server) -> Server:
+    """By the address that is named for it, if one is. Of several hosts, the one that leads: a backup may be taken from
+    a standby, which takes no record. Raises Failure, OSError."""
+    if (address := options.variable("ERP_BACKUP_RECORD_URL")) is not None:
+        server = server_of(address, server.programs)
     if len(server.hosts) == 1:
         return server
     return server._replace(variables={**server.variables, "PGTARGETSESSIONATTRS": "primary"})

@@ -40,7 +40,7 @@ function figures(state) {
 }
 
 function workers(all) {
-  const columns = [[t("ops.worker"), ""], [t("ops.heartbeat"), "number"], [t("nav.jobs"), "number"], [t("status"), ""]];
+  const columns = [[t("ops.workers"), ""], [t("ops.heartbeat"), "number"], [t("nav.jobs"), "number"], [t("status"), ""]];
   return all.length === 0 ? empty(t("ops.noworkers")) : keyed(table(t("ops.workers"), columns, all.map((worker) => [
     [worker.host ?? "", h("small", null, ` #${worker.id}`)], t("ops.ago", { time: duration(worker.heartbeat_age) }), count(worker.running),
     !worker.holds_lock ? verdict(t("ops.gone"), true) : verdict(t(worker.draining ? "ops.draining" : "ops.alive"), worker.draining ? null : false),

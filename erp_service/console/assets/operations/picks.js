@@ -4,7 +4,7 @@ import { newKey, post } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { count } from "../core/format.js";
 import { Problem, wordsOf } from "../core/problem.js";
-import { plural, t } from "../core/texts.js";
+import { t } from "../core/texts.js";
 import { asked, notice, table } from "../core/ui.js";
 import { keyed } from "./patch.js";
 

@@ -645,7 +645,6 @@ export default {
   "ops.fine": "In Ordnung",
   "ops.instances": "Instanzen",
   "ops.workers": "Worker",
-  "ops.worker": "Worker",
   "ops.noworkers": "Kein Worker ist angemeldet.",
   "ops.heartbeat": "Lebenszeichen",
   "ops.alive": "läuft",

@@ -596,7 +596,6 @@ export default {
   "ops.fine": "Fine",
   "ops.instances": "Instances",
   "ops.workers": "Workers",
-  "ops.worker": "Worker",
   "ops.noworkers": "No worker is registered.",
   "ops.heartbeat": "Heartbeat",
   "ops.alive": "alive",
