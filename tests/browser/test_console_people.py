@@ -11,9 +11,11 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
+from zxingcpp import BarcodeFormat, BarcodeFormats, read_barcodes
 
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
+from erp_service.console.routes import ASSETS
 from erp_service.db.engine import Database
 from tests.acceptance.instances import Process
 from tests.auth.devices import Device, log_in
@@ -75,6 +77,34 @@ def set_date(page: ConsolePage, name: str, day: str) -> None:
 
 def choose(page: ConsolePage, name: str, value: str) -> None:
     Select(page.field(name)).select_by_value(value)
+
+
+def read_by_a_camera(page: ConsolePage, selector: str) -> str:
+    """What a reader finds in a drawing, as the page paints it."""
+    paint = """const [selector, side, done] = arguments
+    const image = new Image()
+    image.onload = () => {
+      const canvas = new OffscreenCanvas(side, side).getContext("2d")
+      canvas.drawImage(image, 0, 0, side, side)
+      done([...canvas.getImageData(0, 0, side, side).data].filter((_, index) => index % 4 === 0))
+    }
+    const drawn = new XMLSerializer().serializeToString(document.querySelector(selector))
+    image.src = `data:image/svg+xml,${encodeURIComponent(drawn)}`"""
+    side = 65 * 3
+    pixels = bytes(page.chrome.execute_async_script(paint, selector, side))
+    (found,) = read_barcodes(memoryview(pixels).cast("B", (side, side)), BarcodeFormats([BarcodeFormat.QRCode]))
+    return found.text
+
+
+def draw_codes(page: ConsolePage, url: str, *texts: str) -> None:
+    draw = """const [url, texts, done] = arguments
+    import(url).then(({ qrCode }) => done(texts.forEach((text, index) => {
+      const place = document.createElement("p")
+      place.className = `drawn-${index}`
+      place.append(qrCode(text, ""))
+      document.body.append(place)
+    })))"""
+    page.chrome.execute_async_script(draw, url, texts)
 
 
 async def test_a_new_person_signs_in_with_the_password_that_was_shown_once_and_changes_it(
@@ -266,6 +296,11 @@ async def test_ones_own_sign_in_elsewhere_is_ended_and_a_second_factor_is_set_up
         button(page, "Set up a second factor").click()
         page.one(".stack [autocomplete='current-password']:focus").send_keys(THEIR_PASSWORD, Keys.ENTER)
         device = Device(page.one(".secret").text.replace(" ", ""), [])
+        assert read_by_a_camera(page, ".qr") == page.one("a[href^='otpauth:']").get_attribute("href")
+        longest = "ß" + "a" * 211
+        draw_codes(page, f"{service.url}/console/assets/{ASSETS.named('sign-in/qr.js').served_as}", longest, "a" * 214)
+        assert read_by_a_camera(page, ".drawn-0 svg") == longest
+        assert not page.all(".drawn-1 svg"), "one byte too many"
         page.one("[autocomplete='one-time-code']").send_keys(device.code(0), Keys.ENTER)
         codes = [each.text for each in page.until(lambda: page.all(".codes li"))]
         button(page, "I have them. Go on").click()
