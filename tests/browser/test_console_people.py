@@ -11,7 +11,6 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
-from zxingcpp import BarcodeFormat, BarcodeFormats, read_barcodes
 
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
@@ -21,6 +20,7 @@ from tests.acceptance.instances import Process
 from tests.auth.devices import Device, log_in
 from tests.auth.people import PASSWORD as THEIR_PASSWORD
 from tests.auth.people import bearer
+from tests.browser.camera import draw_codes, read_by_a_camera
 from tests.browser.console_page import ConsolePage
 from tests.browser.people import EMAIL, PASSWORD
 from tests.browser.walking import person, walked
@@ -77,34 +77,6 @@ def set_date(page: ConsolePage, name: str, day: str) -> None:
 
 def choose(page: ConsolePage, name: str, value: str) -> None:
     Select(page.field(name)).select_by_value(value)
-
-
-def read_by_a_camera(page: ConsolePage, selector: str) -> str:
-    """What a reader finds in a drawing, as the page paints it."""
-    paint = """const [selector, side, done] = arguments
-    const image = new Image()
-    image.onload = () => {
-      const canvas = new OffscreenCanvas(side, side).getContext("2d")
-      canvas.drawImage(image, 0, 0, side, side)
-      done([...canvas.getImageData(0, 0, side, side).data].filter((_, index) => index % 4 === 0))
-    }
-    const drawn = new XMLSerializer().serializeToString(document.querySelector(selector))
-    image.src = `data:image/svg+xml,${encodeURIComponent(drawn)}`"""
-    side = 65 * 3
-    pixels = bytes(page.chrome.execute_async_script(paint, selector, side))
-    (found,) = read_barcodes(memoryview(pixels).cast("B", (side, side)), BarcodeFormats([BarcodeFormat.QRCode]))
-    return found.text
-
-
-def draw_codes(page: ConsolePage, url: str, *texts: str) -> None:
-    draw = """const [url, texts, done] = arguments
-    import(url).then(({ qrCode }) => done(texts.forEach((text, index) => {
-      const place = document.createElement("p")
-      place.className = `drawn-${index}`
-      place.append(qrCode(text, ""))
-      document.body.append(place)
-    })))"""
-    page.chrome.execute_async_script(draw, url, texts)
 
 
 async def test_a_new_person_signs_in_with_the_password_that_was_shown_once_and_changes_it(
