@@ -103,7 +103,6 @@ def _route(
 ) -> Register:
     idempotent = options.pop("idempotent", method is litestar.post and role is not PUBLIC)
     signed = options.pop("signed", False)
-    any_query = options.pop("any_query", False)
     while_password_expired = options.pop("while_password_expired", False)
     without_second_factor = options.pop("without_second_factor", False)
     sent = {
@@ -140,7 +139,6 @@ def _route(
                 "scope": scope,
                 "idempotent": idempotent,
                 "signed": signed,
-                "any_query": any_query,
                 "without_primary": _without_primary(method, options),
                 "while_password_expired": while_password_expired,
                 "without_second_factor": without_second_factor,

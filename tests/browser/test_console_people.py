@@ -14,11 +14,13 @@ from selenium.webdriver.support.select import Select
 
 from erp_service.access.roles import Role
 from erp_service.access.scopes import Scope
+from erp_service.console.routes import ASSETS
 from erp_service.db.engine import Database
 from tests.acceptance.instances import Process
 from tests.auth.devices import Device, log_in
 from tests.auth.people import PASSWORD as THEIR_PASSWORD
 from tests.auth.people import bearer
+from tests.browser.camera import draw_codes, read_by_a_camera
 from tests.browser.console_page import ConsolePage
 from tests.browser.people import EMAIL, PASSWORD
 from tests.browser.walking import person, walked
@@ -266,6 +268,11 @@ async def test_ones_own_sign_in_elsewhere_is_ended_and_a_second_factor_is_set_up
         button(page, "Set up a second factor").click()
         page.one(".stack [autocomplete='current-password']:focus").send_keys(THEIR_PASSWORD, Keys.ENTER)
         device = Device(page.one(".secret").text.replace(" ", ""), [])
+        assert read_by_a_camera(page, ".qr") == page.one("a[href^='otpauth:']").get_attribute("href")
+        longest = "ß" + "a" * 211
+        draw_codes(page, f"{service.url}/console/assets/{ASSETS.named('sign-in/qr.js').served_as}", longest, "a" * 214)
+        assert read_by_a_camera(page, ".drawn-0 svg") == longest
+        assert not page.all(".drawn-1 svg"), "one byte too many"
         page.one("[autocomplete='one-time-code']").send_keys(device.code(0), Keys.ENTER)
         codes = [each.text for each in page.until(lambda: page.all(".codes li"))]
         button(page, "I have them. Go on").click()

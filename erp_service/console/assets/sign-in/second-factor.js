@@ -3,6 +3,7 @@
 import { post } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { wordsOf } from "../core/problem.js";
+import { qrCode } from "./qr.js";
 import { signOut } from "../core/session.js";
 import { preferences } from "../shell.js";
 import { t } from "../core/texts.js";
@@ -34,9 +35,10 @@ export function enrol(place, done, words, fields = { password: passwordField() }
 
 function askCode(place, done, { secret, uri }) {
   const shown = h("code", { class: "secret" }, secret.replace(/(.{4})(?=.)/g, "$1 "));
+  const code = qrCode(uri, t("account.scan"));
   step(place, { code: codeField(t("factor.code")) }, t("factor.confirm"), async (body) => {
     showCodes(place, done, (await post(`${TOTP}/confirm`, body)).recovery_codes);
-  }, h("p", null, t("factor.secret")), shown, h("p", null, h("a", { href: uri }, t("factor.link"))));
+  }, code && [h("p", null, t("account.scan")), code], h("p", null, t("factor.secret")), shown, h("p", null, h("a", { href: uri }, t("factor.link"))));
 }
 
 export function showCodes(place, done, codes) {

@@ -433,6 +433,7 @@ export default {
   "account.none": "Zum Anmelden genügt Ihr Passwort allein.",
   "account.factor": "In Kraft seit {when}. Noch {left} Wiederherstellungscodes.",
   "account.begin": "Eine App zeigt alle 30 Sekunden einen neuen Code. Alle anderen Anmeldungen enden.",
+  "account.scan": "Scannen Sie das mit Ihrer App.",
   "account.codes": "Neue Wiederherstellungscodes",
   "account.codes.why": "Die alten gelten dann nicht mehr.",
   "account.replace": "Anderes Gerät verwenden",

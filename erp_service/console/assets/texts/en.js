@@ -397,6 +397,7 @@ export default {
   "account.none": "Your password alone is enough to sign in.",
   "account.factor": "In force since {when}. Recovery codes left: {left}.",
   "account.begin": "An app shows a new code every 30 seconds. All your other sign-ins end.",
+  "account.scan": "Scan this with your app.",
   "account.codes": "New recovery codes",
   "account.codes.why": "The old ones are worthless from then on.",
   "account.replace": "Use another device",
