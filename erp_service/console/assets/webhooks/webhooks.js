@@ -64,7 +64,7 @@ export function webhookForm(types, webhook, label, work, ...more) {
   const text = (name) => h("input", { name, value: webhook[name] ?? "", autocomplete: "off", spellcheck: "false" });
   const tick = (name, words, checked) => h("label", null, h("input", { type: "checkbox", name, checked }), words);
   const all = tick("all", t("hook.everything"), webhook.types === null);
-  const kinds = [...new Set(types.map((name) => name.split(".")[0]))];
+  const kinds = [...new Set(types.map((name) => name.split(".")[0]))].sort((a, b) => wordsOf(a).localeCompare(wordsOf(b)));
   const some = h("div", { class: "types" }, kinds.map((kind) => h("fieldset", null, h("legend", null, wordsOf(kind)),
     types.filter((name) => name.startsWith(`${kind}.`)).map((name) => tick(name, wordOf(name.split(".")[1]), webhook.types?.includes(name))))));
   const show = () => { some.hidden = all.firstChild.checked; };
