@@ -3,6 +3,7 @@
 All SQL in a dataset is constant and holds no `$` and no line break: COPY takes no parameters."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -95,7 +96,10 @@ def a_time(value: FilterValue) -> datetime:
 _Time = Annotated[datetime, Meta(tz=True)]
 
 
-class OneOf(NamedTuple):
+@dataclass(frozen=True)
+class OneOf:
+    """Reads one of some texts."""
+
     choices: tuple[str, ...]
 
     def __call__(self, value: FilterValue) -> str:

@@ -176,6 +176,14 @@ async def test_the_search_asks_once_a_pause_and_shows_no_older_answer_over_a_new
         page.one("#search").clear()
         page.one("#search").send_keys(BARCODE, Keys.ENTER)
         page.heading(NAME)
+        assert "To reorder" in page.one("dl.figures").text
+        # a location is taken where an item is expected, without a click before it
+        page.open("/stock")
+        page.heading("Stock")
+        page.one("h1").click()
+        page.scan(SHOP)
+        page.until_text(f"{SHOP} · Shop floor")
+        assert any(row.startswith(SKU) for row in rows(page))
 
     await walked(browser, service.url, tmp_path, walk)
 

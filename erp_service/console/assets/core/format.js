@@ -90,10 +90,19 @@ export function count(number) {
   return maker(Intl.NumberFormat, {}).format(number);
 }
 
+function decimalSign() {
+  return maker(Intl.NumberFormat, {}).formatToParts(1.5).find((part) => part.type === "decimal").value;
+}
+
+// As somebody would type what the API has written.
+export function asTyped(text) {
+  return text.replace(".", decimalSign());
+}
+
 // What somebody has typed, as the API reads it; null if it is no number, or might be read in two ways: "1.500" is 1500
 // in one language and 1.5 in another.
 export function typedDecimal(text) {
-  const point = maker(Intl.NumberFormat, {}).formatToParts(1.5).find((part) => part.type === "decimal").value;
+  const point = decimalSign();
   const plain = text.trim().replace(/^\+/, "").replace("−", "-");
   if (!/^-?\d+([.,]\d+)?$/.test(plain)) {
     return null;

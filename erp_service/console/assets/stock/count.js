@@ -125,8 +125,9 @@ function lists(first, { path, me, query, signal, entry, again }) {
       return;
     }
     const count = await get(path, {}, { signal }).catch(() => room.count);
-    if (count.status !== "OPEN" && !signal.aborted) {
-      again();
+    if (count.status !== "OPEN") {
+      // what is half typed stays to be seen: saving it says that the count has ended
+      signal.aborted || entry.isFilled() || again();
     } else if (count.version !== room.count.version || count.moved !== room.count.moved) {
       draw({ quiet: true });
     }

@@ -2,15 +2,15 @@
 
 import { get, newKey, read } from "../core/api.js";
 import { announce, h } from "../core/dom.js";
-import { decimal, moment, sum, typedDecimal, unpacked } from "../core/format.js";
+import { asTyped, decimal, moment, sum, typedDecimal, unpacked } from "../core/format.js";
 import { t } from "../core/texts.js";
 import { card, notice, table } from "../core/ui.js";
 import { itemEntry, itemFields } from "./item-entry.js";
 import { send, unanswered } from "./pending.js";
 import { found } from "./scan.js";
 
-const PENDING = "count";
-const MOST_TRIES = 20;
+const MOST_TRIES = 10;
+const PAUSE_MILLISECONDS = 30;
 const SHOWN = 8;
 
 // `path` is that of the count. `elsewhere` gets a location that was scanned; `changed` is called when a line was saved.
@@ -119,13 +119,14 @@ export function counting(path, { me, signal, elsewhere, changed }) {
       const next = sent ?? { key: newKey(), path: `${path}/lines`, etag, body: { lines: [{ sku, counted }] },
         line: { sku, name, unit, amount, replaces: whole, seen: before } };
       try {
-        await send(PENDING, next, me, said, signal, `${name}: ${decimal(amount)} ${unit}`);
+        await send(path, next, me, said, signal, `${name}: ${decimal(amount)} ${unit}`);
         return next.body;
       } catch (error) {
         if (error.slug !== "stale" || tries === MOST_TRIES) {
           throw error;
         }
         sent = null;
+        await new Promise((resolve) => { setTimeout(resolve, PAUSE_MILLISECONDS * tries); });
       }
     }
   }
@@ -134,7 +135,7 @@ export function counting(path, { me, signal, elsewhere, changed }) {
     freeze(false);
     const { item } = await entry.ask(() => found(sku, false, signal));
     await entry.set(item);
-    quantity.value = decimal(amount, { useGrouping: false });
+    quantity.value = asTyped(amount);
     fields.quantity.say(line ? t("count.meanwhile", wordsOf(line)) : t("count.taken"));
     quantity.focus();
     quantity.select();
@@ -157,6 +158,7 @@ export function counting(path, { me, signal, elsewhere, changed }) {
   return {
     form,
     during: entry.during,
+    isFilled: () => fields.item.control.value !== "",
     // An item to count again, from what is there already.
     again(sku) {
       fields.item.control.value = sku;
@@ -170,8 +172,8 @@ export function counting(path, { me, signal, elsewhere, changed }) {
     },
     begin() {
       fields.item.control.focus();
-      const sent = unanswered(PENDING, me);
-      if (sent?.path === `${path}/lines`) {
+      const sent = unanswered(path, me);
+      if (sent) {
         entry.during(() => entry.guarded(() => save(sent.line, sent)));
       }
     },

@@ -1,7 +1,7 @@
 // An item and its quantity, scanned and typed: the same wherever something is posted or counted.
 
 import { announce, h } from "../core/dom.js";
-import { sum, typedDecimal } from "../core/format.js";
+import { asTyped, sum, typedDecimal } from "../core/format.js";
 import { wordsOf } from "../core/problem.js";
 import { t } from "../core/texts.js";
 import { field, notice } from "../core/ui.js";
@@ -144,7 +144,7 @@ export function itemEntry(form, fields, { said, signal, home, enter, goOn, onPla
 
   function askOnceMore(before, times) {
     const number = before.trim() === "" ? "1" : typedDecimal(before);
-    const all = number === null ? before : sum(number, (number.startsWith("-") ? "-" : "") + times);
+    const all = number === null ? before : asTyped(sum(number, (number.startsWith("-") ? "-" : "") + times));
     const answer = (label, text, kind) => h("button", { type: "button", class: kind, onclick: () => {
       clear();
       quantity.value = text;

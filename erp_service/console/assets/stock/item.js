@@ -4,7 +4,7 @@ import { get, post } from "../core/api.js";
 import { stepChart } from "../core/chart.js";
 import { h } from "../core/dom.js";
 import { entryTable } from "./entries.js";
-import { day, decimal, moment, money } from "../core/format.js";
+import { day, decimal, moment, money, sum } from "../core/format.js";
 import { address, may } from "../shell.js";
 import { t } from "../core/texts.js";
 import { card, empty, heading, loading, table } from "../core/ui.js";
@@ -24,7 +24,7 @@ export async function view({ main, me, params: [id], signal }) {
     ]);
     return { item, stock: stock.items, total: all.items[0] };
   }, ({ item, stock, total }) => [
-    head(item, me), facts(item), figures(total),
+    head(item, me), facts(item), figures(total, item),
     h("div", { class: "columns" },
       h("div", { class: "stack" }, card(t("locations"), locations(stock)),
         may(me, "STAFF") ? card(t("reservations"), reservations(own, signal)) : ""),
@@ -41,12 +41,14 @@ function head(item, me) {
 }
 
 // Over all locations.
-function figures(total) {
+function figures(total, { reorder_point: least }) {
   if (total === undefined) {
     return "";
   }
   const { on_hand: onHand, available, value, unit_value: unitValue, unit, currency } = total;
-  const each = [[t("onhand"), `${decimal(onHand)} ${unit}`], [t("available"), `${decimal(available ?? onHand)} ${unit}`],
+  const isLow = least !== null && /^(-|0$)/.test(sum(available ?? onHand, `-${least}`));
+  const each = [[t("onhand"), `${decimal(onHand)} ${unit}`],
+    [t("available"), [`${decimal(available ?? onHand)} ${unit}`, isLow && h("small", { class: "worry" }, ` ${t("low")}`)]],
     [t("value"), money(value, currency, { most: 2 })], [t("unitvalue"), unitValue === null ? "–" : money(unitValue, currency, { most: 4 })]];
   return h("dl", { class: "figures" }, each.map(([name, text]) => h("div", null, h("dt", null, name), h("dd", null, text))));
 }
@@ -59,7 +61,8 @@ function facts(item) {
     ...item.units.map((pack) => [t("pack"), t("pack.is", { pack: pack.unit, unit: item.unit,
       quantity: pack.denominator === 1 ? decimal(String(pack.numerator)) : `${pack.numerator}/${pack.denominator}` })]),
   ].filter(Boolean);
-  return h("dl", { class: "facts-of" }, facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+  return [h("dl", { class: "facts-of" }, facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value)))),
+    item.description ? h("p", null, item.description) : ""];
 }
 
 function locations(stock) {

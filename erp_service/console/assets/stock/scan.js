@@ -130,7 +130,7 @@ export function keysOf(form, { enter, home, signal }) {
     const { key, target } = event;
     const printable = key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey;
     const takesText = target.matches("input:not([type=checkbox]), select, textarea");
-    if (isElsewhere(target) || target.closest("dialog") || event.isComposing || !(busy || form.isConnected)) {
+    if (isElsewhere(target) || target.closest("dialog") || (takesText && !form.contains(target)) || event.isComposing || !(busy || form.isConnected)) {
       return;
     }
     if (busy > 0 && (printable || key === "Enter") && !(key === "Enter" && target.matches("button, a") && /(^|\n)$/.test(waiting))) {

@@ -3,13 +3,16 @@
 import { get, post } from "../core/api.js";
 import { announce, h } from "../core/dom.js";
 import { decimal } from "../core/format.js";
+import { pages } from "../core/pages.js";
 import { wordsOf } from "../core/problem.js";
+import { found } from "./scan.js";
 import { address } from "../shell.js";
 import { plural, t } from "../core/texts.js";
 import { empty, heading, notice, table } from "../core/ui.js";
 
 const PAUSE_MILLISECONDS = 200;
 const SHOWN = 50;
+const STOCK = "/inventory/stock/current";
 
 export async function view({ main, query, signal, navigate }) {
   const input = h("input", { type: "search", id: "search", value: query.get("q") ?? "", autocomplete: "off",
@@ -77,6 +80,18 @@ export async function view({ main, query, signal, navigate }) {
     }
   }
 
+  // A location that was scanned: what lies there.
+  async function atPlace({ code, name }) {
+    const query = { location: code, include_zero: false, limit: SHOWN };
+    const page = await get(STOCK, query, { signal });
+    const columns = [[t("sku"), ""], [t("name"), "wide"], [t("onhand"), "number"], [t("available"), "number"], [t("unit"), ""]];
+    results.replaceChildren(h("h2", null, `${code} · ${name}`), page.items.length === 0 ? empty(t("search.empty"))
+      : pages(STOCK, page, { ...query, signal }, (levels) => table(code, columns, levels.map((level) => [
+        h("a", { href: address(`/stock/items/${level.item_id}`) }, level.sku), level.name, decimal(level.on_hand),
+        decimal(level.available ?? level.on_hand), level.unit]))));
+    announce(name);
+  }
+
   // A scanner types a whole code and presses Enter: that leads to the one item that has it.
   async function enter(event) {
     event.preventDefault();
@@ -85,10 +100,17 @@ export async function view({ main, query, signal, navigate }) {
     if (!words) {
       return;
     }
+    // the next scan replaces this one
+    input.select();
     try {
-      const { items } = await post("/inventory/items/lookup", { skus: [words], barcodes: [words] }, { signal });
-      if (items.length === 1) {
-        navigate(`/stock/items/${items[0].id}`);
+      const { item, place } = await found(words, false, signal);
+      if (item) {
+        navigate(`/stock/items/${item.id}`);
+        return;
+      }
+      if (place) {
+        newest?.abort();
+        await atPlace(place);
         return;
       }
     } catch (error) {
@@ -116,6 +138,13 @@ export async function view({ main, query, signal, navigate }) {
       stops[at + step].focus();
     }
   });
+  // a scan needs no click before it
+  addEventListener("keydown", ({ key, target, ctrlKey, metaKey, altKey }) => {
+    if (key.length === 1 && key !== " " && !ctrlKey && !metaKey && !altKey && (target === document.body || target.matches("main a, main h1"))) {
+      input.focus();
+      input.select();
+    }
+  }, { signal });
   main.append(heading(t("nav.stock")),
     h("form", { role: "search", onsubmit: enter }, h("label", { for: "search" }, t("search.label")), input), results);
   input.focus();
