@@ -104,7 +104,8 @@ function parts(job) {
     result && bytes(result.bytes), again]), ...why];
 }
 
-function further({ filter = {}, status, expires_at: until, created_by: id }, me) {
+function further({ id, filter = {}, status, expires_at: until, created_by: owner }, me) {
   const texts = Object.entries(filter).map(([name, value]) => `${name} ${/^\d{4}-.*T/.test(value) ? moment(value) : value}`);
-  return [small([...texts, status === "succeeded" && until && t("exports.expires", { time: moment(until) }), id !== me.id && t("exports.by", { id })])];
+  return [small([...texts, status === "succeeded" && until && t("exports.expires", { time: moment(until) }), status === "failed" && id,
+    owner !== me.id && t("exports.by", { id: owner })])];
 }

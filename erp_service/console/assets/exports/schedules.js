@@ -38,9 +38,12 @@ export async function view({ main, me, signal }) {
     }, t("schedules.delete.text")],
   ];
 
-  async function open(schedule) {
-    const { items } = await get("/exports/datasets", {}, { signal });
-    const close = () => place.replaceChildren();
+  async function open(row) {
+    const [{ items }, schedule] = await Promise.all([get("/exports/datasets", {}, { signal }), row && get(`${PATH}/${row.id}`, {}, { signal })]);
+    const close = () => {
+      place.replaceChildren();
+      main.querySelector("h1").focus();
+    };
     const made = form(schedule, items.filter(({ allowed }) => allowed), signal, async () => {
       close();
       await list.renew();
