@@ -103,13 +103,12 @@ def _route(
 ) -> Register:
     idempotent = options.pop("idempotent", method is litestar.post and role is not PUBLIC)
     signed = options.pop("signed", False)
-    any_query = options.pop("any_query", False)
     while_password_expired = options.pop("while_password_expired", False)
     without_second_factor = options.pop("without_second_factor", False)
-    small = BODY_BEFORE_SIGN_IN if role is PUBLIC else SMALL_BODY
-    body = {
-        "body_limit": None if options.pop("lines", False) else small,
+    sent = {
+        "body_limit": None if options.pop("lines", False) else BODY_BEFORE_SIGN_IN if role is PUBLIC else SMALL_BODY,
         "streams_body": options.pop("streams_body", False),
+        "any_query": options.pop("any_query", False),
     }
     operation_name = options.pop("operation_id", None)
     example, headers = options.pop("example", None), options.pop("headers", {})
@@ -140,12 +139,11 @@ def _route(
                 "scope": scope,
                 "idempotent": idempotent,
                 "signed": signed,
-                "any_query": any_query,
                 "without_primary": _without_primary(method, options),
                 "while_password_expired": while_password_expired,
                 "without_second_factor": without_second_factor,
                 declaration.KEY: Declaration(kinds, example, headers),
-                **body,
+                **sent,
             },
             operation_id=declaration.operation_id(operation_name or handler.__name__),
             security=_security(role, scope, signed=signed),
