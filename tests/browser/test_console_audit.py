@@ -74,6 +74,11 @@ async def test_a_change_is_seen_side_by_side_and_the_filter_survives_a_reload(
         page.until(lambda: cells(page) == {"name": [item["name"], "House espresso"]})
         page.one(f".entry[open] a[href$='/stock/items/{item['id']}']").click()
         page.heading("House espresso")
+        # from and to are times of the viewer; a filter that is refused says so at its field
+        page.open("/audit?from=2000-01-01T00:00&to=2000-01-02T00:00")
+        page.until_text("Nothing here yet.")
+        page.open("/audit?from=2000-01-02T00:00&to=2000-01-01T00:00")
+        page.until(lambda: page.all("form.filters .fault:not(:empty)"))
 
     await walked(browser, service.url, tmp_path, walk)
 

@@ -10,12 +10,11 @@ import { empty, every, field, heading, loading, select } from "../core/ui.js";
 
 const LIMIT = 50;
 const SECONDS = 5;
-const TIMES = ["from", "to"];
 
 export async function view({ main, query, signal, navigate }) {
   const place = h("div", { class: "stack" });
   main.append(heading(t("nav.audit")), place);
-  await loading(place, async () => Promise.all([get("/users", { limit: 500 }, { signal }), get("/events/types", {}, { signal })]), ([users, types]) => {
+  await loading(place, () => Promise.all([get("/users", { limit: 500 }, { signal }), get("/events/types", {}, { signal })]), ([users, types]) => {
     const people = new Map(users.items.map(({ id, full_name: name }) => [id, name]));
     const fields = makeFields(query, people, types.items.map(({ name }) => name));
     const list = h("div");
@@ -26,19 +25,25 @@ export async function view({ main, query, signal, navigate }) {
 
 function makeFields(query, people, types) {
   const given = (name) => query.get(name) ?? "";
-  const text = (name, options = [], type = "text") => {
-    const list = h("datalist", { id: newId("list") }, options.map((value) => h("option", { value })));
-    const control = h("input", { type, name, value: given(name), list: options.length > 0 && list.id, autocomplete: "off", spellcheck: "false" });
-    control.append(list);
-    return control;
+  const text = (label, name, type = "text") => field(label, h("input", { type, name, value: given(name), autocomplete: "off", spellcheck: "false" }));
+  const offering = (label, name, offered) => {
+    const made = text(label, name);
+    const list = h("datalist", { id: newId("offered") }, offered.map((value) => h("option", { value })));
+    made.control.setAttribute("list", list.id);
+    made.element.append(list);
+    return made;
   };
-  const kinds = [...new Set(types.map((name) => name.split(".")[0]))];
   const user = given("user_id");
   const who = [["", t("all")], ...[...people].map(([id, name]) => [String(id), name]), ...people.has(Number(user)) || !user ? [] : [[user, user]]];
-  return Object.fromEntries([["user_id", t("audit.who"), select("user_id", who, user)], ["action", t("audit.action"), text("action", types)],
-    ["entity", t("audit.object"), text("entity", kinds)], ["entity_id", t("audit.id"), text("entity_id")],
-    ...TIMES.map((name) => [name, t(name), text(name, [], "datetime-local")]),
-    ["request_id", t("audit.request"), text("request_id")]].map(([name, label, control]) => [name, field(label, control)]));
+  return {
+    user_id: field(t("audit.who"), select("user_id", who, user)),
+    action: offering(t("audit.action"), "action", types),
+    entity: offering(t("audit.object"), "entity", [...new Set(types.map((name) => name.split(".")[0]))]),
+    entity_id: text(t("audit.id"), "entity_id"),
+    from: text(t("from"), "from", "datetime-local"),
+    to: text(t("to"), "to", "datetime-local"),
+    request_id: text(t("audit.request"), "request_id"),
+  };
 }
 
 const valuesOf = (fields) => Object.entries(fields).map(([name, { control }]) => [name, control.value.trim()]).filter(([, value]) => value);
@@ -51,7 +56,7 @@ function form(fields, navigate) {
 }
 
 async function entries(place, fields, people, signal, navigate) {
-  const filter = Object.fromEntries(valuesOf(fields).map(([name, value]) => [name, TIMES.includes(name) ? new Date(value).toISOString() : value]));
+  const filter = Object.fromEntries(valuesOf(fields).map(([name, value]) => [name, name === "from" || name === "to" ? new Date(value).toISOString() : value]));
   const load = (limit) => get("/audit", { ...filter, limit }, { signal });
   await loading(place, () => load(LIMIT).catch((error) => {
     // each at the field that it names
@@ -62,6 +67,9 @@ async function entries(place, fields, people, signal, navigate) {
   }), (first) => {
     const button = h("button", { type: "button", class: "primary", hidden: true, onclick: () => navigate(`/audit${location.search}`, { replace: true }) });
     const known = new Set(first.items.map(({ id }) => id));
+    // those that are open stay so when more are shown
+    const drawn = new Map();
+    const draw = (each) => drawn.get(each.id) ?? drawn.set(each.id, entryOf(each, people)).get(each.id);
     every(SECONDS, async () => {
       const isNew = ({ id }) => !known.has(id);
       // without an answer the next look may have one
@@ -73,6 +81,6 @@ async function entries(place, fields, people, signal, navigate) {
       }
     }, signal);
     return [h("div", { role: "status" }, button), first.items.length === 0 ? empty(t("audit.none"))
-      : pages("/audit", first, { ...filter, limit: LIMIT, signal }, (items) => h("div", { class: "entries" }, items.map((each) => entryOf(each, people))))];
+      : pages("/audit", first, { ...filter, limit: LIMIT, signal }, (items) => h("div", { class: "entries" }, items.map(draw)))];
   }, { signal });
 }

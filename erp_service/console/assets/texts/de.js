@@ -636,6 +636,7 @@ export default {
   "audit.new": "{count} neue",
   "audit.copy": "Kopieren",
   "audit.copied": "Kopiert",
+  "audit.marked": "Markiert: Strg+C drücken",
   "seals.what": "Jeder Eintrag des Protokolls und des Journals wird binnen einer Sekunde versiegelt: Sein Fingerabdruck wird an das Siegel davor gekettet. Wird einer später geändert, entfernt oder eingeschoben, reißt die Kette dort, und erp verify sagt, wo.",
   "seals.head": "Der Kopf der Kette",
   "seals.why": "In dieser Zeile stecken alle Siegel bis jetzt. Verwahren Sie sie, wo niemand sie ändern kann, der die Datenbank ändern kann: beim Steuerbüro oder auf Papier.",

@@ -528,6 +528,7 @@ export default {
   "audit.new": "{count} new",
   "audit.copy": "Copy",
   "audit.copied": "Copied",
+  "audit.marked": "Marked: press Ctrl+C",
   "seals.what": "Each entry of the audit trail and of the ledger is sealed within a second: its fingerprint is chained to the seal before it. If one is later changed, removed or slipped in, the chain breaks there, and erp verify says where.",
   "seals.head": "The head of the chain",
   "seals.why": "All seals so far are in this line. Keep it where nobody who can change the database can change it: with your accountant, or on paper.",

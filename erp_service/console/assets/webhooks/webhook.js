@@ -135,6 +135,7 @@ function deliveries(one, from) {
   const path = `${one.path}/deliveries`;
   const query = { limit: LIMIT, signal: one.signal };
   const load = () => get(path, { limit: LIMIT }, { signal: one.signal });
+  const box = () => place.querySelector(".scroll");
   let newest;
   const render = (first) => {
     newest = first.items[0]?.id;
@@ -143,7 +144,13 @@ function deliveries(one, from) {
   one.listeners.push(async () => {
     const first = await load().catch(() => null);
     if (first && first.items[0]?.id !== newest && place.querySelectorAll("tbody tr").length <= LIMIT && !place.querySelector("button:focus")) {
+      const focused = box() === document.activeElement;
+      const left = box()?.scrollLeft ?? 0;
       place.replaceChildren(render(first));
+      box().scrollLeft = left;
+      if (focused) {
+        box().focus({ preventScroll: true });
+      }
     }
   });
   loading(place, load, render, { signal: one.signal });
