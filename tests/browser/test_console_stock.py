@@ -12,11 +12,11 @@ from tests.browser.people import EMAIL, PASSWORD
 from tests.browser.walking import walked
 
 SKU, NAME = "BEAN-ESP-1K", "Coffee beans, house espresso, 1 kg"
-BARCODE = "2000000000015"
+BARCODE, OTHER_BARCODE = "2000000000015", "2000000000022"
 PLACE, SHOP = "MAIN-A-01", "SHOP-FLOOR"
 
 
-async def test_a_scanner_alone_books_several_items_into_one_location(
+async def test_a_scanner_alone_books_several_items_into_one_location_however_fast_it_is(
     service: Process, browser: Chrome, owner: asyncpg.Connection, tmp_path: Path
 ) -> None:
     def walk(page: ConsolePage) -> None:
@@ -55,9 +55,28 @@ async def test_a_scanner_alone_books_several_items_into_one_location(
         page.until_focused("unit_cost")
         page.scan("")
         page.until(lambda: len(page.all("main table tbody tr")) == 2)
+        without_a_pause(page)
 
     await walked(browser, service.url, tmp_path, walk)
     assert await entries(owner, "DELIVERY-7") == [("IN", "4"), ("IN", "2")]
+    statement = (
+        "select i.sku, trim_scale(e.quantity)::text from stock_ledger e join items i on i.id = e.item_id"
+        " where e.reference_no = 'FAST' order by e.id"
+    )
+    assert [tuple(row) for row in await owner.fetch(statement)] == [(SKU, "-1"), ("BEAN-FIL-1K", "-2")]
+
+
+def without_a_pause(page: ConsolePage) -> None:
+    """A location and two items before the answer to any of them has come."""
+    page.open("/stock/post/out")
+    page.heading("Issue")
+    page.field("reference_no").send_keys("FAST")
+    page.field("location").click()
+    page.scan(f"{PLACE}{Keys.ENTER}{BARCODE}{Keys.ENTER}{OTHER_BARCODE}")
+    page.until_text("comes next")
+    assert [page.field(name).get_attribute("value") for name in ("item", "quantity")] == [SKU, ""]
+    page.scan(f"1{Keys.ENTER}2")
+    page.until(lambda: len(page.all("main table tbody tr")) == 2)
 
 
 async def test_a_double_click_and_a_lost_answer_book_once(
