@@ -83,16 +83,21 @@ export function exportList(me, signal, whole = false) {
   return list;
 }
 
-const small = (texts, kind) => h("small", { class: kind }, texts.filter(Boolean).join(" · "));
+export function small(texts, kind) {
+  return h("small", { class: kind }, texts.filter(Boolean).join(" · "));
+}
+
+export function headline({ dataset, format }, state, words) {
+  return h("div", { class: "line" }, h("span", null, h("strong", null, datasetName(dataset)), ` ${format.toUpperCase()}`),
+    h("span", { class: `state ${state}` }, words));
+}
 
 function parts(job) {
   const { progress, result, error, status, attempt } = job;
-  const dataset = datasetName(job.dataset);
-  const line = h("div", { class: "line" }, h("span", null, h("strong", null, dataset), ` ${job.format.toUpperCase()}`),
-    h("span", { class: `state ${status}` }, t(`export.${status}`)));
+  const line = headline(job, status, t(`export.${status}`));
   const again = attempt > 1 && t("exports.attempt", { attempt });
   if (status === "running" || status === "canceling") {
-    const bar = h("progress", { max: 100, value: progress.percent ?? undefined, "aria-label": t("exports.progress", { dataset }) });
+    const bar = h("progress", { max: 100, value: progress.percent ?? undefined, "aria-label": t("exports.progress", { dataset: datasetName(job.dataset) }) });
     return [line, bar, small([rowCount(progress.rows_done),
       progress.eta_seconds !== null && t("exports.left", { time: duration(progress.eta_seconds) }), again])];
   }

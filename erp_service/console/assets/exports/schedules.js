@@ -7,7 +7,7 @@ import { moment, zone } from "../core/format.js";
 import { liveList, offer } from "./live.js";
 import { Problem, wordsOf } from "../core/problem.js";
 import { requestForm, textField } from "./request.js";
-import { datasetName } from "./running.js";
+import { datasetName, headline, small } from "./running.js";
 import { may } from "../shell.js";
 import { t } from "../core/texts.js";
 import { action, card, field, heading, notice, select, sendingForm } from "../core/ui.js";
@@ -59,12 +59,10 @@ export async function view({ main, me, signal }) {
 
 function parts({ spec, cron, timezone, is_active: active, next_run_at: next, last_run_at: last, last_job: job, last_error: error, owner }, me) {
   const outcome = last && [t("schedules.last", { time: moment(last) }), !error && job && t(`export.${job.status}`)].filter(Boolean).join(": ");
-  const facts = [next && t("schedules.next", { time: moment(next) }), outcome, owner !== me.id && t("exports.by", { id: owner })];
   return [
-    h("div", { class: "line" }, h("span", null, h("strong", null, datasetName(spec.dataset)), ` ${spec.format.toUpperCase()}`),
-      h("span", { class: active ? "state running" : "state" }, t(active ? "schedules.active" : "schedules.paused"))),
-    h("div", null, cadence(cron, timezone)), h("small", null, facts.filter(Boolean).join(" · ")),
-    h("small", { class: "fault" }, error && wordsOf(new Problem(error.status, error))),
+    headline(spec, active ? "running" : "", t(active ? "schedules.active" : "schedules.paused")), h("div", null, cadence(cron, timezone)),
+    small([next && t("schedules.next", { time: moment(next) }), outcome, owner !== me.id && t("exports.by", { id: owner })]),
+    small([error && wordsOf(new Problem(error.status, error))], "fault"),
   ];
 }
 
