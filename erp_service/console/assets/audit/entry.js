@@ -58,23 +58,27 @@ function opened(entry, people) {
   ]), ...difference(entry)];
 }
 
-// Each value by the path to it. A list is one value.
+// The JSON of each value by the path to it. A list is one value.
 function flat(value, path = "") {
   return Object.entries(value ?? {}).flatMap(([name, part]) => (part && !Array.isArray(part) && typeof part === "object"
-    ? flat(part, `${path}${name}.`) : [[path + name, typeof part === "string" && part ? part : JSON.stringify(part, null, part?.[0]?.constructor === Object ? 1 : 0)]]));
+    ? flat(part, `${path}${name}.`) : [[path + name, JSON.stringify(part, null, part?.[0]?.constructor === Object ? 1 : 0)]]));
 }
+
+// A text as it is; one that is empty would not be seen.
+const shown = (json) => (json.startsWith('"') && json !== '""' ? JSON.parse(json) : json);
 
 function difference({ before, after }) {
   const [old, now] = [before, after].map((values) => new Map(flat(values)));
   const names = [...new Set([...old.keys(), ...now.keys()])];
   const changed = names.filter((name) => !ALWAYS.includes(name) && old.get(name) !== now.get(name));
   const columns = [[t("name"), ""], before && [t("audit.before"), "wide"], after && [t("audit.after"), "wide"]].filter(Boolean);
-  const cell = (tag, values, name) => values.has(name) && h(old.get(name) === now.get(name) ? "span" : tag, { class: "exact" }, values.get(name));
+  const cell = (tag, values, name) => values.has(name) && h(old.get(name) === now.get(name) ? "span" : tag, { class: "exact" }, shown(values.get(name)));
   const draw = (each) => (each.length ? table(t("audit.object"), columns, each.map((name) => [name, before && cell("del", old, name), after && cell("ins", now, name)].filter((each) => each !== null))) : empty(t("audit.same")));
   const place = h("div", null, draw(changed));
   const all = h("button", { type: "button", class: "small", onclick: () => {
     place.replaceChildren(draw(names));
     all.remove();
+    place.firstChild.focus();
   } }, t("audit.all", { count: names.length }));
   return [place, h("div", null, changed.length < names.length && all)];
 }
