@@ -1,7 +1,7 @@
 // The chain over trail and ledger, and its head, to keep elsewhere.
 
 import { get } from "../core/api.js";
-import { copied } from "./copied.js";
+import { copied } from "../core/copied.js";
 import { h } from "../core/dom.js";
 import { moment } from "../core/format.js";
 import { pages } from "../core/pages.js";

@@ -1,6 +1,6 @@
 // One endpoint: how it fares, what was sent to it, and what can be done with it.
 
-import { copied } from "../audit/copied.js";
+import { copied } from "../core/copied.js";
 import { change, get, newKey, post, remove } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { count, duration, moment } from "../core/format.js";

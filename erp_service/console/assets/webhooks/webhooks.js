@@ -1,6 +1,6 @@
 // The endpoints that are told of events.
 
-import { copied } from "../audit/copied.js";
+import { copied } from "../core/copied.js";
 import { wordOf, wordsOf } from "../audit/words.js";
 import { get, post } from "../core/api.js";
 import { h } from "../core/dom.js";
