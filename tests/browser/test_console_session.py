@@ -7,11 +7,14 @@ import httpx
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.keys import Keys
 
+from erp_service.console.routes import ASSETS
 from erp_service.db.engine import Database
 from erp_service.settings import Settings
 from tests.acceptance.instances import Process, instance
+from tests.acceptance.wire import wire
 from tests.auth.devices import Device, forget_steps, with_device
 from tests.auth.people import PASSWORD as THEIR_PASSWORD
+from tests.auth.people import actions
 from tests.browser.console_page import ConsolePage
 from tests.browser.people import EMAIL, PASSWORD
 from tests.browser.walking import person, walked
@@ -79,6 +82,32 @@ async def test_two_tabs_stay_signed_in_where_the_browser_gives_no_locks(
             load_in_each_tab_at_once(page)
 
     await walked(browser, service.url, tmp_path, walk)
+
+
+async def test_a_refresh_whose_answer_was_lost_is_asked_for_again(
+    service: Process, browser: Chrome, owner: asyncpg.Connection, tmp_path: Path
+) -> None:
+    refresh = """const [url, done] = arguments
+    import(url).then(({ refresh }) => refresh()).then(() => done("came"), error => done(error.constructor.name))"""
+
+    async with wire(service.url) as between:
+
+        def walk(page: ConsolePage) -> None:
+            page.open("/stock/low")
+            page.sign_in(EMAIL, PASSWORD)
+            page.heading("To reorder")
+            # Chromium itself asks again as long as it has a connection that was in use before
+            between.answers_lost = 20
+            module = f"{page.url}/console/assets/{ASSETS.named('core/session.js').served_as}"
+            assert browser.execute_async_script(refresh, module) == "Offline"
+            between.answers_lost = 0
+            browser.refresh()
+            page.heading("To reorder")
+
+        await walked(browser, between.url, tmp_path, walk)
+    used = await owner.fetchval("select count(*) from refresh_tokens where used_at is not null")
+    assert used >= 2, "that of the cookie, and the one that never came"
+    assert "user.refresh_token_reused" not in await actions(owner)
 
 
 def load_in_each_tab_at_once(page: ConsolePage) -> None:
