@@ -11,7 +11,7 @@ from erp_service.access.roles import Role
 from erp_service.db.engine import Database
 from erp_service.exports.context import ExportContext
 from erp_service.exports.schedules import due
-from erp_service.operations.jobs import service
+from erp_service.operations.jobs.service import cancel_job, retry_job
 from erp_service.settings import Settings
 from tests.exports.jobs import JOBS, done, submitted
 from tests.exports.schedules.examples import DAILY, SCHEDULES, made
@@ -148,10 +148,10 @@ async def test_operator_of_the_queue_is_named_with_account_and_host(
     job = await submitted(viewer)
     row = await owner.fetchrow("select id from export_jobs where id = $1::text::uuid", job)
     async with database.write() as db:
-        await service.cancel_job(db, command("erp queue"), row["id"])
+        await cancel_job(db, command("erp queue"), row["id"])
     canceled = await audited(owner, "export.canceled")
     assert canceled[:2] == (None, viewer.user_id)
     assert canceled[2].startswith("command:")
     async with database.write() as db:
-        await service.retry_job(db, command("erp queue"), row["id"])
+        await retry_job(db, command("erp queue"), row["id"])
     assert await audited(owner, "export.submitted") == await audited(owner, "export.retried") == canceled
