@@ -13,10 +13,9 @@ from selenium.webdriver.common.keys import Keys
 
 from erp_service.settings import Settings
 from tests.acceptance.instances import Process, answers, instance, worker
+from tests.browser.beside import entries, submit_export
 from tests.browser.console_page import ConsolePage
 from tests.browser.people import EMAIL, PASSWORD
-from tests.browser.test_console_stock import entries
-from tests.browser.test_console_today import submit_export
 from tests.browser.walking import walked
 
 PLACE, SKU = "MAIN-A-01", "BEAN-ESP-1K"

@@ -7,6 +7,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.keys import Keys
 
 from tests.acceptance.instances import Process
+from tests.browser.beside import entries
 from tests.browser.console_page import ConsolePage
 from tests.browser.people import EMAIL, PASSWORD
 from tests.browser.walking import walked
@@ -151,12 +152,6 @@ async def test_a_refusal_stands_at_the_field_that_it_names(
 
     await walked(browser, service.url, tmp_path, walk)
     assert sorted(await entries(owner, "SHELF")) == [("TRANSFER_IN", "1"), ("TRANSFER_OUT", "-1")]
-
-
-async def entries(owner: asyncpg.Connection, reference: str) -> list[tuple[str, str]]:
-    """What the ledger holds under a reference: kind and quantity."""
-    statement = "select entry_type, trim_scale(quantity)::text from stock_ledger where reference_no = $1 order by id"
-    return [(row[0], row[1]) for row in await owner.fetch(statement, reference)]
 
 
 async def test_the_search_asks_once_a_pause_and_shows_no_older_answer_over_a_newer_one(

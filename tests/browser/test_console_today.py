@@ -4,11 +4,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
-import httpx
 from selenium.webdriver import Chrome
 
 from erp_service.settings import Settings
 from tests.acceptance.instances import Process, worker
+from tests.browser.beside import submit_export
 from tests.browser.chromium import network_events
 from tests.browser.console_page import ConsolePage
 from tests.browser.people import EMAIL, PASSWORD
@@ -66,12 +66,6 @@ async def test_an_export_that_waits_can_be_cancelled_from_today(
         assert not page.all(".export button")
 
     await walked(browser, service.url, tmp_path, walk)
-
-
-def submit_export(url: str) -> None:
-    pair = httpx.post(f"{url}/api/v1/auth/login", data={"username": EMAIL, "password": PASSWORD}).json()
-    headers = {"Authorization": f"Bearer {pair['access_token']}"}
-    httpx.post(f"{url}/api/v1/exports/jobs", json={"dataset": "stock_movements"}, headers=headers).raise_for_status()
 
 
 async def test_today_needs_few_requests_and_goes_on_when_the_network_comes_back(

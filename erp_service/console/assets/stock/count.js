@@ -19,44 +19,50 @@ const KINDS = { todo: {}, lines: {}, differences: { differing: true }, moved: { 
 // "–" for what is not known.
 const signed = (value, more) => decimal(value, { signDisplay: "exceptZero", ...more });
 
+// The column of what can be done.
+const toDo = () => [h("span", { class: "hidden" }, t("count.do")), ""];
+
 export async function view({ main, me, params: [id], query, signal, navigate }) {
   const path = `${PATH}/${id}`;
   const place = h("div", { class: "stack" });
   const again = () => navigate(`/stock/counts/${id}?show=differences`, { replace: true });
   main.append(place);
   let room = null;
-  const entry = counting(path, { me, signal, elsewhere: (there, said) => elsewhere(there, said, room.count, { signal, navigate }),
-    changed: () => room.refresh() });
+  const leave = (to) => {
+    entry.carry();
+    navigate(`/stock/counts/${to.id}`);
+  };
+  const entry = counting(path, { me, signal, changed: () => room.refresh(),
+    elsewhere: (there, said) => elsewhere(there, said, room.count, signal, leave) });
   // what is scanned while it loads waits, too
   await entry.during(() => loading(place, () => get(path, {}, { signal }), (count) => {
-    room = lists(count, { path, me, query, signal, entry, again });
+    room = lists(count, { path, query, signal, entry, again });
     const isOpen = count.status === "OPEN";
+    setTimeout(() => entry.form.isConnected && entry.begin());
     return [heading(t("count.title", { location: count.location }), h("span", { class: "state" }, t(`count.${count.status}`))),
-      h("p", { class: "hint" }, [count.reference_no, count.notes, t("count.opened.by", { name: count.user_name ?? "–", time: moment(count.created_at) }),
+      h("p", { class: "hint" }, [count.reference_no, count.notes,
+        t("count.opened.by", { name: count.user_name ?? "–", time: moment(count.created_at) }),
         count.ended_at && t("count.ended.at", { time: moment(count.ended_at) })].filter(Boolean).join(" · ")),
       isOpen ? entry.form : "", room.element, isOpen && may(me, "ADMIN") ? ending(path, again, signal) : ""];
   }, { signal }));
-  if (entry.form.isConnected) {
-    entry.begin();
-  }
 }
 
 // A location that was scanned: the count that is open there, or a new one.
-async function elsewhere({ code }, said, here, { signal, navigate }) {
+async function elsewhere({ code }, said, here, signal, leave) {
   if (code === here.location) {
     said.replaceChildren(notice("info", t("count.here", { location: code })));
     return;
   }
   const there = await openAt(code, signal);
   if (there) {
-    navigate(`/stock/counts/${there.id}`);
+    leave(there);
   } else if (await asked(t("count.open"), t("count.open.at", { location: code }), t("count.open"))) {
-    navigate(`/stock/counts/${(await post(PATH, { location: code }, { key: newKey(), signal })).id}`);
+    leave(await post(PATH, { location: code }, { key: newKey(), signal }));
   }
 }
 
 // What was counted, and what not yet. The books are not shown until somebody asks for the differences.
-function lists(first, { path, me, query, signal, entry, again }) {
+function lists(first, { path, query, signal, entry, again }) {
   const isOpen = first.status === "OPEN";
   const kinds = Object.keys(KINDS).filter((kind) => isOpen || kind === "lines" || kind === "differences");
   let shown = kinds.find((kind) => kind === query.get("show")) ?? kinds[0];
@@ -93,19 +99,20 @@ function lists(first, { path, me, query, signal, entry, again }) {
     const name = [[t("sku"), ""], [t("name"), "wide"]];
     const who = [[t("count.by"), ""], [t("when"), ""]];
     const of = ({ user_name: by, counted_at: at }) => [by ?? "–", at === null ? "–" : moment(at)];
-    const button = (line, label, work) => h("button", { type: "button", class: "small", "aria-label": `${label}: ${line.sku}`, onclick: work }, label);
+    const button = ({ sku }, label, work) =>
+      h("button", { type: "button", class: "small", "aria-label": `${label}: ${sku}`, onclick: work }, label);
     const count = (line, label) => open && button(line, label, () => entry.again(line.sku));
     if (shown === "todo") {
-      return table(t("count.todo"), [...name, [t("barcode"), ""], [h("span", { class: "hidden" }, t("count.do")), ""]], lines.map((line) =>
+      return table(t("count.todo"), [...name, [t("barcode"), ""], toDo()], lines.map((line) =>
         [line.sku, line.name, line.barcode ?? "", count(line, t("count.do"))]));
     }
     if (shown === "lines") {
-      return table(t("count.lines"), [...name, [t("count.lines"), "number"], [t("unit"), ""], ...who, [h("span", { class: "hidden" }, t("count.do")), ""]], lines.map((line) =>
+      return table(t("count.lines"), [...name, [t("count.lines"), "number"], [t("unit"), ""], ...who, toDo()], lines.map((line) =>
         [line.sku, line.name, decimal(line.counted), line.unit, ...of(line),
           [count(line, t("count.again")), " ", open && button(line, t("count.out"), () => takeOut(line))]]));
     }
     return table(t("count.differences"), [...name, [t("count.expected"), "number"], [t("count.lines"), "number"], [t("count.difference"), "number"],
-      [t("unit"), ""], [t("value"), "number"], ...who, [h("span", { class: "hidden" }, t("count.do")), ""]], lines.map((line) =>
+      [t("unit"), ""], [t("value"), "number"], ...who, toDo()], lines.map((line) =>
       [h("a", { href: address(`/stock/items/${line.item_id}`) }, line.sku), line.name, decimal(line.expected), decimal(line.counted),
         signed(line.difference), line.unit, signed(line.value, MONEY), ...of(line), count(line, t("count.again"))]));
   }
@@ -156,7 +163,8 @@ function ending(path, again, signal) {
   const form = sendingForm(fields, t("count.post"), async () => {
     named.replaceChildren();
     const { lines, differing, found_value: found, missing_value: missing } = await get(path, {}, { signal });
-      const question = t("count.post.text", { lines: number(lines), differing: number(differing), found: signed(found, MONEY), missing: signed(missing, MONEY) });
+    const question = t("count.post.text", { lines: number(lines), differing: number(differing), found: signed(found, MONEY),
+      missing: signed(missing, MONEY) });
     if (!await asked(t("count.post"), zero.firstChild.checked ? `${question} ${t("count.zero.text")}` : question, t("count.post"))) {
       return;
     }
@@ -180,6 +188,7 @@ function ending(path, again, signal) {
 }
 
 function movedLines(lines) {
-  return table(t("count.moved"), [[t("sku"), ""], [t("count.expected"), "number"], [t("count.lines"), "number"], [t("onhand"), "number"], [h("span", { class: "hidden" }, t("count.do")), ""]],
-    lines.map((line) => [line.sku, decimal(line.expected), decimal(line.counted ?? ""), decimal(line.on_hand), line.count_again ? t("count.must") : ""]));
+  const columns = [[t("sku"), ""], [t("count.expected"), "number"], [t("count.lines"), "number"], [t("onhand"), "number"], toDo()];
+  return table(t("count.moved"), columns, lines.map((line) =>
+    [line.sku, decimal(line.expected), decimal(line.counted ?? ""), decimal(line.on_hand), line.count_again ? t("count.must") : ""]));
 }

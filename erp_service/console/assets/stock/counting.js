@@ -157,7 +157,8 @@ export function counting(path, { me, signal, elsewhere, changed }) {
   setSeen(null);
   return {
     form,
-    during: entry.during,
+    during: (work) => entry.during(() => entry.guarded(work)),
+    carry: entry.carry,
     isFilled: () => fields.item.control.value !== "",
     // An item to count again, from what is there already.
     again(sku) {
@@ -171,7 +172,9 @@ export function counting(path, { me, signal, elsewhere, changed }) {
       }));
     },
     begin() {
-      fields.item.control.focus();
+      if (entry.item === null) {
+        fields.item.control.focus();
+      }
       const sent = unanswered(path, me);
       if (sent) {
         entry.during(() => entry.guarded(() => save(sent.line, sent)));

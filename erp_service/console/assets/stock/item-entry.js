@@ -32,7 +32,7 @@ export function itemEntry(form, fields, { said, signal, home, enter, goOn, onPla
   let unknown = null;
   const entry = { item: null, chosen, ask, guarded, clear, set, reset, take };
   const keys = keysOf(form, { signal, home, enter: (target) => guarded(() => entered(target)) });
-  Object.assign(entry, { during: keys.during, aside: keys.aside, offer });
+  Object.assign(entry, { ...keys, offer });
 
   // As often as it takes to get an answer.
   function ask(work) {
@@ -150,9 +150,10 @@ export function itemEntry(form, fields, { said, signal, home, enter, goOn, onPla
       quantity.value = text;
       quantity.focus();
     } }, label);
+    const yes = answer(times === 1 ? t("scan.onemore") : t("scan.more", { times }), all, "primary");
     said.replaceChildren(notice("info", h("p", null, t("scan.again", { name: entry.item.name, times })),
-      h("div", { class: "actions" }, answer(times === 1 ? t("scan.onemore") : t("scan.more", { times }), all, "primary"), answer(t("scan.no"), before))));
-    said.querySelector("button").focus();
+      h("div", { class: "actions" }, yes, answer(t("scan.no"), before))));
+    yes.focus();
   }
 
   // who leaves the field by Tab has it looked up, too

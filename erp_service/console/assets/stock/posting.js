@@ -47,7 +47,7 @@ export async function view({ main, me, params: [kind], query, signal }) {
 
   // Enter in a field: the next one that is still empty, or the posting itself.
   async function goOn(from) {
-    const order = [...places, "item", "quantity", ...(from === "quantity" && kind === "in" ? ["unit_cost"] : []), ...(fields.reason ? ["reason"] : [])];
+    const order = [...places, "item", "quantity", from === "quantity" && kind === "in" && "unit_cost", fields.reason && "reason"].filter(Boolean);
     const next = order.find((name) => value(name) === "" && name !== from);
     if (next) {
       control(next).focus();

@@ -69,7 +69,7 @@ export async function takenApart(text, item, signal) {
   return { before: "", code: text };
 }
 
-// What still waits when a view is left, for the next one.
+// What waits when a scan leads to another view, for that one.
 let carried = "";
 
 // The keys of a form, in their order: while something is done, what is typed waits, and goes to the field that has the
@@ -80,7 +80,6 @@ export function keysOf(form, { enter, home, signal }) {
   let queue = Promise.resolve();
   let waiting = carried;
   carried = "";
-  signal.addEventListener("abort", () => { carried = waiting; });
 
   const isField = (element) => element.type === "text" && form.contains(element);
   const isElsewhere = (element) => element !== document.body && !element.closest("main, dialog");
@@ -130,7 +129,8 @@ export function keysOf(form, { enter, home, signal }) {
     const { key, target } = event;
     const printable = key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey;
     const takesText = target.matches("input:not([type=checkbox]), select, textarea");
-    if (isElsewhere(target) || target.closest("dialog") || (takesText && !form.contains(target)) || event.isComposing || !(busy || form.isConnected)) {
+    if (isElsewhere(target) || target.closest("dialog") || (takesText && !form.contains(target)) || event.isComposing
+      || !(busy || form.isConnected)) {
       return;
     }
     if (busy > 0 && (printable || key === "Enter") && !(key === "Enter" && target.matches("button, a") && /(^|\n)$/.test(waiting))) {
@@ -151,5 +151,5 @@ export function keysOf(form, { enter, home, signal }) {
     waiting = text + waiting;
     replay();
   };
-  return { during, aside, type };
+  return { during, aside, type, carry: () => { carried = waiting; } };
 }
