@@ -11,7 +11,7 @@ import { Problem, wordsOf } from "../core/problem.js";
 import { found } from "./scan.js";
 import { address, may } from "../shell.js";
 import { t } from "../core/texts.js";
-import { field, heading, notice, placeFaults } from "../core/ui.js";
+import { field, heading, notice, placeFaults, select } from "../core/ui.js";
 
 const KINDS = [["in", "STAFF"], ["out", "STAFF"], ["transfer", "STAFF"], ["adjustment", "ADMIN"]];
 const PLACES = { transfer: ["from_location", "to_location"] };
@@ -42,7 +42,8 @@ export async function view({ main, me, params: [kind], query, signal }) {
   form.append(
     h("fieldset", null, h("legend", null, t("post.stays")), [...places, "reference_no", "reason"].map((name) => fields[name]?.element)),
     h("fieldset", null, h("legend", null, t("post.next")), fields.item.element, entry.chosen,
-      h("div", { class: "pair" }, ["quantity", "unit"].map((name) => fields[name].element)), fields.unit_cost?.element, button));
+      h("div", { class: "pair" }, ["quantity", "unit"].map((name) => fields[name].element)),
+      fields.unit_cost && h("div", { class: "pair" }, fields.unit_cost.element, fields.cost_of?.element), button));
   main.append(heading(t(`post.${kind}`), tabs(kind, me)), said, form, list);
 
   // Enter in a field: the next one that is still empty, or the posting itself.
@@ -106,7 +107,7 @@ export async function view({ main, me, params: [kind], query, signal }) {
       return null;
     }
     const optional = { reference_no: value("reference_no"), reason: value("reason"), unit: value("unit"),
-      unit_cost: value("unit_cost") && typedDecimal(value("unit_cost")) };
+      [value("cost_of") || "unit_cost"]: value("unit_cost") && typedDecimal(value("unit_cost")) };
     return { sku: entry.item.sku, quantity: typedDecimal(value("quantity")),
       ...Object.fromEntries(places.map((name) => [name, value(name)])),
       ...Object.fromEntries(Object.entries(optional).filter(([, text]) => text)) };
@@ -164,7 +165,7 @@ export async function view({ main, me, params: [kind], query, signal }) {
   }
 
   function refused(error) {
-    const named = { ...fields, sku: fields.item };
+    const named = { ...fields, sku: fields.item, total_cost: fields.unit_cost };
     const rest = error instanceof Problem ? placeFaults(error, named) : [];
     if (error instanceof Problem && error.slug === "insufficient-stock") {
       fields.quantity.say(t("post.available", { quantity: decimal(error.document.available) }));
@@ -204,6 +205,10 @@ function makeFields(kind, places) {
   Object.assign(fields, kind === "adjustment" ? itemFields(undefined, t("post.signed"), "text") : itemFields());
   if (kind === "in" || kind === "adjustment") {
     fields.unit_cost = field(t("post.cost"), input("unit_cost", { inputmode: "decimal" }), { hint: t("post.cost.hint") });
+  }
+  if (kind === "in") {
+    const options = ["unit_cost", "total_cost"].map((name) => [name, t(`post.${name}`)]);
+    fields.cost_of = field(t("post.cost.of"), select("cost_of", options, "unit_cost"));
   }
   return fields;
 }
