@@ -69,7 +69,9 @@ async def test_a_scanner_alone_books_several_items_into_one_location_however_fas
 
     await walked(browser, service.url, tmp_path, walk)
     assert await entries(owner, "DELIVERY-7") == [("IN", "4"), ("IN", "2"), ("IN", "3")]
-    assert await owner.fetchval("select value from stock_ledger where reference_no = 'DELIVERY-7' order by id desc") == 10
+    assert (
+        await owner.fetchval("select value from stock_ledger where reference_no = 'DELIVERY-7' order by id desc") == 10
+    )
     statement = (
         "select i.sku, trim_scale(e.quantity)::text from stock_ledger e join items i on i.id = e.item_id"
         " where e.reference_no = 'FAST' order by e.id"

@@ -348,8 +348,6 @@ export default {
   "problem.cost-unknown": "Von etwas Gefundenem sind keine Kosten bekannt. Buchen Sie es als Zugang mit Kosten",
   "problem.stale": "Das wurde inzwischen geändert",
 
-  // end of counts
-
   // exports and schedules
   "dataset.items": "Artikel",
   "dataset.locations": "Lagerorte",
@@ -428,7 +426,6 @@ export default {
   "problem.cell-too-long": "Ein Text ist länger, als eine Zelle fasst",
   "problem.export-final": "Der Export ist schon zu Ende",
   "problem.too-many-schedules": "Mehr Zeitpläne darf eine Person nicht haben",
-  // end of exports and schedules
 
   // imports
   "imports.new": "Datei prüfen",
@@ -494,7 +491,6 @@ export default {
   "problem.import-quota": "Ihre Importe belegen zu viel Platz. Löschen Sie ältere.",
   "problem.import-too-large": "Die Datei ist zu groß.",
   "problem.too-many-imports": "Zu viele Ihrer Importe warten.",
-  // end of imports
 
   // people, keys and the own account
   "account": "Ihr Konto",
@@ -582,7 +578,6 @@ export default {
   "problem.second-factor-kept": "Ihre Rolle muss einen zweiten Faktor haben",
   "problem.api-key-role": "Die Rolle des Schlüssels ist höher als Ihre",
   "problem.too-many-api-keys": "Es gibt zu viele API-Schlüssel: Widerrufen Sie unbenutzte",
-  // end of people, keys and the own account
 
   // settings
   "settings.period": "Abgeschlossener Zeitraum",
@@ -617,7 +612,6 @@ export default {
   "setting.requests_per_minute_per_user": "Anfragen je Minute und Person (leer: beliebig viele)",
   "setting.requests_per_minute_per_key": "Anfragen je Minute und API-Schlüssel (leer: beliebig viele)",
   "problem.currency-in-use": "Die Währung steht fest: Es ist schon gebucht worden",
-  // end of settings
 
   // audit and seals
 
@@ -645,8 +639,6 @@ export default {
   "seals.position": "Position",
   "seals.covers": "Umfasst",
   "seals.link": "Kettenglied",
-
-  // end of audit and seals
 
   // webhooks
 
@@ -699,8 +691,6 @@ export default {
   "problem.webhook-exists": "Diese Adresse hat schon einen Webhook. Ging die Antwort verloren, geben Sie ihm ein neues Geheimnis.",
   "problem.too-many-webhooks": "Es gibt schon so viele Webhooks, wie es geben darf.",
   "problem.events-gone": "So alte Ereignisse sind nicht mehr da. Das erste ist {first_position}.",
-
-  // end of webhooks
 
   // operations
   "cluster.nobackup": "Keine Sicherung verzeichnet",
@@ -783,5 +773,4 @@ export default {
   "problem.same-job-waits": "Der gleiche Auftrag wartet schon.",
   "problem.import-not-retried": "Ein Import wird neu eingereicht, nicht wiederholt.",
   "problem.unknown-job": "Diesen Auftrag gibt es nicht mehr.",
-  // end of operations
 };

@@ -266,8 +266,6 @@ export default {
   "count.cancel.text": "Nothing is booked, and it cannot go on. What was counted stays to be seen.",
   "count.must": "count it again",
 
-  // end of counts
-
   // exports and schedules
   "dataset.items": "Items",
   "dataset.locations": "Locations",
@@ -335,7 +333,6 @@ export default {
   "cadence.last": "on the last day of each month",
   "cadence.hourly": "every hour at minute {minute}",
   "cadence.minutes": "every {step} minutes",
-  // end of exports and schedules
 
   // imports
   "imports.new": "Check a file",
@@ -396,7 +393,6 @@ export default {
   "imports.undo.title": "Take all of it back?",
   "imports.undo.text": "All documents of the {rows} rows are reversed, or none, if the stock is not there any more. Then the file can be loaded again.",
   "imports.undo.do": "Take back",
-  // end of imports
 
   // people, keys and the own account
   "account": "Your account",
@@ -476,7 +472,6 @@ export default {
   "scope.reports": "Reports",
   "scope.exports": "Exports and schedules",
   "scope.audit": "Audit log and seals",
-  // end of people, keys and the own account
 
   // settings
   "settings.period": "Closed period",
@@ -510,7 +505,6 @@ export default {
   "setting.import_submissions_per_hour": "Imports in an hour, per person",
   "setting.requests_per_minute_per_user": "Requests in a minute, per person (empty: any number)",
   "setting.requests_per_minute_per_key": "Requests in a minute, per API key (empty: any number)",
-  // end of settings
 
   // audit and seals
 
@@ -538,8 +532,6 @@ export default {
   "seals.position": "Position",
   "seals.covers": "Covers",
   "seals.link": "Link",
-
-  // end of audit and seals
 
   // webhooks
 
@@ -589,8 +581,6 @@ export default {
   "hook.answer": "Answer",
   "hook.said": "What was answered",
   "hook.here": "From here",
-
-  // end of webhooks
 
   // operations
   "cluster.nobackup": "No backup on record",
@@ -668,5 +658,4 @@ export default {
   "jobs.cancel": "Cancel selected ({count})",
   "jobs.cancel.done": "cancelled, or stops in a second",
   "jobs.cancel.text": "One that runs stops within a second. This cannot be taken back.",
-  // end of operations
 };
