@@ -14,7 +14,7 @@ import { action, empty, heading, loading, sendingForm, table } from "../core/ui.
 const PATH = "/api-keys";
 const AREAS = { items: "scope.items", locations: "locations", stock: "scope.stock", exports: "scope.exports", imports: "nav.imports",
   users: "nav.people", webhooks: "nav.webhooks", settings: "nav.settings", reports: "scope.reports", audit: "scope.audit", operations: "nav.operations" };
-const READ_ONLY = ["reports", "audit", "operations"];
+const READ_ONLY = ["reports", "audit"];
 const MOST_NETWORKS = 50;
 
 export async function view({ main, me, query, signal }) {
