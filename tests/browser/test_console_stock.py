@@ -137,6 +137,40 @@ def fill(page: ConsolePage, reference: str, quantity: str) -> None:
     page.settle()
 
 
+async def test_a_sale_is_taken_back_in_part_from_its_document(
+    service: Process, browser: Chrome, owner: asyncpg.Connection, tmp_path: Path
+) -> None:
+    def walk(page: ConsolePage) -> None:
+        page.open("/stock/post/out")
+        page.sign_in(EMAIL, PASSWORD)
+        page.heading("Issue")
+        for name, value in {"location": PLACE, "reference_no": "SALE", "item": SKU, "quantity": "3"}.items():
+            page.field(name).send_keys(value, Keys.TAB)
+            if name == "item":
+                page.until_text(NAME)
+        page.settle()
+        page.one("button[type=submit]").click()
+        page.until_text("Posted: -3")
+        page.open("/stock/ledger?reference_no=SALE")
+        page.one("main a[href*='/stock/ledger/']").click()
+        page.field("line_1").send_keys("one", Keys.ENTER)
+        page.until(lambda: page.all("[name=line_1][aria-invalid=true]"))
+        page.retype("line_1", "4")
+        page.until(lambda: page.all("[name=reason][aria-invalid=true]"))
+        page.retype("reason", "came back")
+        # more than there was
+        page.until(lambda: page.all("[name=line_1][aria-invalid=true]"))
+        page.retype("line_1", "1")
+        page.until_text("Reverses")
+        assert "+1" in page.text()
+        page.one("dl a").click()
+        page.until_text("Reversed by")
+
+    await walked(browser, service.url, tmp_path, walk)
+    returned = "select trim_scale(e.quantity)::text, e.reason from stock_ledger e where e.reverses_id is not null"
+    assert [tuple(row) for row in await owner.fetch(returned)] == [("1", "came back")]
+
+
 async def test_a_refusal_stands_at_the_field_that_it_names(
     service: Process, browser: Chrome, owner: asyncpg.Connection, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ const VIEWS = [
   [/^\/stock$/, "VIEWER", () => import("./stock/search.js")],
   [/^\/stock\/low$/, "VIEWER", () => import("./stock/low.js")],
   [/^\/stock\/ledger$/, "VIEWER", () => import("./stock/ledger.js")],
+  [/^\/stock\/documents\/([\w-]+)$/, "STAFF", () => import("./stock/document.js")],
   [/^\/stock\/items\/(\d+)$/, "VIEWER", () => import("./stock/item.js")],
   [/^\/stock\/post\/(in|out|transfer)$/, "STAFF", () => import("./stock/posting.js")],
   [/^\/stock\/post\/(adjustment)$/, "ADMIN", () => import("./stock/posting.js")],

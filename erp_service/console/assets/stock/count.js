@@ -43,6 +43,7 @@ export async function view({ main, me, params: [id], query, signal, navigate }) 
       h("p", { class: "hint" }, [count.reference_no, count.notes,
         t("count.opened.by", { name: count.user_name ?? "–", time: moment(count.created_at) }),
         count.ended_at && t("count.ended.at", { time: moment(count.ended_at) })].filter(Boolean).join(" · ")),
+      count.transaction_id && h("p", null, h("a", { href: address(`/stock/ledger/${count.transaction_id}`) }, t("doc"))) || "",
       isOpen ? entry.form : "", room.element, isOpen && may(me, "ADMIN") ? ending(path, again, signal) : ""];
   }, { signal }));
 }

@@ -29,7 +29,7 @@ export async function view({ main, me, params: [id], signal }) {
       h("div", { class: "stack" }, card(t("locations"), locations(stock)),
         may(me, "STAFF") ? card(t("reservations"), reservations(own, signal)) : ""),
       history(item, signal)),
-    card(t("ledger"), lastEntries(item, signal)),
+    card(t("ledger"), lastEntries(item, me, signal)),
   ], { signal });
 }
 
@@ -83,10 +83,10 @@ function reservations(own, signal) {
   return place;
 }
 
-function lastEntries(item, signal) {
+function lastEntries(item, me, signal) {
   const place = h("div");
   loading(place, () => get("/inventory/stock/ledger", { item_id: item.id, limit: 10 }, { signal }), ({ items }) =>
-    (items.length === 0 ? empty(t("ledger.none")) : [entryTable(items, { withItem: false }),
+    (items.length === 0 ? empty(t("ledger.none")) : [entryTable(items, { withItem: false, open: may(me, "STAFF") }),
       h("p", null, h("a", { href: `${address("/stock/ledger")}?sku=${encodeURIComponent(item.sku)}` }, t("ledger.all")))]), { signal });
   return place;
 }

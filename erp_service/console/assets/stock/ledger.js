@@ -5,6 +5,7 @@ import { h } from "../core/dom.js";
 import { entryTable } from "./entries.js";
 import { pages } from "../core/pages.js";
 import { Problem } from "../core/problem.js";
+import { may } from "../shell.js";
 import { t } from "../core/texts.js";
 import { empty, field, heading, loading } from "../core/ui.js";
 
@@ -12,7 +13,7 @@ const PATH = "/inventory/stock/ledger";
 const KINDS = ["IN", "OUT", "TRANSFER_IN", "TRANSFER_OUT", "ADJUSTMENT"];
 const LIMIT = 50;
 
-export async function view({ main, query, signal, navigate }) {
+export async function view({ main, me, query, signal, navigate }) {
   const text = (name, label, type = "text") =>
     field(label, h("input", { type, name, value: query.get(name) ?? "", autocomplete: "off", spellcheck: "false" }));
   const kind = h("select", { name: "transaction_type" }, h("option", { value: "" }, t("all")),
@@ -49,5 +50,5 @@ export async function view({ main, query, signal, navigate }) {
       throw error;
     }
   }, (first) => (first.items.length === 0 ? empty(t("ledger.none"))
-    : pages(PATH, first, { ...filter, limit: LIMIT, signal }, (entries) => entryTable(entries))), { signal });
+    : pages(PATH, first, { ...filter, limit: LIMIT, signal }, (entries) => entryTable(entries, { open: may(me, "STAFF") }))), { signal });
 }

@@ -155,7 +155,7 @@ export async function view({ main, me, params: [kind], query, signal }) {
     const [{ quantity, unit, sku }] = entries;
     entry.clear();
     posted.unshift(...entries);
-    list.replaceChildren(h("h2", null, t("post.done")), entryTable(posted));
+    list.replaceChildren(h("h2", null, t("post.done")), entryTable(posted, { open: true }));
     announce(t("post.booked", { quantity: decimal(quantity), unit, sku }));
     said.replaceChildren(notice("good", t("post.booked", { quantity: decimal(quantity, { signDisplay: "exceptZero" }), unit, sku })));
     if (fields.unit_cost) {
@@ -196,7 +196,7 @@ export async function view({ main, me, params: [kind], query, signal }) {
 function makeFields(kind, places) {
   const fields = {};
   for (const name of places) {
-    fields[name] = field(t(name), input(name));
+    fields[name] = field(t(name), input(name), { hint: t("post.place.hint") });
   }
   fields.reference_no = field(t("reference"), input("reference_no"));
   if (kind === "adjustment") {
