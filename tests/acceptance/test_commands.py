@@ -160,7 +160,7 @@ def test_openapi_needs_no_database() -> None:
 
 
 async def test_a_missing_secret_stops_the_start_with_one_sentence(settings: Settings) -> None:
-    production = {"ERP_JWT_SECRET": "", "ERP_ENVIRONMENT": "production"}
+    production = {"ERP_JWT_SECRET": "", "ERP_ENVIRONMENT": "production", "ERP_PORT": str(free_port())}
     done = await run("serve", env=environment(settings) | production)
     assert done.returncode == 1
     assert done.stderr.startswith("erp: ERP_JWT_SECRET is not set")
