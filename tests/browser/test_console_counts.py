@@ -75,6 +75,8 @@ async def test_three_items_are_counted_by_scanner_alone_and_what_differs_is_post
         page.one("dialog button.primary").click()
         page.until_text("posted")
         page.until(lambda: not page.all("[name=item]"))
+        page.one("main a[href*='/stock/ledger/']").click()
+        page.until_text("Adjustment (count)")
 
     await walked(browser, service.url, tmp_path, walk)
     count = await owner.fetchrow("select id, status, transaction_id from stock_counts")

@@ -99,7 +99,7 @@ async def test_a_double_click_and_a_lost_answer_book_once(
         page.open("/stock/post/in")
         page.sign_in(EMAIL, PASSWORD)
         page.heading("Receipt")
-        fill(page, "TWICE", "5")
+        fill(page, reference_no="TWICE", quantity="5", unit_cost="1")
         button = "document.querySelector('button[type=submit]')"
         browser.execute_script(f"{button}.click(); {button}.click(); document.forms[0].requestSubmit()")
         page.until_text("Posted: +5")
@@ -111,7 +111,7 @@ async def test_a_double_click_and_a_lost_answer_book_once(
           return answer
         }"""
         browser.execute_script(lose)
-        fill(page, "LOST", "6")
+        fill(page, reference_no="LOST", quantity="6", unit_cost="1")
         page.one("button[type=submit]").click()
         page.until_text("It may have been booked")
         assert page.field("quantity").get_attribute("disabled"), "nothing may change before it is answered"
@@ -127,9 +127,8 @@ async def test_a_double_click_and_a_lost_answer_book_once(
     assert await entries(owner, "LOST") == [("IN", "6")]
 
 
-def fill(page: ConsolePage, reference: str, quantity: str) -> None:
-    values = {"location": PLACE, "reference_no": reference, "item": SKU, "quantity": quantity, "unit_cost": "1"}
-    for name, value in values.items():
+def fill(page: ConsolePage, **values: str) -> None:
+    for name, value in {"location": PLACE, "item": SKU, **values}.items():
         page.field(name).clear()
         page.field(name).send_keys(value, Keys.TAB)
         if name == "item":
@@ -144,11 +143,7 @@ async def test_a_sale_is_taken_back_in_part_from_its_document(
         page.open("/stock/post/out")
         page.sign_in(EMAIL, PASSWORD)
         page.heading("Issue")
-        for name, value in {"location": PLACE, "reference_no": "SALE", "item": SKU, "quantity": "3"}.items():
-            page.field(name).send_keys(value, Keys.TAB)
-            if name == "item":
-                page.until_text(NAME)
-        page.settle()
+        fill(page, reference_no="SALE", quantity="3")
         page.one("button[type=submit]").click()
         page.until_text("Posted: -3")
         page.open("/stock/ledger?reference_no=SALE")

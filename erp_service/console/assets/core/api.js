@@ -15,10 +15,10 @@ export function onGate(listener) {
 
 const API = `${base}/api/v1`;
 
-// `path` below /api/v1, or a whole one such as "/health/scaling". Raises Problem, Offline, or AbortError if `signal`
+// `path` below /api/v1. Raises Problem, Offline, or AbortError if `signal`
 // says that the answer is not wanted any more. A file is sent as it is.
 async function send(method, path, { query, body, headers = {}, signal } = {}) {
-  const url = new URL((path.startsWith("/health") ? base : API) + path, location.origin);
+  const url = new URL(API + path, location.origin);
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value !== undefined && value !== null && value !== "") {
       url.searchParams.set(name, value);

@@ -67,7 +67,7 @@ export function takeToken(accessToken) {
 // Raises Problem if there is no session, Offline if there is no answer.
 export function refresh() {
   refreshing ??= alone(async () => {
-    const answer = await askWithKey("/refresh");
+    const answer = await askWithKey();
     if (answer.status === 204) {
       throw new Problem(401, { type: "/problems/no-session", title: "" });
     }
@@ -76,11 +76,11 @@ export function refresh() {
   return refreshing;
 }
 
-async function askWithKey(path) {
+async function askWithKey() {
   const key = localStorage.getItem(KEY) ?? newKey();
   localStorage.setItem(KEY, key);
   try {
-    const answer = await ask(path, { method: "POST", headers: { "Idempotency-Key": key } });
+    const answer = await ask("/refresh", { method: "POST", headers: { "Idempotency-Key": key } });
     localStorage.removeItem(KEY);
     return answer;
   } catch (error) {

@@ -14,7 +14,7 @@ async function itemOf(code, signal) {
   return items.length === 1 ? items[0] : null;
 }
 
-export async function locationOf(code, signal) {
+async function locationOf(code, signal) {
   const { items } = await get("/inventory/locations", { code, limit: 2 }, { signal });
   return items.length === 1 ? items[0] : null;
 }
